@@ -1,0 +1,57 @@
+"""headatlas: what every attention head of a language model does, from its weights alone.
+
+>>> import headatlas
+>>> atlas = headatlas.map_heads("gpt2")  # doctest: +SKIP
+>>> atlas.figure(); atlas.heads("Knowledge")  # doctest: +SKIP
+
+The names below are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Atlas": "headatlas.atlas",
+    "Classification": "headatlas.categories",
+    "Relation": "headatlas.relations",
+    "builtin_relations": "headatlas.relations",
+    "classify": "headatlas.categories",
+    "import_scores": "headatlas.importing",
+    "load_atlas": "headatlas.atlas",
+    "load_relations": "headatlas.relations",
+    "map_heads": "headatlas.survey",
+}
+
+__all__ = [
+    "Atlas",
+    "Classification",
+    "Relation",
+    "__version__",
+    "builtin_relations",
+    "classify",
+    "import_scores",
+    "load_atlas",
+    "load_relations",
+    "map_heads",
+]
+
+if TYPE_CHECKING:
+    from headatlas.atlas import Atlas, load_atlas
+    from headatlas.categories import Classification, classify
+    from headatlas.importing import import_scores
+    from headatlas.relations import Relation, builtin_relations, load_relations
+    from headatlas.survey import map_heads
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'headatlas' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

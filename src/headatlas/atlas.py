@@ -1,0 +1,396 @@
+"""The result of a measurement: labelled arrays, the pairs behind them, and where they came from; save and load.
+
+An atlas folder holds `atlas.json` (the manifest, written last: without it the folder is no atlas), `scores.parquet`
+(a row per relation, layer and head) and, where pairs were measured, `hits.parquet` (a row per hit).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headatlas.errors import AtlasError, SettingsError
+from headatlas.settings import parse_threshold
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+SCHEMA_VERSION = 1
+MANIFEST, SCORES, HITS = "atlas.json", "scores.parquet", "hits.parquet"
+MEASURES = ("weights", "attention-fixed", "in-context")
+"""What was measured: the weights, or a running model, with attention fixed on the source or as it is."""
+
+KINDS = ("score", "suppression")
+COVERAGE_COLUMNS = (
+    "relation", "category", "k", "in_file", "pairs", "duplicates", "source_dropped", "target_dropped", "measurable",
+)  # fmt: skip
+
+
+@dataclass
+class Atlas:
+    """Scores of every head for every measured relation.
+
+    Args:
+        data: dimensions (relation, layer, head). Variables `score` and `suppression` (share of a relation's pairs,
+            0 to 1; `suppression` is absent when it was not measured) and, where whole numbers are known, `hits` and
+            `suppression_hits`. Coordinates along relation: `category`, `k`, `pairs` (0 where unknown).
+        manifest: what was measured, how, and with which versions; JSON types only.
+        pair_hits: a row per hit (relation, source, target, source_id, target_id, layer, head, kind) with kind
+            `promoted` or `suppressed`; None for imported scores.
+    """
+
+    data: xr.Dataset
+    manifest: dict[str, Any]
+    pair_hits: pd.DataFrame | None = None
+
+    # What it is
+
+    @property
+    def name(self) -> str:
+        """The model's name, for titles."""
+        return self.manifest["model"]["name"]
+
+    @property
+    def measure(self) -> str:
+        return self.manifest["measure"]
+
+    @property
+    def label(self) -> str:
+        """The settings in a few words, such as `maps` or `maps, modified: k=5`."""
+        return self.manifest["label"]
+
+    @property
+    def threshold(self) -> str:
+        return self.manifest["settings"]["threshold"]
+
+    @property
+    def relations(self) -> list[str]:
+        return [str(name) for name in self.data["relation"].values]
+
+    @property
+    def n_layers(self) -> int:
+        return self.data.sizes["layer"]
+
+    @property
+    def n_heads(self) -> int:
+        return self.data.sizes["head"]
+
+    @property
+    def scores(self) -> xr.DataArray:
+        """Score, 0 to 1: Float[DataArray, "relation layer head"]."""
+        return self.data["score"]
+
+    @property
+    def suppression(self) -> xr.DataArray:
+        """Suppression, 0 to 1: Float[DataArray, "relation layer head"]. Raises `AtlasError` where unknown."""
+        return self.kind("suppression")
+
+    def kind(self, kind: str) -> xr.DataArray:
+        """`score` or `suppression` by name."""
+        if kind not in KINDS:
+            raise SettingsError(f"kind: expected one of {', '.join(KINDS)}, found {kind!r}.")
+        if kind not in self.data:
+            raise AtlasError(
+                f"{self.name}: these scores came without suppression; only the map of scores can be shown."
+            )
+        return self.data[kind]
+
+    @property
+    def has_suppression(self) -> bool:
+        return "suppression" in self.data
+
+    @property
+    def counts_known(self) -> bool:
+        """Whether scores are whole numbers of hits; not so for imported ones."""
+        return "hits" in self.data
+
+    @cached_property
+    def coverage(self) -> pd.DataFrame:
+        """A row per relation, measured or not: pairs in the file, kept, why the others dropped, measurable or not.
+
+        Counts are <NA> for imported scores, whose pairs are not known.
+        """
+        import pandas as pd
+
+        rows = [
+            {column: item.get(column) for column in COVERAGE_COLUMNS} for item in self.manifest["relations"]["items"]
+        ]
+        counts = [column for column in COVERAGE_COLUMNS[2:-1]]
+        return pd.DataFrame(rows, columns=list(COVERAGE_COLUMNS)).astype(dict.fromkeys(counts, "Int64"))
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row per relation, layer and head, with the columns of `scores.parquet`; <NA> where a count is unknown."""
+        import numpy as np
+        import pandas as pd
+
+        n_relations, n_layers, n_heads = self.data["score"].shape
+        per_relation, grid = n_layers * n_heads, self.data["score"].size
+        columns: dict[str, Any] = {
+            "relation": self.data["relation"].values.repeat(per_relation),
+            "category": self.data["category"].values.repeat(per_relation),
+            "layer": np.tile(np.arange(n_layers).repeat(n_heads), n_relations),
+            "head": np.tile(np.arange(n_heads), n_relations * n_layers),
+        }
+        for name in ("k", "pairs"):
+            values = self.data[name].values.repeat(per_relation)
+            columns[name] = pd.array([value or None for value in values.tolist()], dtype="Int64")
+        for name in ("hits", "suppression_hits"):
+            known = name in self.data
+            columns[name] = pd.array(self.data[name].values.ravel() if known else [None] * grid, dtype="Int64")
+        for name in KINDS:
+            columns[name] = self.data[name].values.ravel() if name in self.data else [None] * grid
+        table = pd.DataFrame(columns)
+        return table.astype({"suppression": "float64"})
+
+    def above(self, threshold: str | float | None = None, kind: str = "score") -> np.ndarray:
+        """Which scores are strictly above the threshold: Bool[ndarray, "relation layer head"].
+
+        Exact where hits are known: 3 of 20 is not above 0.15.
+        """
+        import numpy as np
+
+        limit = parse_threshold(self.threshold if threshold is None else threshold)
+        shares = self.kind(kind).values
+        if not self.counts_known:
+            return shares > float(limit)
+        hits = self.data["hits" if kind == "score" else "suppression_hits"].values
+        # Python's whole numbers: no overflow, however many digits the threshold has.
+        most = [limit.numerator * int(pairs) // limit.denominator for pairs in self.data["pairs"].values]
+        return hits > np.asarray(most)[:, None, None]
+
+    def heads(
+        self,
+        category: str | None = None,
+        relation: str | None = None,
+        min_score: str | float | None = None,
+        kind: str = "score",
+    ) -> pd.DataFrame:
+        """The heads whose score is strictly above `min_score` (default: the threshold), strongest first.
+
+        Returns a row per head and relation: name (`L23H4`), layer, head, relation, category, score, hits, pairs.
+
+        >>> atlas.heads("Knowledge")  # doctest: +SKIP
+        """
+        import pandas as pd
+
+        for what, value, known in (
+            ("relation", relation, [item["relation"] for item in self.manifest["relations"]["items"]]),
+            ("category", category, sorted({item["category"] for item in self.manifest["relations"]["items"]})),
+        ):
+            if value is not None and value not in known:
+                raise SettingsError(f"{what}: expected one of {', '.join(known)}, found {value!r}.")
+        chosen = self.above(min_score, kind).ravel()
+        table = self.table
+        if category is not None:
+            chosen = chosen & (table["category"] == category).to_numpy()
+        if relation is not None:
+            chosen = chosen & (table["relation"] == relation).to_numpy()
+        hits = "hits" if kind == "score" else "suppression_hits"
+        rows = table.loc[chosen, ["layer", "head", "relation", "category", kind, hits, "pairs"]]
+        rows = rows.rename(columns={kind: "score", hits: "hits"})
+        rows.insert(0, "name", [head_name(*place) for place in zip(rows["layer"], rows["head"], strict=True)])
+        order = ["score", "pairs", "layer", "head", "relation"]
+        rows = rows.sort_values(order, ascending=[False, False, True, True, True], ignore_index=True)
+        return pd.DataFrame(rows)
+
+    # Drawing and telling know the atlas, not the reverse: these three only pass the call on.
+
+    def figure(self, **options: Any) -> Figure:
+        """The map as a matplotlib figure; options as in `headatlas.figures.draw_map`."""
+        from headatlas.figures import draw_map
+
+        return draw_map(self, **options)
+
+    def report(self, **options: Any) -> str:
+        """The report as Markdown; options as in `headatlas.reports.write_report`."""
+        from headatlas.reports import write_report
+
+        return write_report(self, **options)
+
+    def _repr_png_(self) -> bytes:
+        from headatlas.figures import render
+
+        return render(self.figure(), "png")
+
+    def __repr__(self) -> str:
+        return (
+            f"<Atlas of {self.name}: {len(self.relations)} relations, {self.n_layers} layers x {self.n_heads} heads, "
+            f"{self.measure}, {self.label}>"
+        )
+
+    # On disk
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the atlas into a folder, the manifest last, each file whole or not at all.
+
+        Raises:
+            AtlasError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / MANIFEST).unlink(missing_ok=True)
+            tables = {SCORES: self.table} | ({} if self.pair_hits is None else {HITS: self.pair_hits})
+            for name, table in tables.items():
+                write_atomically(folder / name, lambda file, table=table: table.to_parquet(file, index=False))
+            manifest = self.manifest | {
+                "schema": SCHEMA_VERSION,
+                "files": {name: {"sha256": _sha256(folder / name)} for name in tables},
+            }
+            text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+            write_atomically(folder / MANIFEST, lambda file: file.write_text(text, "utf-8"))
+        except OSError as error:
+            raise AtlasError(f"{folder}: the atlas cannot be written ({error.strerror or error}).") from error
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Atlas:
+        """Read an atlas folder and check that its files are those that the manifest describes.
+
+        Raises:
+            AtlasError: no manifest, another schema, or a file that is missing or was changed.
+        """
+        folder = Path(folder)
+        manifest = load_manifest(folder)
+        for name, entry in manifest["files"].items():
+            if name not in (SCORES, HITS) or not (folder / name).is_file():
+                raise AtlasError(f"{folder}: the manifest names {name!r}, which is not there. Run the map again.")
+            if _sha256(folder / name) != entry["sha256"]:
+                raise AtlasError(
+                    f"{folder / name}: the file is not the one that was written with atlas.json. Run the map again."
+                )
+        import pandas as pd
+
+        if SCORES not in manifest["files"]:
+            raise AtlasError(f"{folder / MANIFEST}: expected {SCORES} among its files, found none. Run the map again.")
+        table = pd.read_parquet(folder / SCORES)
+        pair_hits = pd.read_parquet(folder / HITS) if HITS in manifest["files"] else None
+        return cls(dataset_from_table(table), manifest, pair_hits)
+
+
+def load_atlas(folder: str | Path) -> Atlas:
+    """Read an atlas folder, as `Atlas.load`."""
+    return Atlas.load(folder)
+
+
+def head_name(layer: int, head: int) -> str:
+    """A head's name, both counted from 0: `L23H4`."""
+    return f"L{layer}H{head}"
+
+
+def load_manifest(folder: Path) -> dict[str, Any]:
+    """Read and check `atlas.json` alone."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        there = "no such folder" if not folder.exists() else f"no {MANIFEST}"
+        raise AtlasError(f"{folder}: expected an atlas folder (made by `headatlas map`), found {there}.")
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+        schema = manifest["schema"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise AtlasError(
+            f"{path}: expected a manifest with a schema version, found something else ({error})."
+        ) from error
+    if schema != SCHEMA_VERSION:
+        raise AtlasError(
+            f"{path}: expected schema {SCHEMA_VERSION}, found {schema!r}. Use the headatlas version that wrote it."
+        )
+    needed = {"measure", "label", "model", "settings", "relations", "files"}
+    if missing := sorted(needed - set(manifest)):
+        raise AtlasError(f"{path}: expected the key {missing[0]!r}, found none. Run the map again.")
+    return manifest
+
+
+def build_dataset(relations: list[tuple[str, str, int, int]], variables: dict[str, np.ndarray]) -> xr.Dataset:
+    """Labelled arrays from plain ones.
+
+    Args:
+        relations: (name, category, k, pairs) of each; k and pairs are 0 where unknown.
+        variables: `hits` and `suppression_hits`, from which the shares are computed, or `score` and, if it was
+            measured, `suppression`; each (relation, layer, head).
+    """
+    import numpy as np
+    import xarray as xr
+
+    names, categories, k, pairs = zip(*relations, strict=True) if relations else ((), (), (), ())
+    if "hits" in variables:
+        n_pairs = np.asarray(pairs, dtype=np.float64)[:, None, None]
+        variables = variables | {
+            "score": variables["hits"] / n_pairs,
+            "suppression": variables["suppression_hits"] / n_pairs,
+        }
+    dims = ("relation", "layer", "head")
+    _, n_layers, n_heads = next(iter(variables.values())).shape
+    return xr.Dataset(
+        {name: (dims, values) for name, values in variables.items()},
+        coords={
+            "relation": np.asarray(names, dtype=object),
+            "layer": np.arange(n_layers),
+            "head": np.arange(n_heads),
+            "category": ("relation", np.asarray(categories, dtype=object)),
+            "k": ("relation", np.asarray(k, dtype=np.int64)),
+            "pairs": ("relation", np.asarray(pairs, dtype=np.int64)),
+        },
+    )
+
+
+def dataset_from_table(table: pd.DataFrame) -> xr.Dataset:
+    """The labelled arrays of a complete table of scores, whatever the order of its rows.
+
+    Raises:
+        AtlasError: a relation lacks a layer or head, or has one twice.
+    """
+    names = list(dict.fromkeys(table["relation"]))
+    n_layers, n_heads = int(table["layer"].max()) + 1, int(table["head"].max()) + 1
+    order = {name: number for number, name in enumerate(names)}
+    table = table.assign(_relation=table["relation"].map(order)).sort_values(["_relation", "layer", "head"])
+    places = table[["_relation", "layer", "head"]].to_numpy(dtype="int64")
+    expected = len(names) * n_layers * n_heads
+    index = (places[:, 0] * n_layers + places[:, 1]) * n_heads + places[:, 2]
+    if len(index) != expected or (index != range(expected)).any():
+        raise AtlasError(
+            f"scores: expected one row for each of {len(names)} relations x {n_layers} layers x {n_heads} heads "
+            f"({expected} rows), found {len(index)} rows, {expected - len(set(index.tolist()))} places without one."
+        )
+    first = table.drop_duplicates("_relation")
+    relations = [
+        (str(row.relation), str(row.category), _known(row, "k"), _known(row, "pairs")) for row in first.itertuples()
+    ]
+    shape = (len(names), n_layers, n_heads)
+    whole = [name for name in ("hits", "suppression_hits") if name in table and not table[name].isna().any()]
+    chosen = whole if len(whole) == 2 else [name for name in KINDS if name in table and not table[name].isna().any()]
+    dtype = "int32" if len(whole) == 2 else "float64"
+    return build_dataset(relations, {name: table[name].to_numpy(dtype=dtype).reshape(shape) for name in chosen})
+
+
+def write_atomically(path: Path, write: Any) -> None:
+    """Call `write` with a path beside `path`, bring it safely to disk, then put it in place."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        write(partial)
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _known(row: Any, name: str) -> int:
+    import pandas as pd
+
+    value = getattr(row, name, None)
+    return 0 if value is None or pd.isna(value) else int(value)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

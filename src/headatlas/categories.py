@@ -1,0 +1,81 @@
+"""Scores to categories: a head implements a relation above the threshold, and has the categories of those relations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from headatlas.atlas import Atlas
+from headatlas.relations import category_order
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Which head has which categories.
+
+    Args:
+        categories: those with at least one measured relation, in the order of figures.
+        unmeasured: categories of which no relation was measurable.
+        has: Bool[ndarray, "category layer head"].
+        implements: Bool[ndarray, "relation layer head"], in the atlas's order of relations.
+        kind: `score` or `suppression`.
+        threshold: strict limit, as the decimal that was given.
+    """
+
+    categories: tuple[str, ...]
+    unmeasured: tuple[str, ...]
+    has: np.ndarray
+    implements: np.ndarray
+    kind: str
+    threshold: str
+
+    @cached_property
+    def count(self) -> np.ndarray:
+        """How many categories each head has: Int[ndarray, "layer head"]."""
+        return self.has.sum(0)
+
+    @property
+    def n_heads(self) -> int:
+        """All heads of the model, classified or not."""
+        return self.count.size
+
+    @property
+    def n_classified(self) -> int:
+        return int((self.count > 0).sum())
+
+    def only(self, category: str) -> int:
+        """Number of heads with this category and no other."""
+        return int((self.of(category) & (self.count == 1)).sum())
+
+    def of(self, category: str) -> np.ndarray:
+        """The heads with this category: Bool[ndarray, "layer head"]."""
+        return self.has[self.categories.index(category)]
+
+
+def classify(atlas: Atlas, threshold: str | float | None = None, kind: str = "score") -> Classification:
+    """Sort the heads into categories.
+
+    Args:
+        threshold: strict limit, 0 to 1; default: the atlas's own.
+        kind: `score` or `suppression`.
+    """
+    import numpy as np
+
+    threshold = atlas.threshold if threshold is None else str(threshold)
+    implements = atlas.above(threshold, kind)
+    of_relation = atlas.data["category"].values
+    categories = sorted({str(name) for name in of_relation}, key=category_order)
+    known = sorted({item["category"] for item in atlas.manifest["relations"]["items"]}, key=category_order)
+    has = np.stack([implements[of_relation == name].any(0) for name in categories]) if categories else implements[:0]
+    return Classification(
+        categories=tuple(categories),
+        unmeasured=tuple(name for name in known if name not in categories),
+        has=has,
+        implements=implements,
+        kind=kind,
+        threshold=threshold,
+    )

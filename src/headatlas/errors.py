@@ -1,0 +1,38 @@
+"""All errors that headatlas raises on purpose.
+
+```
+HeadatlasError
+├── CheckpointError      weights, config or tokenizer cannot be found or read as what they claim to be
+├── ArchitectureError    the model's family is unknown, or its tensors do not fit its config
+├── RelationError        a relation file or a set of relations is not usable
+├── SettingsError        an argument is outside its range, or two arguments contradict each other
+└── AtlasError           a folder or a table does not hold the atlas that was asked for
+```
+
+Each message is one sentence that says where, what was expected, what was found and what to do. The command line
+prints it and exits with 2.
+"""
+
+
+class HeadatlasError(Exception):
+    """Base of all errors that headatlas raises on purpose."""
+
+
+class CheckpointError(HeadatlasError):
+    """Weights, config or tokenizer cannot be found, or read as what they claim to be."""
+
+
+class ArchitectureError(HeadatlasError):
+    """The model's family is unknown, or its tensors do not fit its config."""
+
+
+class RelationError(HeadatlasError):
+    """A relation file or a set of relations is not usable."""
+
+
+class SettingsError(HeadatlasError):
+    """An argument is outside its range, or two arguments contradict each other."""
+
+
+class AtlasError(HeadatlasError):
+    """A folder or a table does not hold the atlas that was asked for."""

@@ -1,0 +1,117 @@
+"""Others' scores: a table of relation, category, layer, head and score becomes an atlas like any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from headatlas.atlas import MEASURES, Atlas, dataset_from_table
+from headatlas.errors import AtlasError, SettingsError
+from headatlas.settings import parse_threshold
+
+COLUMNS = ("relation", "category", "layer", "head", "score")
+
+
+def import_scores(path: str | Path, measure: str, name: str | None = None, threshold: str | float = "0.15") -> Atlas:
+    """Make an atlas from a CSV file with the columns relation, category, layer, head, score and, if known, suppression.
+
+    Scores are shares from 0 to 1. `k`, pairs and coverage are then unknown and reported as that.
+
+    Args:
+        measure: what the scores were measured on: `weights`, `attention-fixed` or `in-context`.
+        name: the model's name, for titles; default: the file's name.
+
+    Raises:
+        AtlasError: columns are missing, a value is out of range, or a head's row is missing or doubled.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    if measure not in MEASURES:
+        raise SettingsError(f"measure: expected one of {', '.join(MEASURES)}, found {measure!r}.")
+    parse_threshold(threshold)
+    try:
+        table = pd.read_csv(
+            path,
+            encoding="utf-8-sig",
+            dtype={"relation": "string", "category": "string"},
+            keep_default_na=False,
+            na_values=[""],
+        )
+    except FileNotFoundError as error:
+        raise AtlasError(f"{path}: expected a CSV file of scores, found nothing there.") from error
+    except (OSError, ValueError) as error:
+        raise AtlasError(f"{path}: cannot be read as a CSV table ({str(error).strip()}).") from error
+    if missing := [column for column in COLUMNS if column not in table]:
+        raise AtlasError(f"{path}: expected the columns {', '.join(COLUMNS)}, found no {missing[0]!r}.")
+    if table.empty:
+        raise AtlasError(f"{path}: expected a row per relation, layer and head, found none.")
+    for column in ("layer", "head"):
+        _check(
+            path,
+            table,
+            column,
+            pd.to_numeric(table[column], errors="coerce"),
+            "a whole number from 0 to 99,999",
+            whole=True,
+        )
+    kinds = ["score"] + (["suppression"] if "suppression" in table and not table["suppression"].isna().all() else [])
+    for column in kinds:
+        _check(path, table, column, pd.to_numeric(table[column], errors="coerce"), "a share from 0 to 1", whole=False)
+    for column in ("relation", "category"):
+        bad = table[column].isna() | ~table[column].fillna("").str.strip().map(
+            lambda text: bool(text) and text.isprintable()
+        )
+        if bad.any():
+            raise AtlasError(
+                f"{path}: line {int(bad.idxmax()) + 2}: "
+                f"expected printable text in {column!r}, found {table[column][bad.idxmax()]!r}."
+            )
+    if int((categories := table.groupby("relation")["category"].nunique()).max()) > 1:
+        raise AtlasError(f"{path}: expected one category per relation, found several for {categories.idxmax()!r}.")
+    try:
+        data = dataset_from_table(table[["relation", "category", "layer", "head", *kinds]])
+    except AtlasError as error:
+        raise AtlasError(f"{path}: {error}") from error
+    return Atlas(data, _manifest(path, data, measure, name, str(threshold)))
+
+
+def _check(path, table, column, values, expected, whole) -> None:
+    bad = values.isna() | (values < 0) | (values > (99_999 if whole else 1))
+    if whole:
+        bad |= values % 1 != 0
+    if bad.any():
+        row = bad.idxmax()
+        raise AtlasError(
+            f"{path}: line {int(row) + 2}: expected {expected} in {column!r}, found {str(table[column][row])!r}."
+        )
+    table[column] = values.astype("int64" if whole else "float64")
+
+
+def _manifest(path: Path, data, measure: str, name: str | None, threshold: str) -> dict:
+    import hashlib
+    from datetime import UTC, datetime
+
+    import headatlas
+
+    items = [
+        {"relation": str(relation), "category": str(category), "measurable": True}
+        for relation, category in zip(data["relation"].values, data["category"].values, strict=True)
+    ]
+    return {
+        "tool": {"name": "headatlas", "version": headatlas.__version__},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "measure": measure,
+        "label": f"imported: {measure}",
+        "model": {
+            "name": name or path.stem,
+            "source": path.name,
+            "fingerprint": None,
+            "n_layers": data.sizes["layer"],
+            "n_heads": data.sizes["head"],
+            "n_kv_heads": None,
+            "note": None,
+        },
+        "settings": {"threshold": threshold},
+        "relations": {"set": "imported", "hash": None, "items": items},
+        "imported": {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
+    }

@@ -1,0 +1,97 @@
+"""The choices that define a measurement: `k`, threshold, input vectors; and how a changed choice is labelled."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
+
+from headatlas.errors import SettingsError
+
+MIN_PAIRS = 30
+"""Fewest pairs of which both words are one token each that make a relation measurable."""
+
+LARGE_VOCABULARY = 100_000
+"""Above this many tokens the profile `maps` uses larger `k`. The source does so for Llama 3, by name."""
+
+CONTEXTUALIZE = ("first-mlp", "embedding")
+PROFILES = ("maps",)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The choices of one measurement; the defaults are the profile `maps` for a model with up to 100,000 tokens.
+
+    Args:
+        k: a target counts when it is among the `k` highest (lowest) logits. At least 1.
+        k_copying: the same for relations whose class is `copying`.
+        threshold: a head implements a relation when its score is strictly above this, 0 to 1, a decimal in text so
+            that comparisons are exact.
+        contextualize: the input vector of the layers after the first: `first-mlp` or `embedding`.
+        profile: the named set of choices these started from.
+    """
+
+    k: int = 10
+    k_copying: int = 1
+    threshold: str = "0.15"
+    contextualize: str = "first-mlp"
+    profile: str = "maps"
+
+    def __post_init__(self) -> None:
+        parse_threshold(self.threshold)
+        for name in ("k", "k_copying"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name}: expected a whole number of at least 1, found {getattr(self, name)}.")
+        if self.contextualize not in CONTEXTUALIZE:
+            raise SettingsError(
+                f"contextualize: expected one of {', '.join(CONTEXTUALIZE)}, found {self.contextualize!r}."
+            )
+        if self.profile not in PROFILES:
+            raise SettingsError(f"profile: expected one of {', '.join(PROFILES)}, found {self.profile!r}.")
+
+    @classmethod
+    def of_profile(
+        cls,
+        d_vocab: int,
+        profile: str = "maps",
+        k: int | None = None,
+        threshold: str | float | None = None,
+        contextualize: str | None = None,
+    ) -> Settings:
+        """The profile's choices for a vocabulary of `d_vocab` tokens, with those that are given changed.
+
+        >>> Settings.of_profile(50_000, k=5).label(50_000)
+        'maps, modified: k=5'
+        """
+        large = d_vocab > LARGE_VOCABULARY
+        chosen = {
+            "k": 25 if large else 10,
+            "k_copying": 3 if large else 1,
+            "profile": profile,
+        }
+        given = {"k": k, "threshold": None if threshold is None else str(threshold), "contextualize": contextualize}
+        return cls(**(chosen | {name: value for name, value in given.items() if value is not None}))
+
+    def label(self, d_vocab: int) -> str:
+        """The profile's name, followed by every choice that differs from it."""
+        default = Settings.of_profile(d_vocab, self.profile)
+        changed = [
+            f"{field.name}={getattr(self, field.name)}"
+            for field in fields(self)
+            if getattr(self, field.name) != getattr(default, field.name)
+            and not (field.name == "threshold" and Fraction(self.threshold) == Fraction(default.threshold))
+        ]
+        return f"{self.profile}, modified: {', '.join(changed)}" if changed else self.profile
+
+    def as_dict(self) -> dict[str, str | int]:
+        return asdict(self)
+
+
+def parse_threshold(threshold: str | float) -> Fraction:
+    """The exact value of a threshold written as a decimal; raises `SettingsError` outside 0 to 1."""
+    try:
+        value = Fraction(str(threshold))
+    except (ValueError, ZeroDivisionError):
+        value = None
+    if value is None or not 0 <= value < 1:
+        raise SettingsError(f"threshold: expected a number from 0 to below 1 such as 0.15, found {threshold!r}.")
+    return value
