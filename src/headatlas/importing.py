@@ -97,10 +97,13 @@ def _manifest(path: Path, data, measure: str, name: str | None, threshold: str) 
         {"relation": str(relation), "category": str(category), "measurable": True}
         for relation, category in zip(data["relation"].values, data["category"].values, strict=True)
     ]
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    settings = {"threshold": threshold}
     return {
         "tool": {"name": "headatlas", "version": headatlas.__version__},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "measure": measure,
+        "identity": {"measure": measure, "model": sha256, "relations": None, "settings": settings},
         "label": f"imported: {measure}",
         "model": {
             "name": name or path.stem,
@@ -111,7 +114,7 @@ def _manifest(path: Path, data, measure: str, name: str | None, threshold: str) 
             "n_kv_heads": None,
             "note": None,
         },
-        "settings": {"threshold": threshold},
+        "settings": settings,
         "relations": {"set": "imported", "hash": None, "items": items},
-        "imported": {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
+        "imported": {"file": path.name, "sha256": sha256},
     }

@@ -1,0 +1,500 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headatlas.errors import HeadatlasError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from headatlas.atlas import Atlas
+
+app = typer.Typer(
+    help="What every attention head of a language model does, from its weights alone.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_debug = False
+
+
+class Kind(StrEnum):
+    score = "score"
+    suppression = "suppression"
+
+
+class Measure(StrEnum):
+    weights = "weights"
+    attention_fixed = "attention-fixed"
+    in_context = "in-context"
+
+
+class Palette(StrEnum):
+    paper = "paper"
+    colour_blind = "colour-blind"
+
+
+class ExportFormat(StrEnum):
+    csv = "csv"
+    json = "json"
+    heads = "heads"
+
+
+AtlasFolder = Annotated[Path, typer.Argument(metavar="ATLAS", help="Folder made by `headatlas map` or `import`.")]
+Threshold = Annotated[
+    str | None, typer.Option(metavar="SHARE", help="A head implements a relation strictly above this; default 0.15.")
+]
+KindOption = Annotated[Kind, typer.Option(help="Targets among the highest logits, or among the lowest.")]
+Output = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to this file.")]
+
+
+def main() -> None:
+    """Entry point of the `headatlas` command."""
+    # A pipe that closes early, as `| head` does, is no error.
+    try:
+        app()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _command(name: str):
+    """Register a command whose errors become one sentence and an exit code."""
+
+    def register(function):
+        @app.command(name)
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> None:
+            try:
+                function(*args, **kwargs)
+            except KeyboardInterrupt:
+                _say("Interrupted. Finished layers are safe: the same command goes on where it stopped.")
+                raise typer.Exit(130) from None
+            except HeadatlasError as error:
+                if _debug:
+                    raise
+                _say(f"Error: {error}", style="bold red")
+                raise typer.Exit(2) from None
+            except MemoryError:
+                if _debug:
+                    raise
+                _say("Error: there is not enough memory for this model on this machine.", style="bold red")
+                raise typer.Exit(2) from None
+
+        return wrapped
+
+    return register
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        import headatlas
+
+        typer.echo(f"headatlas {headatlas.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    global _debug
+    _debug = debug
+
+
+@_command("map")
+def map_command(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the atlas.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="Folder, .gguf file or name on the hub; default: the demo model."),
+    ] = None,
+    relations: Annotated[
+        list[Path] | None,
+        typer.Option("--relations", metavar="PATH", help="Relations instead of the built-in ones; repeatable."),
+    ] = None,
+    add_relations: Annotated[
+        list[Path] | None, typer.Option("--add-relations", metavar="PATH", help="Relations beside them; repeatable.")
+    ] = None,
+    k: Annotated[
+        int | None,
+        typer.Option("--k", min=1, help="How many highest logits count; default 10 (25 above 100,000 tokens)."),
+    ] = None,
+    threshold: Threshold = None,
+    contextualize: Annotated[
+        str | None, typer.Option(help="Input of the later layers: first-mlp (default) or embedding.")
+    ] = None,
+    profile: Annotated[str, typer.Option(help="Named set of choices.")] = "maps",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another atlas in DIR.")] = False,
+) -> None:
+    """Score all heads of a model and write its atlas: data, figures and report."""
+    from headatlas.atlas import MANIFEST
+    from headatlas.survey import map_heads
+
+    confirmed = (output / MANIFEST).is_file() and not overwrite
+    with _Bar() as bar:
+        atlas = map_heads(
+            model,
+            output,
+            relations=relations or None,
+            add_relations=add_relations or None,
+            k=k,
+            threshold=threshold,
+            contextualize=contextualize,
+            profile=profile,
+            device=device,
+            threads=threads,
+            overwrite=overwrite,
+            progress=bar.show,
+        )
+    if confirmed:
+        _say(f"{output} already holds this map: same model, relations and settings.")
+    _show_summary(atlas, output)
+
+
+@_command("figure")
+def figure_command(
+    atlas: AtlasFolder,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="A .png, .svg or .pdf file.")],
+    kind: KindOption = Kind.score,
+    threshold: Threshold = None,
+    relation: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Draw this relation's score as a continuous heat map.")
+    ] = None,
+    palette: Annotated[
+        Palette, typer.Option(help="Colours as in the paper, or safe for the colour-blind.")
+    ] = Palette.paper,
+    width: Annotated[
+        str, typer.Option(help="screen, column (3.25 in), page (5.5 in) or a number of inches.")
+    ] = "screen",
+) -> None:
+    """Draw the map, or one relation's heat map."""
+    from headatlas.atlas import Atlas
+    from headatlas.figures import draw_map, save_figure
+
+    size = float(width) if width.replace(".", "", 1).isdigit() else width
+    drawn = draw_map(
+        Atlas.load(atlas), kind=kind.value, threshold=threshold, relation=relation, palette=palette.value, width=size
+    )
+    save_figure(drawn, output)
+    _say(f"Wrote {output}")
+
+
+@_command("report")
+def report_command(
+    atlas: AtlasFolder, kind: KindOption = Kind.score, threshold: Threshold = None, output: Output = None
+) -> None:
+    """Tell in words and numbers what the map shows (Markdown)."""
+    from headatlas.atlas import Atlas
+    from headatlas.reports import write_report
+
+    _put(write_report(Atlas.load(atlas), kind=kind.value, threshold=threshold), output)
+
+
+@_command("relations")
+def relations_command(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show this relation's pairs.")] = None,
+    check: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Check a relation file or folder instead of the built-in ones.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Say what this model's tokenizer keeps; 'demo' is the demo model."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the relations, show one, or check a file of your own."""
+    from headatlas.errors import SettingsError
+    from headatlas.relations import builtin_relations, load_relations
+
+    known = builtin_relations() if check is None else load_relations(check)
+    chosen = [relation for relation in known if name in (None, relation.name)]
+    if not chosen:
+        raise SettingsError(f"relations: expected one of {', '.join(each.name for each in known)}, found {name!r}.")
+    coverage = None if model is None else _coverage(chosen, None if model == "demo" else model)
+    if as_json:
+        _print_json(_relation_records(chosen, coverage, with_pairs=name is not None or check is not None))
+    elif name is not None:
+        _show_relation(chosen[0], coverage)
+    else:
+        _show_relations(chosen, coverage)
+
+
+@_command("import")
+def import_command(
+    scores: Annotated[
+        Path, typer.Argument(metavar="SCORES.csv", help="relation, category, layer, head, score[, suppression].")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the atlas.")],
+    measure: Annotated[Measure, typer.Option(help="What the scores were measured on.")],
+    name: Annotated[str | None, typer.Option(help="The model's name; default: the file's.")] = None,
+    threshold: Annotated[
+        str, typer.Option(metavar="SHARE", help="A head implements a relation strictly above this.")
+    ] = "0.15",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another atlas in DIR.")] = False,
+) -> None:
+    """Make an atlas of scores that others measured."""
+    from headatlas.importing import import_scores
+    from headatlas.run_folder import RunFolder
+
+    atlas = import_scores(scores, measure.value, name, threshold)
+    with RunFolder(output, atlas.manifest["identity"], overwrite) as folder:
+        if not folder.finished:
+            folder.finish(atlas)
+    _show_summary(atlas, output)
+
+
+@_command("heads")
+def heads_command(
+    atlas: AtlasFolder,
+    relation: Annotated[str | None, typer.Option(metavar="NAME", help="Only this relation.")] = None,
+    category: Annotated[str | None, typer.Option(metavar="NAME", help="Only this category.")] = None,
+    min_score: Annotated[
+        str | None, typer.Option(metavar="SHARE", help="Strictly above this; default: the atlas's threshold.")
+    ] = None,
+    kind: KindOption = Kind.score,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the heads that do it, strongest first; tab-separated when piped."""
+    from headatlas.atlas import Atlas
+
+    rows = Atlas.load(atlas).heads(category=category, relation=relation, min_score=min_score, kind=kind.value)
+    columns = ["name", "relation", "category", "score", "hits", "pairs"]
+    if as_json:
+        import json
+
+        _print_json(json.loads(rows.to_json(orient="records")))
+        return
+    cells = [
+        [
+            row["name"],
+            row["relation"],
+            row["category"],
+            f"{row['score']:.3f}",
+            _count(row["hits"]),
+            _count(row["pairs"]),
+        ]
+        for row in rows.to_dict("records")
+    ]
+    if not sys.stdout.isatty():
+        for row in cells:
+            typer.echo("\t".join(row))
+        return
+    _show_table(f"{len(cells)} heads x relations", columns, cells, right=(3, 4, 5))
+
+
+@_command("export")
+def export_command(
+    atlas: AtlasFolder,
+    fmt: Annotated[
+        ExportFormat, typer.Option("--format", help="A table, everything, or lists of heads to ablate.")
+    ] = ExportFormat.csv,
+    kind: KindOption = Kind.score,
+    output: Output = None,
+) -> None:
+    """Print the scores for other tools."""
+    from headatlas.atlas import Atlas
+    from headatlas.export import export
+
+    _put(export(Atlas.load(atlas), fmt.value, kind.value), output)
+
+
+class _Bar:
+    """A progress bar on standard error: what is done, the rate and the time left."""
+
+    def __enter__(self) -> _Bar:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            ProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.text import Text
+
+        class Rate(ProgressColumn):
+            def render(self, task) -> Text:
+                return Text("" if not task.speed else f"{task.speed:.1f}/s", style="dim")
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            Rate(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=_console(stderr=True),
+        )
+        self._progress.start()
+        self._tasks: dict[str, Any] = {"opening": self._progress.add_task("opening", total=None)}
+        return self
+
+    def show(self, what: str, done: int, total: int) -> None:
+        if what not in self._tasks:
+            for earlier in self._tasks.values():
+                self._progress.update(earlier, visible=False)
+            self._tasks[what] = self._progress.add_task(what, total=total)
+        self._progress.update(self._tasks[what], completed=done)
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+def _say(text: str, style: str | None = None) -> None:
+    """One line for people, on standard error."""
+    from rich.text import Text
+
+    from headatlas.printable import printable
+
+    _console(stderr=True).print(Text(printable(text), style=style or ""), soft_wrap=True)
+
+
+def _put(text: str, output: Path | None) -> None:
+    from headatlas.atlas import write_atomically
+    from headatlas.errors import AtlasError
+
+    if output is None:
+        typer.echo(text, nl=not text.endswith("\n"))
+        return
+    try:
+        write_atomically(output, lambda path: path.write_text(text, "utf-8"))
+    except OSError as error:
+        raise AtlasError(f"{output}: cannot be written ({error.strerror or error}).") from error
+    _say(f"Wrote {output}")
+
+
+def _print_json(content: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(content, indent=1))
+
+
+def _count(value: Any) -> str:
+    import pandas as pd
+
+    return "" if pd.isna(value) else str(value)
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]], right: tuple[int, ...]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from headatlas.printable import printable
+
+    table = Table(title=printable(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    return table
+
+
+def _show_table(title: str, columns: list[str], rows: list[list[str]], right: tuple[int, ...]) -> None:
+    _console().print(_table(title, columns, rows, right))
+
+
+def _show_summary(atlas: Atlas, folder: Path) -> None:
+    from headatlas.reports import category_rows, strongest_rows
+
+    title = f"{atlas.name}: {atlas.n_layers} layers x {atlas.n_heads} heads ({atlas.measure}, {atlas.label})"
+    _show_table(title, ["category", "heads", "share", "only this"], category_rows(atlas), right=(1, 2, 3))
+    _show_table(
+        "Strongest head of each relation", ["relation", "category", "head", "score"], strongest_rows(atlas), right=(3,)
+    )
+    _console().print(f"Picture: {folder / 'figure.png'}", markup=False, soft_wrap=True)
+    _console().print(f"Report:  {folder / 'report.md'}", markup=False, soft_wrap=True)
+
+
+def _coverage(relations: list, model: str | None) -> list:
+    from headatlas.checkpoints import demo_model, open_checkpoint
+    from headatlas.relations import encode_relations
+    from headatlas.settings import Settings
+
+    checkpoint = open_checkpoint(demo_model() if model is None else model)
+    d_vocab = checkpoint.config.get_text_config().vocab_size
+    return encode_relations(relations, checkpoint.load_tokenizer(), d_vocab, Settings.of_profile(d_vocab))
+
+
+def _relation_records(relations: list, coverage: list | None, with_pairs: bool) -> list[dict[str, Any]]:
+    records = []
+    for number, relation in enumerate(relations):
+        record = {
+            name: getattr(relation, name)
+            for name in ("name", "category", "k", "description", "source", "license", "hash")
+        }
+        record["in_file"] = len(relation.pairs)
+        if coverage is not None:
+            kept = coverage[number]
+            record |= {
+                name: getattr(kept, name) for name in ("source_dropped", "target_dropped", "duplicates", "measurable")
+            }
+            record |= {"k": kept.k, "kept": len(kept.pairs)}
+        if with_pairs:
+            record["pairs"] = relation.pairs if coverage is None else coverage[number].pairs
+        records.append(record)
+    return records
+
+
+def _show_relations(relations: list, coverage: list | None) -> None:
+    if coverage is None:
+        rows = [[r.name, r.category, str(r.k), str(len(r.pairs)), r.license, r.source] for r in relations]
+        _show_table(
+            f"{len(relations)} relations", ["relation", "category", "k", "pairs", "license", "source"], rows, right=(3,)
+        )
+        return
+    rows = [
+        [c.name, c.relation.category, str(c.k), str(len(c.relation.pairs)), str(len(c.pairs)), str(c.source_dropped),
+         str(c.target_dropped), str(c.duplicates), "yes" if c.measurable else "no"]
+        for c in coverage
+    ]  # fmt: skip
+    columns = [
+        "relation",
+        "category",
+        "k",
+        "pairs",
+        "kept",
+        "source not\none token",
+        "target not\none token",
+        "double",
+        "measurable",
+    ]
+    measurable = sum(c.measurable for c in coverage)
+    _show_table(f"{measurable} of {len(coverage)} relations measurable", columns, rows, right=(2, 3, 4, 5, 6, 7))
+
+
+def _show_relation(relation: Any, coverage: list | None) -> None:
+    for what in ("name", "category", "k", "description", "source", "license"):
+        _say(f"{what:12}{getattr(relation, what)}")
+    pairs = relation.pairs if coverage is None else coverage[0].pairs
+    _say(
+        f"{'pairs':12}{len(relation.pairs)}" + ("" if coverage is None else f", of which this model keeps {len(pairs)}")
+    )
+    from headatlas.printable import printable
+
+    for source, target in pairs:
+        typer.echo(f"{printable(source)}\t{printable(target)}")

@@ -1,0 +1,63 @@
+"""An atlas in other tools' formats: a table as CSV or JSON, and a list of heads that can be ablated."""
+
+from __future__ import annotations
+
+import json
+
+from headatlas.atlas import Atlas
+from headatlas.errors import SettingsError
+
+FORMATS = ("csv", "json", "heads")
+
+
+def export(atlas: Atlas, fmt: str, kind: str = "score") -> str:
+    """The atlas as text.
+
+    Args:
+        fmt: `csv` (a row per relation, layer and head), `json` (the same rows as records, with the manifest), or
+            `heads` (JSON: for each category and relation the heads above the threshold, strongest first).
+        kind: for `heads`: `score` or `suppression`.
+
+    A head list names each head as `[layer, head]`, counted from 0, and says where TransformerLens and nnsight find it:
+    `hook_z` at index `head`, or the columns `head * d_head` to `(head + 1) * d_head` of the input of the output
+    projection.
+    """
+    if fmt == "csv":
+        table = atlas.table.copy()
+        for name in ("relation", "category"):
+            table[name] = table[name].map(_plain_cell)
+        return table.to_csv(index=False)
+    if fmt == "json":
+        rows = json.loads(atlas.table.to_json(orient="records"))
+        return json.dumps({"manifest": atlas.manifest, "scores": rows}, ensure_ascii=False) + "\n"
+    if fmt == "heads":
+        return json.dumps(_head_list(atlas, kind), indent=1, ensure_ascii=False) + "\n"
+    raise SettingsError(f"format: expected one of {', '.join(FORMATS)}, found {fmt!r}.")
+
+
+def _head_list(atlas: Atlas, kind: str) -> dict:
+    rows = atlas.heads(kind=kind)
+    model = atlas.manifest["model"]
+
+    def places(chosen) -> list[list[int]]:
+        return chosen[["layer", "head"]].drop_duplicates().to_numpy().tolist()
+
+    return {
+        "model": model["name"],
+        "kind": kind,
+        "threshold": atlas.threshold,
+        "measure": atlas.measure,
+        "label": atlas.label,
+        "n_layers": atlas.n_layers,
+        "n_heads": atlas.n_heads,
+        "d_head": model.get("d_head"),
+        "transformer_lens": {"hook": "blocks.{layer}.attn.hook_z", "index": "[:, :, head]"},
+        "nnsight": {"input_of": "the layer's output projection", "columns": "head * d_head : (head + 1) * d_head"},
+        "categories": {name: places(group) for name, group in rows.groupby("category", sort=False)},
+        "relations": {name: places(group) for name, group in rows.groupby("relation", sort=False)},
+    }
+
+
+def _plain_cell(text: str) -> str:
+    # A spreadsheet would run a cell that begins like a formula.
+    return f"'{text}" if text[:1] in "=+-@\t\r" else text

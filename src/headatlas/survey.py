@@ -1,0 +1,337 @@
+"""From a model's name to its atlas: the one place that joins weights, relations, scoring and the result."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headatlas.atlas import Atlas, build_dataset
+from headatlas.errors import ArchitectureError, RelationError, SettingsError
+from headatlas.relations import (
+    BUILTIN_VERSION,
+    EncodedRelation,
+    Relation,
+    builtin_relations,
+    category_order,
+    check_names,
+    encode_relations,
+    load_relations,
+    set_hash,
+)
+from headatlas.run_folder import RunFolder
+from headatlas.settings import MIN_PAIRS, Settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from headatlas.architectures import HeadModel
+
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy")
+Progress = Callable[[str, int, int], None]
+"""Called with what is going on (`fingerprint` or `layers`), how much is done, and of how much."""
+
+
+def map_heads(
+    model: str | Path | None = None,
+    output: str | Path | None = None,
+    *,
+    relations: Iterable[Relation] | str | Path | Iterable[str | Path] | None = None,
+    add_relations: Iterable[Relation] | str | Path | Iterable[str | Path] | None = None,
+    k: int | None = None,
+    threshold: str | float | None = None,
+    contextualize: str | None = None,
+    profile: str = "maps",
+    device: str = "cpu",
+    threads: int | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Atlas:
+    """Score every head of a model for every relation.
+
+    `score = hits / pairs`, where a pair is a hit when fewer than `k` other tokens have a logit of at least its
+    target's in `x @ W_V @ W_O @ W_U`. Source: MAPS (Elhelo & Geva 2025, arXiv 2412.11965), whose code scores against
+    `topk`; we count ties against the target, so that a zeroed head scores 0.
+
+    Args:
+        model: a folder in Hugging Face layout, a `.gguf` file or a name on the hub; default: the demo model.
+        output: folder for the atlas, its figures and its report; finished layers are kept there, and the same call
+            goes on where it stopped. Without one, nothing is written.
+        relations: instead of the built-in ones; relations, or files and folders of them.
+        add_relations: beside the built-in ones or `relations`.
+        k: how many highest (lowest) logits count, at least 1; default 10, and 25 above 100,000 tokens. Copying
+            relations keep theirs (1 and 3).
+        threshold: strict limit above which a head implements a relation, 0 to 1; default 0.15.
+        contextualize: input vectors of the later layers: `first-mlp` (default) or `embedding`.
+        device: `cpu` or `cuda`.
+        threads: CPU threads; default: as torch is set.
+        overwrite: replace another atlas in `output`.
+
+    Raises:
+        HeadatlasError: see `headatlas.errors`; each message says where, what was expected and what to do.
+
+    >>> atlas = map_heads("gpt2")  # doctest: +SKIP
+    """
+    from headatlas.architectures import open_model
+    from headatlas.checkpoints import demo_model, open_checkpoint
+
+    chosen = _choose_relations(relations, add_relations)
+    _check_device(device)
+    checkpoint = open_checkpoint(demo_model() if model is None else model)
+    opened = open_model(checkpoint)
+    settings = Settings.of_profile(opened.d_vocab, profile, k, threshold, contextualize)
+    encoded = encode_relations(chosen, checkpoint.load_tokenizer(), opened.d_vocab, settings)
+    measured = [relation for relation in encoded if relation.measurable]
+    if not measured:
+        best = max(encoded, key=lambda relation: len(relation.pairs))
+        raise RelationError(
+            f"relations: expected at least one with {MIN_PAIRS} pairs of which both words are one token of this model, "
+            f"found none (most: {best.name} with {len(best.pairs)} of {len(best.relation.pairs)}). "
+            f"`headatlas relations --check FILE --model MODEL` says which words drop out."
+        )
+    with _threads(threads):
+        fingerprint = opened.fingerprint(
+            None if progress is None else lambda done, of: progress("fingerprint", done, of)
+        )
+        identity = {
+            "measure": "weights",
+            "model": fingerprint,
+            "relations": hashlib.sha256("\n".join(relation.hash for relation in encoded).encode()).hexdigest(),
+            "settings": settings.as_dict(),
+        }
+        with nullcontext() if output is None else RunFolder(output, identity, overwrite) as folder:
+            if folder is not None and folder.finished:
+                return Atlas.load(folder.folder)
+            run = _measure(opened, measured, settings, device, folder, progress)
+            manifest = {
+                **_manifest_head(opened, checkpoint.source, settings, fingerprint, identity),
+                "relations": _relations_entry(chosen, encoded, relations is None and add_relations is None),
+                "packages": _versions(),
+                "run": run.facts | {"device": device},
+            }
+            atlas = Atlas(run.dataset(measured), manifest, run.pair_hits(measured))
+            if folder is not None:
+                folder.finish(atlas)
+    return atlas
+
+
+@dataclass
+class _Run:
+    """Hits of all layers: Bool[ndarray, "layer head pair"], pairs of the measured relations one after the other."""
+
+    promoted: np.ndarray
+    suppressed: np.ndarray
+    facts: dict[str, Any]
+
+    def dataset(self, measured: list[EncodedRelation]):
+        import numpy as np
+
+        ends = np.cumsum([len(relation.pairs) for relation in measured])
+        counts = {
+            name: np.stack([part.sum(-1, dtype=np.int32) for part in np.split(hits, ends[:-1], axis=-1)])
+            for name, hits in (("hits", self.promoted), ("suppression_hits", self.suppressed))
+        }
+        labels = [(each.name, each.relation.category, each.k, len(each.pairs)) for each in measured]
+        return build_dataset(labels, counts)
+
+    def pair_hits(self, measured: list[EncodedRelation]) -> pd.DataFrame:
+        import numpy as np
+        import pandas as pd
+
+        pairs = pd.DataFrame(
+            [
+                (relation.name, *pair, *ids)
+                for relation in measured
+                for pair, ids in zip(
+                    relation.pairs, zip(relation.source_ids, relation.target_ids, strict=True), strict=True
+                )
+            ],
+            columns=["relation", "source", "target", "source_id", "target_id"],
+        )
+        parts = []
+        for kind, hits in (("promoted", self.promoted), ("suppressed", self.suppressed)):
+            layer, head, pair = np.nonzero(hits)
+            part = pairs.iloc[pair].reset_index(drop=True)
+            parts.append(part.assign(layer=layer, head=head, kind=kind))
+        return pd.concat(parts, ignore_index=True)
+
+
+def _measure(
+    model: HeadModel,
+    measured: list[EncodedRelation],
+    settings: Settings,
+    device: str,
+    folder: RunFolder | None,
+    progress: Progress | None,
+) -> _Run:
+    import numpy as np
+    import torch
+
+    from headatlas.scoring import RankSearch
+
+    started = time.perf_counter()
+    n_pairs = sum(len(relation.pairs) for relation in measured)
+    layers: list[dict[str, np.ndarray] | None] = [
+        None if folder is None else folder.load_layer(layer) for layer in range(model.n_layers)
+    ]
+    n_kept = sum(layer is not None for layer in layers)
+    if progress is not None:
+        progress("layers", n_kept, model.n_layers)
+    if n_kept < model.n_layers:
+        sources = torch.tensor([token for relation in measured for token in relation.source_ids])
+        ids, source = sources.unique(return_inverse=True)
+        targets = torch.tensor([token for relation in measured for token in relation.target_ids])
+        k = torch.tensor([relation.k for relation in measured for _ in relation.pairs])
+        search = RankSearch(model.W_U().to(device), source, targets, k)
+        embedding = model.W_E(ids)
+        later = model.first_mlp(embedding) if settings.contextualize == "first-mlp" else embedding
+        inputs = {"first": embedding.to(device), "later": later.to(device)}
+        for layer in range(model.n_layers):
+            if layers[layer] is not None:
+                continue
+            W_V, W_O = model.values_and_outputs(layer)
+            before = search.work.in_float64
+            try:
+                hits = search.layer(
+                    inputs["later" if layer else "first"], W_V.to(device), W_O.to(device), model.kv_head_of
+                )
+            except OverflowError as error:
+                raise ArchitectureError(
+                    f"layer {layer}, head {error}: the head's output is beyond what float32 can hold; "
+                    f"are the weights damaged?"
+                ) from error
+            arrays = {
+                "promoted": np.packbits(hits[0].numpy(), axis=-1),
+                "suppressed": np.packbits(hits[1].numpy(), axis=-1),
+                "in_float64": np.asarray(search.work.in_float64 - before),
+            }
+            if folder is not None:
+                folder.save_layer(layer, arrays)
+            layers[layer] = arrays
+            if progress is not None:
+                progress("layers", sum(each is not None for each in layers), model.n_layers)
+    done = [layer for layer in layers if layer is not None]
+    promoted, suppressed = (
+        np.stack([np.unpackbits(layer[name], axis=-1, count=n_pairs) for layer in done]).astype(bool)
+        for name in ("promoted", "suppressed")
+    )
+    facts = {
+        "seconds": round(time.perf_counter() - started, 3),
+        "threads": torch.get_num_threads(),
+        "layers_from_earlier_run": n_kept,
+        "decided_in_float64": int(sum(int(layer["in_float64"]) for layer in done)),
+    }
+    return _Run(promoted, suppressed, facts)
+
+
+def _choose_relations(relations: Any, add_relations: Any) -> list[Relation]:
+    chosen = builtin_relations() if relations is None else _as_relations(relations)
+    chosen = chosen + ([] if add_relations is None else _as_relations(add_relations))
+    check_names(chosen)
+    if not chosen:
+        raise RelationError("relations: expected at least one, found none.")
+    return sorted(chosen, key=lambda relation: (category_order(relation.category), relation.name))
+
+
+def _as_relations(given: Any) -> list[Relation]:
+    if not isinstance(given, str | Path):
+        given = list(given)
+        if all(isinstance(relation, Relation) for relation in given):
+            return given
+    return load_relations(given)
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    if device == "mps":
+        raise SettingsError("device: mps cannot compute in float64, which decides close calls. Use --device cpu.")
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        kind = None
+    if kind not in ("cpu", "cuda"):
+        raise SettingsError(f"device: expected cpu, cuda or cuda:N, found {device!r}.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise SettingsError(f"device: expected a CUDA device for {device!r}, found none. Use --device cpu.")
+
+
+@contextmanager
+def _threads(threads: int | None):
+    import torch
+
+    if threads is not None and threads < 1:
+        raise SettingsError(f"threads: expected a whole number of at least 1, found {threads}.")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _manifest_head(
+    model: HeadModel, source: str, settings: Settings, fingerprint: str, identity: dict[str, Any]
+) -> dict[str, Any]:
+    from datetime import UTC, datetime
+
+    import headatlas
+
+    counts = {
+        name: getattr(model, name) for name in ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_head", "d_vocab")
+    }
+    return {
+        "tool": {"name": "headatlas", "version": headatlas.__version__},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "measure": "weights",
+        "label": settings.label(model.d_vocab),
+        "identity": identity,
+        "model": {
+            "name": model.name,
+            "source": source,
+            "model_type": model.model_type,
+            "fingerprint": fingerprint,
+            **counts,
+            "note": model.note,
+        },
+        "settings": settings.as_dict() | {"min_pairs": MIN_PAIRS},
+    }
+
+
+def _relations_entry(chosen: list[Relation], encoded: list[EncodedRelation], builtin: bool) -> dict[str, Any]:
+    return {
+        "set": "built-in" if builtin else "the user's",
+        "version": BUILTIN_VERSION if builtin else None,
+        "hash": set_hash(chosen),
+        "items": [
+            {
+                "relation": each.name,
+                "category": each.relation.category,
+                "k": each.k,
+                "in_file": len(each.relation.pairs),
+                "pairs": len(each.pairs),
+                "duplicates": each.duplicates,
+                "source_dropped": each.source_dropped,
+                "target_dropped": each.target_dropped,
+                "measurable": each.measurable,
+                "description": each.relation.description,
+                "source": each.relation.source,
+                "license": each.relation.license,
+                "hash": each.relation.hash,
+            }
+            for each in encoded
+        ],
+    }
+
+
+def _versions() -> dict[str, str]:
+    import platform
+    from importlib.metadata import version
+
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}

@@ -1,0 +1,36 @@
+"""The plainest loops: what the fast search must agree with, hit by hit."""
+
+from __future__ import annotations
+
+import torch
+
+
+def plain_loop(x, W_V, W_O, W_U, source, target_ids, k: int):
+    """One relation and one head: two `topk` over the whole vocabulary, ties against the target.
+
+    Args:
+        x: Float[Tensor, "n_sources d_model"]; W_V: (d_model, d_head); W_O: (d_head, d_model); W_U: (d_vocab, d_model).
+        source, target_ids: Int[Tensor, "n_pairs"].
+
+    Returns:
+        promoted, suppressed: Bool[Tensor, "n_pairs"].
+    """
+    logits = ((x[source] @ W_V) @ W_O) @ W_U.T
+    own = logits.gather(1, target_ids[:, None])[:, 0]
+    # The (k+1)-th highest is below the target's own logit just when fewer than k others reach it.
+    promoted = own > logits.topk(k + 1).values[:, k]
+    suppressed = own < logits.topk(k + 1, largest=False).values[:, k]
+    return promoted, suppressed
+
+
+def plain_layer(x, W_V, W_O, W_U, source, target_ids, k, kv_head):
+    """All heads of a layer, `k` per pair: Bool[Tensor, "n_heads n_pairs"] twice."""
+    promoted = torch.zeros(len(W_O), len(source), dtype=torch.bool)
+    suppressed = torch.zeros_like(promoted)
+    for head, kv in enumerate(kv_head):
+        for each in k.unique().tolist():
+            chosen = k == each
+            promoted[head, chosen], suppressed[head, chosen] = plain_loop(
+                x, W_V[kv], W_O[head], W_U, source[chosen], target_ids[chosen], each
+            )
+    return promoted, suppressed
