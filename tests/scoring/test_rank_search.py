@@ -57,7 +57,7 @@ def make_case(d_vocab: int, seed: int = 0, n_sources: int = 31, n_pairs: int = 2
 
 
 # Below and above the size that gets a first look, and with a last block that is no multiple of a group.
-@pytest.mark.parametrize("d_vocab", [61, 1_021, 2_039, 2_053, 9_973, 20_011])
+@pytest.mark.parametrize("d_vocab", [61, 1_021, 3_067, 3_079, 9_973, 20_011])
 def test_every_hit_is_the_plain_loop_s(d_vocab):
     case = make_case(d_vocab)
     promoted, suppressed, _ = case.search()
@@ -108,7 +108,7 @@ def test_planted_head_is_found_there_and_nowhere_else():
     assert suppressed.sum(1).tolist() == [0, 0, 0, 0, n_words, 0] and not promoted.any()
 
 
-@pytest.mark.parametrize("d_vocab", [61, 2_503])
+@pytest.mark.parametrize("d_vocab", [61, 4_003])
 def test_ties_count_against_the_target(d_vocab):
     case = make_case(d_vocab, seed=2)
     case.k[:] = 1
@@ -126,9 +126,9 @@ def test_ties_count_against_the_target(d_vocab):
 
 
 def test_many_doubles_are_decided_in_float64(monkeypatch):
-    case = make_case(2_503, seed=2)
-    case.W_U[999:] = 3 * case.W_U[999]
-    case.target_ids[:] = 999
+    case = make_case(4_003, seed=2)
+    case.W_U[2_499:] = 3 * case.W_U[2_499]
+    case.target_ids[:] = 2_499
     expected = case.loop()
     for most in (2_048, 7):
         monkeypatch.setattr(rank_search, "MAX_NEAR", most)
@@ -139,7 +139,7 @@ def test_many_doubles_are_decided_in_float64(monkeypatch):
 
 def test_a_difference_within_float32_rounding_is_decided_in_float64():
     # The rival beats or misses the target by 1e-9 of the logit: float32 products cannot tell.
-    case = make_case(2_503, seed=4)
+    case = make_case(4_003, seed=4)
     case.k[:] = 1
     case.W_U[5] = 50 * torch.randn(D_MODEL, generator=torch.Generator().manual_seed(9))
     case.target_ids[:] = 5
@@ -157,7 +157,7 @@ def test_a_difference_within_float32_rounding_is_decided_in_float64():
 
 
 def test_a_head_that_writes_nothing_scores_nothing():
-    case = make_case(2_503)
+    case = make_case(4_003)
     case.W_O[2] = 0
     case.W_V[1] = 0
     promoted, suppressed, work = case.search()
@@ -174,14 +174,14 @@ def test_overflow_names_the_head():
 
 
 def test_permuting_heads_permutes_rows():
-    case = make_case(2_503)
+    case = make_case(4_003)
     order = torch.tensor([2, 0, 1, 5, 3, 4])
     before, after = torch.stack(case.search()[:2]), torch.stack(case.search(W_O=case.W_O[order])[:2])
     assert torch.equal(after, before[:, order]) and not torch.equal(after, before)
 
 
 def test_scaling_changes_nothing_and_negating_swaps_the_sides():
-    case = make_case(2_503)
+    case = make_case(4_003)
     promoted, suppressed, _ = case.search()
     for factor in (4.0, 1e-12, 1e12):
         assert torch.equal(torch.stack(case.search(W_O=case.W_O * factor)[:2]), torch.stack([promoted, suppressed]))
@@ -190,8 +190,8 @@ def test_scaling_changes_nothing_and_negating_swaps_the_sides():
 
 
 def test_renumbering_the_vocabulary_changes_nothing():
-    case = make_case(2_503)
-    order = torch.randperm(2_503, generator=torch.Generator().manual_seed(1))
+    case = make_case(4_003)
+    order = torch.randperm(4_003, generator=torch.Generator().manual_seed(1))
     renumbered = case.search(W_U=case.W_U[order], target_ids=order.argsort()[case.target_ids])
     assert torch.equal(torch.stack(renumbered[:2]), torch.stack(case.search()[:2]))
 

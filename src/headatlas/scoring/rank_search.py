@@ -1,6 +1,6 @@
 """Which targets are among the k highest (lowest) logits of each head, without a full ranking.
 
-A pair is decided as soon as k other tokens are known to beat its target. A first look at an even sample of the
+A pair is decided as soon as k other tokens are known to beat its target. A first look at a sample of the
 vocabulary decides nearly all pairs; the others go on through the whole vocabulary, a block of tokens at a time, until
 they are decided. Float32 decides only where the difference of two logits exceeds what rounding could have done; what
 is closer is decided in float64. So neither batching nor threads nor the device can change a hit.
@@ -21,8 +21,8 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-FIRST_LOOK = 1024
-"""Tokens in the first look."""
+FIRST_LOOK = 1536
+"""Tokens in the first look, at most."""
 
 GROUP = 16
 """Tokens that are compared as one, by their highest logit; single ones only where that leaves a pair open."""
@@ -125,8 +125,7 @@ class RankSearch:
         self.W_U_target = W_U[self.target_ids]
         self.sample: Tensor | None = None
         if self.d_vocab > 2 * FIRST_LOOK:
-            even = torch.arange(FIRST_LOOK, device=device) * self.d_vocab // FIRST_LOOK
-            self.sample = W_U[even].T.contiguous()
+            self.sample = W_U[_first_tokens(self.d_vocab).to(device)].T.contiguous()
         self.work = Work()
 
     def layer(self, x: Tensor, W_V: Tensor, W_O: Tensor, kv_head: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -266,6 +265,17 @@ class RankSearch:
                 tokens = part.near_token[part.near_place == place]
                 beaten += int((self.W_U[tokens].double() @ output >= least).sum())
             hits[place] = beaten < self.k[pair]
+
+
+def _first_tokens(d_vocab: int) -> Tensor:
+    """Token ids of the first look, in a number that is a multiple of GROUP.
+
+    They lie denser among low ids, which most tokenizers give to common words: those beat a target more often, and on
+    the demo model leave half as many pairs open as an even sample.
+    """
+    share = (torch.arange(FIRST_LOOK) + 0.5) / FIRST_LOOK
+    ids = (d_vocab * share**3).long().unique()
+    return ids[: len(ids) // GROUP * GROUP]
 
 
 def _margin(x: Tensor, W_V: Tensor, value: Tensor, W_O: Tensor, output: Tensor, largest_norm: Tensor) -> Tensor:

@@ -1,0 +1,167 @@
+"""The result: exact thresholds, tables, heads, and folders that are either whole or no atlas."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from atlases import make_atlas
+from headatlas.atlas import Atlas, build_dataset, dataset_from_table, load_atlas
+from headatlas.errors import AtlasError, SettingsError
+
+
+def one_relation(hits, pairs: int, **manifest) -> Atlas:
+    """An atlas of one relation with these hits, as (layer, head)."""
+    hits = np.asarray(hits, dtype="int32")[None]
+    data = build_dataset([("r", "C", 10, pairs)], {"hits": hits, "suppression_hits": hits[..., ::-1]})
+    return Atlas(data, make_atlas(categories=("C",), relations=("r",)).manifest | manifest)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "expected"),
+    [
+        ("0.15", [False, False, True]),
+        ("0.1499999999999999999999", [False, True, True]),
+        ("0.1500000000000000000001", [False, False, True]),
+        ("3/20", [False, False, True]),
+        (0.15, [False, False, True]),
+        ("0.2", [False, False, False]),
+        ("0", [True, True, True]),
+    ],
+)
+def test_thresholds_are_strict_and_exact(threshold, expected):
+    atlas = one_relation([[2, 3, 4]], pairs=20)
+    assert atlas.above(threshold)[0, 0].tolist() == expected
+    assert atlas.above(threshold, "suppression")[0, 0].tolist() == expected[::-1]
+
+
+def test_no_head_with_zero_hits_is_above_zero():
+    assert not one_relation([[0]], pairs=20).above("0").any()
+
+
+def test_scores_are_labelled_arrays():
+    atlas = make_atlas(n_layers=5, n_heads=3)
+    assert atlas.scores.dims == ("relation", "layer", "head")
+    score = atlas.scores.sel(relation="knowledge_relation", layer=4, head=2).item()
+    row = atlas.table.query("relation == 'knowledge_relation' and layer == 4 and head == 2")
+    assert row["score"].item() == score == row["hits"].item() / row["pairs"].item()
+
+
+def test_table_has_a_row_per_relation_layer_and_head():
+    atlas = make_atlas(n_layers=5, n_heads=3)
+    assert list(atlas.table) == [
+        "relation", "category", "layer", "head", "k", "pairs", "hits", "suppression_hits", "score", "suppression",
+    ]  # fmt: skip
+    assert len(atlas.table) == 4 * 5 * 3 and not atlas.table.isna().any().any()
+
+
+def test_heads_are_sorted_and_selected():
+    atlas = make_atlas(n_layers=7, n_heads=5, seed=1)
+    rows = atlas.heads()
+    assert len(rows) == atlas.above().sum() and rows["score"].is_monotonic_decreasing
+    assert set(atlas.heads("Knowledge")["category"]) == {"Knowledge"}
+    assert set(atlas.heads(relation="linguistic_relation")["relation"]) == {"linguistic_relation"}
+    assert (atlas.heads(min_score="0.9")["score"] > 0.9).all()
+    first = rows.iloc[0]
+    assert first["name"] == f"L{first['layer']}H{first['head']}"
+    assert atlas.scores.sel(relation=first["relation"], layer=first["layer"], head=first["head"]) == first["score"]
+    assert len(atlas.heads(kind="suppression")) == atlas.above(kind="suppression").sum()
+
+
+def test_heads_refuse_unknown_names_but_know_relations_that_were_not_measurable():
+    atlas = make_atlas(unmeasured=("Translation",), categories=("Knowledge",))
+    assert atlas.heads("Translation").empty
+    with pytest.raises(SettingsError, match="category: expected one of Knowledge, Translation, found 'Nowhere'"):
+        atlas.heads("Nowhere")
+    with pytest.raises(SettingsError, match=r"relation: expected one of .*, found 'none'"):
+        atlas.heads(relation="none")
+
+
+def test_coverage_tells_what_was_not_measured():
+    coverage = make_atlas(unmeasured=("Translation",), categories=("Knowledge",)).coverage.set_index("relation")
+    assert coverage["measurable"].to_dict() == {"knowledge_relation": True, "translation_words": False}
+    assert coverage.loc["translation_words", "pairs"] == 3
+
+
+def test_save_and_load_give_the_same_atlas(tmp_path):
+    atlas = make_atlas(n_layers=5, n_heads=3)
+    atlas.pair_hits = pd.DataFrame({"relation": ["knowledge_relation"], "source": ["<a>"], "target": ["b\x1b"]})
+    atlas.save(tmp_path / "a")
+    again = load_atlas(tmp_path / "a")
+    pd.testing.assert_frame_equal(again.table, atlas.table)
+    pd.testing.assert_frame_equal(again.pair_hits, atlas.pair_hits, check_dtype=False)
+    assert again.relations == atlas.relations and again.label == "maps"
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["atlas.json", "hits.parquet", "scores.parquet"]
+    assert json.loads((tmp_path / "a" / "atlas.json").read_text())["schema"] == 1
+
+
+def test_a_folder_without_its_manifest_is_no_atlas(tmp_path):
+    make_atlas().save(tmp_path)
+    (tmp_path / "atlas.json").unlink()
+    for folder, found in ((tmp_path, "no atlas.json"), (tmp_path / "no", "no such folder")):
+        with pytest.raises(AtlasError) as caught:
+            load_atlas(folder)
+        assert str(caught.value) == f"{folder}: expected an atlas folder (made by `headatlas map`), found {found}."
+
+
+def test_a_changed_or_missing_file_is_noticed(tmp_path):
+    make_atlas().save(tmp_path)
+    scores = tmp_path / "scores.parquet"
+    content = scores.read_bytes()
+    scores.write_bytes(content[:-7])
+    with pytest.raises(AtlasError, match="the file is not the one that was written with atlas"):
+        load_atlas(tmp_path)
+    scores.unlink()
+    with pytest.raises(AtlasError, match=r"the manifest names 'scores.parquet', which is not there"):
+        load_atlas(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "expected a manifest with a schema version, found something else"),
+        ("[]", "expected a manifest with a schema version, found something else"),
+        ('{"schema": 99}', "expected schema 1, found 99. Use the headatlas version that wrote it."),
+        ('{"schema": 1}', "expected the key 'files', found none. Run the map again."),
+    ],
+)
+def test_bad_manifests(tmp_path, text, message):
+    (tmp_path / "atlas.json").write_text(text)
+    with pytest.raises(AtlasError) as caught:
+        load_atlas(tmp_path)
+    assert message in str(caught.value)
+
+
+def test_a_manifest_cannot_name_files_outside(tmp_path):
+    make_atlas().save(tmp_path)
+    manifest = json.loads((tmp_path / "atlas.json").read_text())
+    manifest["files"]["../../etc/passwd"] = {"sha256": ""}
+    (tmp_path / "atlas.json").write_text(json.dumps(manifest))
+    with pytest.raises(AtlasError, match="which is not there"):
+        load_atlas(tmp_path)
+
+
+def test_rows_in_any_order_and_no_row_twice_or_missing():
+    table = make_atlas(n_layers=5, n_heads=3).table
+    shuffled = dataset_from_table(table.sample(frac=1, random_state=0)).sortby("relation")
+    assert shuffled["score"].equals(dataset_from_table(table).sortby("relation")["score"])
+    for broken in (table.drop(index=17), pd.concat([table, table.loc[[17]]])):
+        with pytest.raises(AtlasError, match="expected one row for each of 4 relations x 5 layers x 3 heads"):
+            dataset_from_table(broken)
+
+
+def test_suppression_that_was_not_measured_is_said():
+    data = build_dataset([("r", "C", 0, 0)], {"score": np.zeros((1, 2, 3))})
+    atlas = Atlas(data, make_atlas(categories=("C",), relations=("r",)).manifest)
+    assert not atlas.has_suppression and atlas.table["suppression"].isna().all()
+    with pytest.raises(AtlasError, match="came without suppression"):
+        _ = atlas.suppression
+    with pytest.raises(SettingsError, match="kind: expected one of score, suppression, found 'x'"):
+        atlas.kind("x")
+
+
+def test_an_unwritable_folder_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AtlasError, match="the atlas cannot be written"):
+        make_atlas().save(tmp_path / "file" / "atlas")
