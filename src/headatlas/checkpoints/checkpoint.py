@@ -1,0 +1,45 @@
+"""What every file format offers to the rest: names of tensors, their shapes, and parts of them as float32."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+
+class Checkpoint(Protocol):
+    """Weights of one model in one format, under the names that Hugging Face's transformers gives them.
+
+    Nothing in it runs code from the checkpoint, and no path in it leaves the checkpoint's folder.
+    """
+
+    source: str
+    """What the user named: a path, or a name on the hub."""
+
+    name: str
+    """A short name for titles."""
+
+    model_type: str
+    """The family's name in transformers, such as `llama`."""
+
+    note: str | None
+    """What a reader of results must know of the weights, such as their quantisation."""
+
+    @property
+    def config(self) -> PretrainedConfig: ...
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase: ...
+
+    def __contains__(self, name: str) -> bool: ...
+
+    def shape(self, name: str) -> tuple[int, ...]: ...
+
+    def file_of(self, name: str) -> str:
+        """The file that holds a tensor, for messages."""
+        ...
+
+    def read(self, name: str, rows: slice | None = None) -> torch.Tensor:
+        """The tensor, or some of its rows (first axis), as float32 on the CPU; only those are read."""
+        ...

@@ -1,0 +1,79 @@
+"""`config.json` and tokenizer of a folder in Hugging Face layout, read without running any code from it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headatlas.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+QUANTISED = "Use the checkpoint that it was quantised from, or a GGUF file"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; raises `CheckpointError` where it is missing or something else."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path.parent}: expected a {path.name}, found none. Is this a model's folder?"
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: expected JSON, found something else ({error}).") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, found a {type(content).__name__}.")
+    return content
+
+
+def read_model_type(folder: Path) -> str:
+    """The family's name, after refusing what cannot be read: quantised weights of other libraries."""
+    path = folder / "config.json"
+    content = read_json(path)
+    model_type = content.get("model_type")
+    if not isinstance(model_type, str) or not model_type:
+        raise CheckpointError(
+            f"{path}: expected a 'model_type', found {model_type!r}. Is this a language model's folder?"
+        )
+    if quantisation := content.get("quantization_config"):
+        method = quantisation.get("quant_method") if isinstance(quantisation, dict) else None
+        raise CheckpointError(
+            f"{path}: weights quantised by {method or 'an unknown method'!r} cannot be read. {QUANTISED}."
+        )
+    return model_type
+
+
+def load_config(folder: Path, gguf_file: str | None = None) -> PretrainedConfig:
+    """The model's config as transformers reads it; code from the folder is never run."""
+    from transformers import AutoConfig
+
+    where = folder / (gguf_file or "config.json")
+    extra = {} if gguf_file is None else {"gguf_file": gguf_file}
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **extra)
+    except Exception as error:  # transformers raises many kinds for a config that makes no sense
+        raise CheckpointError(f"{where}: transformers cannot read this config ({_first_line(error)}).") from error
+    return config
+
+
+def load_tokenizer(folder: Path, gguf_file: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer as transformers reads it; code from the folder is never run."""
+    from transformers import AutoTokenizer
+
+    where = folder / gguf_file if gguf_file else folder
+    extra = {} if gguf_file is None else {"gguf_file": gguf_file}
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **extra)
+    except Exception as error:  # likewise
+        raise CheckpointError(
+            f"{where}: transformers cannot read a tokenizer here ({_first_line(error)}). "
+            f"Expected tokenizer.json or the files that the model's own tokenizer needs."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200].rstrip(".: ")

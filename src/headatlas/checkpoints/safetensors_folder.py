@@ -1,0 +1,111 @@
+"""A folder in Hugging Face layout with safetensors: one file, or shards with or without an index."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headatlas.checkpoints import config_file
+from headatlas.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+INDEX = "model.safetensors.index.json"
+DTYPES = ("F32", "F16", "BF16")
+
+
+class SafetensorsFolder:
+    """Weights of a folder; see `Checkpoint`.
+
+    Args:
+        folder: holds config.json, the tokenizer and the safetensors files.
+        source: what the user named; default: the folder.
+
+    Raises:
+        CheckpointError: something is missing, cut off, or of a kind that cannot be read.
+    """
+
+    note: str | None = None
+
+    def __init__(self, folder: Path, source: str | None = None) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        self.folder = folder
+        self.source = source or str(folder)
+        self.name = source or folder.resolve().name
+        self.model_type = config_file.read_model_type(folder)
+        self._open = ExitStack()
+        self._file_of: dict[str, str] = {}
+        self._files = {}
+        for file in self._file_names():
+            try:
+                handle = self._open.enter_context(safe_open(folder / file, framework="pt"))
+            except FileNotFoundError as error:
+                raise CheckpointError(
+                    f"{folder}: expected the file {file!r}, which {INDEX} names, found none."
+                ) from error
+            except (SafetensorError, OSError, ValueError) as error:
+                raise CheckpointError(
+                    f"{folder / file}: expected a safetensors file, found a damaged one ({error}). Fetch it again."
+                ) from error
+            self._files[file] = handle
+            for name in handle.keys():  # noqa: SIM118 (the handle is no dict)
+                if name in self._file_of:
+                    raise CheckpointError(
+                        f"{folder}: tensor {name!r} is in {self._file_of[name]!r} and again in {file!r}. "
+                        f"Expected it once; are these the shards of one model?"
+                    )
+                self._file_of[name] = file
+
+    def _file_names(self) -> list[str]:
+        index = self.folder / INDEX
+        if index.is_file():
+            files = config_file.read_json(index).get("weight_map")
+            if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
+                raise CheckpointError(f"{index}: expected a 'weight_map' from tensors to files, found none.")
+            for name in files.values():
+                if Path(name).name != name or not name.endswith(".safetensors"):
+                    raise CheckpointError(
+                        f"{index}: expected names of safetensors files in this folder, found {name!r}."
+                    )
+            return sorted(set(files.values()))
+        files = sorted(path.name for path in self.folder.glob("*.safetensors"))
+        if files:
+            return files
+        other = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in self.folder.glob(pattern))
+        found = f"only {other[0]!r}, which is not read. Convert the model to safetensors" if other else "none"
+        raise CheckpointError(f"{self.folder}: expected safetensors files, found {found}.")
+
+    @cached_property
+    def config(self) -> PretrainedConfig:
+        return config_file.load_config(self.folder)
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        return config_file.load_tokenizer(self.folder)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._file_of
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._slice(name).get_shape())
+
+    def file_of(self, name: str) -> str:
+        return self._file_of.get(name, str(self.folder))
+
+    def read(self, name: str, rows: slice | None = None) -> torch.Tensor:
+        view = self._slice(name)
+        if view.get_dtype() not in DTYPES:
+            raise CheckpointError(
+                f"{self.file_of(name)}: tensor {name!r} has the type {view.get_dtype()}; expected one of "
+                f"{', '.join(DTYPES)}. {config_file.QUANTISED}."
+            )
+        return view[slice(None) if rows is None else rows].float()
+
+    def _slice(self, name: str):
+        if name not in self._file_of:
+            raise CheckpointError(f"{self.folder}: expected a tensor {name!r}, found none. Is the checkpoint complete?")
+        return self._files[self._file_of[name]].get_slice(name)
