@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +69,7 @@ def map_heads(
         threshold: strict limit above which a head implements a relation, 0 to 1; default 0.15.
         contextualize: input vectors of the later layers: `first-mlp` (default) or `embedding`.
         device: `cpu` or `cuda`.
-        threads: CPU threads; default: as torch is set.
+        threads: CPU threads; default: as many as torch uses.
         overwrite: replace another atlas in `output`.
 
     Raises:
@@ -82,6 +82,7 @@ def map_heads(
 
     chosen = _choose_relations(relations, add_relations)
     _check_device(device)
+    n_threads = _count_threads(threads)
     checkpoint = open_checkpoint(demo_model() if model is None else model)
     opened = open_model(checkpoint)
     settings = Settings.of_profile(opened.d_vocab, profile, k, threshold, contextualize)
@@ -94,29 +95,26 @@ def map_heads(
             f"found none (most: {best.name} with {len(best.pairs)} of {len(best.relation.pairs)}). "
             f"`headatlas relations --check FILE --model MODEL` says which words drop out."
         )
-    with _threads(threads):
-        fingerprint = opened.fingerprint(
-            None if progress is None else lambda done, of: progress("fingerprint", done, of)
-        )
-        identity = {
-            "measure": "weights",
-            "model": fingerprint,
-            "relations": hashlib.sha256("\n".join(relation.hash for relation in encoded).encode()).hexdigest(),
-            "settings": settings.as_dict(),
+    fingerprint = opened.fingerprint(None if progress is None else lambda done, of: progress("fingerprint", done, of))
+    identity = {
+        "measure": "weights",
+        "model": fingerprint,
+        "relations": hashlib.sha256("\n".join(relation.hash for relation in encoded).encode()).hexdigest(),
+        "settings": settings.as_dict(),
+    }
+    with nullcontext() if output is None else RunFolder(output, identity, overwrite) as folder:
+        if folder is not None and folder.finished:
+            return Atlas.load(folder.folder)
+        run = _measure(opened, measured, settings, device, n_threads, folder, progress)
+        manifest = {
+            **_manifest_head(opened, checkpoint.source, settings, fingerprint, identity),
+            "relations": _relations_entry(chosen, encoded, relations is None and add_relations is None),
+            "packages": _versions(),
+            "run": run.facts | {"device": device},
         }
-        with nullcontext() if output is None else RunFolder(output, identity, overwrite) as folder:
-            if folder is not None and folder.finished:
-                return Atlas.load(folder.folder)
-            run = _measure(opened, measured, settings, device, folder, progress)
-            manifest = {
-                **_manifest_head(opened, checkpoint.source, settings, fingerprint, identity),
-                "relations": _relations_entry(chosen, encoded, relations is None and add_relations is None),
-                "packages": _versions(),
-                "run": run.facts | {"device": device},
-            }
-            atlas = Atlas(run.dataset(measured), manifest, run.pair_hits(measured))
-            if folder is not None:
-                folder.finish(atlas)
+        atlas = Atlas(run.dataset(measured), manifest, run.pair_hits(measured))
+        if folder is not None:
+            folder.finish(atlas)
     return atlas
 
 
@@ -166,6 +164,7 @@ def _measure(
     measured: list[EncodedRelation],
     settings: Settings,
     device: str,
+    threads: int,
     folder: RunFolder | None,
     progress: Progress | None,
 ) -> _Run:
@@ -187,7 +186,7 @@ def _measure(
         ids, source = sources.unique(return_inverse=True)
         targets = torch.tensor([token for relation in measured for token in relation.target_ids])
         k = torch.tensor([relation.k for relation in measured for _ in relation.pairs])
-        search = RankSearch(model.W_U().to(device), source, targets, k)
+        search = RankSearch(model.W_U().to(device), source, targets, k, threads)
         embedding = model.W_E(ids)
         later = model.first_mlp(embedding) if settings.contextualize == "first-mlp" else embedding
         inputs = {"first": embedding.to(device), "later": later.to(device)}
@@ -222,7 +221,7 @@ def _measure(
     )
     facts = {
         "seconds": round(time.perf_counter() - started, 3),
-        "threads": torch.get_num_threads(),
+        "threads": threads,
         "layers_from_earlier_run": n_kept,
         "decided_in_float64": int(sum(int(layer["in_float64"]) for layer in done)),
     }
@@ -261,19 +260,12 @@ def _check_device(device: str) -> None:
         raise SettingsError(f"device: expected a CUDA device for {device!r}, found none. Use --device cpu.")
 
 
-@contextmanager
-def _threads(threads: int | None):
+def _count_threads(threads: int | None) -> int:
     import torch
 
     if threads is not None and threads < 1:
         raise SettingsError(f"threads: expected a whole number of at least 1, found {threads}.")
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        torch.set_num_threads(before)
+    return threads or torch.get_num_threads()
 
 
 def _manifest_head(

@@ -105,7 +105,7 @@ class HeadModel:
         import torch
 
         norm, mlp = self._first_modules()
-        with torch.inference_mode():
+        with torch.no_grad():
             parts = [mlp(norm(rows.double())).float() for rows in embedding.split(512)]
         return self._finite("the first MLP's output", torch.cat(parts))
 

@@ -32,7 +32,8 @@ def fetch(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=PATTERNS))
     except GatedRepoError as error:
         raise CheckpointError(
-            f"{name}: this model asks for its licence to be accepted. Accept it on the hub and log in with `hf auth login`."
+            f"{name}: this model asks for its licence to be accepted. Accept it on the hub, then log in with "
+            f"`hf auth login`."
         ) from error
     except RepositoryNotFoundError as error:
         raise CheckpointError(

@@ -13,6 +13,7 @@ This module knows arrays; it knows neither models nor relations.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,11 @@ class Work:
     full: int = 0
     in_float64: int = 0
 
+    def add(self, other: Work) -> None:
+        self.logits += other.logits
+        self.full += other.full
+        self.in_float64 += other.in_float64
+
 
 @dataclass
 class _Tasks:
@@ -81,6 +87,16 @@ class _Tasks:
             setattr(self, name, getattr(self, name)[chosen])
         used, self.row = self.row.unique(return_inverse=True)
         self.rows = self.rows[used]
+
+    def split(self, n_parts: int) -> list[_Tasks]:
+        """The tasks in parts with about as many rows each."""
+        part_of_task = self.row * n_parts // max(1, len(self.rows))
+        parts = []
+        for part in range(n_parts):
+            chosen = _Tasks(**{name: getattr(self, name) for name in ("rows", *_PER_TASK)})
+            chosen.keep((part_of_task == part).nonzero()[:, 0])
+            parts.append(chosen)
+        return parts
 
     @classmethod
     def joined(cls, parts: Sequence[_Tasks]) -> _Tasks:
@@ -115,10 +131,14 @@ class RankSearch:
         source: index of each pair's source among the input vectors, Int[Tensor, "n_pairs"].
         target_ids: token id of each pair's target, Int[Tensor, "n_pairs"].
         k: how many highest logits count, Int[Tensor, "n_pairs"], at least 1.
+        threads: heads that are searched at once. Each has one thread to itself: many short products shared between
+            threads would wait for each other, and much longer where other programs run.
     """
 
-    def __init__(self, W_U: Tensor, source: Tensor, target_ids: Tensor, k: Tensor) -> None:
+    def __init__(self, W_U: Tensor, source: Tensor, target_ids: Tensor, k: Tensor, threads: int = 1) -> None:
         device = W_U.device
+        self.threads = threads if device.type == "cpu" else 1
+        self._workers = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
         self.W_U, self.d_vocab = W_U, W_U.shape[0]
         self.source, self.target_ids, self.k = source.to(device), target_ids.to(device), k.to(device)
         self.largest_norm = torch.linalg.vector_norm(W_U, dim=1).max()
@@ -147,29 +167,36 @@ class RankSearch:
         self.work.full += n_heads * len(x) * self.d_vocab
         # A place is (head, side, pair); side 0 is promoted, side 1 suppressed.
         hits = torch.zeros(n_heads * 2 * len(self.source), dtype=torch.bool, device=x.device)
-        values = x @ W_V
-        undecided: list[_Undecided] = []
-        pool: list[_Tasks] = []
-        for head, kv in enumerate(kv_head):
+        values = list(self._workers.map(lambda factor: x @ factor, W_V))
+
+        def search_head(head: int) -> tuple[_Tasks | None, list[_Undecided], Work]:
+            work, kv = Work(), kv_head[head]
             output = values[kv] @ W_O[head]
             margin = _margin(x, W_V[kv], values[kv], W_O[head], output, self.largest_norm)
             if not torch.isfinite(margin).all():
                 raise OverflowError(head)
-            tasks = self._first_look(head, values[kv], W_O[head], output, margin)
+            tasks = self._first_look(head, values[kv], W_O[head], output, margin, work)
             # Few rows are cheaper as outputs, and those of all heads go through W_U together.
             if len(tasks.rows) * (d_model - d_head) > d_model * d_head:
-                undecided += self._look_through(tasks, W_O[head], hits)
-            elif len(tasks):
-                tasks.rows = tasks.rows @ W_O[head]
-                pool.append(tasks)
-        if pool:
-            undecided += self._look_through(_Tasks.joined(pool), None, hits)
-        for part in undecided:
-            self._decide_in_float64(part, hits, x, W_V, W_O, kv_head)
+                return None, self._look_through(tasks, W_O[head], hits, work), work
+            tasks.rows = tasks.rows @ W_O[head]
+            return tasks, [], work
+
+        def search_pool(tasks: _Tasks) -> tuple[None, list[_Undecided], Work]:
+            work = Work()
+            return None, self._look_through(tasks, None, hits, work), work
+
+        per_head = list(self._workers.map(search_head, range(n_heads)))
+        pool = [tasks for tasks, _, _ in per_head if tasks is not None]
+        parts = _Tasks.joined(pool).split(self.threads) if pool else []
+        for _, undecided, work in [*per_head, *self._workers.map(search_pool, parts)]:
+            self.work.add(work)
+            for part in undecided:
+                self._decide_in_float64(part, hits, x, W_V, W_O, kv_head)
         promoted, suppressed = hits.view(n_heads, 2, -1).cpu().unbind(1)
         return promoted, suppressed
 
-    def _first_look(self, head: int, value: Tensor, W_O: Tensor, output: Tensor, margin: Tensor) -> _Tasks:
+    def _first_look(self, head: int, value: Tensor, W_O: Tensor, output: Tensor, margin: Tensor, work: Work) -> _Tasks:
         """The tasks that the sample leaves open; all of them where the vocabulary is too small to take a sample."""
         target_logit = (output[self.source] * self.W_U_target).sum(1)
         margin = margin[self.source]
@@ -177,7 +204,7 @@ class RankSearch:
         open_low = open_high = (output != 0).any(1)[self.source]
         if self.sample is not None:
             logits = (value @ (W_O @ self.sample)).view(len(value), GROUP, -1)
-            self.work.logits += logits.numel()
+            work.logits += logits.numel()
             high, low = logits.amax(1)[self.source], logits.amin(1)[self.source]
             open_high = open_high & ((high > (target_logit + margin)[:, None]).sum(1) < self.k)
             open_low = open_low & ((low < (target_logit - margin)[:, None]).sum(1) < self.k)
@@ -198,7 +225,7 @@ class RankSearch:
             near=torch.zeros_like(pair),
         )
 
-    def _look_through(self, tasks: _Tasks, W_O: Tensor | None, hits: Tensor) -> list[_Undecided]:
+    def _look_through(self, tasks: _Tasks, W_O: Tensor | None, hits: Tensor, work: Work) -> list[_Undecided]:
         """Go through the whole vocabulary, note the hits that are sure, and return what rounding leaves open.
 
         Args:
@@ -211,7 +238,7 @@ class RankSearch:
             fitting = BLOCK_ELEMENTS // len(tasks.rows) // GROUP * GROUP
             block = self.W_U[start : start + min(max(fitting, SMALLEST_BLOCK), LARGEST_BLOCK)]
             logits = tasks.rows @ (block.T if W_O is None else W_O @ block.T)
-            self.work.logits += logits.numel()
+            work.logits += logits.numel()
             # A padding token of the last block beats nobody.
             logits = torch.nn.functional.pad(logits, (0, -len(block) % GROUP), value=-torch.inf)
             logits = logits.view(len(logits), GROUP, -1)
