@@ -1,0 +1,34 @@
+"""Pictures of an atlas: the map of heads, one relation's scores, and the files they are saved as.
+
+Knows the atlas, not how it was measured. Drawing is loaded when it is first used: importing this package costs
+nothing, and `PALETTES` needs no matplotlib.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from headatlas.figures.palettes import PALETTES
+
+_HOME = {
+    "draw_map": "headatlas.figures.drawing",
+    "render": "headatlas.figures.saving",
+    "save_figure": "headatlas.figures.saving",
+}
+
+__all__ = ["PALETTES", "draw_map", "render", "save_figure"]
+
+if TYPE_CHECKING:
+    from headatlas.figures.drawing import draw_map
+    from headatlas.figures.saving import render, save_figure
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'headatlas.figures' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

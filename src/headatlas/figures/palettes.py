@@ -1,0 +1,75 @@
+"""The colours of the map: one per category, one per number of categories, one for the rest."""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours as `#rrggbb`.
+
+    Args:
+        unclassified: heads without a category.
+        categories: those of the built-in relations, by name.
+        further: categories of a user's own, in the order in which figures show them.
+        counts: heads in 2, 3, 4, ... categories.
+        scale: matplotlib's name of the continuous scale for one relation's scores.
+    """
+
+    unclassified: str
+    categories: dict[str, str]
+    further: tuple[str, ...]
+    counts: tuple[str, ...]
+    scale: str
+
+    def of_categories(self, names: tuple[str, ...]) -> dict[str, str]:
+        """A colour for each category, all different."""
+        own = [name for name in names if name not in self.categories]
+        further = {name: self._from(self.further, number) for number, name in enumerate(own)}
+        return {name: self.categories.get(name) or further[name] for name in names}
+
+    def of_count(self, count: int) -> str:
+        """The colour of heads in `count` categories, 2 or more."""
+        return self._from(self.counts, count - 2, lightness=0.25)
+
+    @staticmethod
+    def _from(colours: tuple[str, ...], number: int, lightness: float = 0.55) -> str:
+        if number < len(colours):
+            return colours[number]
+        # Past the chosen colours: hues a golden section apart never meet again.
+        red, green, blue = colorsys.hls_to_rgb(number * 0.6180339887 % 1, lightness, 0.6)
+        return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
+
+
+PALETTES = {
+    # matplotlib's `tab10` names, as in the reference figure.
+    "paper": Palette(
+        unclassified="#d9d9d9",
+        categories={
+            "Algorithmic": "#1f77b4",
+            "Knowledge": "#ff7f0e",
+            "Linguistic": "#2ca02c",
+            "Translation": "#d62728",
+        },
+        further=("#17becf", "#bcbd22", "#4411aa", "#00eebb", "#ff22ff", "#224400"),
+        counts=("#9467bd", "#8c564b", "#e377c2", "#110022", "#ff0077", "#886600"),
+        scale="magma_r",
+    ),
+    # Found by a search for the largest least distance (CIE76) under normal sight and simulated protanopia,
+    # deuteranopia and tritanopia: 34 between any two of the four categories, their counts and the rest, where
+    # `paper` falls to 5 (orange and green); 18 with the further colours. tests/figures/test_palettes.py measures it.
+    "colour-blind": Palette(
+        unclassified="#dcdcdc",
+        categories={
+            "Algorithmic": "#0f2dff",
+            "Knowledge": "#ff870f",
+            "Linguistic": "#00a569",
+            "Translation": "#b40000",
+        },
+        further=("#115544", "#99ee88", "#5500aa", "#ff33aa", "#9955ff", "#77ddff"),
+        counts=("#d278f0", "#690f78", "#000f0f", "#332200", "#9944bb", "#557733"),
+        scale="cividis",
+    ),
+}

@@ -1,0 +1,69 @@
+"""Figures as files: PNG, SVG and PDF that say what they show, and are the same bytes each time."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headatlas.atlas import write_atomically
+from headatlas.errors import AtlasError, SettingsError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMATS = ("png", "svg", "pdf")
+
+
+def render(figure: Figure, format: str) -> bytes:
+    """The figure as the bytes of a `png`, `svg` or `pdf` file.
+
+    No date is written: the same atlas gives the same bytes. Text in SVG stays text (found, read aloud, edited; the
+    viewer's own sans-serif font where DejaVu Sans is missing), in PDF it is embedded as TrueType.
+
+    Raises:
+        SettingsError: another format.
+    """
+    from headatlas.figures.drawing import plain_style
+
+    if format not in FORMATS:
+        raise SettingsError(f"format: expected one of {', '.join(FORMATS)}, found {format!r}.")
+    buffer = BytesIO()
+    with plain_style():
+        figure.savefig(buffer, format=format, metadata=_metadata(getattr(figure, "metadata", {}), format))
+    return buffer.getvalue()
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write the figure to a file, as PNG, SVG or PDF by the suffix of its name; whole or not at all.
+
+    Raises:
+        SettingsError: another suffix.
+        AtlasError: the file cannot be written.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix not in FORMATS:
+        raise SettingsError(f"{path}: expected a name ending in .{', .'.join(FORMATS)}, found {path.suffix!r}.")
+    content = render(figure, suffix)
+    try:
+        write_atomically(path, lambda file: file.write_bytes(content))
+    except OSError as error:
+        raise AtlasError(f"{path}: the figure cannot be written ({error.strerror or error}).") from error
+    return path
+
+
+def _metadata(known: dict[str, str], format: str) -> dict[str, str | list[str] | None]:
+    """The same facts where each format keeps them: PNG text chunks, PDF's document information, SVG's Dublin Core."""
+    import headatlas
+
+    tool = f"headatlas {headatlas.__version__}"
+    facts = [f"{name}: {value}" for name, value in known.items() if name not in ("Title", "Description")]
+    if format == "png":
+        return known | {"Software": tool}
+    described = {name: known[name] for name in ("Title", "Description") if name in known}
+    if format == "svg":
+        return described | {"Keywords": facts, "Creator": tool, "Date": None}
+    if "Description" in described:
+        described["Subject"] = described.pop("Description")
+    return described | {"Keywords": "; ".join(facts), "Creator": tool, "CreationDate": None}

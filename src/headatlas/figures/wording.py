@@ -1,0 +1,90 @@
+"""What a figure says in words: names made safe to print, the caption, and the metadata of its file."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from headatlas.atlas import Atlas
+from headatlas.categories import Classification
+from headatlas.settings import Settings, parse_threshold
+
+MAX_NAME, MAX_NOTE = 60, 240
+"""Characters of a name, and of a sentence about the model, that are shown."""
+
+MEASURED = {
+    "weights": "scores of the weights",
+    "attention-fixed": "attention-fixed scores of the running model",
+    "in-context": "in-context scores of the running model",
+}
+
+
+def printable(text: object, at_most: int = MAX_NAME) -> str:
+    """One line of printable text of limited length; names come from files that others made.
+
+    >>> printable("two\\nlines"), printable("a" * 9, 5)
+    ('two lines', 'aaaa…')
+    """
+    words = " ".join(str(text).split())
+    safe = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in words)
+    return safe if len(safe) <= at_most else safe[: at_most - 1].rstrip() + "…"
+
+
+def settings_label(atlas: Atlas, threshold: str) -> str:
+    """The atlas's label, with the threshold of this figure where it is not the atlas's own."""
+    if parse_threshold(threshold) == parse_threshold(atlas.threshold):
+        return atlas.label
+    label = re.sub(r"(, modified: |, )threshold=[0-9.e-]+", lambda match: match[1], atlas.label)
+    label = label.removesuffix(", modified: ").removesuffix(", ").replace("modified: , ", "modified: ")
+    if parse_threshold(threshold) == Fraction(Settings.threshold):
+        return label
+    return f"{label}{', ' if 'modified: ' in label else ', modified: '}threshold={threshold}"
+
+
+def caption(atlas: Atlas, classification: Classification, relation: str | None = None) -> list[str]:
+    """What was measured, on what, with which settings: parts of a caption, the first three always there."""
+    imported = atlas.label.startswith("imported")
+    measured = MEASURED.get(atlas.measure, printable(atlas.measure))
+    kind, threshold = classification.kind, classification.threshold
+    parts = [
+        printable(atlas.name),
+        f"{measured}, imported" if imported else measured,
+        *([] if imported else [f"settings: {printable(settings_label(atlas, threshold), 120)}"]),
+    ]
+    if relation is None:
+        parts.append(f"{kind} above {threshold}: {classification.n_classified:,} of {classification.n_heads:,} heads")
+    else:
+        of = atlas.data.sel(relation=relation)
+        k, pairs = int(of["k"]), int(of["pairs"])
+        where = "highest" if kind == "score" else "lowest"
+        among = f"as the {where} logit" if k == 1 else f"among the {f'{k} ' if k else ''}{where} logits"
+        parts.append(f"{kind}: share of {f'{pairs:,} ' if pairs else ''}pairs with the target {among}")
+    if note := atlas.manifest["model"].get("note"):
+        parts.append(printable(note, MAX_NOTE))
+    if classification.unmeasured and relation is None:
+        names = ", ".join(printable(name) for name in classification.unmeasured)
+        parts.append(f"not measurable on this model: {printable(names, MAX_NOTE)}")
+    return parts
+
+
+def metadata(atlas: Atlas, classification: Classification, relation: str | None = None) -> dict[str, str]:
+    """What the file of a figure says about itself, the same for all formats."""
+    manifest, model = atlas.manifest, atlas.manifest["model"]
+    kind = "Suppression" if classification.kind == "suppression" else "Score"
+    what = f"of {printable(relation)}" if relation else "by category"
+    known = {
+        "Title": f"{printable(atlas.name)}: attention heads {what}",
+        "Description": " · ".join(caption(atlas, classification, relation)),
+        "Model": printable(atlas.name, MAX_NOTE),
+        "Source": printable(model.get("source") or "unknown", MAX_NOTE),
+        "Settings": printable(settings_label(atlas, classification.threshold), MAX_NOTE),
+        "Measure": printable(atlas.measure),
+        "Kind": kind.lower(),
+        "Threshold": classification.threshold,
+        "Fingerprint": printable(model.get("fingerprint") or "unknown", MAX_NOTE),
+    }
+    if scores := (manifest.get("imported") or {}).get("sha256"):
+        known["Scores-SHA256"] = printable(scores, MAX_NOTE)
+    if relations := manifest["relations"].get("hash"):
+        known["Relations-SHA256"] = printable(relations, MAX_NOTE)
+    return known

@@ -1,0 +1,321 @@
+"""The drawn map: colours counted on the artists themselves, order, ticks, room, and names made by others."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_hex
+from matplotlib.text import Text
+
+from atlases import make_atlas
+from headatlas import import_scores
+from headatlas.errors import AtlasError, SettingsError
+from headatlas.figures import PALETTES, draw_map, render
+
+PAPER = PALETTES["paper"]
+REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "pythia-6.9b-scores.csv"
+CATEGORIES = ("Algorithmic", "Knowledge", "Linguistic", "Translation", "Chemistry", "Geography of the wider world")
+SHAPES = ((32, 32), (30, 9), (12, 12), (80, 64), (2, 3), (1, 1), (6, 71))
+CASES = (
+    *((n_categories, "column") for n_categories in (1, 3, 4, 5, 6)),
+    *((n_categories, "page") for n_categories in (3, 6)),
+    *((n_categories, "screen") for n_categories in (2, 4, 6)),
+)  # fmt: skip
+
+
+def panels(figure):
+    return [axes for axes in figure.axes if (axes.get_gid() or "").startswith("panel-")]
+
+
+def cells(axes) -> PolyCollection:
+    (collection,) = [artist for artist in axes.collections if isinstance(artist, PolyCollection)]
+    return collection
+
+
+def colours(axes) -> list[str]:
+    return [to_hex(colour) for colour in cells(axes).get_facecolors()]
+
+
+def texts(figure) -> list[Text]:
+    figure.draw_without_rendering()
+    return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+
+
+def legend(figure) -> list[tuple[str, str]]:
+    """(name, colour) from top to bottom, as they stand on the page."""
+    swatches = [patch for patch in figure.patches + figure.artists if (patch.get_gid() or "").startswith("swatch-")]
+    found = []
+    for swatch in sorted(swatches, key=lambda patch: -patch.get_y()):
+        box = swatch.get_window_extent()
+        (beside,) = [
+            text.get_text()
+            for text in figure.texts
+            if box.y0 <= (text.get_window_extent().y0 + text.get_window_extent().y1) / 2 <= box.y1
+            and 0 < text.get_window_extent().x0 - box.x1 < 0.1 * figure.dpi
+        ]
+        found.append((beside, to_hex(swatch.get_facecolor())))
+    return found
+
+
+@pytest.mark.skipif(not REFERENCE.exists(), reason="the published scores lie beside the repository")
+def test_the_published_scores_give_the_published_numbers_of_cells():
+    figure = draw_map(import_scores(REFERENCE, "attention-fixed", name="Pythia 6.9B"))
+    composite, *rest = (Counter(colours(axes)) for axes in panels(figure))
+    assert composite == {
+        PAPER.categories["Algorithmic"]: 38,
+        PAPER.categories["Knowledge"]: 37,
+        PAPER.categories["Linguistic"]: 67,
+        PAPER.of_count(2): 26,
+        PAPER.of_count(3): 8,
+        PAPER.unclassified: 1024 - 176,
+    }
+    for name, count, panel in zip(CATEGORIES, (68, 62, 88), rest, strict=False):
+        assert panel == {PAPER.categories[name]: count, PAPER.unclassified: 1024 - count}
+    words = " ".join(text.get_text() for text in figure.texts)
+    assert "attention-fixed scores of the running model, imported" in words and "176 of 1,024 heads" in words
+
+
+def test_each_cell_stands_at_its_layer_and_head():
+    atlas = make_atlas(5, 3, ("Knowledge",), share=0.0)
+    atlas.data["hits"][0, 4, 1] = 40
+    axes = panels(draw_map(atlas))[0]
+    (place,) = [number for number, colour in enumerate(colours(axes)) if colour == PAPER.categories["Knowledge"]]
+    corners = cells(axes).get_paths()[place].vertices
+    assert corners[:, 0].min() == 3.5 and corners[:, 1].min() == 0.5
+    pixel = axes.transData.transform((4, 1))
+    top_left = axes.transAxes.transform((0, 1))
+    assert pixel[0] > top_left[0]
+    figure = axes.figure
+    image = np.asarray(figure.canvas.buffer_rgba()) if not figure.canvas.draw() else None
+    drawn = image[image.shape[0] - 1 - int(pixel[1]), int(pixel[0])]
+    assert to_hex(drawn / 255) == PAPER.categories["Knowledge"]
+    assert axes.yaxis_inverted() and not axes.xaxis_inverted()
+
+
+def test_order_of_panels_and_legend():
+    figure = draw_map(make_atlas(categories=CATEGORIES[:4]))
+    assert [axes.get_title() for axes in panels(figure)] == ["All Categories", *CATEGORIES[:4]]
+    lefts = [axes.get_window_extent().x0 for axes in panels(draw_map(make_atlas(32, 32)))]
+    assert lefts == sorted(lefts)
+    assert legend(figure) == [
+        ("4 categories", "#e377c2"),
+        ("3 categories", "#8c564b"),
+        ("2 categories", "#9467bd"),
+        ("Translation", "#d62728"),
+        ("Linguistic", "#2ca02c"),
+        ("Knowledge", "#ff7f0e"),
+        ("Algorithmic", "#1f77b4"),
+        ("Unclassified", "#d9d9d9"),
+    ]
+
+
+def test_three_categories_name_both_counts_and_six_only_those_that_occur():
+    assert [name for name, _ in legend(draw_map(make_atlas(categories=CATEGORIES[:3], share=0.0)))][:2] == [
+        "3 categories",
+        "2 categories",
+    ]
+    atlas = make_atlas(categories=CATEGORIES, share=0.0)
+    atlas.data["hits"][:5, 0, 0] = 40
+    shown = legend(draw_map(atlas))
+    assert shown[0] == ("5 categories", PAPER.of_count(5))
+    assert not shown[1][0].endswith("categories")
+    assert len({colour for _, colour in shown}) == len(shown)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layers", "heads"),
+    [
+        ((32, 32), range(0, 32, 6), range(0, 32, 6)),
+        ((30, 9), range(0, 30, 3), range(0, 9, 3)),
+        ((12, 12), range(0, 12, 2), range(0, 12, 2)),
+        ((80, 64), range(0, 80, 16), range(0, 64, 16)),
+        ((6, 1), range(6), range(1)),
+    ],
+)
+def test_ticks_are_round_with_one_step_for_both_axes(shape, layers, heads):
+    for axes in panels(draw_map(make_atlas(*shape))):
+        assert [text.get_text() for text in axes.get_xticklabels()] == [str(n) for n in layers]
+        assert [text.get_text() for text in axes.get_yticklabels()] == [str(n) for n in heads]
+        assert list(axes.get_xticks()) == list(layers) and list(axes.get_yticks()) == list(heads)
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("layer", "head")
+
+
+def overlaps(figure) -> list[str]:
+    """What lies over something else, or outside the figure."""
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts(figure)]
+    boxes += [
+        (patch.get_gid(), patch.get_window_extent()) for patch in figure.artists + figure.patches if patch.get_gid()
+    ]
+    boxes += [(f"panel {number}", axes.get_window_extent()) for number, axes in enumerate(figure.axes)]
+    width, height = figure.get_size_inches() * figure.dpi
+    wrong = [
+        f"{name!r} outside"
+        for name, box in boxes
+        if box.x0 < -0.5 or box.y0 < -0.5 or box.x1 > width + 0.5 or box.y1 > height + 0.5
+    ]
+    # Extents of text hold the room of its line; half a point of it may be shared.
+    slack = figure.dpi * 0.5 / 72
+    for (name, one), (other, two) in itertools.combinations(boxes, 2):
+        if min(one.x1, two.x1) - max(one.x0, two.x0) > slack and min(one.y1, two.y1) - max(one.y0, two.y0) > slack:
+            wrong.append(f"{name!r} over {other!r}")
+    return wrong
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape[0]}x{shape[1]}")
+def test_nothing_overlaps_or_is_cut(shape):
+    for n_categories, width in CASES:
+        atlas = make_atlas(*shape, CATEGORIES[:n_categories], unmeasured=("Law",), note="weights stored as Q4_1")
+        figure = draw_map(atlas, width=width, kind="suppression" if n_categories == 3 else "score")
+        assert overlaps(figure) == [], (n_categories, width)
+        boxes = [axes.get_window_extent() for axes in panels(figure)]
+        cell = boxes[0].width / shape[0]
+        for box in boxes:
+            assert box.height / shape[1] == pytest.approx(cell) == pytest.approx(box.width / shape[0])
+
+
+@pytest.mark.parametrize("shape", SHAPES[:3] + SHAPES[4:7], ids=lambda shape: f"{shape[0]}x{shape[1]}")
+@pytest.mark.parametrize("width", ["screen", "column", 2.0])
+@pytest.mark.parametrize("threshold", ["0.15", "0"])
+def test_nothing_overlaps_in_a_map_of_one_relation(shape, width, threshold):
+    atlas = make_atlas(*shape, ("Knowledge",), relations=("country_to_capital",))
+    assert overlaps(draw_map(atlas, relation="country_to_capital", width=width, threshold=threshold)) == []
+
+
+@pytest.mark.parametrize(("width", "inches"), [("column", 3.25), ("page", 5.5), (7.25, 7.25), ("13", None)])
+def test_widths_are_exact(width, inches):
+    if inches is None:
+        width, inches = float(width), 13.0
+    assert draw_map(make_atlas(12, 12), width=width).get_size_inches()[0] == pytest.approx(inches, abs=0.004)
+
+
+def test_fonts_at_paper_sizes_are_7_to_9_points():
+    for width in ("column", "page"):
+        for text in texts(draw_map(make_atlas(), width=width)):
+            assert 7 <= text.get_fontsize() <= 9, text
+
+
+def test_panels_stand_in_one_row_where_that_is_legible():
+    def rows(atlas, width):
+        return len({round(axes.get_window_extent().y1) for axes in panels(draw_map(atlas, width=width))})
+
+    square = make_atlas(32, 32, CATEGORIES[:3])
+    assert (rows(square, "screen"), rows(square, "page"), rows(square, "column")) == (1, 1, 2)
+
+
+def test_one_relation_is_drawn_as_its_scores():
+    atlas = make_atlas(7, 5, CATEGORIES[:2], relations=("first_letter", "country_to_capital"))
+    figure = draw_map(atlas, relation="country_to_capital")
+    (axes,) = panels(figure)
+    assert axes.get_title() == "country_to_capital"
+    assert np.array_equal(cells(axes).get_array(), atlas.scores.sel(relation="country_to_capital").values.T.ravel())
+    assert cells(axes).get_clim() == (0, 1)
+    words = [text.get_text() for text in texts(figure)]
+    assert "score" in words and "0.15 threshold" in words
+    assert "score: share of 40 pairs with the target among the 10 highest logits" in " ".join(words)
+    lowest = draw_map(atlas, relation="country_to_capital", kind="suppression")
+    assert "Suppression" in [text.get_text() for text in lowest.texts]
+    assert {"suppression"} <= {text.get_text() for text in lowest.texts}
+
+
+def test_the_caption_says_what_was_measured():
+    atlas = make_atlas(categories=CATEGORIES[:3], unmeasured=("Translation",), note="weights stored as Q4_1")
+    words = "  ·  ".join(text.get_text() for text in draw_map(atlas).texts)
+    for part in (
+        "demo-135M  ·  scores of the weights  ·  settings: maps",
+        "score above 0.15: ",
+        "weights stored as Q4_1",
+        "not measurable on this model: Translation",
+    ):
+        assert part in words
+    assert "settings: maps, modified: threshold=0.3" in draw_map(atlas, threshold=0.3).texts[-1].get_text()
+    suppression = draw_map(atlas, kind="suppression")
+    assert "Suppression" in [text.get_text() for text in suppression.texts]
+    assert "suppression above 0.15: " in suppression.texts[-1].get_text()
+    assert "Suppression" not in [text.get_text() for text in draw_map(atlas).texts]
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_names_of_others_are_printed_as_they_are_and_break_nothing():
+    hostile = ("$x_{1$", "a\x00b\ndef\x1b[31m\u202eabc", "<script>&" + "W" * 300, "\\frac{", "国と首都")
+    atlas = make_atlas(12, 12, hostile, name="$\\alpha$\u0007\ud800" + "n" * 500, note="\x85 $$")
+    for width in ("screen", "column"):
+        figure = draw_map(atlas, width=width)
+        figure.canvas.draw()
+        for text in figure.findobj(Text):
+            assert not text.get_parse_math() and not text.get_usetex()
+            assert not text.get_text() or text.get_text().isprintable()
+        assert overlaps(figure) == []
+    assert "$x_{1$" in [axes.get_title() for axes in panels(figure)]
+
+
+def test_an_atlas_without_a_measured_relation_is_all_grey():
+    atlas = make_atlas(4, 3, ("Knowledge",), unmeasured=("Translation",))
+    atlas.data = atlas.data.isel(relation=slice(0, 0))
+    figure = draw_map(atlas)
+    assert [axes.get_title() for axes in panels(figure)] == ["All Categories"]
+    assert set(colours(panels(figure)[0])) == {PAPER.unclassified}
+    assert "not measurable on this model: Knowledge, Translation" in figure.texts[-1].get_text()
+
+
+def test_nobodys_settings_are_changed_or_used():
+    def picture():
+        return render(draw_map(make_atlas(12, 12)), "png")
+
+    plain = picture()
+    own = {"font.size": 30, "axes.grid": True, "xtick.direction": "in", "savefig.bbox": "tight", "font.family": "serif"}
+    with matplotlib.rc_context(own):
+        before = dict(matplotlib.rcParams)
+        assert picture() == plain
+        assert dict(matplotlib.rcParams) == before
+
+
+def test_drawing_needs_no_pyplot_and_importing_needs_no_matplotlib():
+    code = """
+import sys, headatlas.figures
+assert headatlas.figures.PALETTES and "matplotlib" not in sys.modules
+from atlases import make_atlas
+for relation in (None, "knowledge_relation"):
+    figure = headatlas.figures.draw_map(make_atlas(3, 2, ("Knowledge",)), relation=relation)
+    for format in ("png", "pdf", "svg"):
+        headatlas.figures.render(figure, format)
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"palette": "neon"}, SettingsError, "palette: expected one of paper, colour-blind, found 'neon'."),
+        (
+            {"width": "wide"},
+            SettingsError,
+            "width: expected screen, page, column or 2 to 40 inches, found 'wide'.",
+        ),
+        ({"width": 1}, SettingsError, "width: expected screen, page, column or 2 to 40 inches, found 1."),
+        (
+            {"width": float("nan")},
+            SettingsError,
+            "width: expected screen, page, column or 2 to 40 inches, found nan.",
+        ),
+        ({"kind": "both"}, SettingsError, "kind: expected one of score, suppression, found 'both'."),
+        ({"relation": "no_such"}, SettingsError, "relation: expected one of knowledge_relation, found 'no_such'."),
+        (
+            {"relation": "law_words"},
+            AtlasError,
+            "demo-135M: the relation 'law_words' was not measurable on this model; there is no map of it.",
+        ),
+    ],
+)
+def test_wrong_options_are_refused_in_one_sentence(options, error, message):
+    with pytest.raises(error) as caught:
+        draw_map(make_atlas(3, 2, ("Knowledge",), unmeasured=("Law",)), **options)
+    assert str(caught.value) == message

@@ -1,0 +1,49 @@
+"""Ticks and arrangements as plain numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from headatlas.figures.layout import Content, arrange, choose_look, tick_step, ticks
+
+
+@pytest.mark.parametrize(
+    ("n_layers", "n_heads", "step"),
+    [
+        (32, 32, 6),
+        (12, 12, 2),
+        (30, 9, 3),
+        (48, 25, 8),
+        (80, 64, 16),
+        (6, 1, 1),
+        (1, 1, 1),
+        (24, 16, 4),
+        (126, 128, 24),
+    ],
+)
+def test_tick_steps(n_layers, n_heads, step):
+    assert tick_step(n_layers, n_heads) == step == tick_step(n_heads, n_layers)
+
+
+def test_ticks_of_a_short_axis_take_their_own_step_rather_than_show_only_0():
+    assert list(ticks(6, 12)) == [0, 1, 2, 3, 4, 5]
+    assert list(ticks(9, 6)) == [0, 6]
+    assert list(ticks(1, 6)) == [0]
+    assert list(ticks(6, 12, at_least=3)) == [0, 3]
+
+
+@pytest.mark.parametrize("width", ["screen", "column", 6.5])
+def test_cells_are_whole_pixels_and_start_on_whole_pixels(width):
+    look = choose_look(width)
+    content = Content(30, 9, (0.9, 0.7, 0.7, 0.6), 0.4, 0.4, 0.35, 0.2, 0.9, 0.8)
+    layout = arrange(content, look)
+    for number in (layout.cell, *(edge for panel in layout.panels for edge in panel)):
+        assert number * look.dpi == pytest.approx(round(number * look.dpi), abs=1e-6)
+    assert len(layout.panels) == 4 and layout.width <= look.width
+
+
+def test_the_legend_stands_right_of_the_first_panel():
+    layout = arrange(Content(32, 32, (0.9, 0.7, 0.7), 0.4, 0.4, 0.35, 0.2, 0.9, 0.8), choose_look("page"))
+    (x, y), second = layout.panels[0], layout.panels[1]
+    assert x + 32 * layout.cell < layout.legend[0] < second[0]
+    assert layout.legend[1:] == (y, 32 * layout.cell)

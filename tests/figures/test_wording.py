@@ -1,0 +1,74 @@
+"""Names and labels as they are printed."""
+
+from __future__ import annotations
+
+import pytest
+
+from atlases import make_atlas
+from headatlas.categories import classify
+from headatlas.figures.wording import caption, printable, settings_label
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("gpt2", "gpt2"),
+        ("two\nlines\tand  more", "two lines and more"),
+        ("a\x00b\u202ec\ud800", "a\ufffdb\ufffdc\ufffd"),
+        ("x" * 61, "x" * 59 + "…"),
+    ],
+)
+def test_printable(text, shown):
+    assert printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("label", "own", "threshold", "expected"),
+    [
+        ("maps", "0.15", "0.15", "maps"),
+        ("maps", "0.15", "0.150", "maps"),
+        ("maps", "0.15", "0.2", "maps, modified: threshold=0.2"),
+        ("maps, modified: k=5", "0.15", "0.2", "maps, modified: k=5, threshold=0.2"),
+        ("maps, modified: threshold=0.3", "0.3", "0.2", "maps, modified: threshold=0.2"),
+        ("maps, modified: threshold=0.3", "0.3", "0.15", "maps"),
+        ("maps, modified: k=5, threshold=0.3", "0.3", "0.15", "maps, modified: k=5"),
+        (
+            "maps, modified: threshold=0.3, contextualize=embedding",
+            "0.3",
+            "0.15",
+            "maps, modified: contextualize=embedding",
+        ),
+    ],
+)
+def test_a_changed_threshold_is_part_of_the_settings(label, own, threshold, expected):
+    atlas = make_atlas(2, 2, ("Knowledge",))
+    atlas.manifest["label"], atlas.manifest["settings"]["threshold"] = label, own
+    assert settings_label(atlas, threshold) == expected
+
+
+@pytest.mark.parametrize(
+    ("k", "kind", "words"),
+    [
+        (10, "score", "score: share of 40 pairs with the target among the 10 highest logits"),
+        (1, "suppression", "suppression: share of 40 pairs with the target as the lowest logit"),
+        (0, "score", "score: share of 40 pairs with the target among the highest logits"),
+    ],
+)
+def test_a_relations_caption_says_k(k, kind, words):
+    atlas = make_atlas(2, 2, ("Knowledge",))
+    atlas.data = atlas.data.assign_coords(k=("relation", [k]))
+    assert words in caption(atlas, classify(atlas, kind=kind), "knowledge_relation")
+
+
+@pytest.mark.parametrize(
+    ("measure", "words"),
+    [
+        ("weights", "scores of the weights, imported"),
+        ("attention-fixed", "attention-fixed scores of the running model, imported"),
+        ("in-context", "in-context scores of the running model, imported"),
+    ],
+)
+def test_imported_scores_are_called_that(measure, words):
+    atlas = make_atlas(2, 2, ("Knowledge",))
+    atlas.manifest |= {"measure": measure, "label": f"imported: {measure}"}
+    assert caption(atlas, classify(atlas))[1] == words
