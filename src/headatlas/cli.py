@@ -406,9 +406,17 @@ def _table(title: str, columns: list[str], rows: list[list[str]], right: tuple[i
 
     from headatlas.printable import printable
 
-    table = Table(title=printable(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=printable(title),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number in right else "left", overflow="fold")
+        # Names are cut last: a relation's name is what people copy.
+        table.add_column(column, justify="right" if number in right else "left", overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     return table
@@ -469,22 +477,13 @@ def _show_relations(relations: list, coverage: list | None) -> None:
         return
     rows = [
         [c.name, c.relation.category, str(c.k), str(len(c.relation.pairs)), str(len(c.pairs)), str(c.source_dropped),
-         str(c.target_dropped), str(c.duplicates), "yes" if c.measurable else "no"]
+         str(c.target_dropped), "yes" if c.measurable else "no"]
         for c in coverage
     ]  # fmt: skip
-    columns = [
-        "relation",
-        "category",
-        "k",
-        "pairs",
-        "kept",
-        "source not\none token",
-        "target not\none token",
-        "double",
-        "measurable",
-    ]
+    columns = ["relation", "category", "k", "pairs", "kept", "source", "target", "measurable"]
     measurable = sum(c.measurable for c in coverage)
-    _show_table(f"{measurable} of {len(coverage)} relations measurable", columns, rows, right=(2, 3, 4, 5, 6, 7))
+    _show_table(f"{measurable} of {len(coverage)} relations measurable", columns, rows, right=(2, 3, 4, 5, 6))
+    _say("source, target: pairs left out since that word is not one token. Other pairs left out are double.")
 
 
 def _show_relation(relation: Any, coverage: list | None) -> None:
