@@ -46,6 +46,14 @@ def test_the_space_is_added_once(scheme, adds):
     assert tok.convert_ids_to_tokens(encoded.target_ids) == ["▁Paris", "▁Tokyo"]
 
 
+def test_a_tokenizer_that_knows_no_probe_gets_the_space():
+    inner = Tokenizer(models.WordLevel({"<unk>": 0, "ĠFrance": 1, "ĠParis": 2}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tok = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>")
+    (encoded,) = encode_relations([Relation("r", (("France", "Paris"),))], tok, 3, SETTINGS)
+    assert (encoded.source_ids, encoded.target_ids) == ((1,), (2,))
+
+
 def test_what_drops_out_is_counted():
     pairs = (
         ("France", "Paris"),

@@ -56,6 +56,8 @@ class GgufFile:
         if not 0 < n_layers < 10_000:
             raise CheckpointError(f"{path}: expected a number of layers from 1 to 9,999, found {n_layers}.")
         self.model_type = architecture
+        width = reader.fields.get(f"{architecture}.attention.value_length")
+        self._d_head = None if width is None else int(width.contents())
         names = {name: number for number, name in MODEL_ARCH_NAMES.items()}
         self._gguf_names = get_tensor_name_map(names[architecture], n_layers)
         self._tensors = {tensor.name: tensor for tensor in reader.tensors}
@@ -80,7 +82,11 @@ class GgufFile:
 
     @cached_property
     def config(self) -> PretrainedConfig:
-        return config_file.load_config(self.path.parent, self.path.name)
+        config = config_file.load_config(self.path.parent, self.path.name)
+        # transformers reads the width of a head for some families only, and takes a default for the others.
+        if self._d_head is not None:
+            config.head_dim = self._d_head
+        return config
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         return config_file.load_tokenizer(self.path.parent, self.path.name)

@@ -80,7 +80,10 @@ def adds_prefix_space(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a word at the start of a text gets the token that it has inside a sentence."""
     bare = tokenizer(list(PROBES), add_special_tokens=False)["input_ids"]
     inside = tokenizer([f"a {word}" for word in PROBES], add_special_tokens=False)["input_ids"]
-    return all(word and word == sentence[-len(word) :] for word, sentence in zip(bare, inside, strict=True))
+    unknown = set(tokenizer.all_special_ids)
+    # A tokenizer that knows none of these words says nothing by them.
+    known = [(word, sentence) for word, sentence in zip(bare, inside, strict=True) if word and not unknown & {*word}]
+    return bool(known) and all(word == sentence[-len(word) :] for word, sentence in known)
 
 
 def _single_token_ids(words: set[str], tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:

@@ -1,0 +1,173 @@
+"""What does not fit is refused with one sentence; the same weights have the same fingerprint, other weights another."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from headatlas.architectures import KNOWN_MODEL_TYPES, open_model
+from headatlas.checkpoints import open_checkpoint
+from headatlas.errors import ArchitectureError, CheckpointError
+from models import CASES, make_model, save_model
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return save_model(make_model("llama"), tmp_path / "tiny")
+
+
+def change_config(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def change_weights(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def fingerprint(folder):
+    return open_model(open_checkpoint(folder)).fingerprint()
+
+
+def message(folder, kind=ArchitectureError):
+    with pytest.raises(kind) as caught:
+        fingerprint(folder)
+    return str(caught.value)
+
+
+def test_unknown_family(folder):
+    change_config(folder, model_type="mamba")
+    assert message(folder) == (
+        f"{folder}: the model type 'mamba' is not known. Known are {', '.join(KNOWN_MODEL_TYPES)}."
+    )
+    assert KNOWN_MODEL_TYPES == ("gpt2", "gpt_neox", "llama", "mistral", "phi", "qwen2", "qwen3")
+
+
+def test_wrong_shape(folder):
+    change_weights(
+        folder, lambda tensors: tensors.update({"model.layers.1.self_attn.v_proj.weight": torch.zeros(3, 48)})
+    )
+    opened = open_model(open_checkpoint(folder))
+    with pytest.raises(ArchitectureError) as caught:
+        opened.values_and_outputs(1)
+    assert str(caught.value) == (
+        "model.safetensors: tensor 'model.layers.1.self_attn.v_proj.weight' has shape (3, 48); this config (n_heads=6, "
+        "n_kv_heads=2, d_head=10, d_model=48) needs (20, 48). Is config.json from the same model?"
+    )
+
+
+def test_wrong_vocabulary(folder):
+    change_config(folder, vocab_size=97)
+    opened = open_model(open_checkpoint(folder))
+    with pytest.raises(ArchitectureError) as caught:
+        opened.W_U()
+    assert str(caught.value) == (
+        "model.safetensors: tensor 'lm_head.weight' has shape (101, 48); this config (d_vocab=97, d_model=48) needs "
+        "(97, 48). Is config.json from the same model?"
+    )
+
+
+def test_missing_tensor(folder):
+    change_weights(folder, lambda tensors: tensors.pop("model.layers.2.self_attn.o_proj.weight"))
+    assert message(folder) == (
+        f"{folder}: expected a tensor 'model.layers.2.self_attn.o_proj.weight', found none. Is the checkpoint complete?"
+    )
+
+
+def test_missing_unembedding(folder):
+    change_weights(folder, lambda tensors: tensors.pop("lm_head.weight"))
+    assert message(folder) == (
+        f"{folder}: expected the unembedding 'lm_head.weight', found none, and the config does not tie it to the "
+        f"embedding. Use a checkpoint of the whole language model."
+    )
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize(
+    "name", ["model.embed_tokens.weight", "model.layers.2.self_attn.v_proj.weight", "model.layers.0.mlp.up_proj.bias"]
+)
+def test_weights_that_are_not_finite(folder, name, bad):
+    def spoil(tensors):
+        tensors[name].view(-1)[[1, 5]] = bad
+
+    change_weights(folder, spoil)
+    assert message(folder) == (
+        f"{folder}: {name} holds 2 values that are NaN or infinite; expected none. Are the weights damaged?"
+    )
+
+
+def test_heads_that_kv_heads_do_not_divide(folder):
+    change_config(folder, num_key_value_heads=4)
+    assert "expected a number of heads that 4 key-value heads divide, found 6" in message(folder)
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_sizes_that_make_no_sense(folder, size):
+    change_config(folder, num_hidden_layers=size)
+    with pytest.raises((ArchitectureError, CheckpointError), match="config"):
+        fingerprint(folder)
+
+
+def test_a_base_model_without_prefix_and_head_is_read_where_the_embedding_is_tied(tmp_path):
+    model = make_model("llama-tied")
+    whole, base = save_model(model, tmp_path / "whole"), save_model(model.base_model, tmp_path / "base")
+    assert "embed_tokens.weight" in load_file(base / "model.safetensors")
+    assert fingerprint(whole) == fingerprint(base)
+
+
+# A map reads embedding, unembedding, values, outputs, and the first MLP with its norm; nothing else.
+READ = (
+    "embed_tokens", "lm_head", "v_proj.weight", "o_proj.weight", "layers.0.mlp", "layers.0.post",
+    "wte", "c_attn.weight", "attn.c_proj.weight", "h.0.mlp", "h.0.ln_2",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ["llama", "gpt2"])
+def test_the_fingerprint_is_of_the_weights(tmp_path, case):
+    model = make_model(case)
+    first = fingerprint(save_model(model, tmp_path / "a"))
+    assert fingerprint(save_model(make_model(case), tmp_path / "b")) == first
+    assert fingerprint(save_model(make_model(case, seed=1), tmp_path / "c")) != first
+    changed = [name for name, _ in model.named_parameters()]
+    for number, name in enumerate(changed):
+        folder = save_model(model, tmp_path / f"d{number}")
+
+        def nudge(tensors, name=name):
+            tensors[name].view(-1)[0] += 1e-3
+
+        change_weights(folder, nudge)
+        assert (fingerprint(folder) != first) == any(part in name for part in READ), name
+
+
+def test_the_activation_is_part_of_the_fingerprint(folder):
+    first = fingerprint(folder)
+    change_config(folder, hidden_act="gelu")
+    assert fingerprint(folder) != first
+
+
+def test_grouped_attention_is_repeated_ordinary_attention(tmp_path):
+    grouped, repeated = make_model("llama", num_key_value_heads=2), make_model("llama", num_key_value_heads=6)
+    state = grouped.state_dict()
+    for name in state:
+        if "v_proj" in name or "k_proj" in name:
+            heads = state[name].view(2, 10, *state[name].shape[1:])
+            state[name] = heads.repeat_interleave(3, 0).flatten(0, 1)
+    repeated.load_state_dict(state)
+    ours = [
+        open_model(open_checkpoint(save_model(model, tmp_path / str(number))))
+        for number, model in enumerate((grouped, repeated))
+    ]
+    for layer in range(3):
+        circuits = [
+            torch.stack([W_V[kv] @ W_O[head] for head, kv in enumerate(model.kv_head_of)])
+            for model in ours
+            for W_V, W_O in [model.values_and_outputs(layer)]
+        ]
+        assert torch.equal(*circuits)
+
+
+def test_all_cases_are_of_known_types():
+    assert all(model_type in KNOWN_MODEL_TYPES for model_type, _ in CASES.values())

@@ -1,0 +1,38 @@
+"""What the package promises as a whole: light imports, public names, one way for errors."""
+
+import subprocess
+import sys
+
+import pytest
+
+import headatlas
+from headatlas import errors
+
+HEAVY = ("torch", "transformers", "matplotlib", "pandas", "scipy", "xarray", "ray")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from headatlas import cli, figures, reports, checkpoints, architectures, relations",
+        "import sys; sys.argv = ['headatlas', '--help']\n"
+        "from headatlas.cli import main\ntry: main()\nexcept SystemExit: pass",
+    ],
+)
+def test_nothing_heavy_is_imported(code):
+    check = f"{code}\nimport sys; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def test_public_names_are_there():
+    assert dir(headatlas) == sorted(headatlas.__all__)
+    for name in headatlas.__all__:
+        assert getattr(headatlas, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = headatlas.nothing
+
+
+def test_every_error_is_in_the_tree():
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    assert all(issubclass(kind, errors.HeadatlasError) and kind.__name__ in errors.__doc__ for kind in kinds)
