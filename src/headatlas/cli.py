@@ -15,7 +15,6 @@ from headatlas.errors import HeadatlasError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from headatlas.atlas import Atlas
 
@@ -399,41 +398,42 @@ def _count(value: Any) -> str:
     return "" if pd.isna(value) else str(value)
 
 
-def _table(title: str, columns: list[str], rows: list[list[str]], right: tuple[int, ...]) -> Table:
+def _show_table(
+    title: str, columns: list[str], rows: list[list[str]], right: tuple[int, ...], colours: dict[str, str] | None = None
+) -> None:
+    """Print a table; cells that are keys of `colours` get a swatch, rows with an empty last cell are dimmed."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     from headatlas.printable import printable
 
-    table = Table(
-        title=printable(title),
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for number, column in enumerate(columns):
-        # Names are cut last: a relation's name is what people copy.
+        # A relation's name is what people copy: it is never broken.
         table.add_column(column, justify="right" if number in right else "left", overflow="fold", no_wrap=number == 0)
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    return table
-
-
-def _show_table(title: str, columns: list[str], rows: list[list[str]], right: tuple[int, ...]) -> None:
-    _console().print(_table(title, columns, rows, right))
+        cells = []
+        for cell in row:
+            swatch = ("■ ", (colours or {}).get(cell)) if cell in (colours or {}) else ""
+            cells.append(Text.assemble(swatch, printable(cell)))
+        table.add_row(*cells, style="" if row[-1] else "dim")
+    console = _console()
+    console.print(Text(printable(title), style="bold"), soft_wrap=True)
+    console.print(table)
 
 
 def _show_summary(atlas: Atlas, folder: Path) -> None:
+    from headatlas.figures import PALETTES
     from headatlas.reports import category_rows, strongest_rows
 
+    names = tuple(dict.fromkeys(item["category"] for item in atlas.manifest["relations"]["items"]))
+    colours = PALETTES["paper"].of_categories(names)
     title = f"{atlas.name}: {atlas.n_layers} layers x {atlas.n_heads} heads ({atlas.measure}, {atlas.label})"
-    _show_table(title, ["category", "heads", "share", "only this"], category_rows(atlas), right=(1, 2, 3))
-    _show_table(
-        "Strongest head of each relation", ["relation", "category", "head", "score"], strongest_rows(atlas), right=(3,)
-    )
+    _show_table(title, ["category", "heads", "share", "this alone"], category_rows(atlas), (1, 2, 3), colours)
+    rows = sorted(strongest_rows(atlas), key=lambda row: (names.index(row[1]), -float(row[3] or -1)))
+    columns = ["relation", "category", "head", "score"]
+    _show_table("Strongest head of each relation", columns, rows, (3,), colours)
     _console().print(f"Picture: {folder / 'figure.png'}", markup=False, soft_wrap=True)
     _console().print(f"Report:  {folder / 'report.md'}", markup=False, soft_wrap=True)
 

@@ -46,32 +46,42 @@ def read_model_type(folder: Path) -> str:
     return model_type
 
 
-def load_config(folder: Path, gguf_file: str | None = None) -> PretrainedConfig:
+def load_config(folder: Path) -> PretrainedConfig:
     """The model's config as transformers reads it; code from the folder is never run."""
     from transformers import AutoConfig
 
-    where = folder / (gguf_file or "config.json")
-    extra = {} if gguf_file is None else {"gguf_file": gguf_file}
+    path = folder / "config.json"
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **extra)
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # transformers raises many kinds for a config that makes no sense
-        raise CheckpointError(f"{where}: transformers cannot read this config ({_first_line(error)}).") from error
-    return config
+        if "auto_map" in read_json(path):
+            raise CheckpointError(
+                f"{path}: expected a model type that transformers knows, found one that needs code of its own, which "
+                f"is never run. Use a checkpoint of the same model for transformers without such code."
+            ) from error
+        raise unreadable(path, error) from error
 
 
-def load_tokenizer(folder: Path, gguf_file: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer as transformers reads it; code from the folder is never run."""
+def load_tokenizer(folder: Path, gguf_file: str | None = None, reader: Any = None) -> PreTrainedTokenizerBase:
+    """The tokenizer as transformers (`reader`; default `AutoTokenizer`) reads it; code from the folder is never run."""
     from transformers import AutoTokenizer
 
     where = folder / gguf_file if gguf_file else folder
     extra = {} if gguf_file is None else {"gguf_file": gguf_file}
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True, **extra)
+        return (reader or AutoTokenizer).from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True, **extra
+        )
     except Exception as error:  # likewise
         raise CheckpointError(
             f"{where}: transformers cannot read a tokenizer here ({_first_line(error)}). "
             f"Expected tokenizer.json or the files that the model's own tokenizer needs."
         ) from error
+
+
+def unreadable(where: Path, error: Exception) -> CheckpointError:
+    """What to say of a config that transformers refuses."""
+    return CheckpointError(f"{where}: transformers cannot read this config ({_first_line(error)}).")
 
 
 def _first_line(error: Exception) -> str:

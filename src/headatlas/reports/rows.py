@@ -15,8 +15,8 @@ def category_rows(atlas: Atlas, found: Classification | None = None) -> list[lis
     ]
     rows += [[category, "not measurable", "", ""] for category in found.unmeasured]
     rest = found.n_heads - found.n_classified
-    rows.append(["Any", str(found.n_classified), percent(found.n_classified / found.n_heads), ""])
-    rows.append(["Unclassified", str(rest), percent(rest / found.n_heads), ""])
+    rows.append(["Any", str(found.n_classified), percent(found.n_classified / found.n_heads), "-"])
+    rows.append(["Unclassified", str(rest), percent(rest / found.n_heads), "-"])
     return rows
 
 
