@@ -78,10 +78,13 @@ def test_the_norm_is_the_one_whose_output_the_mlp_reads(pair):
     assert torch.equal(seen["mlp_in"], seen["norm_out"])
 
 
-def test_embedding_and_unembedding(pair):
+@pytest.mark.parametrize("rows_at_once", [13, 16_384])
+def test_embedding_and_unembedding(pair, monkeypatch, rows_at_once):
+    monkeypatch.setattr("headatlas.architectures.model.ROWS_AT_ONCE", rows_at_once)
     reference, ours = pair
     ids = torch.tensor([100, 0, 42, 42])
     assert torch.equal(ours.W_E(ids), reference.get_input_embeddings().weight[ids].float())
+    assert ours.W_E(ids[:0]).shape == (0, ours.d_model)
     W_U = ours.W_U()
     assert W_U.shape == (D_VOCAB, ours.d_model)
     assert torch.equal(W_U, reference.get_output_embeddings().weight.float())

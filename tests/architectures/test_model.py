@@ -77,6 +77,27 @@ def test_missing_tensor(folder):
     )
 
 
+def test_more_layers_than_the_config_says(folder):
+    change_config(folder, num_hidden_layers=2)
+    assert message(folder) == (
+        "model.safetensors: expected layers up to 1 (n_layers=2 in this config), found tensor "
+        "'model.layers.2.self_attn.o_proj.weight'. Is config.json from the same model?"
+    )
+
+
+@pytest.mark.parametrize("changes", [{"mlp_bias": False}, {"mlp_bias": False, "attention_bias": False}])
+def test_biases_that_the_config_does_not_know(folder, changes):
+    change_config(folder, **changes)
+    expected = (
+        "model.safetensors: tensor 'model.layers.0.mlp.gate_proj.bias' has no place in the model that this config "
+        "describes; expected none. Is config.json from the same model?"
+    )
+    assert message(folder) == expected
+    with pytest.raises(ArchitectureError) as caught:
+        open_model(open_checkpoint(folder)).first_mlp(torch.zeros(1, 48))
+    assert str(caught.value) == expected
+
+
 def test_missing_unembedding(folder):
     change_weights(folder, lambda tensors: tensors.pop("lm_head.weight"))
     assert message(folder) == (
@@ -96,6 +117,19 @@ def test_weights_that_are_not_finite(folder, name, bad):
     change_weights(folder, spoil)
     assert message(folder) == (
         f"{folder}: {name} holds 2 values that are NaN or infinite; expected none. Are the weights damaged?"
+    )
+
+
+def test_all_values_that_are_not_finite_are_counted(folder, monkeypatch):
+    """Also those in rows that were not read when the first was found."""
+    monkeypatch.setattr("headatlas.architectures.model.ROWS_AT_ONCE", 16)
+
+    def spoil(tensors):
+        tensors["lm_head.weight"][[3, 50, 100]] = torch.nan
+
+    change_weights(folder, spoil)
+    assert message(folder) == (
+        f"{folder}: lm_head.weight holds 144 values that are NaN or infinite; expected none. Are the weights damaged?"
     )
 
 

@@ -1,11 +1,11 @@
-"""GGUF files: the same weights as the safetensors checkpoint, quantised ones, and damaged ones."""
-
-import struct
+"""GGUF files: the same weights as the safetensors checkpoint, quantised ones, and those that cannot be read."""
 
 import gguf
 import numpy as np
 import pytest
 import torch
+from transformers import AutoConfig, AutoTokenizer
+from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from headatlas.architectures import open_model
 from headatlas.checkpoints import open_checkpoint
@@ -16,21 +16,31 @@ KV = {"llama": 2, "qwen2": 2, "qwen3": 3}
 NAME = "model.layers.1.self_attn.v_proj.weight"
 
 
-def write_gguf(model, path, quantise=(), architecture=None, more=lambda writer: None):
-    """The model as a GGUF file; tensors whose GGUF name contains a part of `quantise` as Q8_0."""
+def write_gguf(model, path, quantise=(), architecture=None, more=lambda writer: None, extra=()):
+    """The model as a GGUF file, as llama.cpp's converter lays it out (but for the order in queries and keys).
+
+    Args:
+        quantise: tensors whose GGUF name contains one of these become Q8_0.
+        more: adds metadata; extra: names and arrays of tensors to add.
+    """
     config = model.config
     writer = gguf.GGUFWriter(path, architecture or config.model_type)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(64)
     writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    writer.add_key_length(d_head)
-    writer.add_value_length(d_head)
-    writer.add_rope_dimension_count(d_head)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    if config.model_type == "gpt2":
+        writer.add_feed_forward_length(config.n_inner)
+        writer.add_layer_norm_eps(config.layer_norm_epsilon)
+    else:
+        writer.add_feed_forward_length(config.intermediate_size)
+        writer.add_head_count_kv(config.num_key_value_heads)
+        d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        writer.add_key_length(d_head)
+        writer.add_value_length(d_head)
+        writer.add_rope_dimension_count(d_head)
+        writer.add_rope_freq_base(70_000.0)
+        writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
@@ -49,11 +59,15 @@ def write_gguf(model, path, quantise=(), architecture=None, more=lambda writer: 
             continue
         stem, _, suffix = name.rpartition(".")
         stored, values = f"{names.get_name(stem)}.{suffix}", parameter.float().numpy()
+        if name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")):
+            values = np.ascontiguousarray(values.T)
         if any(part in stored for part in quantise):
             packed = gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0)
             writer.add_tensor(stored, packed, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
         else:
             writer.add_tensor(stored, values)
+    for name, values in extra:
+        writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -62,16 +76,15 @@ def write_gguf(model, path, quantise=(), architecture=None, more=lambda writer: 
 
 
 def plain_model(case, **changes):
-    """Without what GGUF of these families does not keep (biases), and with widths that Q8_0 can hold."""
-    changes = (
-        {"hidden_size": 96, "head_dim": 16}
-        | ({"attention_bias": False, "mlp_bias": False} if case == "llama" else {})
-        | changes
-    )
+    """With widths that Q8_0 can hold, and for llama without what its files do not keep (biases)."""
+    if case != "gpt2":
+        changes = {"hidden_size": 96, "head_dim": 16} | changes
+    if case == "llama":
+        changes = {"attention_bias": False, "mlp_bias": False} | changes
     return make_model(case, **changes)
 
 
-@pytest.mark.parametrize("case", ["llama", "llama-tied", "qwen2", "qwen3"])
+@pytest.mark.parametrize("case", ["llama", "llama-tied", "qwen2", "qwen3", "gpt2"])
 def test_gguf_in_f32_is_the_safetensors_checkpoint(tmp_path, case):
     model = plain_model(case)
     folder = save_model(model, tmp_path / "folder")
@@ -81,6 +94,44 @@ def test_gguf_in_f32_is_the_safetensors_checkpoint(tmp_path, case):
     assert from_gguf.note is None
     ids = torch.tensor([5, 1])
     assert torch.equal(from_gguf.first_mlp(from_gguf.W_E(ids)), from_folder.first_mlp(from_folder.W_E(ids)))
+    for ours, theirs in zip(from_gguf.values_and_outputs(2), from_folder.values_and_outputs(2), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("case", ["llama", "llama-tied", "qwen2", "qwen3", "gpt2"])
+def test_config_and_layout_are_those_that_transformers_reads(tmp_path, case):
+    """Its own reader of GGUF, which is slow, is the oracle; it also proves that the test's files are laid out right."""
+    model = plain_model(case)
+    checkpoint = open_checkpoint(write_gguf(model, tmp_path / "m.gguf"))
+    theirs = load_gguf_checkpoint(checkpoint.source, return_tensors=True, model_to_load=model)
+    expected = AutoConfig.for_model(**theirs["config"]).to_dict()
+    # What transformers leaves at its default in some of these families; and ids of special tokens are no matter here.
+    apart = {"head_dim", "attention_bias", "mlp_bias", "n_inner", "n_positions", "eos_token_id"}
+    ours = {key: value for key, value in checkpoint.config.to_dict().items() if key not in apart}
+    assert ours == {key: expected[key] for key in ours}
+    tensors = {
+        name: value for name, value in theirs["tensors"].items() if "q_proj" not in name and "k_proj" not in name
+    }
+    assert {"c_proj", "o_proj"} & {name.split(".")[-2] for name in tensors}
+    for name, value in tensors.items():
+        assert torch.equal(checkpoint.read(name), value), name
+
+
+def test_its_tokenizer_is_the_one_that_transformers_reads(tmp_path):
+    path = write_gguf(plain_model("llama"), tmp_path / "m.gguf")
+    ours = open_checkpoint(path).load_tokenizer()
+    theirs = AutoTokenizer.from_pretrained(tmp_path, gguf_file=path.name)
+    assert ours.backend_tokenizer.to_str() == theirs.backend_tokenizer.to_str()
+    assert len(ours(" abc", add_special_tokens=False)["input_ids"]) == 1
+
+
+def test_rows_of_a_transposed_and_of_a_one_dimensional_tensor(tmp_path):
+    model = plain_model("gpt2")
+    checkpoint = open_checkpoint(write_gguf(model, tmp_path / "m.gguf"))
+    for name in ("transformer.h.1.attn.c_attn.weight", "transformer.h.0.ln_2.bias", "transformer.wte.weight"):
+        expected = model.get_parameter(name).detach()
+        assert checkpoint.shape(name) == expected.shape
+        assert torch.equal(checkpoint.read(name, slice(3, 11)), expected[3:11])
 
 
 def test_quantised_weights_are_read_as_such_and_said(tmp_path):
@@ -92,11 +143,6 @@ def test_quantised_weights_are_read_as_such_and_said(tmp_path):
     assert read.shape == exact.shape and 0 < (read - exact).abs().max() < 0.01
     assert torch.equal(checkpoint.read(NAME, slice(3, 9)), read[3:9])
     assert checkpoint.note == "Weights are quantised (Q8_0, F32; embedding F32)."
-
-
-def test_its_tokenizer(tmp_path):
-    tokenizer = open_checkpoint(write_gguf(plain_model("llama"), tmp_path / "m.gguf")).load_tokenizer()
-    assert len(tokenizer(" abc", add_special_tokens=False)["input_ids"]) == 1
 
 
 def test_a_folder_with_one_gguf_file(tmp_path):
@@ -112,40 +158,64 @@ def test_nothing_there(tmp_path):
         open_checkpoint(tmp_path / "no.gguf")
 
 
-def test_damaged_files(tmp_path):
-    whole = write_gguf(plain_model("llama"), tmp_path / "m.gguf").read_bytes()
-    path = tmp_path / "damaged.gguf"
-    lies = {
-        "empty": b"",
-        "no magic": b"GGML" + whole[4:],
-        "cut in the header": whole[:100],
-        "cut in the names": whole[:3_000],
-        "cut in the last tensor": whole[:-1_000],
-        "too many tensors": whole[:8] + struct.pack("<Q", 2**60) + whole[16:],
-        "too many keys": whole[:16] + struct.pack("<Q", 2**60) + whole[24:],
-        "a long string": whole[:24] + struct.pack("<Q", 2**60) + whole[32:],
-    }
-    for name, content in lies.items():
-        path.write_bytes(content)
-        with pytest.raises(CheckpointError) as caught:
-            open_checkpoint(path)
-        assert str(caught.value).startswith(f"{path}: expected a GGUF file, found a damaged one ("), name
+def message(path, act=open_checkpoint):
+    with pytest.raises(CheckpointError) as caught:
+        act(path)
+    return str(caught.value)
 
 
 def test_split_files_and_other_architectures_are_refused(tmp_path):
     split = write_gguf(
         plain_model("llama"), tmp_path / "s.gguf", more=lambda writer: writer.add_uint16("split.count", 2)
     )
-    with pytest.raises(CheckpointError) as caught:
-        open_checkpoint(split)
-    assert str(caught.value) == (
+    assert message(split) == (
         f"{split}: expected a GGUF file in one piece, found a split one. Merge it with llama-gguf-split."
     )
     other = write_gguf(plain_model("llama"), tmp_path / "o.gguf", architecture="falcon")
-    with pytest.raises(CheckpointError) as caught:
-        open_checkpoint(other)
+    assert message(other) == (
+        f"{other}: expected a GGUF file of gpt2, llama, qwen2, qwen3, found 'falcon'. "
+        f"Use the model's safetensors checkpoint."
+    )
+    experts = write_gguf(plain_model("llama"), tmp_path / "e.gguf", more=lambda writer: writer.add_expert_count(8))
+    assert message(experts) == (
+        f"{experts}: expected one MLP per layer, found a mixture of experts. Use the model's safetensors checkpoint."
+    )
+
+
+def test_metadata_that_makes_no_sense(tmp_path):
+    def change(key, value):
+        return lambda writer: writer.kv_data[0].__setitem__(f"llama.{key}", value)
+
+    path = tmp_path / "m.gguf"
+    u32, text = gguf.GGUFValueType.UINT32, gguf.GGUFValueType.STRING
+    write_gguf(plain_model("llama"), path, more=change("block_count", gguf.GGUFValue(0, u32)))
+    assert message(path) == f"{path}: expected a number of layers from 1 to 9,999, found 0."
+    write_gguf(plain_model("llama"), path, more=change("block_count", gguf.GGUFValue("3", text)))
+    assert message(path) == (
+        f"{path}: expected a whole number for 'llama.block_count', found '3'. Fetch the file again."
+    )
+    write_gguf(plain_model("llama"), path, more=change("block_count", gguf.GGUFValue(2, u32)))
+    assert message(path) == f"{path}: expected tensors of 2 layers, found more. Fetch the file again."
+    per_layer = gguf.GGUFValue([2, 2, 3], gguf.GGUFValueType.ARRAY)
+    write_gguf(plain_model("llama"), path, more=change("attention.head_count_kv", per_layer))
+    assert message(path, lambda path: open_checkpoint(path).config) == (
+        f"{path}: expected a whole number for 'llama.attention.head_count_kv', found a list. Fetch the file again."
+    )
+
+
+def test_biases_of_the_mlp_are_not_left_out(tmp_path):
+    model = make_model("llama", hidden_size=96, head_dim=16)  # with biases
+    folder = open_model(open_checkpoint(save_model(model, tmp_path / "folder")))
+    opened = open_model(open_checkpoint(write_gguf(model, tmp_path / "m.gguf")))
+    ids = torch.tensor([5, 1])
+    assert torch.equal(opened.first_mlp(opened.W_E(ids)), folder.first_mlp(folder.W_E(ids)))
+    extra = [("blk.0.ffn_up.bias", np.ones(37, np.float32))]
+    opened = open_model(open_checkpoint(write_gguf(plain_model("qwen2"), tmp_path / "m.gguf", extra=extra)))
+    with pytest.raises(ArchitectureError) as caught:
+        opened.fingerprint()
     assert str(caught.value) == (
-        f"{other}: expected a GGUF file of llama, qwen2, qwen3, found 'falcon'. Use the model's safetensors checkpoint."
+        "m.gguf: tensor 'model.layers.0.mlp.up_proj.bias' has no place in the model that this config describes; "
+        "expected none. Is config.json from the same model?"
     )
 
 

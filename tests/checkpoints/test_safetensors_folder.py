@@ -116,6 +116,16 @@ def test_code_in_the_folder_is_not_run(folder, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_config_that_needs_code(folder):
+    path = folder / "config.json"
+    content = {"model_type": "evil", "auto_map": {"AutoConfig": "evil.C"}}
+    path.write_text(json.dumps(content))
+    assert message(folder, lambda folder: open_checkpoint(folder).config) == (
+        f"{path}: expected a model type that transformers knows, found one that needs code of its own, which is "
+        f"never run. Use a checkpoint of the same model for transformers without such code."
+    )
+
+
 def test_only_pickles(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     assert message(folder) == (
@@ -167,15 +177,47 @@ def test_an_index_without_its_map_and_a_missing_shard(shards):
     gone.unlink()
     index = shards / "model.safetensors.index.json"
     assert message(shards) == f"{shards}: expected the file {gone.name!r}, which {index.name} names, found none."
-    index.write_text('{"weight_map": [1]}')
-    assert message(shards) == f"{index}: expected a 'weight_map' from tensors to files, found none."
+    for content in ('{"weight_map": [1]}', '{"weight_map": {}}', '{"weight_map": {"x": 1}}', "{}"):
+        index.write_text(content)
+        assert message(shards) == f"{index}: expected a 'weight_map' from tensors to files, found none."
+
+
+def test_a_missing_shard_without_index(shards):
+    (shards / "model.safetensors.index.json").unlink()
+    files = sorted(path.name for path in shards.glob("*.safetensors"))
+    for gone in (files[1], files[-1]):
+        content = (shards / gone).read_bytes()
+        (shards / gone).unlink()
+        assert message(shards) == (f"{shards}: expected the file {gone!r}, which belongs to {files[0]!r}, found none.")
+        (shards / gone).write_bytes(content)
+
+
+def test_which_of_several_weights_are_the_model_s(folder, shards):
+    """As in transformers: one whole file first; weights under other names for other programs are left alone."""
+    expected = open_model(open_checkpoint(folder)).fingerprint()
+    other = make_model("llama", seed=1)
+    save_file({"layers.0.attention.wv.weight": torch.ones(2)}, folder / "consolidated.safetensors")
+    save_file(dict(other.state_dict()), folder / "model.fp16.safetensors")
+    assert open_model(open_checkpoint(folder)).fingerprint() == expected
+    (shards / "model.safetensors.index.json").unlink()
+    save_file({"x": torch.ones(2)}, shards / "consolidated.00.safetensors")
+    assert "x" not in open_checkpoint(shards)
+
+
+def test_links_to_files_elsewhere_are_followed(folder, tmp_path):
+    """The hub's cache is made of them."""
+    expected = open_model(open_checkpoint(folder)).fingerprint()
+    (folder / "model.safetensors").rename(tmp_path / "blob")
+    (folder / "model.safetensors").symlink_to(tmp_path / "blob")
+    assert open_model(open_checkpoint(folder)).fingerprint() == expected
 
 
 def test_a_tensor_in_two_files(folder):
-    tensors = load_file(folder / "model.safetensors")
-    save_file({NAME: tensors[NAME]}, folder / "more.safetensors")
+    (folder / "model.safetensors").rename(folder / "a.safetensors")
+    tensors = load_file(folder / "a.safetensors")
+    save_file({NAME: tensors[NAME]}, folder / "b.safetensors")
     assert message(folder) == (
-        f"{folder}: tensor {NAME!r} is in 'model.safetensors' and again in 'more.safetensors'. "
+        f"{folder}: tensor {NAME!r} is in 'a.safetensors' and again in 'b.safetensors'. "
         f"Expected it once; are these the shards of one model?"
     )
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from headatlas.checkpoints import Checkpoint
 
 ROWS_AT_ONCE = 16_384
-"""Rows of a large tensor that are hashed at once."""
+"""Rows of a large tensor that are in memory at once, where not all of it is needed."""
 
 
 def open_model(checkpoint: Checkpoint) -> HeadModel:
@@ -62,20 +62,26 @@ class HeadModel:
                     f"tie it to the embedding. Use a checkpoint of the whole language model."
                 )
             self._W_U = self._W_E
+        beyond = f"{self._in_layer(self.n_layers, family.output)}.weight"
+        if beyond in checkpoint:
+            raise ArchitectureError(
+                f"{checkpoint.file_of(beyond)}: expected layers up to {self.n_layers - 1} (n_layers={self.n_layers} in "
+                f"this config), found tensor {beyond!r}. Is config.json from the same model?"
+            )
 
     def W_E(self, ids: Tensor) -> Tensor:
         """Embedding rows of some tokens: Float[Tensor, "n_ids d_model"]."""
         import torch
 
         self._check_shape(self._W_E, (self.d_vocab, self.d_model), "d_vocab, d_model")
-        # One read of all rows between is quicker than one of each, and is given back at once.
-        parts = []
-        for part in ids.sort().values.split(ROWS_AT_ONCE):
-            first, last = int(part[0]), int(part[-1])
-            rows = self.checkpoint.read(self._W_E, slice(first, last + 1))
-            parts.append(rows[part - first].clone())
-        order = torch.cat(parts)[ids.argsort(stable=True).argsort()]
-        return self._finite(self._W_E, order)
+        rows = torch.empty(len(ids), self.d_model)
+        # One read of many neighbours is quicker than one of each row.
+        for start in range(0, self.d_vocab, ROWS_AT_ONCE):
+            here = (ids >= start) & (ids < start + ROWS_AT_ONCE)
+            if here.any():
+                first, last = int(ids[here].min()), int(ids[here].max())
+                rows[here] = self.checkpoint.read(self._W_E, slice(first, last + 1))[ids[here] - first]
+        return self._finite(self._W_E, rows)
 
     def W_U(self) -> Tensor:
         """The unembedding as rows: Float[Tensor, "d_vocab d_model"]."""
@@ -174,13 +180,20 @@ class HeadModel:
         return weight.T if self.family.transposed else weight
 
     def _first_modules_on_meta(self) -> tuple[nn.Module, nn.Module]:
+        import copy
+
         import torch
         from transformers import AutoModel
 
+        config = copy.deepcopy(self.checkpoint.config)
+        config.num_hidden_layers = 1
         with torch.device("meta"):
-            base = AutoModel.from_config(self.checkpoint.config)
+            base = AutoModel.from_config(config)
         layer = base.get_submodule(f"{self.family.layers}.0")
-        return layer.get_submodule(self.family.norm_before_mlp), layer.get_submodule(self.family.mlp)
+        norm, mlp = layer.get_submodule(self.family.norm_before_mlp), layer.get_submodule(self.family.mlp)
+        self._refuse_unused_biases(self.family.norm_before_mlp, norm)
+        self._refuse_unused_biases(self.family.mlp, mlp)
+        return norm, mlp
 
     def _first_modules(self) -> tuple[nn.Module, nn.Module]:
         modules = self._first_modules_on_meta()
@@ -193,6 +206,16 @@ class HeadModel:
             module.load_state_dict(state, strict=True, assign=True)
             module.eval()
         return modules
+
+    def _refuse_unused_biases(self, path: str, module: nn.Module) -> None:
+        """A bias that the checkpoint holds and the config does not know of would be left out in silence."""
+        for name, part in module.named_modules():
+            bias = ".".join(filter(None, (self._in_layer(0, path), name, "bias")))
+            if "weight" in part._parameters and part._parameters.get("bias") is None and bias in self.checkpoint:
+                raise ArchitectureError(
+                    f"{self.checkpoint.file_of(bias)}: tensor {bias!r} has no place in the model that this config "
+                    f"describes; expected none. Is config.json from the same model?"
+                )
 
     def _shape(self, name: str) -> tuple[int, ...]:
         if name not in self.checkpoint:
@@ -216,12 +239,20 @@ class HeadModel:
 
         # The sum of absolute values is finite just when all are, unless it overflows; only then is a count needed.
         if not torch.isfinite(values.abs().sum(dtype=torch.float64)):
-            n_bad = int((~torch.isfinite(values)).sum())
+            n_bad = self._count_not_finite(name) if name in self.checkpoint else int((~torch.isfinite(values)).sum())
             raise ArchitectureError(
                 f"{self.checkpoint.source}: {name} holds {n_bad:,} values that are NaN or infinite; expected none. "
                 f"Are the weights damaged?"
             )
         return values
+
+    def _count_not_finite(self, name: str) -> int:
+        """In the whole tensor, of which a part may have been read."""
+        import torch
+
+        starts = range(0, self.checkpoint.shape(name)[0], ROWS_AT_ONCE)
+        parts = (self.checkpoint.read(name, slice(start, start + ROWS_AT_ONCE)) for start in starts)
+        return sum(int((~torch.isfinite(part)).sum()) for part in parts)
 
 
 def _read_sizes(config: PretrainedConfig, where: str) -> Sizes:

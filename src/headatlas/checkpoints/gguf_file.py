@@ -90,11 +90,14 @@ class GgufFile:
         self._architecture = ARCHITECTURES[self.model_type]
         if self._metadata.get(f"{self.model_type}.expert_count"):
             raise CheckpointError(
-                f"{path}: expected one MLP per layer, found a mixture of experts. Use the model's safetensors checkpoint."
+                f"{path}: expected one MLP per layer, found a mixture of experts. "
+                f"Use the model's safetensors checkpoint."
             )
         n_layers = self._whole(f"{self.model_type}.block_count")
         if not 0 < n_layers < 10_000:
             raise CheckpointError(f"{path}: expected a number of layers from 1 to 9,999, found {n_layers}.")
+        if any(name.startswith(f"blk.{n_layers}.") for name in self._tensors):
+            raise CheckpointError(f"{path}: expected tensors of {n_layers} layers, found more. Fetch the file again.")
         numbers = {name: number for number, name in MODEL_ARCH_NAMES.items()}
         self._gguf_names = get_tensor_name_map(numbers[self.model_type], n_layers)
 

@@ -9,6 +9,9 @@ from headatlas.errors import CheckpointError
 PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt"]
 """Config, weights and tokenizer; no code and nothing that needs a pickle."""
 
+NOT_READ = ["*/*", "consolidated*"]
+"""Other formats in folders of their own, and the weights a second time under other names."""
+
 
 def fetch(name: str) -> Path:
     """The local folder of a model on the hub; only what is not cached is fetched.
@@ -29,7 +32,7 @@ def fetch(name: str) -> Path:
     )
 
     try:
-        return Path(snapshot_download(name, allow_patterns=PATTERNS))
+        return Path(snapshot_download(name, allow_patterns=PATTERNS, ignore_patterns=NOT_READ))
     except GatedRepoError as error:
         raise CheckpointError(
             f"{name}: this model asks for its licence to be accepted. Accept it on the hub, then log in with "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 DTYPES = ("F32", "F16", "BF16")
 
@@ -62,10 +64,13 @@ class SafetensorsFolder:
                 self._file_of[name] = file
 
     def _file_names(self) -> list[str]:
+        # transformers looks in this order too.
+        if (self.folder / WHOLE).exists():
+            return [WHOLE]
         index = self.folder / INDEX
-        if index.is_file():
+        if index.exists():
             files = config_file.read_json(index).get("weight_map")
-            if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
+            if not isinstance(files, dict) or not files or not all(isinstance(name, str) for name in files.values()):
                 raise CheckpointError(f"{index}: expected a 'weight_map' from tensors to files, found none.")
             for name in files.values():
                 if Path(name).name != name or not name.endswith(".safetensors"):
@@ -73,12 +78,27 @@ class SafetensorsFolder:
                         f"{index}: expected names of safetensors files in this folder, found {name!r}."
                     )
             return sorted(set(files.values()))
-        files = sorted(path.name for path in self.folder.glob("*.safetensors"))
+        # The weights of some models lie there a second time, under other names.
+        files = sorted(
+            path.name for path in self.folder.glob("*.safetensors") if not path.name.startswith("consolidated")
+        )
         if files:
+            self._check_shards(files)
             return files
         other = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in self.folder.glob(pattern))
         found = f"only {other[0]!r}, which is not read. Convert the model to safetensors" if other else "none"
         raise CheckpointError(f"{self.folder}: expected safetensors files, found {found}.")
+
+    def _check_shards(self, files: list[str]) -> None:
+        """Without an index, the files' own numbering says how many there must be."""
+        for file in files:
+            if match := re.fullmatch(r"(.+-)(\d{5})(-of-(\d{5})\.safetensors)", file):
+                for number in range(1, int(match[4]) + 1):
+                    name = f"{match[1]}{number:05}{match[3]}"
+                    if name not in files:
+                        raise CheckpointError(
+                            f"{self.folder}: expected the file {name!r}, which belongs to {file!r}, found none."
+                        )
 
     @cached_property
     def config(self) -> PretrainedConfig:

@@ -1,0 +1,109 @@
+"""Every command and every Python example of README and documentation runs as printed."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headatlas.relations import builtin_relations
+from models import make_model, save_model
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.M | re.S)
+
+
+def commands(page: Path) -> list[str]:
+    lines = [line for block in blocks(page, "console") for line in block.splitlines()]
+    assert all(line.startswith("$ ") for line in lines), page
+    return [line[2:] for line in lines if not line.startswith("$ make ")]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Where the examples run: with a model at path/to/model whose words are those of a built-in relation."""
+    place = tmp_path_factory.mktemp("docs")
+    (relation,) = (relation for relation in builtin_relations() if relation.name == "country_to_continent")
+    words = sorted({word for pair in relation.pairs for word in pair})[:90]
+    words = [word for pair in relation.pairs[:60] for word in pair] or words
+    save_model(make_model("llama", vocab_size=131), place / "path" / "to" / "model", words)
+    return place
+
+
+@pytest.fixture(scope="module")
+def demo(place):
+    """The demo model's atlas, which the examples start from."""
+    run("headatlas map -o demo-atlas", place)
+    return place / "demo-atlas"
+
+
+def run(command: str, place: Path) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=place, env=os.environ | {"PATH": path, "MPLBACKEND": "Agg"}, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "console")], ids=lambda page: page.name)
+def test_commands_run_as_printed(page, place, demo):
+    for command in commands(page):
+        run(command, place)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
+def test_python_runs_as_printed(page, place, demo):
+    run("headatlas export demo-atlas --format heads -o heads.json", place)
+    run(f"{sys.executable} - <<'EOF'\n" + "\n".join(blocks(page, "python")) + "\nEOF\n", place)
+
+
+@pytest.mark.system
+def test_what_the_readme_tells_of_the_demo_model_is_so(place, demo):
+    import headatlas
+
+    atlas = headatlas.load_atlas(demo)
+    readme = (ROOT / "README.md").read_text()
+    found = headatlas.classify(atlas)
+    assert f"{found.n_classified} of {found.n_heads} heads" in readme
+    assert f"{len(atlas.relations)} relations" in readme
+    first = int(found.count.any(1).nonzero()[0][0])
+    assert f"before layer {first}" in readme
+    for relation, name in (("country_to_demonym", "L23H4"), ("country_to_capital", "L23H4"), ("name_copying", "L23H2")):
+        best = atlas.heads(relation=relation).iloc[0]
+        assert best["name"] == name and f"{best['hits']} of {best['pairs']}" in readme, relation
+
+
+def test_every_command_is_documented():
+    from headatlas.cli import app
+
+    text = (ROOT / "docs" / "commands.md").read_text()
+    names = [command.name for command in app.registered_commands]
+    assert len(names) == 7
+    for name in names:
+        assert f"## `headatlas {name}`" in text
+
+
+def test_every_option_of_map_is_documented():
+    import inspect
+
+    from headatlas.cli import map_command
+
+    text = (ROOT / "docs" / "commands.md").read_text()
+    for name in set(inspect.signature(map_command).parameters) - {"model", "output"}:
+        assert f"`--{name.replace('_', '-')}" in text
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert "://" in target or (page.parent / target).exists(), (page.name, target)
