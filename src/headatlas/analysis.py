@@ -245,11 +245,11 @@ def _boundaries(found: Classification, seed: int) -> tuple[Boundary, ...]:
         generator = np.random.default_rng(seed)
         shuffled = generator.permuted(np.tile(counts, (DRAWS, 1)), axis=1)
         _, chance = best_boundary(shuffled, n_heads)
-        p = (1 + int((chance >= statistic).sum())) / (DRAWS + 1)
+        p = (1 + np.count_nonzero(chance >= statistic)) / (DRAWS + 1)
         tested.append((category, int(layer), float(has[:layer].mean()), float(has[layer:].mean()), float(statistic), p))
     testable = [number for number, row in enumerate(tested) if row[1] is not None]
     adjusted = dict(zip(testable, holm([tested[number][-1] for number in testable]), strict=True))
-    return tuple(Boundary(*row, adjusted.get(number, 1.0)) for number, row in enumerate(tested))
+    return tuple(Boundary(*row, p_adjusted=adjusted.get(number, 1.0)) for number, row in enumerate(tested))
 
 
 def _meetings(found: Classification) -> tuple[Meeting, ...]:
@@ -265,7 +265,7 @@ def _meetings(found: Classification) -> tuple[Meeting, ...]:
         observed = int((a & b).sum())
         only_a, only_b = int(a.sum()) - observed, int(b.sum()) - observed
         neither = a.size - observed - only_a - only_b
-        p = float(fisher_exact([[observed, only_a], [only_b, neither]]).pvalue)
+        _, p = fisher_exact([[observed, only_a], [only_b, neither]])
         distribution = overlap_in_layers(a.sum(1), b.sum(1), n_heads)
         # As Fisher's: all outcomes that are no likelier than the observed one.
         p_in_layers = float(distribution[distribution <= distribution[observed] * (1 + 1e-7)].sum())

@@ -350,9 +350,10 @@ def dataset_from_table(table: pd.DataFrame) -> xr.Dataset:
         AtlasError: a relation lacks a layer or head, or has one twice.
     """
     names = list(dict.fromkeys(table["relation"]))
-    n_layers, n_heads = int(table["layer"].max()) + 1, int(table["head"].max()) + 1
+    n_layers, n_heads = (int(table[name].to_numpy().max()) + 1 for name in ("layer", "head"))
     order = {name: number for number, name in enumerate(names)}
-    table = table.assign(_relation=table["relation"].map(order)).sort_values(["_relation", "layer", "head"])
+    table = table.assign(_relation=[order[name] for name in table["relation"]])
+    table = table.sort_values(["_relation", "layer", "head"])
     places = table[["_relation", "layer", "head"]].to_numpy(dtype="int64")
     expected = len(names) * n_layers * n_heads
     index = (places[:, 0] * n_layers + places[:, 1]) * n_heads + places[:, 2]
@@ -363,13 +364,25 @@ def dataset_from_table(table: pd.DataFrame) -> xr.Dataset:
         )
     first = table.drop_duplicates("_relation")
     relations = [
-        (str(row.relation), str(row.category), _known(row, "k"), _known(row, "pairs")) for row in first.itertuples()
+        (str(row["relation"]), str(row["category"]), _known(row.get("k")), _known(row.get("pairs")))
+        for row in first.to_dict("records")
     ]
     shape = (len(names), n_layers, n_heads)
-    whole = [name for name in ("hits", "suppression_hits") if name in table and not table[name].isna().any()]
-    chosen = whole if len(whole) == 2 else [name for name in KINDS if name in table and not table[name].isna().any()]
+    complete = [name for name in table if table[name].notna().to_numpy().all()]
+    whole = [name for name in ("hits", "suppression_hits") if name in complete]
+    chosen = whole if len(whole) == 2 else [name for name in KINDS if name in complete]
     dtype = "int32" if len(whole) == 2 else "float64"
     return build_dataset(relations, {name: table[name].to_numpy(dtype=dtype).reshape(shape) for name in chosen})
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table's rows as JSON types; None where a value is unknown."""
+    import pandas as pd
+
+    return [
+        {str(name): None if pd.isna(value) else value for name, value in row.items()}
+        for row in table.to_dict("records")
+    ]
 
 
 def write_atomically(path: Path, write: Any) -> None:
@@ -384,10 +397,9 @@ def write_atomically(path: Path, write: Any) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _known(row: Any, name: str) -> int:
+def _known(value: Any) -> int:
     import pandas as pd
 
-    value = getattr(row, name, None)
     return 0 if value is None or pd.isna(value) else int(value)
 
 

@@ -270,14 +270,12 @@ def heads_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the heads that do it, strongest first; tab-separated when piped."""
-    from headatlas.atlas import Atlas
+    from headatlas.atlas import Atlas, records
 
     rows = Atlas.load(atlas).heads(category=category, relation=relation, min_score=min_score, kind=kind.value)
     columns = ["name", "relation", "category", "score", "hits", "pairs"]
     if as_json:
-        import json
-
-        _print_json(json.loads(rows.to_json(orient="records")))
+        _print_json(records(rows))
         return
     cells = [
         [
@@ -415,7 +413,7 @@ def _show_table(
     for row in rows:
         cells = []
         for cell in row:
-            swatch = ("■ ", (colours or {}).get(cell)) if cell in (colours or {}) else ""
+            swatch = Text("■ ", style=colours[cell]) if colours and cell in colours else ""
             cells.append(Text.assemble(swatch, printable(cell)))
         table.add_row(*cells, style="" if row[-1] else "dim")
     console = _console()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from headatlas.atlas import Atlas
+from headatlas.atlas import Atlas, records
 from headatlas.errors import SettingsError
 
 FORMATS = ("csv", "json", "heads")
@@ -28,7 +28,7 @@ def export(atlas: Atlas, fmt: str, kind: str = "score") -> str:
             table[name] = table[name].map(_plain_cell)
         return table.to_csv(index=False)
     if fmt == "json":
-        rows = json.loads(atlas.table.to_json(orient="records"))
+        rows = records(atlas.table)
         return json.dumps({"manifest": atlas.manifest, "scores": rows}, ensure_ascii=False) + "\n"
     if fmt == "heads":
         return json.dumps(_head_list(atlas, kind), indent=1, ensure_ascii=False) + "\n"

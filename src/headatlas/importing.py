@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from headatlas.atlas import MEASURES, Atlas, dataset_from_table
 from headatlas.errors import AtlasError, SettingsError
@@ -29,6 +30,7 @@ def import_scores(path: str | Path, measure: str, name: str | None = None, thres
     if measure not in MEASURES:
         raise SettingsError(f"measure: expected one of {', '.join(MEASURES)}, found {measure!r}.")
     parse_threshold(threshold)
+    table: Any
     try:
         table = pd.read_csv(
             path,

@@ -93,7 +93,7 @@ class RunFolder:
 
         def write(path: Path) -> None:
             with open(path, "wb") as file:
-                np.savez(file, **arrays)
+                np.savez(file, allow_pickle=False, **arrays)
 
         try:
             write_atomically(self._layer(layer), write)

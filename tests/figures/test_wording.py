@@ -6,7 +6,7 @@ import pytest
 
 from atlases import make_atlas
 from headatlas.categories import classify
-from headatlas.figures.wording import caption, printable, settings_label
+from headatlas.figures.wording import caption, one_line, settings_label
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from headatlas.figures.wording import caption, printable, settings_label
     ],
 )
 def test_printable(text, shown):
-    assert printable(text) == shown
+    assert one_line(text) == shown
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ def open_model(checkpoint: Checkpoint) -> HeadModel:
         ArchitectureError: the family is unknown, or the config contradicts itself.
     """
     family = find_family(checkpoint.model_type, checkpoint.source)
-    return HeadModel(checkpoint, family, _read_sizes(checkpoint.config, checkpoint.source))
+    config = checkpoint.config
+    return HeadModel(checkpoint, config, family, _read_sizes(config, checkpoint.source))
 
 
 class HeadModel:
@@ -44,8 +45,9 @@ class HeadModel:
         name, model_type, note: as the checkpoint tells them.
     """
 
-    def __init__(self, checkpoint: Checkpoint, family: Family, sizes: Sizes) -> None:
+    def __init__(self, checkpoint: Checkpoint, config: PretrainedConfig, family: Family, sizes: Sizes) -> None:
         self.checkpoint, self.family, self.sizes = checkpoint, family, sizes
+        self._config = config
         self.name, self.model_type, self.note = checkpoint.name, checkpoint.model_type, checkpoint.note
         self.n_layers, self.n_heads, self.n_kv_heads = sizes.n_layers, sizes.n_heads, sizes.n_kv_heads
         self.d_model, self.d_head, self.d_vocab = sizes.d_model, sizes.d_head, sizes.d_vocab
@@ -56,7 +58,7 @@ class HeadModel:
         self._W_E = f"{self._base}{family.embedding}.weight"
         self._W_U = f"{family.unembedding}.weight"
         if self._W_U not in checkpoint:
-            if not checkpoint.config.tie_word_embeddings:
+            if not config.tie_word_embeddings:
                 raise ArchitectureError(
                     f"{checkpoint.source}: expected the unembedding {self._W_U!r}, found none, and the config does not "
                     f"tie it to the embedding. Use a checkpoint of the whole language model."
@@ -132,7 +134,7 @@ class HeadModel:
             digest.update(json.dumps([role, shape]).encode())
             for start in range(0, shape[0], ROWS_AT_ONCE):
                 rows = self.checkpoint.read(name, slice(start, start + ROWS_AT_ONCE))
-                digest.update(memoryview(self._finite(name, rows).contiguous().numpy()).cast("B"))
+                digest.update(self._finite(name, rows).contiguous().numpy().data)
         if progress is not None:
             progress(len(names), len(names))
         return digest.hexdigest()
@@ -153,7 +155,7 @@ class HeadModel:
         """What changes the map but is in no tensor."""
         import struct
 
-        config = self.checkpoint.config
+        config = self._config
         activation = next(
             (
                 getattr(config, name)
@@ -185,7 +187,7 @@ class HeadModel:
         import torch
         from transformers import AutoModel
 
-        config = copy.deepcopy(self.checkpoint.config)
+        config = copy.deepcopy(self._config)
         config.num_hidden_layers = 1
         with torch.device("meta"):
             base = AutoModel.from_config(config)

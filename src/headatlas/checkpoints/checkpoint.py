@@ -24,11 +24,15 @@ class Checkpoint(Protocol):
     model_type: str
     """The family's name in transformers, such as `llama`."""
 
-    note: str | None
-    """What a reader of results must know of the weights, such as their quantisation."""
+    @property
+    def note(self) -> str | None:
+        """What a reader of results must know of the weights, such as their quantisation."""
+        ...
 
     @property
-    def config(self) -> PretrainedConfig: ...
+    def config(self) -> PretrainedConfig:
+        """The model's config, read anew each time."""
+        ...
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase: ...
 

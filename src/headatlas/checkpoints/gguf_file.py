@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +100,7 @@ class GgufFile:
         numbers = {name: number for number, name in MODEL_ARCH_NAMES.items()}
         self._gguf_names = get_tensor_name_map(numbers[self.model_type], n_layers)
 
-    @cached_property
+    @property
     def note(self) -> str | None:
         """The quantisation of the tensors that a map reads, commonest first; None where there is none."""
         read = ("token_embd.", "output.", ".attn_v.", ".attn_qkv.", ".attn_output.", "blk.0.ffn_")
@@ -117,7 +116,7 @@ class GgufFile:
         kinds = ", ".join(others or [str(embedding)])
         return f"Weights are quantised ({kinds}" + (f"; embedding {embedding})." if others != [embedding] else ").")
 
-    @cached_property
+    @property
     def config(self) -> PretrainedConfig:
         # transformers reads a config from GGUF too, but parses the whole vocabulary for it, which takes seconds.
         from transformers import AutoConfig

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from contextlib import ExitStack
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +29,6 @@ class SafetensorsFolder:
     Raises:
         CheckpointError: something is missing, cut off, or of a kind that cannot be read.
     """
-
-    note: str | None = None
 
     def __init__(self, folder: Path, source: str | None = None) -> None:
         from safetensors import SafetensorError, safe_open
@@ -100,7 +97,11 @@ class SafetensorsFolder:
                             f"{self.folder}: expected the file {name!r}, which belongs to {file!r}, found none."
                         )
 
-    @cached_property
+    @property
+    def note(self) -> None:
+        """Nothing to say: weights in these types are read as they are."""
+
+    @property
     def config(self) -> PretrainedConfig:
         return config_file.load_config(self.folder)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -22,7 +23,7 @@ from headatlas.categories import Classification, classify
 from headatlas.errors import AtlasError, SettingsError
 from headatlas.figures.layout import MARGIN, Content, Layout, Look, arrange, choose_look, tick_step, ticks
 from headatlas.figures.palettes import PALETTES, Palette
-from headatlas.figures.wording import caption, metadata, printable
+from headatlas.figures.wording import caption, metadata, one_line
 from headatlas.settings import parse_threshold
 
 COMPOSITE = "All Categories"
@@ -164,7 +165,7 @@ class _Picture:
         names = [relation] if relation else [COMPOSITE, *classification.categories]
         self.room = min(look.width * 0.35, 14 * _points(look.label))
         most = look.width * 0.6 if relation else self.room * look.title / look.label
-        self.titles = [self.ruler.shorten(printable(name), look.title, most) for name in names]
+        self.titles = [self.ruler.shorten(one_line(name), look.title, most) for name in names]
         self.swatches = [] if relation else self._swatches()
 
     def draw(self) -> Figure:
@@ -233,7 +234,7 @@ class _Picture:
         total_width, total_height = self.size
         return x / total_width, (total_height - y - height) / total_height, width / total_width, height / total_height
 
-    def _write(self, x: float, y: float, text: str, size: float, **options) -> None:
+    def _write(self, x: float, y: float, text: str, size: float, **options: Any) -> None:
         options = {"color": INK, "va": "baseline"} | options
         total_width, total_height = self.size
         self.figure.text(x / total_width, 1 - y / total_height, text, size=size, **options)
@@ -299,7 +300,11 @@ class _Picture:
     def _draw_colours(self, axes: Axes, colours: np.ndarray, layout: Layout) -> None:
         axes.add_collection(
             PolyCollection(
-                self._cells(layout), facecolors=colours.T.ravel(), edgecolors="none", linewidths=0, antialiaseds=False
+                list(self._cells(layout)),
+                facecolors=colours.T.ravel(),
+                edgecolors="none",
+                linewidths=0,
+                antialiaseds=False,
             ),
             autolim=False,
         )
@@ -307,7 +312,7 @@ class _Picture:
     def _draw_scores(self, axes: Axes, layout: Layout) -> PolyCollection:
         shares = self.atlas.kind(self.classification.kind).sel(relation=self.relation).values
         cells = PolyCollection(
-            self._cells(layout),
+            list(self._cells(layout)),
             array=shares.T.ravel(),
             cmap=self.palette.scale,
             norm=Normalize(0, 1),
@@ -332,7 +337,7 @@ class _Picture:
         return [
             *((f"{count} categories", self.palette.of_count(count)) for count in counts),
             *(
-                (self.ruler.shorten(printable(name), self.look.label, self.room), self.colours[name])
+                (self.ruler.shorten(one_line(name), self.look.label, self.room), self.colours[name])
                 for name in reversed(found.categories)
             ),
             ("Unclassified", self.palette.unclassified),
@@ -365,7 +370,8 @@ class _Picture:
         axes = self.figure.add_axes(self._at(x, y + offset, SWATCH, height))
         bar = self.figure.colorbar(cells, cax=axes)
         bar.outline.set(linewidth=0.5, color=FRAME)
-        bar.solids.set_edgecolor("face")
+        if bar.solids is not None:
+            bar.solids.set_edgecolor("face")
         room = _points(look.tick) * 1.2 / height
         places = {place / 10: f"{place / 10:g}" for place in range(0, 11, 2) if abs(place / 10 - threshold) >= room} | {
             threshold: self._threshold_tick()
@@ -378,7 +384,7 @@ class _Picture:
         self._write(x, below, self.classification.kind, look.label)
 
     def _threshold_tick(self) -> str:
-        return f"{printable(self.classification.threshold, 8)} threshold"
+        return f"{one_line(self.classification.threshold, 8)} threshold"
 
 
 def _points(points: float) -> float:

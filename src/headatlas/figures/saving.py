@@ -60,7 +60,7 @@ def _metadata(known: dict[str, str], format: str) -> dict[str, str | list[str] |
     tool = f"headatlas {headatlas.__version__}"
     facts = [f"{name}: {value}" for name, value in known.items() if name not in ("Title", "Description")]
     if format == "png":
-        return known | {"Software": tool}
+        return {**known, "Software": tool}
     described = {name: known[name] for name in ("Title", "Description") if name in known}
     if format == "svg":
         return described | {"Keywords": facts, "Creator": tool, "Date": None}

@@ -19,10 +19,10 @@ MEASURED = {
 }
 
 
-def printable(text: object, at_most: int = MAX_NAME) -> str:
+def one_line(text: object, at_most: int = MAX_NAME) -> str:
     """One line of printable text of limited length; names come from files that others made.
 
-    >>> printable("two\\nlines"), printable("a" * 9, 5)
+    >>> one_line("two\\nlines"), one_line("a" * 9, 5)
     ('two lines', 'aaaa…')
     """
     words = " ".join(str(text).split())
@@ -44,12 +44,12 @@ def settings_label(atlas: Atlas, threshold: str) -> str:
 def caption(atlas: Atlas, classification: Classification, relation: str | None = None) -> list[str]:
     """What was measured, on what, with which settings: parts of a caption, the first three always there."""
     imported = atlas.label.startswith("imported")
-    measured = MEASURED.get(atlas.measure, printable(atlas.measure))
+    measured = MEASURED.get(atlas.measure, one_line(atlas.measure))
     kind, threshold = classification.kind, classification.threshold
     parts = [
-        printable(atlas.name),
+        one_line(atlas.name),
         f"{measured}, imported" if imported else measured,
-        *([] if imported else [f"settings: {printable(settings_label(atlas, threshold), 120)}"]),
+        *([] if imported else [f"settings: {one_line(settings_label(atlas, threshold), 120)}"]),
     ]
     if relation is None:
         parts.append(f"{kind} above {threshold}: {classification.n_classified:,} of {classification.n_heads:,} heads")
@@ -60,10 +60,10 @@ def caption(atlas: Atlas, classification: Classification, relation: str | None =
         among = f"as the {where} logit" if k == 1 else f"among the {f'{k} ' if k else ''}{where} logits"
         parts.append(f"{kind}: share of {f'{pairs:,} ' if pairs else ''}pairs with the target {among}")
     if note := atlas.manifest["model"].get("note"):
-        parts.append(printable(note, MAX_NOTE))
+        parts.append(one_line(note, MAX_NOTE))
     if classification.unmeasured and relation is None:
-        names = ", ".join(printable(name) for name in classification.unmeasured)
-        parts.append(f"not measurable on this model: {printable(names, MAX_NOTE)}")
+        names = ", ".join(one_line(name) for name in classification.unmeasured)
+        parts.append(f"not measurable on this model: {one_line(names, MAX_NOTE)}")
     return parts
 
 
@@ -71,20 +71,20 @@ def metadata(atlas: Atlas, classification: Classification, relation: str | None 
     """What the file of a figure says about itself, the same for all formats."""
     manifest, model = atlas.manifest, atlas.manifest["model"]
     kind = "Suppression" if classification.kind == "suppression" else "Score"
-    what = f"of {printable(relation)}" if relation else "by category"
+    what = f"of {one_line(relation)}" if relation else "by category"
     known = {
-        "Title": f"{printable(atlas.name)}: attention heads {what}",
+        "Title": f"{one_line(atlas.name)}: attention heads {what}",
         "Description": " · ".join(caption(atlas, classification, relation)),
-        "Model": printable(atlas.name, MAX_NOTE),
-        "Source": printable(model.get("source") or "unknown", MAX_NOTE),
-        "Settings": printable(settings_label(atlas, classification.threshold), MAX_NOTE),
-        "Measure": printable(atlas.measure),
+        "Model": one_line(atlas.name, MAX_NOTE),
+        "Source": one_line(model.get("source") or "unknown", MAX_NOTE),
+        "Settings": one_line(settings_label(atlas, classification.threshold), MAX_NOTE),
+        "Measure": one_line(atlas.measure),
         "Kind": kind.lower(),
         "Threshold": classification.threshold,
-        "Fingerprint": printable(model.get("fingerprint") or "unknown", MAX_NOTE),
+        "Fingerprint": one_line(model.get("fingerprint") or "unknown", MAX_NOTE),
     }
     if scores := (manifest.get("imported") or {}).get("sha256"):
-        known["Scores-SHA256"] = printable(scores, MAX_NOTE)
+        known["Scores-SHA256"] = one_line(scores, MAX_NOTE)
     if relations := manifest["relations"].get("hash"):
-        known["Relations-SHA256"] = printable(relations, MAX_NOTE)
+        known["Relations-SHA256"] = one_line(relations, MAX_NOTE)
     return known

@@ -352,7 +352,7 @@ def _coverage(atlas: Atlas) -> str:
         rows.append([code(row["relation"]), escape(row["category"]), *known, "yes" if row["measurable"] else "no"])
     header = ["relation", "category", "k", "pairs in file", "kept", "source not one token", "target not one token",
               "double", "measurable"]  # fmt: skip
-    n = int(coverage["measurable"].sum())
+    n = sum(coverage["measurable"].tolist())
     least = atlas.manifest["settings"].get("min_pairs")
     sentence = f"{n} of {_count(len(coverage), 'relation')} {_s(n, 'is', 'are')} measurable."
     if least:
