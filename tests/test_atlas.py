@@ -84,6 +84,11 @@ def test_coverage_tells_what_was_not_measured():
     assert coverage.loc["translation_words", "pairs"] == 3
 
 
+def test_a_notebook_shows_its_picture():
+    assert make_atlas()._repr_png_()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert repr(make_atlas()) == "<Atlas of demo-135M: 4 relations, 30 layers x 9 heads, weights, maps>"
+
+
 def test_save_and_load_give_the_same_atlas(tmp_path):
     atlas = make_atlas(n_layers=5, n_heads=3)
     atlas.pair_hits = pd.DataFrame({"relation": ["knowledge_relation"], "source": ["<a>"], "target": ["b\x1b"]})

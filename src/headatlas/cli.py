@@ -429,6 +429,8 @@ def _show_summary(atlas: Atlas, folder: Path) -> None:
     colours = PALETTES["paper"].of_categories(names)
     title = f"{atlas.name}: {atlas.n_layers} layers x {atlas.n_heads} heads ({atlas.measure}, {atlas.label})"
     _show_table(title, ["category", "heads", "share", "this alone"], category_rows(atlas), (1, 2, 3), colours)
+    if note := atlas.manifest["model"].get("note"):
+        _console().print(f"{note}\n", markup=False, soft_wrap=True)
     rows = sorted(strongest_rows(atlas), key=lambda row: (names.index(row[1]), -float(row[3] or -1)))
     columns = ["relation", "category", "head", "score"]
     _show_table("Strongest head of each relation", columns, rows, (3,), colours)

@@ -103,7 +103,10 @@ def test_suppression_and_another_threshold_are_named():
 
 
 def test_the_note_on_quantised_weights_is_told():
-    assert "Weights are quantised (Q4\\_1)." in write_report(make_atlas(note="Weights are quantised (Q4_1)."))
+    report = write_report(make_atlas(note="Weights are quantised (Q4_1)."))
+    in_short = report[: report.index("## Heads per category")]
+    assert "above 0.15). Weights are quantised (Q4\\_1)." in in_short
+    assert "| model: note | none |" in write_report(make_atlas())
 
 
 HOSTILE = [

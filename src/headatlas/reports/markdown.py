@@ -105,6 +105,8 @@ def _in_short(atlas: Atlas, found: Analysis) -> str:
         f"{_count(len(atlas.relations), 'measured relation')} ({atlas.measure}, {escape(_label(atlas, found))}, above "
         f"{escape(classification.threshold)})."
     ]
+    if note := atlas.manifest["model"].get("note"):
+        sentences[0] += f" {escape(note)}"
     overall = found.boundaries[0]
     if overall.layer is not None and overall.p_adjusted < SIGNIFICANT:
         sentences.append(
@@ -373,12 +375,8 @@ def _settings(atlas: Atlas, found: Analysis) -> str:
         for key, value in (manifest.get(group) or {}).items():
             if isinstance(value, list | dict) or (group, key) == ("settings", "threshold"):
                 continue
-            rows.append(
-                [
-                    escape(f"{group}: {key}".replace("_", " ")),
-                    escape("not known" if value is None and key != "note" else value or "none"),
-                ]
-            )
+            unknown = "none" if key == "note" else "not known"
+            rows.append([escape(f"{group}: {key}".replace("_", " ")), escape(unknown if value is None else value)])
     rows.append(["created", escape(manifest.get("created", "not known"))])
     return f"## Settings and versions\n\n{_table(['what', 'value'], rows)}"
 
