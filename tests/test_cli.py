@@ -75,6 +75,19 @@ def test_relations(run):
     assert "1 of 1 relations measurable" in run("relations", "--check", "planted.json", "--model", "tiny").stdout
 
 
+def test_relations_say_which_words_drop_out(run, place):
+    write_relation(place / "mixed.json", [["ba", "be"], ["ba", "nothing"], ["nothing", "be"], ["ba", "be"]])
+    shown = run("relations", "mixed", "--check", "mixed.json", "--model", "tiny")
+    assert shown.stdout.splitlines() == [
+        "ba\tbe\tkept",
+        "ba\tnothing\tleft out: the target is not one token",
+        "nothing\tbe\tleft out: the source is not one token",
+        "ba\tbe\tleft out: the same tokens again",
+    ]
+    (record,) = json.loads(run("relations", "--check", "mixed.json", "--model", "tiny", "--json").stdout)
+    assert (record["kept"], record["measurable"], record["dropped_target"]) == (1, False, 1)
+
+
 def test_export(run, place):
     assert run("export", "atlas").stdout.startswith("relation,category,layer,head,k,pairs,hits,suppression_hits,score,")
     assert json.loads(run("export", "atlas", "--format", "heads").stdout)["categories"] == {"Planted": [[LAYER, HEAD]]}

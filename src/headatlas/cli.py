@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headatlas.errors import HeadatlasError
+from headatlas.relations import DROP_REASONS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -449,51 +450,53 @@ def _coverage(relations: list, model: str | None) -> list:
 
 
 def _relation_records(relations: list, coverage: list | None, with_pairs: bool) -> list[dict[str, Any]]:
+    names = ("name", "category", "k", "description", "source", "license", "hash")
     records = []
     for number, relation in enumerate(relations):
-        record = {
-            name: getattr(relation, name)
-            for name in ("name", "category", "k", "description", "source", "license", "hash")
-        }
-        record["in_file"] = len(relation.pairs)
+        record = {name: getattr(relation, name) for name in names} | {"in_file": len(relation.pairs)}
         if coverage is not None:
-            kept = coverage[number]
-            record |= {
-                name: getattr(kept, name) for name in ("source_dropped", "target_dropped", "duplicates", "measurable")
-            }
-            record |= {"k": kept.k, "kept": len(kept.pairs)}
+            of_model = coverage[number]
+            record |= {"k": of_model.k, "kept": len(of_model.pairs), "measurable": of_model.measurable}
+            record |= {f"dropped_{reason}": of_model.count_dropped(reason) for reason in DROP_REASONS}
         if with_pairs:
             record["pairs"] = relation.pairs if coverage is None else coverage[number].pairs
+            record |= {} if coverage is None else {"dropped": coverage[number].dropped}
         records.append(record)
     return records
 
 
 def _show_relations(relations: list, coverage: list | None) -> None:
     if coverage is None:
-        rows = [[r.name, r.category, str(r.k), str(len(r.pairs)), r.license, r.source] for r in relations]
-        _show_table(
-            f"{len(relations)} relations", ["relation", "category", "k", "pairs", "license", "source"], rows, right=(3,)
-        )
+        rows = [[r.name, r.category, str(r.k), str(len(r.pairs)), r.license or "-"] for r in relations]
+        _show_table(f"{len(relations)} relations", ["relation", "category", "k", "pairs", "licence"], rows, right=(3,))
         return
     rows = [
-        [c.name, c.relation.category, str(c.k), str(len(c.relation.pairs)), str(len(c.pairs)), str(c.source_dropped),
-         str(c.target_dropped), "yes" if c.measurable else "no"]
+        [c.name, c.relation.category, str(len(c.relation.pairs)), str(len(c.pairs)), str(c.count_dropped("source")),
+         str(c.count_dropped("target")), "yes" if c.measurable else "no"]
         for c in coverage
     ]  # fmt: skip
-    columns = ["relation", "category", "k", "pairs", "kept", "source", "target", "measurable"]
+    columns = ["relation", "category", "pairs", "kept", "source", "target", "measurable"]
     measurable = sum(c.measurable for c in coverage)
-    _show_table(f"{measurable} of {len(coverage)} relations measurable", columns, rows, right=(2, 3, 4, 5, 6))
-    _say("source, target: pairs left out since that word is not one token. Other pairs left out are double.")
+    _show_table(f"{measurable} of {len(coverage)} relations measurable", columns, rows, right=(2, 3, 4, 5))
+    _say("source, target: pairs left out since that word is not one token. A relation's name shows which.")
 
 
 def _show_relation(relation: Any, coverage: list | None) -> None:
-    for what in ("name", "category", "k", "description", "source", "license"):
-        _say(f"{what:12}{getattr(relation, what)}")
-    pairs = relation.pairs if coverage is None else coverage[0].pairs
-    _say(
-        f"{'pairs':12}{len(relation.pairs)}" + ("" if coverage is None else f", of which this model keeps {len(pairs)}")
-    )
     from headatlas.printable import printable
 
-    for source, target in pairs:
-        typer.echo(f"{printable(source)}\t{printable(target)}")
+    for what in ("name", "category", "k", "description", "source", "license"):
+        _say(f"{what:12}{getattr(relation, what)}")
+    if coverage is None:
+        _say(f"{'pairs':12}{len(relation.pairs)}")
+        rows = list(relation.pairs)
+    else:
+        (of_model,) = coverage
+        _say(f"{'pairs':12}{len(relation.pairs)}, of which this model keeps {len(of_model.pairs)}")
+        reasons = {"duplicate": "the same tokens again"}
+        rows = [(*pair, "kept") for pair in of_model.pairs]
+        rows += [
+            (source, target, f"left out: {reasons.get(why, f'the {why} is not one token')}")
+            for source, target, why in of_model.dropped
+        ]
+    for row in rows:
+        typer.echo("\t".join(printable(cell) for cell in row))

@@ -108,7 +108,7 @@ def map_heads(
         run = _measure(opened, measured, settings, device, n_threads, folder, progress)
         manifest = {
             **_manifest_head(opened, checkpoint.source, settings, fingerprint, identity),
-            "relations": _relations_entry(chosen, encoded, relations is None and add_relations is None),
+            "relations": _relations_entry(chosen, encoded, relations is None, add_relations is not None),
             "packages": _versions(),
             "run": run.facts | {"device": device},
         }
@@ -296,9 +296,11 @@ def _manifest_head(
     }
 
 
-def _relations_entry(chosen: list[Relation], encoded: list[EncodedRelation], builtin: bool) -> dict[str, Any]:
+def _relations_entry(
+    chosen: list[Relation], encoded: list[EncodedRelation], builtin: bool, added: bool
+) -> dict[str, Any]:
     return {
-        "set": "built-in" if builtin else "the user's",
+        "set": "built-in" + " and the user's" * added if builtin else "the user's",
         "version": BUILTIN_VERSION if builtin else None,
         "hash": set_hash(chosen),
         "items": [
@@ -308,9 +310,9 @@ def _relations_entry(chosen: list[Relation], encoded: list[EncodedRelation], bui
                 "k": each.k,
                 "in_file": len(each.relation.pairs),
                 "pairs": len(each.pairs),
-                "duplicates": each.duplicates,
-                "source_dropped": each.source_dropped,
-                "target_dropped": each.target_dropped,
+                "duplicates": each.count_dropped("duplicate"),
+                "source_dropped": each.count_dropped("source"),
+                "target_dropped": each.count_dropped("target"),
                 "measurable": each.measurable,
                 "description": each.relation.description,
                 "source": each.relation.source,

@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from headatlas.errors import CheckpointError
-from headatlas.relations import Relation, encode_relations
+from headatlas.relations import DROP_REASONS, Relation, encode_relations
 from headatlas.relations.encoding import PROBES, adds_prefix_space
 from headatlas.settings import Settings
 
@@ -67,7 +67,9 @@ def test_what_drops_out_is_counted():
     )
     (encoded,) = encode_relations([Relation("r", pairs)], tokenizer("never"), 1_000, SETTINGS)
     assert encoded.pairs == (("France", "Paris"), ("France", "Tokyo"))
-    assert (encoded.duplicates, encoded.source_dropped, encoded.target_dropped) == (1, 3, 2)
+    assert [encoded.count_dropped(reason) for reason in DROP_REASONS] == [3, 2, 1]
+    assert ("France", "York", "target") in encoded.dropped and ("New", "York", "source") in encoded.dropped
+    assert len(encoded.pairs) + len(encoded.dropped) == len(pairs)
     assert not encoded.measurable
 
 

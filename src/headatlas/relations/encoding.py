@@ -13,6 +13,9 @@ from headatlas.settings import MIN_PAIRS, Settings
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+DROP_REASONS = ("source", "target", "duplicate")
+"""Why a pair is left out: this word is not one known token, or the same two tokens stood there before."""
+
 PROBES = ("the", "of", "and", "time", "house")
 
 
@@ -24,9 +27,7 @@ class EncodedRelation:
         relation: what was encoded.
         k: the number of highest (lowest) logits among which a target counts, on this model.
         pairs, source_ids, target_ids: the kept pairs and their token ids, all of the same length.
-        duplicates: pairs left out since the same two tokens stood there before.
-        source_dropped: pairs left out since the source is not one known token.
-        target_dropped: pairs left out since the target is not (the source is).
+        dropped: the other pairs as (source, target, reason), the first of DROP_REASONS that holds.
     """
 
     relation: Relation
@@ -34,9 +35,11 @@ class EncodedRelation:
     pairs: tuple[tuple[str, str], ...]
     source_ids: tuple[int, ...]
     target_ids: tuple[int, ...]
-    duplicates: int
-    source_dropped: int
-    target_dropped: int
+    dropped: tuple[tuple[str, str, str], ...]
+
+    def count_dropped(self, reason: str) -> int:
+        """Number of pairs left out for one of DROP_REASONS."""
+        return sum(why == reason for _, _, why in self.dropped)
 
     @property
     def name(self) -> str:
@@ -99,15 +102,15 @@ def _single_token_ids(words: set[str], tokenizer: PreTrainedTokenizerBase) -> di
 
 def _encode(relation: Relation, ids: dict[str, int | None], settings: Settings) -> EncodedRelation:
     kept: dict[tuple[int, int], tuple[str, str]] = {}
-    duplicates = source_dropped = target_dropped = 0
+    dropped = []
     for source, target in relation.pairs:
         source_id, target_id = ids[source], ids[target]
         if source_id is None:
-            source_dropped += 1
+            dropped.append((source, target, "source"))
         elif target_id is None:
-            target_dropped += 1
+            dropped.append((source, target, "target"))
         elif (source_id, target_id) in kept:
-            duplicates += 1
+            dropped.append((source, target, "duplicate"))
         else:
             kept[source_id, target_id] = (source, target)
     k = {"standard": settings.k, "copying": settings.k_copying}.get(relation.k, relation.k)  # type: ignore[call-overload]
@@ -117,7 +120,5 @@ def _encode(relation: Relation, ids: dict[str, int | None], settings: Settings) 
         pairs=tuple(kept.values()),
         source_ids=tuple(source for source, _ in kept),
         target_ids=tuple(target for _, target in kept),
-        duplicates=duplicates,
-        source_dropped=source_dropped,
-        target_dropped=target_dropped,
+        dropped=tuple(dropped),
     )
