@@ -407,7 +407,7 @@ def _show_table(
 
     from headatlas.printable import printable
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for number, column in enumerate(columns):
         # A relation's name is what people copy: it is never broken.
         table.add_column(column, justify="right" if number in right else "left", overflow="fold", no_wrap=number == 0)
@@ -420,6 +420,7 @@ def _show_table(
     console = _console()
     console.print(Text(printable(title), style="bold"), soft_wrap=True)
     console.print(table)
+    console.print()
 
 
 def _show_summary(atlas: Atlas, folder: Path) -> None:
