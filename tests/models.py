@@ -45,6 +45,42 @@ CASES: dict[str, tuple[str, dict]] = {
     "gpt_neox": ("gpt_neox", _LLAMA_LIKE | {"use_parallel_residual": True}),
     "gpt_neox-serial": ("gpt_neox", _LLAMA_LIKE | {"use_parallel_residual": False}),
     "phi": ("phi", _LLAMA_LIKE | {"num_key_value_heads": 2}),
+    "phi3": ("phi3", _LLAMA_LIKE | {"num_key_value_heads": 2}),
+    "arcee": ("arcee", _LLAMA_LIKE | {"num_key_value_heads": 2}),
+    "glm": ("glm", _LLAMA_LIKE | {"num_key_value_heads": 2, "head_dim": 10, "attention_bias": True}),
+    "helium": ("helium", _LLAMA_LIKE | {"num_key_value_heads": 3, "head_dim": 8}),
+    "ministral": ("ministral", _LLAMA_LIKE | {"num_key_value_heads": 2, "head_dim": 14}),
+    "nemotron": ("nemotron", _LLAMA_LIKE | {"num_key_value_heads": 2, "head_dim": 8}),
+    "seed_oss": ("seed_oss", _LLAMA_LIKE | {"num_key_value_heads": 2, "head_dim": 10}),
+    "smollm3": ("smollm3", _LLAMA_LIKE | {"num_key_value_heads": 2}),
+    "starcoder2": ("starcoder2", _LLAMA_LIKE | {"num_key_value_heads": 2}),
+    "cohere": ("cohere", _LLAMA_LIKE | {"num_key_value_heads": 2, "tie_word_embeddings": True}),
+    "cohere2": ("cohere2", _LLAMA_LIKE | {"num_key_value_heads": 2, "head_dim": 8, "tie_word_embeddings": True}),
+    "gptj": (
+        "gptj",
+        {
+            "n_layer": N_LAYERS,
+            "n_head": N_HEADS,
+            "n_embd": D_MODEL,
+            "n_inner": D_MLP,
+            "rotary_dim": 4,
+            "vocab_size": D_VOCAB,
+            "n_positions": 64,
+            "tie_word_embeddings": False,
+        },
+    ),
+    "gpt_neo": (
+        "gpt_neo",
+        {
+            "num_layers": N_LAYERS,
+            "num_heads": N_HEADS,
+            "hidden_size": D_MODEL,
+            "intermediate_size": D_MLP,
+            "vocab_size": D_VOCAB,
+            "max_position_embeddings": 64,
+            "attention_types": [[["global", "local", "global"], 1]],
+        },
+    ),
 }
 """Name of the case -> model type and config."""
 

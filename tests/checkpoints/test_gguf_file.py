@@ -84,9 +84,19 @@ def plain_model(case, **changes):
     return make_model(case, **changes)
 
 
-@pytest.mark.parametrize("case", ["llama", "llama-tied", "qwen2", "qwen3", "gpt2"])
-def test_gguf_in_f32_is_the_safetensors_checkpoint(tmp_path, case):
-    model = plain_model(case)
+@pytest.mark.parametrize(
+    ("case", "changes"),
+    [
+        ("llama", {}),
+        ("llama", {"head_dim": 10}),
+        ("llama-tied", {}),
+        ("qwen2", {}),
+        ("qwen3", {"head_dim": 6}),
+        ("gpt2", {}),
+    ],
+)
+def test_gguf_in_f32_is_the_safetensors_checkpoint(tmp_path, case, changes):
+    model = plain_model(case, **changes)
     folder = save_model(model, tmp_path / "folder")
     path = write_gguf(model, tmp_path / "m.gguf")
     from_folder, from_gguf = (open_model(open_checkpoint(source)) for source in (folder, path))
@@ -194,6 +204,16 @@ def test_metadata_that_makes_no_sense(tmp_path):
     assert message(path) == (
         f"{path}: expected a whole number for 'llama.block_count', found '3'. Fetch the file again."
     )
+
+    def without_heads(writer):
+        change("attention.head_count", gguf.GGUFValue(0, u32))(writer)
+        change("attention.head_count_kv", gguf.GGUFValue(0, u32))(writer)
+        del writer.kv_data[0]["llama.attention.value_length"]
+
+    write_gguf(plain_model("llama"), path, more=without_heads)
+    with pytest.raises(ArchitectureError) as caught:
+        open_model(open_checkpoint(path))
+    assert str(caught.value) == f"{path}: config: expected a positive whole number for n_heads, found 0."
     write_gguf(plain_model("llama"), path, more=change("block_count", gguf.GGUFValue(2, u32)))
     assert message(path) == f"{path}: expected tensors of 2 layers, found more. Fetch the file again."
     per_layer = gguf.GGUFValue([2, 2, 3], gguf.GGUFValueType.ARRAY)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import headatlas
 from headatlas.architectures import open_model
 from headatlas.checkpoints import open_checkpoint
 from models import make_model, save_model
@@ -35,7 +36,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
         if "/org/tiny" not in self.path:
             return self.send(404, b"{}", body, {"X-Error-Code": "RepoNotFound"})
         if self.path.startswith("/api/"):
-            files = sorted(path.name for path in self.folder.iterdir())
+            files = sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file())
             siblings = [{"rfilename": name} for name in files]
             content = {"id": "org/tiny", "modelId": "org/tiny", "sha": SHA, "siblings": siblings, "private": False,
                        "gated": False, "downloads": 0, "tags": []}  # fmt: skip
@@ -45,7 +46,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
                     for name in files
                 ]
             return self.send(200, json.dumps(content).encode(), body, {"Content-Type": "application/json"})
-        path = self.folder / Path(self.path.split("?")[0]).name
+        path = self.folder / self.path.split("?")[0].partition(f"/resolve/{SHA}/")[2]
         if not path.is_file():
             return self.send(404, b"", body, {"X-Error-Code": "EntryNotFound"})
         return self.send(200, path.read_bytes(), body, {"ETag": f'"{path.name}"', "X-Repo-Commit": SHA})
@@ -67,6 +68,9 @@ def hub(tmp_path):
     folder = save_model(make_model("llama"), tmp_path / "served")
     (folder / "modeling_evil.py").write_text("raise SystemExit('ran')")
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
+    (folder / "consolidated.safetensors").write_bytes(b"the same again")
+    (folder / "original").mkdir()
+    (folder / "original" / "model.safetensors").write_bytes(b"another format")
     handler = type("Handler", (Hub,), {"folder": folder, "asked": []})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -96,6 +100,7 @@ def ask(name, hub, cache, **environment):
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PATH": "/usr/bin:/bin",
         "HOME": str(cache),
+        "PYTHONPATH": str(Path(headatlas.__file__).parents[1]),
     }
     done = subprocess.run(
         [sys.executable, "-c", CODE, name], env=settings | environment, capture_output=True, text=True, timeout=120
@@ -107,7 +112,8 @@ def ask(name, hub, cache, **environment):
 def test_a_model_is_fetched_once_without_code_and_pickles(hub, tmp_path):
     expected = open_model(open_checkpoint(hub.folder)).fingerprint()
     assert ask("org/tiny", hub, tmp_path / "cache") == expected
-    fetched = {path.name for path in (tmp_path / "cache").rglob("snapshots/*/*")}
+    snapshot = tmp_path / "cache" / "hub" / "models--org--tiny" / "snapshots" / SHA
+    fetched = {str(path.relative_to(snapshot)) for path in snapshot.rglob("*")}
     assert fetched == {
         "config.json",
         "generation_config.json",

@@ -189,8 +189,14 @@ class HeadModel:
 
         config = copy.deepcopy(self._config)
         config.num_hidden_layers = 1
-        with torch.device("meta"):
-            base = AutoModel.from_config(config)
+        try:
+            with torch.device("meta"):
+                base = AutoModel.from_config(config)
+        except Exception as error:  # transformers raises many kinds for a config that makes no sense
+            raise ArchitectureError(
+                f"{self.checkpoint.source}: transformers cannot build the first layer of this config "
+                f"({type(error).__name__}: {str(error)[:200]}). Is the config complete?"
+            ) from error
         layer = base.get_submodule(f"{self.family.layers}.0")
         norm, mlp = layer.get_submodule(self.family.norm_before_mlp), layer.get_submodule(self.family.mlp)
         self._refuse_unused_biases(self.family.norm_before_mlp, norm)
@@ -260,7 +266,7 @@ class HeadModel:
 def _read_sizes(config: PretrainedConfig, where: str) -> Sizes:
     n_heads, d_model = config.num_attention_heads, config.hidden_size
     n_kv_heads = getattr(config, "num_key_value_heads", None) or n_heads
-    d_head = getattr(config, "head_dim", None) or d_model // n_heads
+    d_head = getattr(config, "head_dim", None) or (n_heads and d_model // n_heads)
     sizes = Sizes(config.num_hidden_layers, n_heads, n_kv_heads, d_model, d_head, config.vocab_size)
     for name, value in vars(sizes).items():
         if not isinstance(value, int) or not 0 < value < 2**31:
