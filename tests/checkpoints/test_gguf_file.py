@@ -204,16 +204,14 @@ def test_metadata_that_makes_no_sense(tmp_path):
     assert message(path) == (
         f"{path}: expected a whole number for 'llama.block_count', found '3'. Fetch the file again."
     )
-
-    def without_heads(writer):
-        change("attention.head_count", gguf.GGUFValue(0, u32))(writer)
-        change("attention.head_count_kv", gguf.GGUFValue(0, u32))(writer)
-        del writer.kv_data[0]["llama.attention.value_length"]
-
-    write_gguf(plain_model("llama"), path, more=without_heads)
+    write_gguf(plain_model("llama"), path, more=change("attention.head_count", gguf.GGUFValue(0, u32)))
+    assert message(path, lambda path: open_checkpoint(path).config) == (
+        f"{path}: transformers cannot read this config (integer modulo by zero)."
+    )
+    write_gguf(plain_model("llama"), path, more=change("attention.head_count_kv", gguf.GGUFValue(0, u32)))
     with pytest.raises(ArchitectureError) as caught:
         open_model(open_checkpoint(path))
-    assert str(caught.value) == f"{path}: config: expected a positive whole number for n_heads, found 0."
+    assert str(caught.value) == f"{path}: config: expected a positive whole number for n_kv_heads, found 0."
     write_gguf(plain_model("llama"), path, more=change("block_count", gguf.GGUFValue(2, u32)))
     assert message(path) == f"{path}: expected tensors of 2 layers, found more. Fetch the file again."
     per_layer = gguf.GGUFValue([2, 2, 3], gguf.GGUFValueType.ARRAY)

@@ -265,7 +265,8 @@ class HeadModel:
 
 def _read_sizes(config: PretrainedConfig, where: str) -> Sizes:
     n_heads, d_model = config.num_attention_heads, config.hidden_size
-    n_kv_heads = getattr(config, "num_key_value_heads", None) or n_heads
+    n_kv_heads = getattr(config, "num_key_value_heads", None)
+    n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
     d_head = getattr(config, "head_dim", None) or (n_heads and d_model // n_heads)
     sizes = Sizes(config.num_hidden_layers, n_heads, n_kv_heads, d_model, d_head, config.vocab_size)
     for name, value in vars(sizes).items():
