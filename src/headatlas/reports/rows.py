@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from headatlas.atlas import Atlas, head_name
 from headatlas.categories import Classification, classify
+from headatlas.reports.text import percent
 
 
 def category_rows(atlas: Atlas, found: Classification | None = None) -> list[list[str]]:
@@ -40,8 +41,3 @@ def strongest_rows(atlas: Atlas, kind: str = "score", most: int = 1) -> list[lis
         shares = ", ".join(f"{of_relation[place]:.2f}" for place in places)
         rows.append([name, category, names or "none", shares or "0.00"])
     return rows
-
-
-def percent(share: float) -> str:
-    """A share as people read it: `6.6 %`."""
-    return f"{100 * share:.1f} %"

@@ -1,0 +1,30 @@
+"""What a map shows, computed instead of guessed from the picture.
+
+Atlas in, frozen dataclasses out; every test is named where it is made. Random draws are seeded, so that the same atlas
+gives the same numbers.
+"""
+
+from headatlas.analysis.analysis import Analysis, analyse
+from headatlas.analysis.arrangements import Arrangement
+from headatlas.analysis.boundaries import Boundary, best_boundary
+from headatlas.analysis.coverage import Coverage
+from headatlas.analysis.exceptional import Apart, Strongest
+from headatlas.analysis.meetings import Meeting, overlap_in_layers
+from headatlas.analysis.spans import Span
+from headatlas.analysis.statistics import DRAWS, holm
+
+__all__ = [
+    "DRAWS",
+    "Analysis",
+    "Apart",
+    "Arrangement",
+    "Boundary",
+    "Coverage",
+    "Meeting",
+    "Span",
+    "Strongest",
+    "analyse",
+    "best_boundary",
+    "holm",
+    "overlap_in_layers",
+]

@@ -1,0 +1,204 @@
+"""The parts of the report that tell what was measured, how, and what it cannot say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from headatlas.analysis import DRAWS, Analysis
+from headatlas.atlas import Atlas
+from headatlas.reports.text import agree, code, count, escape, listed, table
+from headatlas.settings import parse_threshold
+
+METHOD = """@inproceedings{elhelo-geva-2025-inferring,
+  title         = {Inferring Functionality of Attention Heads from their Parameters},
+  author        = {Elhelo, Amit and Geva, Mor},
+  booktitle     = {Proceedings of the 63rd Annual Meeting of the Association for Computational Linguistics (ACL)},
+  year          = {2025},
+  note          = {arXiv:2412.11965},
+  url           = {https://arxiv.org/abs/2412.11965}
+}"""
+
+MEASURED = {
+    "weights": "the weights alone, without a forward pass",
+    "attention-fixed": "the running model, with attention fixed on the source token",
+    "in-context": "the running model, as it reads a context",
+}
+
+UNTOLD = {"identity", "files", "schema", "label", "measure"}
+"""Parts of the manifest that repeat others, or exist only once the folder is written."""
+
+COVERAGE = {
+    "k": "k",
+    "in_file": "pairs in file",
+    "pairs": "kept",
+    "source_dropped": "source not one token",
+    "target_dropped": "target not one token",
+    "duplicates": "duplicates",
+}
+
+
+def settings_line(atlas: Atlas, found: Analysis) -> str:
+    """What the numbers are numbers of, in one line."""
+    classification = found.classification
+    imported = "imported" in atlas.manifest
+    settings = (
+        "Scores were imported, k and pairs are not known" if imported else f"Settings: {escape(_label(atlas, found))}"
+    )
+    return (
+        f"Measured: {MEASURED[atlas.measure]} ({atlas.measure}). {settings}. A head "
+        f"counts for a relation when its {classification.kind} is above {escape(classification.threshold)}."
+    )
+
+
+def coverage(atlas: Atlas, found: Analysis) -> str:
+    """Every relation, measured or not, and what became of its pairs."""
+    sums, measured = found.coverage, set(atlas.relations)
+    rows = [
+        [
+            code(item["relation"]),
+            escape(item["category"]),
+            *(_number(item.get(name)) for name in COVERAGE),
+            "yes" if item["relation"] in measured else "no",
+        ]
+        for item in atlas.manifest["relations"]["items"]
+    ]
+    n = sums.n_relations - len(sums.not_measurable)
+    sentences = [f"{n:,} of {count(sums.n_relations, 'relation')} {agree(n, 'was', 'were')} measured."]
+    least = atlas.manifest["settings"].get("min_pairs")
+    if sums.not_measurable:
+        why = f" (fewer than {least} pairs of which both words are one token)" if isinstance(least, int) else ""
+        sentences.append(f"Not measurable{why}: {listed(code(name) for name in sums.not_measurable)}.")
+    if sums.in_file is not None and sums.pairs is not None:
+        sentences.append(f"{sums.pairs:,} of {count(sums.in_file, 'pair')} {agree(sums.pairs, 'was', 'were')} kept.")
+    elif all(item.get("pairs") is None for item in atlas.manifest["relations"]["items"]):
+        sentences.append("Their pairs are not known.")
+    else:
+        sentences.append("For some relations the number of pairs is not known.")
+    header = ["relation", "category", *COVERAGE.values(), "measurable"]
+    return f"## Coverage\n\n{' '.join(sentences)}\n\n{table(header, rows, right=(2, 3, 4, 5, 6, 7))}"
+
+
+def settings_and_versions(atlas: Atlas, found: Analysis) -> str:
+    """All that the manifest says, whatever its keys."""
+    import numpy
+    import scipy
+
+    import headatlas
+
+    manifest = atlas.manifest
+    rows = [
+        ["measured", escape(MEASURED[atlas.measure])],
+        ["label", escape(_label(atlas, found))],
+        ["threshold of this report", escape(found.classification.threshold)],
+    ]
+    groups = ["model", "settings", "relations", "imported", "tool", "packages", "run"]
+    for group in [*groups, *(name for name in manifest if name not in groups)]:
+        if group in UNTOLD or group not in manifest:
+            continue
+        for path, value in _leaves((group,), manifest[group]):
+            if path != ("relations", "items"):
+                rows.append([escape(": ".join(path).replace("_", " ")), _value(path, value, manifest)])
+    for name, value in (
+        ("headatlas", headatlas.__version__),
+        ("numpy", numpy.__version__),
+        ("scipy", scipy.__version__),
+        ("seed of the permutation tests", found.seed),
+        ("draws of the permutation tests", DRAWS),
+    ):
+        rows.append([escape(f"this report: {name}"), escape(value)])
+    return f"## Settings and versions\n\n{table(['what', 'value'], rows)}"
+
+
+def citation(atlas: Atlas) -> str:
+    """BibTeX of the method and of the tool."""
+    import headatlas
+
+    version = (atlas.manifest.get("tool") or {}).get("version") or headatlas.__version__
+    # From a file: nothing that could end the entry or the code block.
+    version = re.sub(r"[^A-Za-z0-9.+-]", "", str(version))[:40]
+    title = "headatlas: a map of what every attention head of a language model does"
+    tool = f"@software{{headatlas,\n  title   = {{{title}}},\n  version = {{{version}}}\n}}"
+    return f"## How to cite\n\nThe method, and the tool:\n\n```bibtex\n{METHOD}\n\n{tool}\n```"
+
+
+def limits(atlas: Atlas) -> str:
+    """What such a score can and cannot say, which depends on what was measured."""
+    measure, imported = atlas.measure, "imported" in atlas.manifest
+    if measure == "weights":
+        sentences = [
+            "A score says what a head would write if it read a single token, as far as the weights tell. It does not "
+            "say when, or whether, the head reads that token: the attention pattern is left out. Words of several "
+            "tokens are left out.",
+            _input(atlas, imported),
+            "A high score shows a capability, not a role in the running model; a low one does not show that the model "
+            "lacks the function, which may lie in MLPs, in other heads, or in several heads together.",
+        ]
+    else:
+        sentences = [
+            "These are scores of a running model, averaged over templates."
+            + (
+                " The attention of the last token was fixed on the source, so they show what a head would write if it "
+                "read the source there, not that it does so by itself."
+                if measure == "attention-fixed"
+                else " They mix what a head writes with where it looks, and hold for contexts like the templates."
+            ),
+            "A high score still shows a capability on these templates, not that the model needs the head; nothing was "
+            "removed to see what depends on it.",
+        ]
+    if imported:
+        sentences.append(
+            "The scores were imported: k, the pairs"
+            + (", the model's weights" if measure == "weights" else ", the templates, the model's weights")
+            + " and how many digits are exact are not known here."
+        )
+    sentences.append(
+        "Scores are not compared with chance: a head that always writes the same few words scores high on a relation "
+        "with few different targets. The number of heads above a threshold grows with the number of relations and "
+        "falls with the threshold, so counts compare only between maps of the same relations and settings."
+    )
+    return "## Limits\n\n" + " ".join(sentences)
+
+
+def _input(atlas: Atlas, imported: bool) -> str:
+    way = None if imported else atlas.manifest["settings"].get("contextualize")
+    if way == "embedding":
+        return "In all layers the input is the plain embedding, in later layers a poor approximation of what is read."
+    if way == "first-mlp":
+        return (
+            "In layers after the first the input is an approximation: the first MLP's output for the token, without "
+            "what other layers add."
+        )
+    return "In later layers the input of a weight-based score is an approximation, here not known which."
+
+
+def _label(atlas: Atlas, found: Analysis) -> str:
+    threshold = found.classification.threshold
+    if parse_threshold(threshold) == parse_threshold(atlas.threshold):
+        return atlas.label
+    return f"{atlas.label}, shown at threshold {threshold}"
+
+
+def _leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _leaves((*path, str(key)), inner)
+    else:
+        yield path, value
+
+
+def _value(path: tuple[str, ...], value: Any, manifest: dict) -> str:
+    if value is None and path == ("model", "note") and "imported" not in manifest:
+        return "none"
+    if value is None:
+        return "not known"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return escape(", ".join(str(each) for each in value)) or "none"
+    return escape(value) or "none"
+
+
+def _number(value: Any) -> str:
+    return "not known" if value is None else escape(value)
