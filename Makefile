@@ -14,7 +14,7 @@ help:
 	@echo 'make test         install everything and run the tests'
 	@echo 'make test-system  tests that kill processes and run every command of the documentation'
 	@echo 'make check        what CI runs: lint, types, tests, system tests, documentation'
-	@echo 'make benchmark    time the search against the plain loop on the demo model (about ten minutes)'
+	@echo 'make benchmark    time the search against the plain loop on the demo model (half an hour or more)'
 
 install: $(INSTALLED)
 
