@@ -101,6 +101,8 @@ def test_import_what_was_exported(run):
     assert "Tiny: 3 layers x 4 heads" in result.stdout
     assert run("heads", "imported").stdout == f"L{LAYER}H{HEAD}\tplanted\tPlanted\t1.000\t\t\n"
     run("import", "scores.csv", "-o", "imported", "--measure", "weights", "--name", "Tiny")
+    renamed = run("import", "scores.csv", "-o", "imported", "--measure", "weights", "--name", "Other", code=2)
+    assert "imported: holds an atlas with name=Tiny where this run has Other" in " ".join(renamed.stderr.split())
     other = run("import", "scores.csv", "-o", "imported", "--measure", "in-context", code=2)
     assert "imported: holds an atlas with" in other.stderr
 

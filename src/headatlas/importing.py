@@ -101,14 +101,15 @@ def _manifest(path: Path, data, measure: str, name: str | None, threshold: str) 
     ]
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     settings = {"threshold": threshold}
+    name = name or path.stem
     return {
         "tool": {"name": "headatlas", "version": headatlas.__version__},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "measure": measure,
-        "identity": {"measure": measure, "model": sha256, "relations": None, "settings": settings},
+        "identity": {"measure": measure, "model": sha256, "relations": None, "settings": settings | {"name": name}},
         "label": f"imported: {measure}",
         "model": {
-            "name": name or path.stem,
+            "name": name,
             "source": path.name,
             "fingerprint": None,
             "n_layers": data.sizes["layer"],

@@ -199,6 +199,16 @@ def test_what_changes_the_first_mlp_is_part_of_the_fingerprint(folder, change):
     assert fingerprint(folder) != first
 
 
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_the_epsilon_of_every_family_s_norm_is_part_of_the_fingerprint(tmp_path, case):
+    folder = save_model(make_model(case), tmp_path / "tiny")
+    first = fingerprint(folder)
+    names = [name for name in json.loads((folder / "config.json").read_text()) if "norm" in name and "eps" in name]
+    assert names
+    change_config(folder, **dict.fromkeys(names, 0.01))
+    assert fingerprint(folder) != first
+
+
 def test_grouped_attention_is_repeated_ordinary_attention(tmp_path):
     grouped, repeated = make_model("llama", num_key_value_heads=2), make_model("llama", num_key_value_heads=6)
     state = grouped.state_dict()

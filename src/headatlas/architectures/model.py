@@ -164,7 +164,7 @@ class HeadModel:
             ),
             None,
         )
-        names = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon")
+        names = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", "norm_epsilon")
         # GGUF keeps these as float32.
         eps = [struct.pack("<f", getattr(config, name)).hex() for name in names if hasattr(config, name)]
         return [self.model_type, vars(self.sizes), activation, eps]
