@@ -1,6 +1,6 @@
 """What the map shows: planted bands, rows and meetings are found, chance is not, and plain loops agree."""
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from itertools import combinations, permutations, product
 from math import comb, log
 from pathlib import Path
@@ -464,3 +464,18 @@ def test_the_published_scores():
     }
     assert [found.classification.only(span.category) for span in found.spans] == [38, 37, 67]
     assert found.coverage.pairs is None
+
+
+def test_chance_is_over_the_layers_that_have_heads():
+    """Empty layers between the others change no test; boundaries keep the layers' own numbers."""
+    whole = make_atlas(n_layers=8, n_heads=6, seed=4)
+    without = make_atlas(n_layers=12, n_heads=6, without_heads=(0, 5, 6, 9))
+    kept = np.flatnonzero(without.has_heads)
+    for name in ("hits", "suppression_hits", "score", "suppression"):
+        without.data[name].values[:, kept] = whole.data[name].values
+    dense, sparse = analyse(whole), analyse(without)
+    assert dense.meetings == sparse.meetings and dense.arrangements == sparse.arrangements
+    for one, other in zip(dense.boundaries, sparse.boundaries, strict=True):
+        moved = replace(one, layer=int(kept[one.layer]), ties=tuple(int(kept[tie]) for tie in one.ties))
+        assert moved == other
+    assert sparse.classification.n_heads == 48

@@ -52,6 +52,7 @@ def test_table_has_a_row_per_relation_layer_and_head():
     atlas = make_atlas(n_layers=5, n_heads=3)
     assert list(atlas.table) == [
         "relation", "category", "layer", "head", "k", "pairs", "hits", "suppression_hits", "score", "suppression",
+        "validity",
     ]  # fmt: skip
     assert len(atlas.table) == 4 * 5 * 3 and not atlas.table.isna().any().any()
 
@@ -98,7 +99,7 @@ def test_save_and_load_give_the_same_atlas(tmp_path):
     pd.testing.assert_frame_equal(again.pair_hits, atlas.pair_hits, check_dtype=False)
     assert again.relations == atlas.relations and again.label == "maps"
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["atlas.json", "hits.parquet", "scores.parquet"]
-    assert json.loads((tmp_path / "a" / "atlas.json").read_text())["schema"] == 1
+    assert json.loads((tmp_path / "a" / "atlas.json").read_text())["schema"] == 2
 
 
 def test_a_folder_without_its_manifest_is_no_atlas(tmp_path):
@@ -127,8 +128,8 @@ def test_a_changed_or_missing_file_is_noticed(tmp_path):
     [
         ("{", "expected a manifest with a schema version, found something else"),
         ("[]", "expected a manifest with a schema version, found something else"),
-        ('{"schema": 99}', "expected schema 1, found 99. Use the headatlas version that wrote it."),
-        ('{"schema": 1}', "expected the key 'files', found none. Run the map again."),
+        ('{"schema": 99}', "expected schema 2, found 99. Use the headatlas version that wrote it."),
+        ('{"schema": 2}', "expected the key 'files', found none. Run the map again."),
     ],
 )
 def test_bad_manifests(tmp_path, text, message):

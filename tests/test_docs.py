@@ -1,5 +1,6 @@
 """Every command and every Python example of README and documentation runs as printed."""
 
+import json
 import os
 import re
 import subprocess
@@ -7,9 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from headatlas.relations import builtin_relations
 from models import make_model, save_model
+from served import Hub, serve
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -33,7 +37,23 @@ def place(tmp_path_factory):
     words = sorted({word for pair in relation.pairs for word in pair})[:90]
     words = [word for pair in relation.pairs[:60] for word in pair] or words
     save_model(make_model("llama", vocab_size=131), place / "path" / "to" / "model", words)
-    return place
+    save_adapter(place / "path" / "to" / "adapter")
+    models = type("Models", (Hub,), {"name": "model"})
+    with serve(place / "path" / "to" / "model", models) as hub, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_ENDPOINT", hub.url)
+        patch.setenv("HF_HOME", str(place / "hub"))
+        patch.setenv("HEADATLAS_CACHE", str(place / "ranges"))
+        yield place
+
+
+def save_adapter(folder: Path) -> None:
+    """A LoRA adapter for the values of one layer of that model."""
+    folder.mkdir()
+    parts = {"lora_A": torch.full((2, 48), 0.1), "lora_B": torch.full((20, 2), 0.1)}
+    name = "base_model.model.model.layers.1.self_attn.v_proj"
+    save_file({f"{name}.{part}.weight": value for part, value in parts.items()}, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["v_proj"], "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +108,7 @@ def test_every_command_is_documented():
 
     text = (ROOT / "docs" / "commands.md").read_text()
     names = [command.name for command in app.registered_commands]
-    assert len(names) == 7
+    assert len(names) == 8
     for name in names:
         assert f"## `headatlas {name}`" in text
 
@@ -100,7 +120,7 @@ def test_every_option_of_map_is_documented():
 
     text = (ROOT / "docs" / "commands.md").read_text()
     for name in set(inspect.signature(map_command).parameters) - {"model", "output"}:
-        assert f"`--{name.replace('_', '-')}" in text
+        assert f"`--{'no-' if name == 'self_check' else ''}{name.replace('_', '-')}" in text
 
 
 def test_links_between_pages_lead_somewhere():

@@ -24,6 +24,7 @@ _HOME = {
     "load_atlas": "headatlas.atlas",
     "load_relations": "headatlas.relations",
     "map_heads": "headatlas.survey",
+    "plan_map": "headatlas.planning",
 }
 
 __all__ = [
@@ -37,12 +38,14 @@ __all__ = [
     "load_atlas",
     "load_relations",
     "map_heads",
+    "plan_map",
 ]
 
 if TYPE_CHECKING:
     from headatlas.atlas import Atlas, load_atlas
     from headatlas.categories import Classification, classify
     from headatlas.importing import import_scores
+    from headatlas.planning import plan_map
     from headatlas.relations import Relation, builtin_relations, load_relations
     from headatlas.survey import map_heads
 

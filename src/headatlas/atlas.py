@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+NOT_APPLICABLE, NOT_KNOWN = "not applicable", "not known"
+"""Validity of a layer without attention heads, and of imported scores; else one of `architectures.VALIDITIES`."""
+
 MANIFEST, SCORES, HITS = "atlas.json", "scores.parquet", "hits.parquet"
 MEASURES = ("weights", "attention-fixed", "in-context")
 """What was measured: the weights, or a running model, with attention fixed on the source or as it is."""
@@ -41,7 +44,8 @@ class Atlas:
     Args:
         data: dimensions (relation, layer, head). Variables `score` and `suppression` (share of a relation's pairs,
             0 to 1; `suppression` is absent when it was not measured) and, where whole numbers are known, `hits` and
-            `suppression_hits`. Coordinates along relation: `category`, `k`, `pairs` (0 where unknown).
+            `suppression_hits`. Coordinates along relation: `category`, `k`, `pairs` (0 where unknown); along layer:
+            `validity`, how far its heads' circuits are exact. Layers without heads ("not applicable") have NaN shares.
         manifest: what was measured, how, and with which versions; JSON types only.
         pair_hits: a row per hit (relation, source, target, source_id, target_id, layer, head, kind) with kind
             `promoted` or `suppressed`; None for imported scores.
@@ -82,6 +86,22 @@ class Atlas:
     @property
     def n_heads(self) -> int:
         return self.data.sizes["head"]
+
+    @property
+    def validity(self) -> list[str]:
+        """How far the heads' circuits are exact, by layer; `not known` for imported scores."""
+        return [str(kind) for kind in self.data["validity"].values]
+
+    @property
+    def has_heads(self) -> np.ndarray:
+        """The layers that have attention heads; those of linear attention, say, have none: Bool[ndarray, "layer"]."""
+        return self.data["validity"].values != NOT_APPLICABLE
+
+    @property
+    def validity_told(self) -> list[tuple[str, str, list[int]]]:
+        """(validity, why, layers) as the manifest tells it; nothing for imported scores."""
+        told = self.manifest["model"].get("validity") or []
+        return [(str(each["kind"]), str(each["why"]), list(each["layers"])) for each in told]
 
     @property
     def scores(self) -> xr.DataArray:
@@ -148,8 +168,10 @@ class Atlas:
             columns[name] = pd.array(self.data[name].values.ravel() if known else [None] * grid, dtype="Int64")
         for name in KINDS:
             columns[name] = self.data[name].values.ravel() if name in self.data else [None] * grid
-        table = pd.DataFrame(columns)
-        return table.astype({"suppression": "float64"})
+        columns["validity"] = np.tile(self.data["validity"].values.repeat(n_heads), n_relations)
+        table = pd.DataFrame(columns).astype({"suppression": "float64"})
+        table.loc[table["validity"] == NOT_APPLICABLE, ["hits", "suppression_hits"]] = pd.NA
+        return table
 
     def above(self, threshold: str | float | None = None, kind: str = "score") -> np.ndarray:
         """Which scores are strictly above the threshold: Bool[ndarray, "relation layer head"].
@@ -176,7 +198,8 @@ class Atlas:
     ) -> pd.DataFrame:
         """The heads whose score is strictly above `min_score` (default: the threshold), strongest first.
 
-        Returns a row per head and relation: name (`L23H4`), layer, head, relation, category, score, hits, pairs.
+        Returns a row per head and relation: name (`L23H4`), layer, head, relation, category, score, hits, pairs,
+        validity.
 
         >>> atlas.heads("Knowledge")  # doctest: +SKIP
         """
@@ -195,7 +218,7 @@ class Atlas:
         if relation is not None:
             chosen = chosen & (table["relation"] == relation).to_numpy()
         hits = "hits" if kind == "score" else "suppression_hits"
-        rows = table.loc[chosen, ["layer", "head", "relation", "category", kind, hits, "pairs"]]
+        rows = table.loc[chosen, ["layer", "head", "relation", "category", kind, hits, "pairs", "validity"]]
         rows = rows.rename(columns={kind: "score", hits: "hits"})
         rows.insert(0, "name", [head_name(*place) for place in zip(rows["layer"], rows["head"], strict=True)])
         order = ["score", "pairs", "layer", "head", "relation"]
@@ -310,13 +333,16 @@ def load_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def build_dataset(relations: list[tuple[str, str, int, int]], variables: dict[str, np.ndarray]) -> xr.Dataset:
+def build_dataset(
+    relations: list[tuple[str, str, int, int]], variables: dict[str, np.ndarray], validity: list[str] | None = None
+) -> xr.Dataset:
     """Labelled arrays from plain ones.
 
     Args:
         relations: (name, category, k, pairs) of each; k and pairs are 0 where unknown.
         variables: `hits` and `suppression_hits`, from which the shares are computed, or `score` and, if it was
             measured, `suppression`; each (relation, layer, head).
+        validity: of each layer; default: not known.
     """
     import numpy as np
     import xarray as xr
@@ -330,6 +356,11 @@ def build_dataset(relations: list[tuple[str, str, int, int]], variables: dict[st
         }
     dims = ("relation", "layer", "head")
     _, n_layers, n_heads = next(iter(variables.values())).shape
+    kinds = [NOT_KNOWN] * n_layers if validity is None else validity
+    without = np.asarray([kind == NOT_APPLICABLE for kind in kinds])[None, :, None]
+    variables = {
+        name: np.where(without, np.nan, values) if name in KINDS else values for name, values in variables.items()
+    }
     return xr.Dataset(
         {name: (dims, values) for name, values in variables.items()},
         coords={
@@ -339,6 +370,7 @@ def build_dataset(relations: list[tuple[str, str, int, int]], variables: dict[st
             "category": ("relation", np.asarray(categories, dtype=object)),
             "k": ("relation", np.asarray(k, dtype=np.int64)),
             "pairs": ("relation", np.asarray(pairs, dtype=np.int64)),
+            "validity": ("layer", np.asarray(kinds, dtype=object)),
         },
     )
 
@@ -368,11 +400,19 @@ def dataset_from_table(table: pd.DataFrame) -> xr.Dataset:
         for row in first.to_dict("records")
     ]
     shape = (len(names), n_layers, n_heads)
+    validity = None
+    if "validity" in table:
+        validity = [str(kind) for kind in table["validity"].iloc[: n_layers * n_heads : n_heads].tolist()]
+        without = table["validity"] == NOT_APPLICABLE
+        counted = [name for name in (*KINDS, "hits", "suppression_hits") if name in table]
+        known = [name for name in counted if table.loc[~without, name].notna().all()]
+        table = table.assign(**{name: table[name].mask(without, 0) for name in known})
     complete = [name for name in table if table[name].notna().to_numpy().all()]
     whole = [name for name in ("hits", "suppression_hits") if name in complete]
     chosen = whole if len(whole) == 2 else [name for name in KINDS if name in complete]
     dtype = "int32" if len(whole) == 2 else "float64"
-    return build_dataset(relations, {name: table[name].to_numpy(dtype=dtype).reshape(shape) for name in chosen})
+    arrays = {name: table[name].to_numpy(dtype=dtype).reshape(shape) for name in chosen}
+    return build_dataset(relations, arrays, validity)
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

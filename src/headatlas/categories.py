@@ -24,6 +24,7 @@ class Classification:
         implements: Bool[ndarray, "relation layer head"], in the atlas's order of relations.
         kind: `score` or `suppression`.
         threshold: strict limit, as the decimal that was given.
+        has_heads: the layers that have attention heads: Bool[ndarray, "layer"].
     """
 
     categories: tuple[str, ...]
@@ -32,6 +33,7 @@ class Classification:
     implements: np.ndarray
     kind: str
     threshold: str
+    has_heads: np.ndarray
 
     @cached_property
     def count(self) -> np.ndarray:
@@ -40,8 +42,8 @@ class Classification:
 
     @property
     def n_heads(self) -> int:
-        """All heads of the model, classified or not."""
-        return self.count.size
+        """All heads of the model, classified or not; layers without attention heads have none."""
+        return int(self.has_heads.sum()) * self.count.shape[1]
 
     @property
     def n_classified(self) -> int:
@@ -78,4 +80,5 @@ def classify(atlas: Atlas, threshold: str | float | None = None, kind: str = "sc
         implements=implements,
         kind=kind,
         threshold=threshold,
+        has_heads=atlas.has_heads,
     )

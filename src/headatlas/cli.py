@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from headatlas.atlas import Atlas
+    from headatlas.planning import Plan
 
 app = typer.Typer(
     help="What every attention head of a language model does, from its weights alone.",
@@ -68,8 +69,12 @@ def main() -> None:
         sys.exit(0)
 
 
-def _command(name: str):
-    """Register a command whose errors become one sentence and an exit code."""
+def _command(name: str, goes_on: bool = False):
+    """Register a command whose errors become one sentence and an exit code.
+
+    Args:
+        goes_on: after an interruption the same command goes on where it stopped.
+    """
 
     def register(function):
         @app.command(name)
@@ -78,7 +83,8 @@ def _command(name: str):
             try:
                 function(*args, **kwargs)
             except KeyboardInterrupt:
-                _say("Interrupted. Finished layers are safe: the same command goes on where it stopped.")
+                safe = " Finished layers are safe: the same command goes on where it stopped." if goes_on else ""
+                _say(f"Interrupted.{safe}")
                 raise typer.Exit(130) from None
             except HeadatlasError as error:
                 if _debug:
@@ -115,7 +121,7 @@ def _options(
     _debug = debug
 
 
-@_command("map")
+@_command("map", goes_on=True)
 def map_command(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the atlas.")],
     model: Annotated[
@@ -138,6 +144,20 @@ def map_command(
         str | None, typer.Option(help="Input of the later layers: first-mlp (default) or embedding.")
     ] = None,
     profile: Annotated[str, typer.Option(help="Named set of choices.")] = "maps",
+    value_bias: Annotated[bool, typer.Option("--value-bias", help="Count the bias of the values too.")] = False,
+    attention_gain: Annotated[
+        bool, typer.Option("--attention-gain", help="Count the gain of a norm behind the attention too.")
+    ] = False,
+    final_norm_gain: Annotated[
+        bool, typer.Option("--final-norm-gain", help="Count the gain of the final norm too.")
+    ] = False,
+    adapter: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="LoRA adapter that is added to the weights.")
+    ] = None,
+    self_check: Annotated[
+        bool,
+        typer.Option("--self-check/--no-self-check", help="Compare the circuits with the model's own attention first."),
+    ] = True,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another atlas in DIR.")] = False,
@@ -157,6 +177,11 @@ def map_command(
             threshold=threshold,
             contextualize=contextualize,
             profile=profile,
+            value_bias=value_bias,
+            attention_gain=attention_gain,
+            final_norm_gain=final_norm_gain,
+            adapter=adapter,
+            self_check=self_check,
             device=device,
             threads=threads,
             overwrite=overwrite,
@@ -165,6 +190,39 @@ def map_command(
     if confirmed:
         _say(f"{output} already holds this map: same model, relations and settings.")
     _show_summary(atlas, output)
+
+
+@_command("plan")
+def plan_command(
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="As for `headatlas map`; default: the demo model."),
+    ] = None,
+    relations: Annotated[
+        list[Path] | None,
+        typer.Option("--relations", metavar="PATH", help="Relations instead of the built-in ones; repeatable."),
+    ] = None,
+    add_relations: Annotated[
+        list[Path] | None, typer.Option("--add-relations", metavar="PATH", help="Relations beside them; repeatable.")
+    ] = None,
+    adapter: Annotated[Path | None, typer.Option(metavar="PATH", help="LoRA adapter.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a map of a model would read and take, without reading weights."""
+    from headatlas.planning import plan_map
+
+    plan = plan_map(
+        model,
+        relations=relations or None,
+        add_relations=add_relations or None,
+        adapter=adapter,
+        threads=threads,
+    )
+    if as_json:
+        _print_json(plan.as_dict())
+    else:
+        _show_plan(plan)
 
 
 @_command("figure")
@@ -327,14 +385,22 @@ class _Bar:
         )
         from rich.text import Text
 
+        class Done(MofNCompleteColumn):
+            def render(self, task) -> Text:
+                if task.description != "bytes" or task.total is None:
+                    return super().render(task)
+                return Text(f"{_bytes(int(task.completed))} of {_bytes(int(task.total))}", style="progress.download")
+
         class Rate(ProgressColumn):
             def render(self, task) -> Text:
-                return Text("" if not task.speed else f"{task.speed:.1f}/s", style="dim")
+                speed = task.speed or 0
+                rate = _bytes(int(speed)) if task.description == "bytes" else f"{speed:.1f}"
+                return Text(f"{rate}/s" if speed else "", style="dim")
 
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            Done(),
             Rate(),
             TimeElapsedColumn(),
             TextColumn("left"),
@@ -354,6 +420,59 @@ class _Bar:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+
+
+def _show_plan(plan: Plan) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from headatlas.printable import printable
+    from headatlas.reports.text import listed
+
+    n_kv_heads = "" if plan.n_kv_heads in (None, plan.n_heads) else f", {plan.n_kv_heads} key-value heads"
+    alone = len(plan.validity) == 1
+    validity = [
+        each["kind"]
+        + (f" ({each['why']})" if each["why"] else "")
+        + ("" if alone else f": {len(each['layers'])} layers")
+        for each in plan.validity
+    ]
+    kept, of = len(plan.measurable), len(plan.measurable) + len(plan.not_measurable)
+    missing = f"; not: {listed(plan.not_measurable)}" if plan.not_measurable else ""
+    rows = {
+        "family": f"{plan.model_type}, read by "
+        + ("its entry" if plan.read_by == "entry" else "its module structure, if the self-check agrees"),
+        "heads": f"{plan.n_layers} layers x {plan.n_heads} heads{n_kv_heads}",
+        "validity": "\n".join(validity),
+        "to read": f"{_bytes(plan.to_read)} of {_bytes(plan.size)} ({plan.to_read / max(plan.size, 1):.0%})",
+        "memory": f"about {_bytes(plan.memory)} (estimate)",
+        "time": f"about {_duration(plan.seconds)} of scoring on this machine (estimate), and reading",
+        "relations": f"{kept} of {of} measurable, {plan.n_pairs:,} pairs{missing}",
+    }
+    if plan.note:
+        rows["weights"] = plan.note
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows.items():
+        table.add_row(name, Text(printable(text)))
+    console = _console()
+    console.print(Text(printable(plan.name), style="bold"), soft_wrap=True)
+    console.print(table)
+
+
+def _bytes(count: int) -> str:
+    size, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while size >= 1000 and len(units) > 1:
+        size /= 1000
+        units.pop(0)
+    return f"{size:.0f} {units[0]}" if units[0] == "B" or size >= 100 else f"{size:.1f} {units[0]}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _console(stderr: bool = False) -> Console:

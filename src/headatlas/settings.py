@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
+from typing import Any
 
 from headatlas.errors import SettingsError
 
@@ -27,6 +28,8 @@ class Settings:
         threshold: a head implements a relation when its score is strictly above this, 0 to 1, a decimal in text so
             that comparisons are exact.
         contextualize: the input vector of the layers after the first: `first-mlp` or `embedding`.
+        value_bias, attention_gain, final_norm_gain: what is counted beside the OV circuits, see
+            `headatlas.architectures.Terms`; the profile `maps` counts none of it.
         profile: the named set of choices these started from.
     """
 
@@ -35,6 +38,9 @@ class Settings:
     threshold: str = "0.15"
     contextualize: str = "first-mlp"
     profile: str = "maps"
+    value_bias: bool = False
+    attention_gain: bool = False
+    final_norm_gain: bool = False
 
     def __post_init__(self) -> None:
         parse_threshold(self.threshold)
@@ -56,6 +62,7 @@ class Settings:
         k: int | None = None,
         threshold: str | float | None = None,
         contextualize: str | None = None,
+        **terms: Any,
     ) -> Settings:
         """The profile's choices for a vocabulary of `d_vocab` tokens, with those that are given changed.
 
@@ -69,13 +76,13 @@ class Settings:
             "profile": profile,
         }
         given = {"k": k, "threshold": None if threshold is None else str(threshold), "contextualize": contextualize}
-        return cls(**(chosen | {name: value for name, value in given.items() if value is not None}))
+        return cls(**(chosen | {name: value for name, value in given.items() if value is not None} | terms))
 
     def label(self, d_vocab: int) -> str:
         """The profile's name, followed by every choice that differs from it."""
         default = Settings.of_profile(d_vocab, self.profile)
         changed = [
-            f"{field.name}={getattr(self, field.name)}"
+            f"{field.name}={_told(getattr(self, field.name))}"
             for field in fields(self)
             if getattr(self, field.name) != getattr(default, field.name)
             and not (field.name == "threshold" and Fraction(self.threshold) == Fraction(default.threshold))
@@ -84,6 +91,10 @@ class Settings:
 
     def as_dict(self) -> dict[str, str | int]:
         return asdict(self)
+
+
+def _told(value: object) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
 def parse_threshold(threshold: str | float) -> Fraction:

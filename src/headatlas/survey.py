@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from headatlas.architectures import HeadModel
+    from headatlas.architectures import HeadModel, LayerCheck
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy")
 Progress = Callable[[str, int, int], None]
-"""Called with what is going on (`fingerprint` or `layers`), how much is done, and of how much."""
+"""Called with what is going on (`bytes`, `fingerprint` or `layers`), how much is done, and of how much."""
 
 
 def map_heads(
@@ -47,6 +48,11 @@ def map_heads(
     threshold: str | float | None = None,
     contextualize: str | None = None,
     profile: str = "maps",
+    value_bias: bool = False,
+    attention_gain: bool = False,
+    final_norm_gain: bool = False,
+    adapter: str | Path | None = None,
+    self_check: bool = True,
     device: str = "cpu",
     threads: int | None = None,
     overwrite: bool = False,
@@ -59,7 +65,8 @@ def map_heads(
     `topk`; we count ties against the target, so that a zeroed head scores 0.
 
     Args:
-        model: a folder in Hugging Face layout, a `.gguf` file or a name on the hub; default: the demo model.
+        model: a folder in Hugging Face layout, a `.gguf` file, a name on the hub or an address; default: the demo
+            model.
         output: folder for the atlas, its figures and its report; finished layers are kept there, and the same call
             goes on where it stopped. Without one, nothing is written.
         relations: instead of the built-in ones; relations, or files and folders of them.
@@ -68,6 +75,10 @@ def map_heads(
             relations keep theirs (1 and 3).
         threshold: strict limit above which a head implements a relation, 0 to 1; default 0.15.
         contextualize: input vectors of the later layers: `first-mlp` (default) or `embedding`.
+        value_bias, attention_gain, final_norm_gain: count also the bias of the values, the gain per channel of a norm
+            behind the attention, the gain of the final norm. Each may change ranks; the profile `maps` counts none.
+        adapter: folder of a LoRA adapter, which is added to the weights as they are read.
+        self_check: compare the circuits with the model's own attention modules before scoring.
         device: `cpu` or `cuda`.
         threads: CPU threads; default: as many as torch uses.
         overwrite: replace another atlas in `output`.
@@ -77,15 +88,16 @@ def map_heads(
 
     >>> atlas = map_heads("gpt2")  # doctest: +SKIP
     """
-    from headatlas.architectures import open_model
+    from headatlas.architectures import Terms, check_circuits, open_model
     from headatlas.checkpoints import demo_model, open_checkpoint
 
-    chosen = _choose_relations(relations, add_relations)
+    chosen = choose_relations(relations, add_relations)
     _check_device(device)
-    n_threads = _count_threads(threads)
-    checkpoint = open_checkpoint(demo_model() if model is None else model)
-    opened = open_model(checkpoint)
-    settings = Settings.of_profile(opened.d_vocab, profile, k, threshold, contextualize)
+    n_threads = count_threads(threads)
+    checkpoint = open_checkpoint(demo_model() if model is None else model, adapter)
+    terms = Terms(value_bias, attention_gain, final_norm_gain)
+    opened = open_model(checkpoint, terms)
+    settings = Settings.of_profile(opened.d_vocab, profile, k, threshold, contextualize, **asdict(terms))
     encoded = encode_relations(chosen, checkpoint.load_tokenizer(), opened.d_vocab, settings)
     measured = [relation for relation in encoded if relation.measurable]
     if not measured:
@@ -95,7 +107,13 @@ def map_heads(
             f"found none (most: {best.name} with {len(best.pairs)} of {len(best.relation.pairs)}). "
             f"`headatlas relations --check FILE --model MODEL` says which words drop out."
         )
-    fingerprint = opened.fingerprint(None if progress is None else lambda done, of: progress("fingerprint", done, of))
+
+    def told(what: str) -> Callable[[int, int], None] | None:
+        return None if progress is None else functools.partial(progress, what)
+
+    checkpoint.fetch(opened.stored(opened.parts()), told("bytes"))
+    checks = check_circuits(opened) if self_check else None
+    fingerprint = opened.fingerprint(told("fingerprint"))
     identity = {
         "measure": "weights",
         "model": fingerprint,
@@ -108,11 +126,12 @@ def map_heads(
         run = _measure(opened, measured, settings, device, n_threads, folder, progress)
         manifest = {
             **_manifest_head(opened, checkpoint.source, settings, fingerprint, identity),
+            "self_check": "off" if checks is None else _told_checks(checks),
             "relations": _relations_entry(chosen, encoded, relations is None, add_relations is not None),
             "packages": _versions(),
             "run": run.facts | {"device": device},
         }
-        atlas = Atlas(run.dataset(measured), manifest, run.pair_hits(measured))
+        atlas = Atlas(run.dataset(measured, opened), manifest, run.pair_hits(measured))
         if folder is not None:
             folder.finish(atlas)
     return atlas
@@ -126,7 +145,7 @@ class _Run:
     suppressed: np.ndarray
     facts: dict[str, Any]
 
-    def dataset(self, measured: list[EncodedRelation]):
+    def dataset(self, measured: list[EncodedRelation], model: HeadModel):
         import numpy as np
 
         ends = np.cumsum([len(relation.pairs) for relation in measured])
@@ -135,7 +154,7 @@ class _Run:
             for name, hits in (("hits", self.promoted), ("suppression_hits", self.suppressed))
         }
         labels = [(each.name, each.relation.category, each.k, len(each.pairs)) for each in measured]
-        return build_dataset(labels, counts)
+        return build_dataset(labels, counts, [validity.kind for validity in model.validity])
 
     def pair_hits(self, measured: list[EncodedRelation]) -> pd.DataFrame:
         import numpy as np
@@ -190,20 +209,17 @@ def _measure(
         embedding = model.W_E(ids)
         later = model.first_mlp(embedding) if settings.contextualize == "first-mlp" else embedding
         inputs = {"first": embedding.to(device), "later": later.to(device)}
+        if settings.value_bias:
+            # The bias is a row of W_V that every token reads with the factor 1.
+            inputs = {name: torch.nn.functional.pad(x, (0, 1), value=1.0) for name, x in inputs.items()}
         for layer in range(model.n_layers):
             if layers[layer] is not None:
                 continue
-            W_V, W_O = model.values_and_outputs(layer)
             before = search.work.in_float64
-            try:
-                hits = search.layer(
-                    inputs["later" if layer else "first"], W_V.to(device), W_O.to(device), model.kv_head_of
-                )
-            except OverflowError as error:
-                raise ArchitectureError(
-                    f"layer {layer}, head {error}: the head's output is beyond what float32 can hold; "
-                    f"are the weights damaged?"
-                ) from error
+            if model.has_heads(layer):
+                hits = _score_layer(search, model, layer, inputs["later" if layer else "first"], device)
+            else:
+                hits = torch.zeros(2, model.n_heads, n_pairs, dtype=torch.bool)
             arrays = {
                 "promoted": np.packbits(hits[0].numpy(), axis=-1),
                 "suppressed": np.packbits(hits[1].numpy(), axis=-1),
@@ -228,7 +244,18 @@ def _measure(
     return _Run(promoted, suppressed, facts)
 
 
-def _choose_relations(relations: Any, add_relations: Any) -> list[Relation]:
+def _score_layer(search: Any, model: HeadModel, layer: int, x: Any, device: str) -> Any:
+    W_V, W_O = model.values_and_outputs(layer)
+    try:
+        return search.layer(x, W_V.to(device), W_O.to(device), model.kv_head_of(layer))
+    except OverflowError as error:
+        raise ArchitectureError(
+            f"layer {layer}, head {error}: the head's output is beyond what float32 can hold; are the weights damaged?"
+        ) from error
+
+
+def choose_relations(relations: Any, add_relations: Any) -> list[Relation]:
+    """The relations of a run, in the order of its results; raises `RelationError` where there are none."""
     chosen = builtin_relations() if relations is None else _as_relations(relations)
     chosen = chosen + ([] if add_relations is None else _as_relations(add_relations))
     check_names(chosen)
@@ -260,7 +287,8 @@ def _check_device(device: str) -> None:
         raise SettingsError(f"device: expected a CUDA device for {device!r}, found none. Use --device cpu.")
 
 
-def _count_threads(threads: int | None) -> int:
+def count_threads(threads: int | None) -> int:
+    """Threads of a run; raises `SettingsError` below one."""
     import torch
 
     if threads is not None and threads < 1:
@@ -275,9 +303,10 @@ def _manifest_head(
 
     import headatlas
 
-    counts = {
-        name: getattr(model, name) for name in ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_head", "d_vocab")
-    }
+    names = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_head", "d_vocab")
+    counts: dict[str, int | None] = {name: getattr(model, name) for name in names}
+    if not model.alike:
+        counts |= {"n_kv_heads": None, "d_head": None}
     return {
         "tool": {"name": "headatlas", "version": headatlas.__version__},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -288,12 +317,18 @@ def _manifest_head(
             "name": model.name,
             "source": source,
             "model_type": model.model_type,
+            "read_by": "entry" if model.has_entry else "module structure",
             "fingerprint": fingerprint,
             **counts,
             "note": model.note,
+            "validity": model.validity_told(),
         },
         "settings": settings.as_dict() | {"min_pairs": MIN_PAIRS},
     }
+
+
+def _told_checks(checks: list[LayerCheck]) -> dict[str, Any]:
+    return {"largest_error": max(check.error for check in checks), "layers": [check.as_dict() for check in checks]}
 
 
 def _relations_entry(

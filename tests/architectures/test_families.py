@@ -1,85 +1,190 @@
 """Every family, head by head, against transformers' own modules."""
 
-import inspect
+import copy
 
 import pytest
 import torch
 
-from headatlas.architectures import KNOWN_MODEL_TYPES, open_model
+import family_table
+from headatlas.architectures import KNOWN_MODEL_TYPES, check_circuits, open_model
+from headatlas.architectures.module_tree import ModuleTree
+from headatlas.architectures.self_check import choose_family
 from headatlas.checkpoints import open_checkpoint
-from models import CASES, D_VOCAB, N_HEADS, N_LAYERS, make_model, save_model
-from oracle import head_output
+from headatlas.errors import ArchitectureError
+from models import CASES, D_VOCAB, N_HEADS, STRUCTURE_CASES, UNSUPPORTED_CASES, make_model, save_model
+from oracle import attention_calls, head_output
+
+POSITIONS = ("wpe.weight", "embed_positions.weight")
 
 
 @pytest.fixture(scope="module", params=CASES)
 def pair(request, tmp_path_factory):
-    """The model of transformers in float64, and ours of the same weights."""
+    """The model of transformers in float64, and ours of the same weights; positions add nothing to the embedding."""
     reference = make_model(request.param)
+    with torch.no_grad():
+        for name, parameter in reference.named_parameters():
+            if name.endswith(POSITIONS):
+                parameter.zero_()
     folder = save_model(reference, tmp_path_factory.mktemp(request.param))
     return reference.double(), open_model(open_checkpoint(folder))
 
 
-def layer_of(reference, ours, number):
-    return reference.base_model.get_submodule(f"{ours.family.layers}.{number}")
+def base_of(reference, ours):
+    """The real language model without its head, whatever stands around it."""
+    return next(module for module in reference.modules() if type(module) is type(ours.tree.base))
 
 
 def test_every_known_type_is_tried():
-    assert {model_type for model_type, _ in CASES.values()} == set(KNOWN_MODEL_TYPES)
+    # Of a multimodal model the text part is read.
+    inside = {"gemma3": "gemma3_text", "llama4": "llama4_text", "llava": "llama"}
+    names = {inside.get(name, f"{name}_text") if "text_config" in config else name for name, config in CASES.values()}
+    assert names == set(KNOWN_MODEL_TYPES) and len(names) >= 50
 
 
 def test_every_head_is_the_real_attention_s(pair):
     reference, ours = pair
+    reference = copy.deepcopy(reference)
+    base = base_of(reference, ours)
+    kinds = {validity.kind for validity in ours.validity}
     x = torch.randn(5, ours.d_model, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    position = torch.zeros(5, 1, dtype=torch.long)
-    base = reference.base_model
-    rotary = base.rotary_emb(x[:, None], position) if hasattr(base, "rotary_emb") else None
-    for number in range(N_LAYERS):
-        layer = layer_of(reference, ours, number)
-        path, _, name = ours.family.output.rpartition(".")
-        attention = layer.get_submodule(path)
-
-        def call(rows, attention=attention):
-            known = {"position_embeddings": rotary, "position_ids": position, "attention_mask": None}
-            accepted = inspect.signature(attention.forward).parameters
-            return attention(rows, **{name: value for name, value in known.items() if name in accepted})[0]
-
-        W_V, W_O = (factor.double() for factor in ours.values_and_outputs(number))
-        assert W_V.shape == (ours.n_kv_heads, ours.d_model, ours.d_head)
-        assert W_O.shape == (N_HEADS, ours.d_head, ours.d_model)
+    if any("clipped" in validity.why for validity in ours.validity):
+        x *= 1e-3
+    layers = [layer for layer in range(ours.n_layers) if ours.has_heads(layer)]
+    assert len(layers) < ours.n_layers or "not applicable" not in kinds
+    if any("gate" in validity.why or "sink" in validity.why for validity in ours.validity):
+        # Queries of zero hold the gate open alike for all channels, and give the sink the same share of each token.
+        with torch.no_grad():
+            for layer in layers:
+                for parameter in base.get_submodule(ours.attention_path(layer)).q_proj.parameters():
+                    parameter.zero_()
+    calls = attention_calls(reference, base, [ours.attention_path(layer) for layer in layers], 5)
+    for layer in layers:
+        attention = base.get_submodule(ours.attention_path(layer))
+        args, kwargs = calls[ours.attention_path(layer)]
+        if "shared_kv_states" in kwargs:
+            kwargs["shared_kv_states"] = {}
+            source = ours.family.value_layer(ours.tree.config, layer)
+            if source != layer:
+                own = calls[ours.attention_path(source)][1]
+                own = own | {"shared_kv_states": kwargs["shared_kv_states"], "hidden_states": x[:, None]}
+                with torch.no_grad():
+                    base.get_submodule(ours.attention_path(source))(**own)
+        W_V, W_O = (factor.double() for factor in ours.values_and_outputs(layer))
+        kv_head_of = ours.kv_head_of(layer)
+        assert W_V.shape[0] == max(kv_head_of) + 1
+        assert W_V.shape[1] == ours.d_model
+        assert W_O.shape == (N_HEADS, W_V.shape[2], ours.d_model)
         seen = []
+        projection = attention.get_submodule(ours.family.output)
         for head in range(N_HEADS):
-            expected = head_output(attention, attention.get_submodule(name), call, x, head, N_HEADS)
-            found = x @ W_V[ours.kv_head_of[head]] @ W_O[head]
-            torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
+            expected = head_output(attention, projection, (args, kwargs), x, head, N_HEADS)
+            if "shared_kv_states" in kwargs and ours.family.value_layer(ours.tree.config, layer) != layer:
+                # The zero input's answer has the values of x, which the other layer keeps: only biases are in it.
+                expected = shared_head(attention, projection, (args, kwargs), x, head)
+            found = x @ W_V[kv_head_of[head]] @ W_O[head]
+            if ours.validity[layer].kind == "exact":
+                torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
+            else:
+                scale = (found * expected).sum(-1, keepdim=True) / found.square().sum(-1, keepdim=True)
+                assert (scale > 0).all()
+                torch.testing.assert_close(found * scale, expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
             seen.append(found)
         # No two heads are alike: a swapped one could not pass.
-        assert torch.pdist(torch.stack(seen).flatten(1)).min() > 0.1
+        distances = torch.pdist(torch.stack(seen).flatten(1))
+        assert distances.min() > 0.01 * torch.stack(seen).flatten(1).norm(dim=1).max()
+
+
+def shared_head(attention, projection, call, x, head):
+    zero = copy.deepcopy(attention)
+    for name, parameter in zero.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.zeros_(parameter)
+    args, kwargs = call
+
+    def keep_one(module, arguments):
+        heads = arguments[0].reshape(len(x), 1, N_HEADS, -1).clone()
+        heads[..., torch.arange(N_HEADS) != head, :] = 0
+        return (heads.flatten(2),)
+
+    hook = zero.get_submodule("o_proj").register_forward_pre_hook(keep_one)
+    with torch.no_grad():
+        out = zero(*args, **kwargs | {"hidden_states": x[:, None]})[0][:, 0]
+    hook.remove()
+    return out
+
+
+def test_the_map_s_own_check_agrees(pair):
+    _, ours = pair
+    checks = check_circuits(ours)
+    assert sorted(layer for check in checks for layer in check.layers) == [
+        layer for layer in range(ours.n_layers) if ours.has_heads(layer)
+    ]
+    assert max(check.error for check in checks) < 1e-6
+
+
+def test_by_structure_alone_it_is_read_alike_or_refused(pair):
+    _, ours = pair
+    tree = ModuleTree(ours.checkpoint)
+    try:
+        family = choose_family(tree)
+    except ArchitectureError:
+        return
+    from headatlas.architectures.model import HeadModel
+
+    other = HeadModel(tree, family)
+    ids = torch.arange(7)
+    assert torch.equal(other.W_E(ids), ours.W_E(ids))
+    for layer in range(ours.n_layers):
+        assert other.has_heads(layer) == ours.has_heads(layer)
+        if ours.has_heads(layer):
+            for theirs, own in zip(other.values_and_outputs(layer), ours.values_and_outputs(layer), strict=True):
+                assert torch.equal(theirs, own)
+
+
+def test_the_first_layer_s_input_is_the_real_one_s(pair):
+    reference, ours = pair
+    seen = []
+    first = base_of(reference, ours).get_submodule(f"{ours.family.layers}.0")
+
+    def see(_, args, kwargs):
+        seen.append(args[0] if args else kwargs["hidden_states"])
+
+    hook = first.register_forward_pre_hook(see, with_kwargs=True)
+    ids = torch.tensor([3, 99, 7, 7, 0])
+    with torch.no_grad():
+        reference(ids[:, None], use_cache=False)
+    hook.remove()
+    torch.testing.assert_close(ours.W_E(ids).double(), seen[0].reshape(5, -1), rtol=1e-5, atol=1e-6)
 
 
 def test_the_input_of_later_layers_is_the_real_first_mlp_s(pair):
+    """In a run of the real model, the modules that ours calls the first MLP read what ours calls its norm."""
     reference, ours = pair
-    ids = torch.tensor([3, 99, 7, 7, 0])
-    layer = layer_of(reference, ours, 0)
-    embedding = reference.get_input_embeddings().weight[ids]
-    with torch.no_grad():
-        expected = layer.get_submodule(ours.family.mlp)(layer.get_submodule(ours.family.norm_before_mlp)(embedding))
-    torch.testing.assert_close(ours.first_mlp(ours.W_E(ids)).double(), expected, rtol=1e-5, atol=1e-6)
-
-
-def test_the_norm_is_the_one_whose_output_the_mlp_reads(pair):
-    """Run the real first layer on one token and record what its MLP was given, and by which norm."""
-    reference, ours = pair
-    layer, seen = layer_of(reference, ours, 0), {}
-    mlp, norm = layer.get_submodule(ours.family.mlp), layer.get_submodule(ours.family.norm_before_mlp)
+    layer, mlp = base_of(reference, ours).get_submodule(f"{ours.family.layers}.0"), ours.first_mlp_modules
+    seen = {}
     hooks = [
-        mlp.register_forward_pre_hook(lambda module, arguments: seen.update(mlp_in=arguments[0])),
-        norm.register_forward_hook(lambda module, arguments, output: seen.update(norm_out=output)),
+        layer.get_submodule(mlp.parts[0]).register_forward_pre_hook(lambda _, args: seen.update(mlp_in=args[0])),
     ]
+    if mlp.norm is not None:
+        norm = layer.get_submodule(mlp.norm)
+        hooks.append(norm.register_forward_hook(lambda _, args, output: seen.update(norm_out=output)))
     with torch.no_grad():
-        reference(torch.tensor([[5]]))
+        reference(torch.tensor([[5]]), use_cache=False)
     for hook in hooks:
         hook.remove()
-    assert torch.equal(seen["mlp_in"], seen["norm_out"])
+    if mlp.norm is not None:
+        assert torch.equal(seen["mlp_in"].flatten(), seen["norm_out"].flatten())
+    ids = torch.tensor([3, 99, 7, 7, 0])
+    with torch.no_grad():
+        expected = ours.W_E(ids).double()[None]
+        for path in [*([mlp.norm] if mlp.norm else []), *mlp.parts]:
+            module = layer.get_submodule(path)
+            given = (expected, torch.zeros_like(expected)) if "MLP" in type(module).__name__ and ours.model_type in (
+                "bloom", "mpt") else (expected,)  # fmt: skip
+            expected = module(*given)
+            expected = expected[0] if isinstance(expected, tuple) else expected
+    expected = expected.reshape(5, -1)
+    torch.testing.assert_close(ours.first_mlp(ours.W_E(ids)).double(), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("rows_at_once", [13, 16_384])
@@ -87,8 +192,56 @@ def test_embedding_and_unembedding(pair, monkeypatch, rows_at_once):
     monkeypatch.setattr("headatlas.architectures.model.ROWS_AT_ONCE", rows_at_once)
     reference, ours = pair
     ids = torch.tensor([100, 0, 42, 42])
-    assert torch.equal(ours.W_E(ids), reference.get_input_embeddings().weight[ids].float())
+    assert ours.W_E(ids).shape == (4, ours.d_model)
     assert ours.W_E(ids[:0]).shape == (0, ours.d_model)
+    h = torch.randn(3, ours.d_model, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    base = base_of(reference, ours)
+    before = base.decoder.project_out if ours.model_type == "opt" and base.decoder.project_out is not None else None
+    with torch.no_grad():
+        expected = reference.get_output_embeddings()(h if before is None else before(h))
+        expected = expected - reference.get_output_embeddings()(torch.zeros_like(h if before is None else before(h)))
     W_U = ours.W_U()
     assert W_U.shape == (D_VOCAB, ours.d_model)
-    assert torch.equal(W_U, reference.get_output_embeddings().weight.float())
+    torch.testing.assert_close(h @ W_U.double().T, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", STRUCTURE_CASES)
+def test_a_family_without_an_entry_is_read_by_its_structure(case, tmp_path):
+    reference = make_model(case)
+    ours = open_model(open_checkpoint(save_model(reference, tmp_path)))
+    assert not ours.has_entry and max(check.error for check in check_circuits(ours)) < 1e-6
+    layer = next(layer for layer in range(ours.n_layers) if ours.has_heads(layer))
+    W_V, W_O = (factor.double() for factor in ours.values_and_outputs(layer))
+    reference = reference.double()
+    x = torch.randn(5, ours.d_model, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    path = ours.attention_path(layer)
+    call = attention_calls(reference, base_of(reference, ours), [path], 5)[path]
+    attention = base_of(reference, ours).get_submodule(path)
+    for head in range(N_HEADS):
+        expected = head_output(attention, attention.get_submodule(ours.family.output), call, x, head, N_HEADS)
+        found = x @ W_V[ours.kv_head_of(layer)[head]] @ W_O[head]
+        scale = (found * expected).sum(-1, keepdim=True) / found.square().sum(-1, keepdim=True)
+        assert (scale > 0).all() and (ours.validity[layer].kind == "exact up to scale" or torch.allclose(
+            scale, torch.ones_like(scale), atol=1e-5))  # fmt: skip
+        torch.testing.assert_close(found * scale, expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
+    assert torch.isfinite(ours.first_mlp(ours.W_E(torch.arange(9)))).all()
+
+
+@pytest.mark.parametrize("case", UNSUPPORTED_CASES)
+def test_what_is_not_understood_is_refused(case, tmp_path):
+    save_model(make_model(case), tmp_path)
+    with pytest.raises(ArchitectureError):
+        open_model(open_checkpoint(tmp_path))
+
+
+def test_the_documentation_s_table_is_what_is_found():
+    page = family_table.PAGE.read_text()
+    for cases in (CASES, STRUCTURE_CASES):
+        for cells, error in family_table.table(cases):
+            (line,) = (line for line in page.splitlines() if line.startswith(f"| {cells[0]} |"))
+            *told, told_error = [cell.strip() for cell in line.strip("|").split(" | ")]
+            assert told == cells
+            assert error / 30 < float(told_error) < error * 30
+    for case in UNSUPPORTED_CASES:
+        assert f"`{case}`" in page
+    assert f"With an entry: {len(KNOWN_MODEL_TYPES)} model types" in page

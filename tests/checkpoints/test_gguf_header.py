@@ -50,6 +50,8 @@ TABLE = {
         whole([text("a", HUGE) + bytes(12)]),
         "it ends inside its header: at byte 32, 1,152,921,504,606,846,976 more were announced",
     ),
+    "long name": (whole([], [tensor("t" * 1025, (1,))], bytes(4)), "the name at byte 32 has 1,025 bytes"),
+    "long key": (whole([key("a" * 1025, U8, b"1")]), "the name at byte 32 has 1,025 bytes"),
     "not utf-8": (whole([key(b"\xff", U8, b"1")]), "the text at byte 32 is no UTF-8"),
     "key twice": (whole([key("a", U8, b"1")] * 2), "the key 'a' is there twice"),
     "kind of value": (whole([key("a", 13, b"1")]), "the key 'a' has the unknown type 13"),

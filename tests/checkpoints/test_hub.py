@@ -1,66 +1,18 @@
 """The hub, imitated on loopback: what is fetched, what is refused, and that local paths never ask it."""
 
-import http.server
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
 import headatlas
-from headatlas.architectures import open_model
-from headatlas.checkpoints import open_checkpoint
 from models import make_model, save_model
-
-SHA = "a" * 40
-
-
-class Hub(http.server.BaseHTTPRequestHandler):
-    """As much of the hub's interface as a download needs; `org/tiny` is there, `org/gated` asks for a login."""
-
-    folder: Path
-    asked: list[str]
-
-    def do_HEAD(self):
-        self.answer(body=False)
-
-    def do_GET(self):
-        self.answer(body=True)
-
-    def answer(self, body):
-        self.asked.append(self.path)
-        if "gated" in self.path:
-            return self.send(403, b"{}", body, {"X-Error-Code": "GatedRepo"})
-        if "/org/tiny" not in self.path:
-            return self.send(404, b"{}", body, {"X-Error-Code": "RepoNotFound"})
-        if self.path.startswith("/api/"):
-            files = sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file())
-            siblings = [{"rfilename": name} for name in files]
-            content = {"id": "org/tiny", "modelId": "org/tiny", "sha": SHA, "siblings": siblings, "private": False,
-                       "gated": False, "downloads": 0, "tags": []}  # fmt: skip
-            if "/tree/" in self.path:
-                content = [
-                    {"type": "file", "path": name, "size": (self.folder / name).stat().st_size, "oid": name}
-                    for name in files
-                ]
-            return self.send(200, json.dumps(content).encode(), body, {"Content-Type": "application/json"})
-        path = self.folder / self.path.split("?")[0].partition(f"/resolve/{SHA}/")[2]
-        if not path.is_file():
-            return self.send(404, b"", body, {"X-Error-Code": "EntryNotFound"})
-        return self.send(200, path.read_bytes(), body, {"ETag": f'"{path.name}"', "X-Repo-Commit": SHA})
-
-    def send(self, status, content, body, headers):
-        self.send_response(status)
-        for name, value in ({"Content-Length": str(len(content))} | headers).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    def log_message(self, *_):
-        pass
+from served import SHA, Hub, serve
 
 
 @pytest.fixture
@@ -71,31 +23,41 @@ def hub(tmp_path):
     (folder / "consolidated.safetensors").write_bytes(b"the same again")
     (folder / "original").mkdir()
     (folder / "original" / "model.safetensors").write_bytes(b"another format")
-    handler = type("Handler", (Hub,), {"folder": folder, "asked": []})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    server.folder, server.asked = folder, handler.asked
-    yield server
-    server.shutdown()
+    with serve(folder, Hub) as served:
+        yield served
 
 
 CODE = """
+import hashlib
 import sys
 from headatlas.checkpoints import open_checkpoint
-from headatlas.architectures import open_model
 from headatlas.errors import HeadatlasError
 try:
-    print(open_model(open_checkpoint(sys.argv[1])).fingerprint())
+    checkpoint = open_checkpoint(sys.argv[1])
+    wanted = [("model.embed_tokens.weight", slice(3, 50)), ("model.layers.1.self_attn.v_proj.weight", None)]
+    checkpoint.fetch(wanted)
+    print(hashlib.sha256(b"".join(checkpoint.read(*each).numpy().tobytes() for each in wanted)).hexdigest())
 except HeadatlasError as error:
     print(error)
 """
 
 
+def read_locally(folder):
+    """What `CODE` prints, by the safetensors library."""
+    with safe_open(folder / WEIGHTS, framework="pt") as weights:
+        parts = [
+            weights.get_tensor("model.embed_tokens.weight")[3:50],
+            weights.get_tensor("model.layers.1.self_attn.v_proj.weight"),
+        ]
+    return hashlib.sha256(b"".join(part.float().numpy().tobytes() for part in parts)).hexdigest()
+
+
 def ask(name, hub, cache, **environment):
     """Open a model in a process of its own: the hub's settings are read at import."""
     settings = {
-        "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_address[1]}",
+        "HF_ENDPOINT": hub.url,
         "HF_HOME": str(cache),
+        "HEADATLAS_CACHE": str(cache / "ranges"),
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PATH": "/usr/bin:/bin",
@@ -109,21 +71,128 @@ def ask(name, hub, cache, **environment):
     return done.stdout.strip()
 
 
-def test_a_model_is_fetched_once_without_code_and_pickles(hub, tmp_path):
-    expected = open_model(open_checkpoint(hub.folder)).fingerprint()
-    assert ask("org/tiny", hub, tmp_path / "cache") == expected
-    snapshot = tmp_path / "cache" / "hub" / "models--org--tiny" / "snapshots" / SHA
-    fetched = {str(path.relative_to(snapshot)) for path in snapshot.rglob("*")}
-    assert fetched == {
-        "config.json",
-        "generation_config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "tokenizer_config.json",
-    }
+SMALL = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
+WEIGHTS = "model.safetensors"
+
+
+def snapshot(cache):
+    return cache / "hub" / "models--org--tiny" / "snapshots" / SHA
+
+
+def test_only_what_is_read_is_fetched_and_only_once(hub, tmp_path):
+    expected = read_locally(hub.folder)
+    cache = tmp_path / "cache"
+    assert ask("org/tiny", hub, cache) == expected
+    assert {path.name for path in snapshot(cache).rglob("*")} == SMALL
+    assert 0 < hub.bytes_of(WEIGHTS) < (hub.folder / WEIGHTS).stat().st_size
+    assert hub.of("modeling_evil.py") == hub.of("pytorch_model.bin") == hub.of("consolidated.safetensors") == []
     del hub.asked[:]
-    assert ask("org/tiny", hub, tmp_path / "cache", HF_HUB_OFFLINE="1") == expected
+    assert ask("org/tiny", hub, cache) == expected
+    assert hub.of(WEIGHTS) == []
+    del hub.asked[:]
+    assert ask("org/tiny", hub, cache, HF_HUB_OFFLINE="1") == expected
     assert hub.asked == []
+
+
+def test_weights_in_the_hub_s_cache_are_read_from_there(hub, tmp_path):
+    expected = read_locally(hub.folder)
+    cache = tmp_path / "cache"
+    ask("org/tiny", hub, cache)
+    shutil.rmtree(cache / "ranges")
+    shutil.copy(hub.folder / WEIGHTS, snapshot(cache) / WEIGHTS)
+    del hub.asked[:]
+    assert ask("org/tiny", hub, cache, HF_HUB_OFFLINE="1") == expected
+    assert ask("org/tiny", hub, cache) == expected
+    assert hub.of(WEIGHTS) == []
+
+
+def test_revisions(hub, tmp_path):
+    expected = read_locally(hub.folder)
+    assert ask("org/tiny@v1", hub, tmp_path / "cache") == expected
+    assert ask(f"org/tiny@{SHA}", hub, tmp_path / "cache") == expected
+    assert ask("org/tiny@v2", hub, tmp_path / "cache") == (
+        "org/tiny@v2: expected a branch, a tag or a commit of this model behind '@', found none."
+    )
+
+
+def test_a_private_model_s_token_goes_to_the_hub_only(hub, tmp_path):
+    expected = read_locally(hub.folder)
+    with serve(hub.folder) as elsewhere:
+        hub.elsewhere = elsewhere.url
+        hub.login = "Bearer hf_secret"
+        cache = tmp_path / "cache"
+        assert ask("org/tiny", hub, cache, HF_TOKEN="hf_secret") == expected
+        assert {each.authorization for each in elsewhere.asked} == {None}
+        assert {each.authorization for each in hub.asked} == {"Bearer hf_secret"}
+        assert hub.bytes_of(WEIGHTS) == 0
+        refused = ask("org/tiny", hub, tmp_path / "other", HF_TOKEN="hf_wrong")
+        assert refused == (
+            "org/tiny: the hub refuses access (HTTP 401). For a private model, log in with `hf auth login`."
+        )
+        hub.login = None
+        elsewhere.login = "nobody has it"
+        refused = ask("org/tiny", hub, tmp_path / "third", HF_TOKEN="hf_secret")
+        assert refused == (
+            "org/tiny/model.safetensors: the server refuses access (HTTP 401). "
+            "For a private model, log in with `hf auth login`."
+        )
+
+
+def shards(folder, names):
+    index = {"metadata": {}, "weight_map": {f"tensor{number}": name for number, name in enumerate(names)}}
+    (folder / WEIGHTS).unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize("name", ["../other.safetensors", "/etc/x.safetensors", "a/b.safetensors", "x.bin",
+                                  "..\\other.safetensors"])  # fmt: skip
+def test_an_index_that_leaves_its_folder(hub, tmp_path, name):
+    shards(hub.folder, [name])
+    assert ask("org/tiny", hub, tmp_path / "cache") == (
+        f"org/tiny/model.safetensors.index.json: expected names of safetensors files in this folder, found {name!r}."
+    )
+
+
+def test_shards(hub, tmp_path):
+    expected = read_locally(hub.folder)
+    (hub.folder / WEIGHTS).unlink()
+    save_model(make_model("llama"), hub.folder, max_shard_size="40KB")
+    assert len(list(hub.folder.glob("model-*.safetensors"))) > 1
+    assert ask("org/tiny", hub, tmp_path / "cache") == expected
+    (hub.folder / "model.safetensors.index.json").unlink()
+    assert ask("org/tiny", hub, tmp_path / "other") == expected
+    next(hub.folder.glob("model-00002-*")).unlink()
+    assert "which belongs to 'model-00001-of-" in ask("org/tiny", hub, tmp_path / "third")
+
+
+def test_pickled_weights_are_fetched_where_there_are_no_others(hub, tmp_path):
+    (hub.folder / WEIGHTS).unlink()
+    (hub.folder / "consolidated.safetensors").unlink()
+    ask("org/tiny", hub, tmp_path / "cache")
+    assert (snapshot(tmp_path / "cache") / "pytorch_model.bin").read_bytes() == b"pickle"
+    assert hub.of("modeling_evil.py") == []
+
+
+def test_gguf_files_are_fetched_whole(hub, tmp_path):
+    for path in hub.folder.iterdir():
+        if path.is_file():
+            path.unlink()
+    (hub.folder / "a.gguf").write_bytes(b"GGUF")
+    found = ask("org/tiny", hub, tmp_path / "cache")
+    assert found.startswith(f"{snapshot(tmp_path / 'cache')}/a.gguf: ")
+    (hub.folder / "b.gguf").write_bytes(b"GGUF")
+    assert ask("org/tiny", hub, tmp_path / "other") == (
+        "org/tiny: expected one model, found 2 .gguf files. Name one of them: org/tiny/a.gguf."
+    )
+    assert ask("org/tiny/b.gguf", hub, tmp_path / "other").startswith(f"{snapshot(tmp_path / 'other')}/b.gguf: ")
+    assert ask("org/tiny/c.gguf", hub, tmp_path / "other") == (
+        "org/tiny/c.gguf: expected this file in the model's repository, found none."
+    )
+    for path in hub.folder.glob("*.gguf"):
+        path.unlink()
+    assert ask("org/tiny", hub, tmp_path / "third") == (
+        "org/tiny: expected safetensors, .bin or .gguf files on the hub, found none."
+    )
 
 
 def test_refusals_are_one_sentence(hub, tmp_path):

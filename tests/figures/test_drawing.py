@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgba_array
 from matplotlib.text import Text
 
 from atlases import make_atlas
@@ -319,3 +319,17 @@ def test_wrong_options_are_refused_in_one_sentence(options, error, message):
     with pytest.raises(error) as caught:
         draw_map(make_atlas(3, 2, ("Knowledge",), unmeasured=("Law",)), **options)
     assert str(caught.value) == message
+
+
+def test_layers_without_heads_are_drawn_apart():
+    atlas = make_atlas(n_layers=7, n_heads=5, without_heads=(0, 3))
+    figure = draw_map(atlas)
+    picture = "".join(text.get_text() for text in figure.texts)
+    assert "No heads" in picture and "not applicable: 2 of 7 layers (linear attention)" in picture
+    empty = to_rgba_array(PALETTES["paper"].not_applicable)[0]
+    for axes in figure.axes[:2]:
+        colours = cells(axes).get_facecolors().reshape(5, 7, 4)
+        assert (colours[:, [0, 3]] == empty).all() and not (colours[:, [1, 2, 4, 5, 6]] == empty).all(-1).any()
+    assert "No heads" not in "".join(text.get_text() for text in draw_map(make_atlas(7, 5)).texts)
+    one = draw_map(atlas, relation="knowledge_relation")
+    assert cells(one.axes[0]).get_array().mask.reshape(5, 7).all(0).tolist() == [at in (0, 3) for at in range(7)]

@@ -80,6 +80,9 @@ def analyse(atlas: Atlas, threshold: str | float | None = None, kind: str = "sco
     found = classify(atlas, threshold, kind)
     anything = found.count > 0
     named = [(category, found.of(category)) for category in found.categories]
+    # Chance is over the heads that there are: layers without any take no part in a test.
+    layers = [int(layer) for layer in found.has_heads.nonzero()[0]]
+    tested = [(category, has[layers]) for category, has in named]
     in_several = ((number, int((found.count == number).sum())) for number in range(2, len(found.categories) + 1))
     busiest, busiest_ties = find_busiest(found)
     strongest = find_strongest(atlas, kind)
@@ -88,9 +91,11 @@ def analyse(atlas: Atlas, threshold: str | float | None = None, kind: str = "sco
         in_several=tuple(row for row in in_several if row[1]),
         overall=find_span(None, anything),
         spans=tuple(find_span(category, has) for category, has in named),
-        boundaries=find_boundaries([(None, anything), *named], seed),
-        meetings=find_meetings(named),
-        arrangements=find_arrangements(named, atlas.manifest["model"].get("n_kv_heads"), seed),
+        boundaries=tuple(
+            boundary.among(layers) for boundary in find_boundaries([(None, anything[layers]), *tested], seed)
+        ),
+        meetings=find_meetings(tested),
+        arrangements=find_arrangements(tested, atlas.manifest["model"].get("n_kv_heads"), seed),
         busiest=busiest,
         busiest_ties=busiest_ties,
         few=find_few(found, atlas.relations),
@@ -112,5 +117,5 @@ def _both_maps(atlas: Atlas, threshold: str) -> Meeting | None:
 
     if not atlas.has_suppression:
         return None
-    maps = [(kind, np.any(atlas.above(threshold, kind), axis=0)) for kind in ("score", "suppression")]
+    maps = [(kind, np.any(atlas.above(threshold, kind), axis=0)[atlas.has_heads]) for kind in ("score", "suppression")]
     return next(iter(find_meetings(maps)), None)

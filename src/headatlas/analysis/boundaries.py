@@ -41,6 +41,12 @@ class Boundary:
     p_adjusted: float | None
     untestable: str = ""
 
+    def among(self, layers: list[int]) -> Boundary:
+        """The same boundary, found among some of the model's layers, by those layers' own numbers."""
+        if self.layer is None:
+            return self
+        return replace(self, layer=layers[self.layer], ties=tuple(layers[tie] for tie in self.ties))
+
 
 def find_boundaries(
     named: list[tuple[str | None, np.ndarray]], seed: int, n_draws: int = DRAWS

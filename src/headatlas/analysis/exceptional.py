@@ -64,7 +64,7 @@ def far(n_layers: int) -> int:
 
 def find_strongest(atlas: Atlas, kind: str) -> tuple[Strongest, ...]:
     """The strongest head of each measured relation, in the atlas's order."""
-    scores = atlas.kind(kind).values
+    scores = atlas.kind(kind).fillna(0).values  # layers without heads are nobody's strongest
     names, categories = atlas.relations, [str(name) for name in atlas.data["category"].values]
     hits = atlas.data["hits" if kind == "score" else "suppression_hits"].values if atlas.counts_known else None
     rows = []

@@ -1,6 +1,17 @@
 """Architectures know transformers: where each family keeps its embedding, heads and first MLP."""
 
-from headatlas.architectures.families import KNOWN_MODEL_TYPES, Family
-from headatlas.architectures.model import HeadModel, open_model
+from headatlas.architectures.families import KNOWN_MODEL_TYPES, VALIDITIES, Family, Validity
+from headatlas.architectures.model import HeadModel, Terms, open_model
+from headatlas.architectures.self_check import LayerCheck, check_circuits
 
-__all__ = ["KNOWN_MODEL_TYPES", "Family", "HeadModel", "open_model"]
+__all__ = [
+    "KNOWN_MODEL_TYPES",
+    "VALIDITIES",
+    "Family",
+    "HeadModel",
+    "LayerCheck",
+    "Terms",
+    "Validity",
+    "check_circuits",
+    "open_model",
+]

@@ -1,8 +1,4 @@
-"""How families store the values of all heads: which rows of a weight are the value rows.
-
-Every function takes a weight as (rows, d_model) and gives the value rows of all kv heads, one head after the other,
-(n_kv_heads * d_head, d_model).
-"""
+"""How families store the values of all heads: which rows of a fused weight are the value rows."""
 
 from __future__ import annotations
 
@@ -16,38 +12,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Counts and widths of a model."""
+    """Counts and widths of one layer's attention."""
 
-    n_layers: int
     n_heads: int
     n_kv_heads: int
     d_model: int
     d_head: int
-    d_vocab: int
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Number of rows that the stored weight must have, and the value rows among them."""
-
-    n_rows: Callable[[Sizes], int]
-    values: Callable[[Tensor, Sizes], Tensor]
+Layout = Callable[[Sizes], "Tensor"]
+"""Rows of the values of all kv heads, one head after the other: Int[Tensor, "n_kv_heads*d_head"]."""
 
 
-SEPARATE = Layout(
-    n_rows=lambda sizes: sizes.n_kv_heads * sizes.d_head,
-    values=lambda weight, sizes: weight,
-)
-"""The values have a weight of their own."""
+def separate(sizes: Sizes) -> Tensor:
+    """The values have a weight of their own."""
+    import torch
 
-QUERY_KEY_VALUE = Layout(
-    n_rows=lambda sizes: (sizes.n_heads + 2 * sizes.n_kv_heads) * sizes.d_head,
-    values=lambda weight, sizes: weight[-sizes.n_kv_heads * sizes.d_head :],
-)
-"""All queries, then all keys, then all values."""
+    return torch.arange(sizes.n_kv_heads * sizes.d_head)
 
-PER_HEAD_QUERY_KEY_VALUE = Layout(
-    n_rows=lambda sizes: 3 * sizes.n_heads * sizes.d_head,
-    values=lambda weight, sizes: weight.view(sizes.n_heads, 3, sizes.d_head, -1)[:, 2].flatten(0, 1),
-)
-"""Query, key and value of the first head, then of the second, and so on."""
+
+def concatenated(sizes: Sizes) -> Tensor:
+    """All queries, then all keys, then all values."""
+    return (sizes.n_heads + sizes.n_kv_heads) * sizes.d_head + separate(sizes)
+
+
+def grouped(sizes: Sizes) -> Tensor:
+    """Of each kv head: the queries that read it, its key, its value; where all have their own, q, k, v of each."""
+    import torch
+
+    per_group = sizes.n_heads // sizes.n_kv_heads + 2
+    rows = torch.arange(sizes.n_kv_heads * per_group * sizes.d_head)
+    return rows.view(sizes.n_kv_heads, per_group, sizes.d_head)[:, -1].flatten()
+
+
+def one_or_grouped(sizes: Sizes) -> Tensor:
+    """GPT-BigCode: all queries before the one key and value that they share, else grouped."""
+    return concatenated(sizes) if sizes.n_kv_heads == 1 else grouped(sizes)

@@ -1,23 +1,26 @@
 """A model's embedding, unembedding, heads and first MLP, whatever its family and file format.
 
-The only place that knows grouped and fused attention. Weights are read when they are asked for, checked against the
-config, and refused when they are not finite.
+The only place that knows grouped, fused and latent attention. Weights are read when they are asked for, checked
+against the config, and refused when they are not finite.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from headatlas.architectures.families import Family, find_family
+from headatlas.architectures.families import Family, Validity, find_family
 from headatlas.architectures.layouts import Sizes
-from headatlas.errors import ArchitectureError
+from headatlas.architectures.module_tree import ModuleTree
+from headatlas.architectures.structure import FirstMlp, find_first_mlp, propose_families
+from headatlas.errors import ArchitectureError, SettingsError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from transformers import PretrainedConfig
 
     from headatlas.checkpoints import Checkpoint
 
@@ -25,100 +28,193 @@ ROWS_AT_ONCE = 16_384
 """Rows of a large tensor that are in memory at once, where not all of it is needed."""
 
 
-def open_model(checkpoint: Checkpoint) -> HeadModel:
-    """Find the family of a checkpoint and the sizes of its heads.
+@dataclass(frozen=True)
+class Terms:
+    """What is counted beside the OV circuits; MAPS counts none of it, and each may change ranks.
 
-    Raises:
-        ArchitectureError: the family is unknown, or the config contradicts itself.
+    Args:
+        value_bias: the bias of the values.
+        attention_gain: the gain per channel of a norm that follows the attention (Gemma 2 to 4, OLMo 2 and 3).
+        final_norm_gain: the gain per channel of the norm before the unembedding.
     """
-    family = find_family(checkpoint.model_type, checkpoint.source)
-    config = checkpoint.config
-    return HeadModel(checkpoint, config, family, _read_sizes(config, checkpoint.source))
+
+    value_bias: bool = False
+    attention_gain: bool = False
+    final_norm_gain: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stored parameter that a map reads: all of it, or neighbouring rows."""
+
+    role: str
+    parameter: str
+    rows: slice | None = None
 
 
 class HeadModel:
     """The parts of a model that its map is made from.
 
+    Args:
+        tree: the model's modules.
+        family: where they keep the heads.
+        terms: what is counted beside the OV circuits.
+
     Attributes:
-        n_layers, n_heads, n_kv_heads, d_model, d_head, d_vocab: counts and widths.
-        kv_head_of: the kv head that each head reads, of length n_heads.
+        n_layers, n_heads, n_kv_heads, d_model, d_head, d_vocab: counts and widths; n_kv_heads and d_head are those of
+            the first layer that has heads.
+        validity: of the heads of each layer.
         name, model_type, note: as the checkpoint tells them.
+
+    Raises:
+        ArchitectureError: the config contradicts itself or the checkpoint.
+        SettingsError: a term is asked for that the model does not have.
     """
 
-    def __init__(self, checkpoint: Checkpoint, config: PretrainedConfig, family: Family, sizes: Sizes) -> None:
-        self.checkpoint, self.family, self.sizes = checkpoint, family, sizes
-        self._config = config
+    def __init__(self, tree: ModuleTree, family: Family, terms: Terms | None = None) -> None:
+        self.tree, self.family, self.terms = tree, family, terms or Terms()
+        self.checkpoint = checkpoint = tree.checkpoint
         self.name, self.model_type, self.note = checkpoint.name, checkpoint.model_type, checkpoint.note
-        self.n_layers, self.n_heads, self.n_kv_heads = sizes.n_layers, sizes.n_heads, sizes.n_kv_heads
-        self.d_model, self.d_head, self.d_vocab = sizes.d_model, sizes.d_head, sizes.d_vocab
-        self.kv_head_of: Sequence[int] = [head // (sizes.n_heads // sizes.n_kv_heads) for head in range(sizes.n_heads)]
-        # A base model that was saved without its head has no prefix.
-        with_prefix = f"{family.base}.{family.embedding}.weight" in checkpoint
-        self._base = f"{family.base}." if with_prefix else ""
-        self._W_E = f"{self._base}{family.embedding}.weight"
-        self._W_U = f"{family.unembedding}.weight"
-        if self._W_U not in checkpoint:
-            if not config.tie_word_embeddings:
-                raise ArchitectureError(
-                    f"{checkpoint.source}: expected the unembedding {self._W_U!r}, found none, and the config does not "
-                    f"tie it to the embedding. Use a checkpoint of the whole language model."
-                )
-            self._W_U = self._W_E
-        beyond = f"{self._in_layer(self.n_layers, family.output)}.weight"
-        if beyond in checkpoint:
+        config = tree.config
+        self.d_vocab, self.d_model = tree.shape(tree.embedding)[0], config.hidden_size
+        self.n_heads = self._whole("n_heads", config.num_attention_heads)
+        layers = tree.module(family.layers)
+        if layers is None or not len(list(layers.children())):
+            raise ArchitectureError(
+                f"{checkpoint.source}: config: expected a positive whole number for n_layers, found "
+                f"{config.num_hidden_layers!r}."
+            )
+        self.n_layers = len(list(layers.children()))
+        if (beyond := tree.beyond(family.layers, self.n_layers)) is not None:
             raise ArchitectureError(
                 f"{checkpoint.file_of(beyond)}: expected layers up to {self.n_layers - 1} (n_layers={self.n_layers} in "
                 f"this config), found tensor {beyond!r}. Is config.json from the same model?"
             )
+        self._sizes = [self._read_sizes(layer) for layer in range(self.n_layers)]
+        self.validity = [self._validity(layer) for layer in range(self.n_layers)]
+        first = next((sizes for sizes in self._sizes if sizes is not None), None)
+        if first is None:
+            raise ArchitectureError(
+                f"{checkpoint.source}: expected layers with attention heads, found none ({type(tree.base).__name__})."
+            )
+        self.n_kv_heads, self.d_head = first.n_kv_heads, first.d_head
+        self._check_terms()
+
+    @property
+    def alike(self) -> bool:
+        """Whether all layers with heads have as many kv heads, of the same width."""
+        return len({sizes for sizes in self._sizes if sizes is not None}) == 1
+
+    @property
+    def has_entry(self) -> bool:
+        """Whether the family is one of ours, not read by its modules' structure."""
+        return find_family(self.tree.config.model_type) is self.family
+
+    def has_heads(self, layer: int) -> bool:
+        """Whether the layer has softmax attention; a layer of linear attention or state space has none."""
+        return self._sizes[layer] is not None
+
+    def validity_told(self) -> list[dict[str, Any]]:
+        """Each validity that occurs, as JSON types: `kind`, `why`, and the `layers` whose heads have it."""
+        layers: dict[Validity, list[int]] = {}
+        for layer, validity in enumerate(self.validity):
+            layers.setdefault(validity, []).append(layer)
+        return [{"kind": each.kind, "why": each.why, "layers": where} for each, where in layers.items()]
+
+    def kv_head_of(self, layer: int) -> Sequence[int]:
+        """The kv head that each head of a layer reads, of length n_heads."""
+        per_group = self.n_heads // self._layer_sizes(layer).n_kv_heads
+        return [head // per_group for head in range(self.n_heads)]
 
     def W_E(self, ids: Tensor) -> Tensor:
-        """Embedding rows of some tokens: Float[Tensor, "n_ids d_model"]."""
+        """What the first layer is given for some tokens, positions left out: Float[Tensor, "n_ids d_model"].
+
+        The embedding's rows, with the scale, norm or projection that the family puts behind them.
+        """
         import torch
 
-        self._check_shape(self._W_E, (self.d_vocab, self.d_model), "d_vocab, d_model")
-        rows = torch.empty(len(ids), self.d_model)
+        name = self.tree.embedding
+        rows = torch.empty(len(ids), self.tree.shape(name)[1])
         # One read of many neighbours is quicker than one of each row.
         for start in range(0, self.d_vocab, ROWS_AT_ONCE):
             here = (ids >= start) & (ids < start + ROWS_AT_ONCE)
             if here.any():
                 first, last = int(ids[here].min()), int(ids[here].max())
-                rows[here] = self.checkpoint.read(self._W_E, slice(first, last + 1))[ids[here] - first]
-        return self._finite(self._W_E, rows)
+                rows[here] = self.tree.read(name, slice(first, last + 1))[ids[here] - first]
+        rows *= self._embedding_scale()
+        after = self.family.after_embedding
+        if after is not None and self.tree.module(after) is not None:
+            return self._run([self.tree.fill(after)], rows)
+        return rows
 
     def W_U(self) -> Tensor:
         """The unembedding as rows: Float[Tensor, "d_vocab d_model"]."""
-        self._check_shape(self._W_U, (self.d_vocab, self.d_model), "d_vocab, d_model")
-        return self._finite(self._W_U, self.checkpoint.read(self._W_U))
+        W_U, before = self.tree.read(self.tree.unembedding), self.family.before_unembedding
+        if before is not None and self.tree.module(before) is not None:
+            W_U = W_U @ self.tree.read(f"{self.tree.path_of(before)}.weight")
+        if self.terms.final_norm_gain:
+            W_U *= self._gain(str(self.family.final_norm))
+        return W_U
 
     def values_and_outputs(self, layer: int) -> tuple[Tensor, Tensor]:
         """A layer's OV circuits in factors.
 
         Returns:
-            W_V: Float[Tensor, "n_kv_heads d_model d_head"].
+            W_V: Float[Tensor, "n_kv_heads d_model d_head"]; one row more, the bias, where `terms.value_bias` is set.
             W_O: Float[Tensor, "n_heads d_head d_model"].
         """
-        sizes, family = self.sizes, self.family
-        value = self._linear(self._in_layer(layer, family.value), family.layout.n_rows(sizes), sizes.d_model)
-        value = family.layout.values(value, sizes)
-        output = self._linear(self._in_layer(layer, family.output), sizes.d_model, sizes.n_heads * sizes.d_head)
-        W_V = value.reshape(sizes.n_kv_heads, sizes.d_head, sizes.d_model).transpose(1, 2).contiguous()
-        W_O = output.T.reshape(sizes.n_heads, sizes.d_head, sizes.d_model).contiguous()
-        return W_V, W_O
+        import torch
+
+        sizes = self._layer_sizes(layer)
+        value = self._latent_values(layer) if self.family.latent else self._values(layer)
+        if self.terms.value_bias:
+            value = torch.cat([value, self._value_bias(layer)], dim=1)
+        W_V = value.reshape(sizes.n_kv_heads, sizes.d_head, -1).transpose(1, 2).contiguous()
+        output = self.tree.read(f"{self._output(layer)}.weight")
+        output = output if self._transposed(self._output_module(layer)) else output.T
+        if self.terms.attention_gain:
+            output = output * self.attention_gain(layer)
+        return W_V, output.reshape(sizes.n_heads, sizes.d_head, self.d_model).contiguous()
+
+    def attention_gain(self, layer: int) -> Tensor:
+        """The gain per channel of the norm behind a layer's attention, up to a common factor: `(d_model,)`."""
+        return self._gain(f"{self.family.layers}.{layer}.{self.family.norm_after_attention}")
 
     def first_mlp(self, embedding: Tensor) -> Tensor:
         """`MLP_0(norm_0(embedding))`, the output of the first layer's MLP alone: Float[Tensor, "n_ids d_model"].
 
-        The model's own modules, in float64, so that the number of threads changes nothing that float32 can show.
+        The model's own modules, computing in float64, so that the number of threads changes nothing that float32
+        can show.
         """
-        import torch
+        return self._run([self.tree.fill(path) for path in self._first_mlp_paths()], embedding)
 
-        norm, mlp = self._first_modules()
-        with torch.no_grad():
-            parts = [mlp(norm(rows.double())).float() for rows in embedding.split(512)]
-        return self._finite("the first MLP's output", torch.cat(parts))
+    def parts(self) -> list[Part]:
+        """All that a map reads, and nothing else: what a fingerprint is of, and what has to travel."""
+        tree = self.tree
+        parts = [Part("W_E", tree.embedding)]
+        if tree.unembedding != tree.embedding:
+            parts.append(Part("W_U", tree.unembedding))
+        others = [module for module in (self.family.after_embedding, self.family.before_unembedding) if module]
+        if self.terms.final_norm_gain:
+            others.append(str(self.family.final_norm))
+        for path in (*others, *self._first_mlp_paths()):
+            if (module := tree.module(path)) is not None:
+                parts += [Part(f"{path}.{name}", f"{tree.path_of(path)}.{name}") for name in module.state_dict()]
+        for layer in range(self.n_layers):
+            if self.has_heads(layer):
+                parts += self._layer_parts(layer)
+        return parts
+
+    def stored(self, parts: Iterable[Part]) -> list[tuple[str, slice | None]]:
+        """The stored tensors behind parts, for `Checkpoint.fetch`."""
+        return [
+            (name, part.rows if self.tree.is_plain(part.parameter) else None)
+            for part in parts
+            for name in self.tree.sources(part.parameter)
+        ]
 
     def fingerprint(self, progress: Callable[[int, int], None] | None = None) -> str:
-        """SHA-256 over all that a map reads: the tensors as float32, and the config of the first MLP.
+        """SHA-256 over all that a map reads: the tensors as float32, and what of the config changes the map.
 
         It does not depend on the file format: the same weights in shards, in one file or in GGUF have the same one.
 
@@ -126,154 +222,332 @@ class HeadModel:
             ArchitectureError: a tensor is missing, misshapen, or not finite.
         """
         digest = hashlib.sha256(json.dumps(self._meaning_of_config()).encode())
-        names = self._tensor_names()
-        for done, (role, name) in enumerate(names.items()):
+        parts = self.parts()
+        for done, part in enumerate(parts):
             if progress is not None:
-                progress(done, len(names))
-            shape = self._shape(name)
-            digest.update(json.dumps([role, shape]).encode())
-            for start in range(0, shape[0], ROWS_AT_ONCE):
-                rows = self.checkpoint.read(name, slice(start, start + ROWS_AT_ONCE))
-                digest.update(self._finite(name, rows).contiguous().numpy().data)
+                progress(done, len(parts))
+            shape = self.tree.shape(part.parameter)
+            start, stop, _ = (part.rows or slice(None)).indices(shape[0] if shape else 1)
+            digest.update(json.dumps([part.role, [stop - start, *shape[1:]]]).encode())
+            at_once = ROWS_AT_ONCE if shape and self.tree.is_plain(part.parameter) else stop
+            for row in range(start, stop, at_once):
+                whole = row == 0 and row + at_once >= (shape[0] if shape else 1)
+                rows = self.tree.read(part.parameter, None if whole else slice(row, min(row + at_once, stop)))
+                digest.update(rows.contiguous().numpy().data)
         if progress is not None:
-            progress(len(names), len(names))
+            progress(len(parts), len(parts))
         return digest.hexdigest()
 
-    def _tensor_names(self) -> dict[str, str]:
-        """Role -> tensor, of all that a map reads."""
-        names = {"W_E": self._W_E} | ({"W_U": self._W_U} if self._W_U != self._W_E else {})
-        norm, mlp = self._first_modules_on_meta()
-        for path, module in ((self.family.norm_before_mlp, norm), (self.family.mlp, mlp)):
-            for name in module.state_dict():
-                names[f"first {path}.{name}"] = f"{self._in_layer(0, path)}.{name}"
+    def kinds_of_layers(self) -> dict[int, list[int]]:
+        """The first layer with heads of each kind -> all layers of that kind (same modules, shapes and validity)."""
+        kinds: dict[tuple, list[int]] = {}
+        types = getattr(self.tree.config, "layer_types", None)
         for layer in range(self.n_layers):
-            names[f"W_V {layer}"] = f"{self._in_layer(layer, self.family.value)}.weight"
-            names[f"W_O {layer}"] = f"{self._in_layer(layer, self.family.output)}.weight"
-        return names
+            if not self.has_heads(layer):
+                continue
+            attention = self.attention(layer)
+            shapes = tuple((name, tuple(each.shape)) for name, each in attention.named_parameters())
+            key = (type(attention), types and types[layer], shapes, self.validity[layer].kind)
+            kinds.setdefault(key, []).append(layer)
+        return {layers[0]: layers for layers in kinds.values()}
+
+    def attention_path(self, layer: int) -> str:
+        """The attention module of a layer, in the base model."""
+        return f"{self.family.layers}.{layer}.{self.family.attention}"
+
+    def attention(self, layer: int) -> nn.Module:
+        """The empty attention module of a layer."""
+        return self.tree.base.get_submodule(self.attention_path(layer))
+
+    def value_parameter(self, layer: int) -> str:
+        """The weight in which a layer keeps its values, in the model; for latent values, the part of each head."""
+        if self.family.latent:
+            return f"{self.tree.path_of(self.attention_path(layer))}.kv_b_proj.weight"
+        return f"{self.tree.path_of(self._value(layer))}.weight"
+
+    # Values and outputs
+
+    def _value(self, layer: int) -> str:
+        """The module with a layer's values, in the base model."""
+        family, layer = self.family, self.family.value_layer(self.tree.config, layer)
+        path = self.attention_path(layer)
+        if getattr(self.attention(layer), family.value, None) is None and family.key_as_value is not None:
+            return f"{path}.{family.key_as_value}"
+        if getattr(self.attention(layer), family.value, None) is None:
+            raise ArchitectureError(
+                f"{self.checkpoint.source}: layer {layer}: expected values in {family.value!r}, found none."
+            )
+        return f"{path}.{family.value}"
+
+    def _output(self, layer: int) -> str:
+        return self.tree.path_of(f"{self.attention_path(layer)}.{self.family.output}")
+
+    def _output_module(self, layer: int) -> nn.Module:
+        return self.tree.base.get_submodule(f"{self.attention_path(layer)}.{self.family.output}")
+
+    def _value_rows(self, layer: int) -> tuple[Tensor, slice | None]:
+        """Rows of the values in their weight, and the part of it that has to be read for them."""
+        rows, transposed = self.family.layout(sizes := self._layer_sizes(layer)), self._value_is_transposed(layer)
+        stored = self.tree.shape(self.value_parameter(layer))[1 if transposed else 0]
+        if int(rows.max()) >= stored:
+            raise ArchitectureError(
+                f"{self.checkpoint.source}: layer {layer}: expected {int(rows.max()) + 1} or more rows in the weight "
+                f"of the values (n_heads={sizes.n_heads}, n_kv_heads={sizes.n_kv_heads}, d_head={sizes.d_head}), "
+                f"found {stored}."
+            )
+        return rows, None if transposed else slice(int(rows.min()), int(rows.max()) + 1)
+
+    def _value_is_transposed(self, layer: int) -> bool:
+        return self._transposed(self.tree.base.get_submodule(self._value(layer)))
+
+    def _values(self, layer: int) -> Tensor:
+        """Float[Tensor, "n_kv_heads*d_head d_model"]."""
+        rows, part = self._value_rows(layer)
+        weight = self.tree.read(self.value_parameter(layer), part)
+        return weight.T[rows] if part is None else weight[rows - part.start]
+
+    def _latent_values(self, layer: int) -> Tensor:
+        """Values that are made from a latent vector: `up * gain @ down`, Float[Tensor, "n_heads*d_head d_model"].
+
+        The norm of the latent vector divides by one positive number per token, which is left out.
+        """
+        sizes, path = self._layer_sizes(layer), self.tree.path_of(self.attention_path(layer))
+        gain = self.tree.read(f"{path}.kv_a_layernorm.weight")
+        down = self.tree.read(f"{path}.kv_a_proj_with_mqa.weight", slice(0, len(gain)))
+        up = self.tree.read(f"{path}.kv_b_proj.weight").view(sizes.n_heads, -1, len(gain))[:, -sizes.d_head :]
+        return ((up * gain).flatten(0, 1).double() @ down.double()).float()
+
+    def _value_bias(self, layer: int) -> Tensor:
+        """Float[Tensor, "n_kv_heads*d_head 1"]; zeros where the layer has none."""
+        import torch
+
+        sizes, name = self._layer_sizes(layer), f"{self.tree.path_of(self._value(layer))}.bias"
+        if self.family.latent or name not in self.tree:
+            return torch.zeros(sizes.n_kv_heads * sizes.d_head, 1)
+        return self.tree.read(name)[self.family.layout(sizes), None]
+
+    def _layer_parts(self, layer: int) -> list[Part]:
+        path = self.tree.path_of(self.attention_path(layer))
+        parts = []
+        if self.family.latent:
+            rank = self.tree.shape(f"{path}.kv_a_layernorm.weight")[0]
+            parts += [
+                Part(f"latent {layer}", f"{path}.kv_a_proj_with_mqa.weight", slice(0, rank)),
+                Part(f"latent gain {layer}", f"{path}.kv_a_layernorm.weight"),
+                Part(f"W_V {layer}", f"{path}.kv_b_proj.weight"),
+            ]
+        else:
+            parts.append(Part(f"W_V {layer}", self.value_parameter(layer), self._value_rows(layer)[1]))
+        parts.append(Part(f"W_O {layer}", f"{self._output(layer)}.weight"))
+        bias = f"{self.tree.path_of(self._value(layer))}.bias" if not self.family.latent else ""
+        if self.terms.value_bias and bias in self.tree:
+            parts.append(Part(f"b_V {layer}", bias))
+        if self.terms.attention_gain:
+            norm = f"{self.tree.path_of(self.family.layers)}.{layer}.{self.family.norm_after_attention}.weight"
+            parts.append(Part(f"attention gain {layer}", norm))
+        return parts
+
+    # The rest
+
+    @cached_property
+    def first_mlp_modules(self) -> FirstMlp:
+        """Which modules of layer 0 make the later layers' input."""
+        return find_first_mlp(self.tree, self.family.layers)
+
+    def _first_mlp_paths(self) -> list[str]:
+        """The modules from the first layer's input to the later layers', in the base model."""
+        modules = self.first_mlp_modules
+        names = [*([] if modules.norm is None else [modules.norm]), *modules.parts]
+        paths = [f"{self.family.layers}.0.{name}" for name in names]
+        for path in paths:
+            if unused := self.tree.unused(path):
+                raise ArchitectureError(
+                    f"{self.checkpoint.file_of(unused[0])}: tensor {unused[0]!r} has no place in the model that this "
+                    f"config describes; expected none. Is config.json from the same model?"
+                )
+        return paths
+
+    def _run(self, modules: list[nn.Module], rows: Tensor) -> Tensor:
+        """Rows through modules of the model, one after the other, in float64."""
+        import torch
+
+        parts = []
+        with torch.no_grad(), _in_float64():
+            for part in rows.split(512):
+                part = part.double()[None]
+                for module in modules:
+                    part = _call(module, part)
+                parts.append(part.reshape(-1, part.shape[-1]).float())
+        out = torch.cat(parts)
+        if not torch.isfinite(out).all():
+            raise ArchitectureError(
+                f"{self.checkpoint.source}: the first layer's input or MLP gives values that are NaN or infinite. "
+                f"Are the weights damaged?"
+            )
+        return out
+
+    def _embedding_scale(self) -> float:
+        embedding = self.tree.base.get_input_embeddings()
+        return float(getattr(embedding, "scalar_embed_scale", 1)) * getattr(
+            self.tree.config, "embedding_multiplier", 1.0
+        )
+
+    def _gain(self, norm: str) -> Tensor:
+        """The gain of a norm, per channel, up to a common positive factor: Float[Tensor, "d_model"].
+
+        Found by what the module does, as some families keep the gain less one: an input of +1 and -1 in turn has no
+        mean and the length 1, so that half the difference of its answers to it and to its negative is its gain.
+        """
+        import torch
+
+        signs = torch.ones(self.d_model)
+        signs[1::2] = -1
+        module = self.tree.fill(norm)
+        with torch.no_grad():
+            return ((module(signs[None]) - module(-signs[None])) / 2)[0] * signs
+
+    def _check_terms(self) -> None:
+        layers = [layer for layer in range(self.n_layers) if self.has_heads(layer)]
+        norm = f"{self.family.layers}.{layers[0]}.{self.family.norm_after_attention}"
+        has = {
+            "value_bias": not self.family.latent
+            and any(f"{self.tree.path_of(self._value(layer))}.bias" in self.tree for layer in layers),
+            "attention_gain": self.family.norm_after_attention is not None and self.tree.module(norm) is not None,
+            "final_norm_gain": self.family.final_norm is not None
+            and self.tree.module(self.family.final_norm) is not None,
+        }
+        for term, there in has.items():
+            if getattr(self.terms, term) and not there:
+                raise SettingsError(f"{term}: {self.name} has none. Leave this option out.")
+
+    def _validity(self, layer: int) -> Validity:
+        if self.has_heads(layer):
+            return self.family.validity(self.tree.config, layer)
+        types = getattr(self.tree.config, "layer_types", None)
+        kind = str(types[layer]).replace("_", " ") if types else "no softmax attention"
+        return Validity("not applicable", kind)
+
+    def _layer_sizes(self, layer: int) -> Sizes:
+        sizes = self._sizes[layer]
+        if sizes is None:
+            raise ArchitectureError(f"{self.checkpoint.source}: layer {layer} has no attention heads.")
+        return sizes
+
+    def _read_sizes(self, layer: int) -> Sizes | None:
+        path = self.attention_path(layer)
+        if self.tree.module(path) is None or self.tree.module(f"{path}.{self.family.output}") is None:
+            return None
+        where, config, family = self.checkpoint.source, self.tree.config, self.family
+        output = self._output_module(layer)
+        shape = tuple(output.weight.shape)  # type: ignore[union-attr, arg-type]
+        joined = shape[0] if self._transposed(output) else shape[1]
+        d_head = joined // self.n_heads
+        if family.latent:
+            n_kv_heads = self.n_heads
+        elif family.layout.__name__ == "separate":
+            value = self.tree.base.get_submodule(self._value(layer))
+            n_kv_heads = value.weight.shape[0] // d_head if d_head else 0  # type: ignore[union-attr, index]
+        else:
+            n_kv_heads = self._whole("n_kv_heads", family.n_kv_heads(config))
+        if joined != d_head * self.n_heads or not n_kv_heads or self.n_heads % n_kv_heads:
+            raise ArchitectureError(
+                f"{where}: config: expected a number of heads that {n_kv_heads} key-value heads divide, found "
+                f"{self.n_heads}."
+            )
+        return Sizes(self.n_heads, n_kv_heads, self.d_model, d_head)
+
+    def _whole(self, name: str, value: object) -> int:
+        if not isinstance(value, int) or not 0 < value < 2**31:
+            raise ArchitectureError(
+                f"{self.checkpoint.source}: config: expected a positive whole number for {name}, found {value!r}."
+            )
+        return value
+
+    @staticmethod
+    def _transposed(module: nn.Module) -> bool:
+        """Whether a linear module keeps its weight as (in, out), as GPT-2's does."""
+        from transformers.pytorch_utils import Conv1D
+
+        return isinstance(module, Conv1D)
 
     def _meaning_of_config(self) -> list:
         """What changes the map but is in no tensor."""
         import struct
 
-        config = self._config
-        activation = next(
-            (
-                getattr(config, name)
-                for name in ("hidden_act", "activation_function", "hidden_activation")
-                if hasattr(config, name)
-            ),
-            None,
-        )
-        names = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", "norm_epsilon")
+        config = self.tree.config
+        activation = next((getattr(config, name) for name in _ACTIVATIONS if hasattr(config, name)), None)
         # GGUF keeps these as float32.
-        eps = [struct.pack("<f", getattr(config, name)).hex() for name in names if hasattr(config, name)]
-        return [self.model_type, vars(self.sizes), activation, eps]
-
-    def _in_layer(self, layer: int, module: str) -> str:
-        return f"{self._base}{self.family.layers}.{layer}.{module}"
-
-    def _linear(self, module: str, n_out: int, n_in: int) -> Tensor:
-        """The weight of a linear module as (out, in)."""
-        name = f"{module}.weight"
-        shape = (n_in, n_out) if self.family.transposed else (n_out, n_in)
-        heads = f"n_heads={self.n_heads}, n_kv_heads={self.n_kv_heads}, d_head={self.d_head}, d_model={self.d_model}"
-        self._check_shape(name, shape, heads)
-        weight = self._finite(name, self.checkpoint.read(name))
-        return weight.T if self.family.transposed else weight
-
-    def _first_modules_on_meta(self) -> tuple[nn.Module, nn.Module]:
-        import copy
-
-        import torch
-        from transformers import AutoModel
-
-        config = copy.deepcopy(self._config)
-        config.num_hidden_layers = 1
-        try:
-            with torch.device("meta"):
-                base = AutoModel.from_config(config)
-        except Exception as error:  # transformers raises many kinds for a config that makes no sense
-            raise ArchitectureError(
-                f"{self.checkpoint.source}: transformers cannot build the first layer of this config "
-                f"({type(error).__name__}: {str(error)[:200]}). Is the config complete?"
-            ) from error
-        layer = base.get_submodule(f"{self.family.layers}.0")
-        norm, mlp = layer.get_submodule(self.family.norm_before_mlp), layer.get_submodule(self.family.mlp)
-        self._refuse_unused_biases(self.family.norm_before_mlp, norm)
-        self._refuse_unused_biases(self.family.mlp, mlp)
-        return norm, mlp
-
-    def _first_modules(self) -> tuple[nn.Module, nn.Module]:
-        modules = self._first_modules_on_meta()
-        for path, module in zip((self.family.norm_before_mlp, self.family.mlp), modules, strict=True):
-            state = {}
-            for name, empty in module.state_dict().items():
-                stored = f"{self._in_layer(0, path)}.{name}"
-                self._check_shape(stored, tuple(empty.shape), "its first MLP")
-                state[name] = self._finite(stored, self.checkpoint.read(stored)).double()
-            module.load_state_dict(state, strict=True, assign=True)
-            module.eval()
-        return modules
-
-    def _refuse_unused_biases(self, path: str, module: nn.Module) -> None:
-        """A bias that the checkpoint holds and the config does not know of would be left out in silence."""
-        for name, part in module.named_modules():
-            bias = ".".join(filter(None, (self._in_layer(0, path), name, "bias")))
-            if "weight" in part._parameters and part._parameters.get("bias") is None and bias in self.checkpoint:
-                raise ArchitectureError(
-                    f"{self.checkpoint.file_of(bias)}: tensor {bias!r} has no place in the model that this config "
-                    f"describes; expected none. Is config.json from the same model?"
-                )
-
-    def _shape(self, name: str) -> tuple[int, ...]:
-        if name not in self.checkpoint:
-            raise ArchitectureError(
-                f"{self.checkpoint.source}: expected a tensor {name!r}, found none. Is the checkpoint complete?"
-            )
-        return self.checkpoint.shape(name)
-
-    def _check_shape(self, name: str, expected: tuple[int, ...], by: str) -> None:
-        found = self._shape(name)
-        if found == expected:
-            return
-        by = f"d_vocab={self.d_vocab}, d_model={self.d_model}" if by == "d_vocab, d_model" else by
-        raise ArchitectureError(
-            f"{self.checkpoint.file_of(name)}: tensor {name!r} has shape {found}; this config ({by}) needs {expected}. "
-            f"Is config.json from the same model?"
-        )
-
-    def _finite(self, name: str, values: Tensor) -> Tensor:
-        import torch
-
-        # The sum of absolute values is finite just when all are, unless it overflows; only then is a count needed.
-        if not torch.isfinite(values.abs().sum(dtype=torch.float64)):
-            n_bad = self._count_not_finite(name) if name in self.checkpoint else int((~torch.isfinite(values)).sum())
-            raise ArchitectureError(
-                f"{self.checkpoint.source}: {name} holds {n_bad:,} values that are NaN or infinite; expected none. "
-                f"Are the weights damaged?"
-            )
-        return values
-
-    def _count_not_finite(self, name: str) -> int:
-        """In the whole tensor, of which a part may have been read."""
-        import torch
-
-        starts = range(0, self.checkpoint.shape(name)[0], ROWS_AT_ONCE)
-        parts = (self.checkpoint.read(name, slice(start, start + ROWS_AT_ONCE)) for start in starts)
-        return sum(int((~torch.isfinite(part)).sum()) for part in parts)
+        eps = [struct.pack("<f", each).hex() for name in _EPSILONS if (each := getattr(config, name, None)) is not None]
+        others = {name: getattr(config, name) for name in _OTHERS if getattr(config, name, None) is not None}
+        sizes = {"n_layers": self.n_layers, "d_vocab": self.d_vocab}
+        return [self.tree.config.model_type, sizes, [s and vars(s) for s in self._sizes], activation, eps, others]
 
 
-def _read_sizes(config: PretrainedConfig, where: str) -> Sizes:
-    n_heads, d_model = config.num_attention_heads, config.hidden_size
-    n_kv_heads = getattr(config, "num_key_value_heads", None)
-    n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
-    d_head = getattr(config, "head_dim", None) or (n_heads and d_model // n_heads)
-    sizes = Sizes(config.num_hidden_layers, n_heads, n_kv_heads, d_model, d_head, config.vocab_size)
-    for name, value in vars(sizes).items():
-        if not isinstance(value, int) or not 0 < value < 2**31:
-            raise ArchitectureError(f"{where}: config: expected a positive whole number for {name}, found {value!r}.")
-    if n_heads % n_kv_heads:
-        raise ArchitectureError(
-            f"{where}: config: expected a number of heads that {n_kv_heads} key-value heads divide, found {n_heads}."
-        )
-    return sizes
+_ACTIVATIONS = ("hidden_act", "activation_function", "hidden_activation")
+_EPSILONS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", "norm_epsilon")
+_OTHERS = (
+    "embedding_multiplier", "num_experts_per_tok", "norm_topk_prob", "routed_scaling_factor", "n_group", "topk_group",
+    "topk_method", "moe_k", "router_jitter_noise", "swiglu_limit",
+)  # fmt: skip
+
+
+def open_model(checkpoint: Checkpoint, terms: Terms | None = None, believe_structure: bool = False) -> HeadModel:
+    """The heads of a checkpoint, by its family's entry or, where there is none, by its modules' structure.
+
+    Args:
+        terms: what is counted beside the OV circuits.
+        believe_structure: for a plan, that reads no weights: take the first proposal of a model without an entry.
+            Else `headatlas.architectures.self_check` decides on it.
+
+    Raises:
+        ArchitectureError: the model has no heads that are known, or the config contradicts itself.
+        SettingsError: a term is asked for that the model does not have.
+    """
+    from headatlas.architectures.self_check import choose_family
+
+    tree = ModuleTree(checkpoint)
+    family = find_family(tree.config.model_type)
+    if family is None:
+        family = replace(next(propose_families(tree)), validity=_to_be_checked) if believe_structure else None
+    family = family or choose_family(tree)
+    return HeadModel(tree, family, terms)
+
+
+def _to_be_checked(config: object, layer: int) -> Validity:
+    return Validity("not known", "the self-check decides")
+
+
+def _call(module: nn.Module, rows: Tensor) -> Tensor:
+    """A module's answer to rows (1, n_rows, d_model); BLOOM's and MPT's MLP add a residual, which is nothing here."""
+    import inspect
+
+    import torch
+
+    needed = list(inspect.signature(module.forward).parameters)
+    out = module(rows, torch.zeros_like(rows)) if needed[1:2] == ["residual"] else module(rows)
+    return out[0] if isinstance(out, tuple) else out
+
+
+def _in_float64():
+    """Within it, modules with float32 weights compute in float64; one weight at a time is held in both."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    def raised(value: object) -> object:
+        return value.double() if isinstance(value, torch.Tensor) and value.dtype == torch.float32 else value
+
+    class InFloat64(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            kwargs = kwargs or {}
+            if getattr(func, "__name__", "") in _OF_ONE_TYPE and any(
+                isinstance(value, torch.Tensor) and value.dtype == torch.float64 for value in args
+            ):
+                args = tuple(raised(value) for value in args)
+                kwargs = {name: raised(value) for name, value in kwargs.items()}
+            return func(*args, **kwargs)
+
+    return InFloat64()
+
+
+_OF_ONE_TYPE = {"linear", "matmul", "__matmul__", "mm", "bmm", "addmm", "baddbmm", "layer_norm", "rms_norm"}
+"""Functions of torch that refuse float32 weights with float64 inputs; the others promote."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
+
+from headatlas.checkpoints.tensor_store import BytesProgress
 
 if TYPE_CHECKING:
     import torch
@@ -34,11 +37,20 @@ class Checkpoint(Protocol):
         """The model's config, read anew each time."""
         ...
 
+    size: int
+    """Bytes of all tensors."""
+
     def load_tokenizer(self) -> PreTrainedTokenizerBase: ...
+
+    def names(self) -> Iterable[str]: ...
 
     def __contains__(self, name: str) -> bool: ...
 
     def shape(self, name: str) -> tuple[int, ...]: ...
+
+    def n_bytes(self, name: str) -> int:
+        """Bytes of the tensor as stored, its scales included."""
+        ...
 
     def file_of(self, name: str) -> str:
         """The file that holds a tensor, for messages."""
@@ -46,4 +58,8 @@ class Checkpoint(Protocol):
 
     def read(self, name: str, rows: slice | None = None) -> torch.Tensor:
         """The tensor, or some of its rows (first axis), as float32 on the CPU; only those are read."""
+        ...
+
+    def fetch(self, wanted: Iterable[tuple[str, slice | None]], progress: BytesProgress | None = None) -> None:
+        """Bring parts of tensors near before they are read; does nothing where they are local."""
         ...

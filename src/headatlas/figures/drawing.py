@@ -286,11 +286,13 @@ class _Picture:
 
     def _panel_colours(self, number: int) -> np.ndarray:
         """Colour of each head in a panel, the composite being panel 0: Str[ndarray, "layer head"]."""
-        found, rest = self.classification, self.palette.unclassified
+        found = self.classification
+        rest = np.where(found.has_heads[:, None], self.palette.unclassified, self.palette.not_applicable)
+        rest = np.broadcast_to(rest, found.count.shape)
         if number > 0:
             category = found.categories[number - 1]
             return np.where(found.of(category), self.colours[category], rest)
-        colours = np.full(found.count.shape, rest)
+        colours = rest.copy()
         for category, colour in self.colours.items():
             colours[found.of(category)] = colour
         for count in range(2, len(found.categories) + 1):
@@ -313,8 +315,8 @@ class _Picture:
         shares = self.atlas.kind(self.classification.kind).sel(relation=self.relation).values
         cells = PolyCollection(
             list(self._cells(layout)),
-            array=shares.T.ravel(),
-            cmap=self.palette.scale,
+            array=np.ma.masked_invalid(shares.T.ravel()),
+            cmap=matplotlib.colormaps[self.palette.scale].with_extremes(bad=self.palette.not_applicable),
             norm=Normalize(0, 1),
             edgecolors="none",
             linewidths=0,
@@ -341,6 +343,7 @@ class _Picture:
                 for name in reversed(found.categories)
             ),
             ("Unclassified", self.palette.unclassified),
+            *([] if found.has_heads.all() else [("No heads", self.palette.not_applicable)]),
         ]
 
     def _legend(self, layout: Layout, offset: float) -> None:

@@ -12,6 +12,7 @@ class Palette:
 
     Args:
         unclassified: heads without a category.
+        not_applicable: layers without attention heads.
         categories: those of the built-in relations, by name.
         further: categories of a user's own, in the order in which figures show them.
         counts: heads in 2, 3, 4, ... categories.
@@ -19,6 +20,7 @@ class Palette:
     """
 
     unclassified: str
+    not_applicable: str
     categories: dict[str, str]
     further: tuple[str, ...]
     counts: tuple[str, ...]
@@ -47,6 +49,7 @@ PALETTES = {
     # matplotlib's `tab10` names, as in the reference figure.
     "paper": Palette(
         unclassified="#d9d9d9",
+        not_applicable="#f4f4f4",
         categories={
             "Algorithmic": "#1f77b4",
             "Knowledge": "#ff7f0e",
@@ -62,6 +65,7 @@ PALETTES = {
     # `paper` falls to 5 (orange and green); 18 with the further colours. tests/figures/test_palettes.py measures it.
     "colour-blind": Palette(
         unclassified="#dcdcdc",
+        not_applicable="#f6f6f6",
         categories={
             "Algorithmic": "#0f2dff",
             "Knowledge": "#ff870f",

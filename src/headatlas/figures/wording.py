@@ -61,10 +61,21 @@ def caption(atlas: Atlas, classification: Classification, relation: str | None =
         parts.append(f"{kind}: share of {f'{pairs:,} ' if pairs else ''}pairs with the target {among}")
     if note := atlas.manifest["model"].get("note"):
         parts.append(one_line(note, MAX_NOTE))
+    parts += [one_line(text, MAX_NOTE) for text in validity(atlas)]
     if classification.unmeasured and relation is None:
         names = ", ".join(one_line(name) for name in classification.unmeasured)
         parts.append(f"not measurable on this model: {one_line(names, MAX_NOTE)}")
     return parts
+
+
+def validity(atlas: Atlas) -> list[str]:
+    """How far the heads' circuits are exact, where they are not, and which layers have none."""
+    texts = []
+    for kind, why, layers in atlas.validity_told:
+        if kind != "exact":
+            where = "all layers" if len(layers) == atlas.n_layers else f"{len(layers):,} of {atlas.n_layers:,} layers"
+            texts.append(f"{kind}: {where}" + (f" ({why})" if why else ""))
+    return texts
 
 
 def metadata(atlas: Atlas, classification: Classification, relation: str | None = None) -> dict[str, str]:
@@ -76,7 +87,6 @@ def metadata(atlas: Atlas, classification: Classification, relation: str | None 
         "Title": f"{one_line(atlas.name)}: attention heads {what}",
         "Description": " · ".join(caption(atlas, classification, relation)),
         "Model": one_line(atlas.name, MAX_NOTE),
-        "Source": one_line(model.get("source") or "unknown", MAX_NOTE),
         "Settings": one_line(settings_label(atlas, classification.threshold), MAX_NOTE),
         "Measure": one_line(atlas.measure),
         "Kind": kind.lower(),

@@ -50,6 +50,7 @@ def write_report(
             atlas, found, _picture("Map of the suppressing heads by category", suppression_figure)
         ),
         provenance.coverage(atlas, found),
+        provenance.validity(atlas),
         provenance.settings_and_versions(atlas, found),
         provenance.citation(atlas),
         provenance.limits(atlas),

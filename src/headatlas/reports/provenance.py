@@ -26,8 +26,8 @@ MEASURED = {
     "in-context": "the running model, as it reads a context",
 }
 
-UNTOLD = {"identity", "files", "schema", "label", "measure"}
-"""Parts of the manifest that repeat others, or exist only once the folder is written."""
+UNTOLD = {"identity", "files", "schema", "label", "measure", "self_check"}
+"""Parts of the manifest that stand elsewhere in the report, or exist only once the folder is written."""
 
 COVERAGE = {
     "k": "k",
@@ -80,6 +80,27 @@ def coverage(atlas: Atlas, found: Analysis) -> str:
     return f"## Coverage\n\n{' '.join(sentences)}\n\n{table(header, rows, right=(2, 3, 4, 5, 6, 7))}"
 
 
+def validity(atlas: Atlas) -> str:
+    """How far the heads' circuits are exact, and how it was checked."""
+    if not atlas.validity_told:
+        return "## Validity\n\nNot known: the scores were imported."
+    rows = [[escape(kind), escape(why) or "-", _layers(numbers)] for kind, why, numbers in atlas.validity_told]
+    check = atlas.manifest.get("self_check", "not known")
+    if isinstance(check, dict):
+        layers = listed(str(each["layer"]) for each in check["layers"])
+        sentence = (
+            f"Before scoring, the circuits of layer {layers} (one of each kind) were compared with the model's own "
+            f"attention modules, head by head; largest relative difference: {float(check['largest_error']):.1e}."
+        )
+    else:
+        sentence = f"The comparison of the circuits with the model's own attention modules: {escape(check)}."
+    meaning = (
+        "Exact: the circuit is what the head adds for a token that it attends to. Up to scale: up to a positive factor "
+        "per token, which changes no rank. Not applicable: the layer has no attention heads; it is not counted."
+    )
+    return f"## Validity\n\n{sentence}\n\n{table(['heads are', 'why', 'layers'], rows)}\n\n{meaning}"
+
+
 def settings_and_versions(atlas: Atlas, found: Analysis) -> str:
     """All that the manifest says, whatever its keys."""
     import numpy
@@ -98,7 +119,7 @@ def settings_and_versions(atlas: Atlas, found: Analysis) -> str:
         if group in UNTOLD or group not in manifest:
             continue
         for path, value in _leaves((group,), manifest[group]):
-            if path != ("relations", "items"):
+            if path not in (("relations", "items"), ("model", "validity")):
                 rows.append([escape(": ".join(path).replace("_", " ")), _value(path, value, manifest)])
     for name, value in (
         ("headatlas", headatlas.__version__),
@@ -198,6 +219,17 @@ def _value(path: tuple[str, ...], value: Any, manifest: dict) -> str:
     if isinstance(value, list):
         return escape(", ".join(str(each) for each in value)) or "none"
     return escape(value) or "none"
+
+
+def _layers(numbers: list[int]) -> str:
+    """Numbers of layers with runs joined: `0-2, 5`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(f"{first}-{last}" if first < last else f"{first}" for first, last in runs)
 
 
 def _number(value: Any) -> str:

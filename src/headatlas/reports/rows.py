@@ -10,10 +10,10 @@ from headatlas.reports.text import percent
 def category_rows(atlas: Atlas, found: Classification | None = None) -> list[list[str]]:
     """A row per category (name, heads, share of all heads, heads with it alone), then classified and unclassified."""
     found = classify(atlas) if found is None else found
-    rows = [
-        [category, str(int(found.of(category).sum())), percent(found.of(category).mean()), str(found.only(category))]
-        for category in found.categories
-    ]
+    rows = []
+    for category in found.categories:
+        heads = int(found.of(category).sum())
+        rows.append([category, str(heads), percent(heads / found.n_heads), str(found.only(category))])
     rows += [[category, "not measurable", "", ""] for category in found.unmeasured]
     rest = found.n_heads - found.n_classified
     rows.append(["Any", str(found.n_classified), percent(found.n_classified / found.n_heads), "-"])
@@ -25,7 +25,7 @@ def strongest_rows(atlas: Atlas, kind: str = "score", most: int = 1) -> list[lis
     """For each relation its strongest heads (relation, category, head, score); relations not measured say so."""
     import numpy as np
 
-    scores, rows = atlas.kind(kind).values, []
+    scores, rows = atlas.kind(kind).fillna(0).values, []
     measured = {name: number for number, name in enumerate(atlas.relations)}
     for item in atlas.manifest["relations"]["items"]:
         name, category = item["relation"], item["category"]

@@ -8,6 +8,8 @@ from safetensors.torch import load_file, save_file
 
 from headatlas.architectures import open_model
 from headatlas.checkpoints import open_checkpoint
+from headatlas.checkpoints.model_folder import ModelFolder
+from headatlas.checkpoints.safetensors_files import SafetensorsFiles
 from headatlas.errors import CheckpointError
 from models import make_model, save_model
 
@@ -85,6 +87,14 @@ def test_what_is_no_model(folder):
             '{"model_type": "llama", "quantization_config": {}, "quantization_config": [1]}',
             f"weights quantised by 'an unknown method' cannot be read. {QUANTISED}.",
         ),
+        (
+            '{"model_type": "llama", "num_hidden_layers": 1000000000}',
+            "expected at most 100,000 for 'num_hidden_layers', found 1,000,000,000.",
+        ),
+        (
+            '{"model_type": "llava", "thinker": {"text_config": {"num_labels": 1e300}}}',
+            f"expected at most 100,000 for 'num_labels', found {1e300:,}.",
+        ),
     ],
 )  # fmt: skip
 def test_bad_configs(folder, text, expected):
@@ -126,14 +136,32 @@ def test_a_config_that_needs_code(folder):
     )
 
 
-def test_only_pickles(folder):
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+def test_only_other_files(folder):
+    (folder / "model.safetensors").rename(folder / "consolidated.00.pth")
     assert message(folder) == (
-        f"{folder}: expected safetensors files, found only 'pytorch_model.bin', which is not read. "
+        f"{folder}: expected safetensors files, found only 'consolidated.00.pth', which is not read. "
         f"Convert the model to safetensors."
     )
-    (folder / "pytorch_model.bin").unlink()
+    (folder / "consolidated.00.pth").unlink()
     assert message(folder) == f"{folder}: expected safetensors files, found none."
+
+
+def test_an_adapter_s_folder(folder):
+    (folder / "config.json").rename(folder / "adapter_config.json")
+    assert message(folder) == (
+        f"{folder}: expected a model's folder, found an adapter's. Name the model that it was trained on, and this "
+        f"folder as its adapter."
+    )
+
+
+def test_the_store_may_lie_elsewhere(folder, tmp_path):
+    """The remote reader's case: config and tokenizer are here, the tensors come from somewhere else."""
+    expected = open_checkpoint(folder).read(NAME)
+    (tmp_path / "blobs").mkdir()
+    (folder / "model.safetensors").rename(tmp_path / "blobs" / "x")
+    checkpoint = ModelFolder(folder, "org/model", SafetensorsFiles(tmp_path / "blobs", ["x"]))
+    assert (checkpoint.source, checkpoint.name) == ("org/model", "org/model")
+    assert torch.equal(checkpoint.read(NAME), expected) and checkpoint.file_of(NAME) == "x"
 
 
 @pytest.mark.parametrize("keep", [0, 5, 100, -1])
@@ -163,7 +191,10 @@ def test_headers_that_lie(folder, header):
     assert message(folder).startswith(f"{path}: expected a safetensors file, found a damaged one (")
 
 
-@pytest.mark.parametrize("name", ["../other.safetensors", "/etc/passwd", "sub/x.safetensors", "x.bin"])
+@pytest.mark.parametrize(
+    "name",
+    ["../other.safetensors", "/etc/passwd", "sub/x.safetensors", "x.bin", "..\\x.safetensors", "a\0.safetensors"],
+)
 def test_an_index_cannot_name_files_outside(shards, name):
     index = shards / "model.safetensors.index.json"
     content = json.loads(index.read_text())
@@ -172,11 +203,27 @@ def test_an_index_cannot_name_files_outside(shards, name):
     assert message(shards) == f"{index}: expected names of safetensors files in this folder, found {name!r}."
 
 
+def test_an_index_that_says_another_file_than_the_one_that_holds_a_tensor(shards):
+    index = shards / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    held = content["weight_map"][NAME]
+    other = next(file for file in content["weight_map"].values() if file != held)
+    for name, found in ((NAME, f"in {held!r}"), ("model.extra.weight", "nowhere")):
+        changed = {"weight_map": content["weight_map"] | {name: other}}
+        index.write_text(json.dumps(changed))
+        assert message(shards) == (
+            f"{index}: expected the tensor {name!r} in {other!r}, found it {found}. Fetch these files again."
+        )
+
+
 def test_an_index_without_its_map_and_a_missing_shard(shards):
     gone = sorted(shards.glob("*.safetensors"))[1]
     gone.unlink()
     index = shards / "model.safetensors.index.json"
     assert message(shards) == f"{shards}: expected the file {gone.name!r}, which {index.name} names, found none."
+    long = "x" * 300 + ".safetensors"
+    index.write_text(json.dumps({"weight_map": {NAME: long}}))
+    assert message(shards) == f"{shards}: expected the file {long!r}, which {index.name} names, found none."
     for content in ('{"weight_map": [1]}', '{"weight_map": {}}', '{"weight_map": {"x": 1}}', "{}"):
         index.write_text(content)
         assert message(shards) == f"{index}: expected a 'weight_map' from tensors to files, found none."
@@ -227,7 +274,7 @@ def test_weights_of_another_type(folder):
     tensors[NAME] = tensors[NAME].to(torch.int8)
     save_file(tensors, folder / "model.safetensors")
     assert message(folder, lambda folder: open_checkpoint(folder).read(NAME)) == (
-        f"model.safetensors: tensor {NAME!r} has the type I8; expected one of F32, F16, BF16. "
+        f"model.safetensors: tensor {NAME!r} has the type I8; expected one of F64, F32, F16, BF16. "
         f"Use the checkpoint that it was quantised from, or a GGUF file."
     )
 

@@ -1,0 +1,288 @@
+"""A model's module tree as transformers builds it, without weights, and which stored tensor fills which parameter.
+
+Checkpoints name tensors in other ways than today's modules do: an older name, a prefix more or less, one tensor per
+expert where the module has one for all, a multimodal model around the language model. transformers' own conversion
+rules say which is which; nothing of that is written down here a second time. They are internal to transformers: a
+contract test holds them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from headatlas.errors import ArchitectureError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    from headatlas.checkpoints import Checkpoint
+
+UNEMBEDDING = "lm_head.weight"
+"""Name of the unembedding where transformers has no class for the language model with its head."""
+
+
+class ModuleTree:
+    """The modules of a checkpoint's language model, on the meta device, and the way to fill them.
+
+    Attributes:
+        config: of the language model; of a multimodal model, its text part.
+        model: the language model; its parameters are empty.
+        base: the part of it before the unembedding; `base_path` is its name in `model`, with a dot, or nothing.
+        embedding, unembedding: parameters of W_E and W_U; one and the same where they are tied.
+
+    Raises:
+        ArchitectureError: transformers cannot build the model, or the checkpoint does not hold its embedding.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        whole_config = checkpoint.config
+        self.config, self.model = self._build(whole_config)
+        # Llama 4's own name for its base is that of the multimodal model around it.
+        inner = next((name for name in (self.model.base_model_prefix, "model") if hasattr(self.model, name)), "")
+        self.base: PreTrainedModel = getattr(self.model, inner) if inner else self.model
+        self.base_path = f"{inner}." if inner else ""
+        self._parameters = self.model.state_dict()
+        self._shapes = {name: tuple(value.shape) for name, value in self._parameters.items()}
+        embedding = next(
+            name for name, module in self.base.named_modules() if module is self.base.get_input_embeddings()
+        )
+        self.embedding = f"{self.base_path}{embedding}.weight"
+        self._sources = self._find_sources(f"{embedding}.weight")
+        if self.embedding not in self._sources:
+            raise ArchitectureError(
+                f"{checkpoint.source}: expected the embedding {self.embedding!r}, found none. "
+                f"Is the checkpoint complete?"
+            )
+        self._shapes.setdefault(UNEMBEDDING, self._shapes[self.embedding])
+        self.unembedding = self._find_unembedding(whole_config)
+
+    def path_of(self, module: str) -> str:
+        """A module of the base model, as the whole model names it."""
+        return f"{self.base_path}{module}"
+
+    def module(self, path: str) -> nn.Module | None:
+        """The empty module of this name in the base model; None where there is none."""
+        try:
+            return self.base.get_submodule(path)
+        except AttributeError:
+            return None
+
+    def __contains__(self, parameter: str) -> bool:
+        """Whether the checkpoint can fill a parameter."""
+        return parameter in self._sources
+
+    def sources(self, parameter: str) -> list[str]:
+        """The stored tensors that a parameter is made from.
+
+        Raises:
+            ArchitectureError: there are none.
+        """
+        if parameter not in self._sources:
+            raise ArchitectureError(
+                f"{self.checkpoint.source}: expected a tensor {parameter!r}, found none. Is the checkpoint complete?"
+            )
+        return [name for name, _ in self._sources[parameter]]
+
+    def is_plain(self, parameter: str) -> bool:
+        """Whether one stored tensor fills the parameter as it is, so that rows of it can be read alone."""
+        sources = self._sources.get(parameter, [])
+        return len(sources) == 1 and sources[0][1] is None
+
+    def shape(self, parameter: str) -> tuple[int, ...]:
+        return self._shapes[parameter]
+
+    def read(self, parameter: str, rows: slice | None = None) -> Tensor:
+        """A parameter, or some of its rows, as float32: finite, and of the shape that the module has.
+
+        Raises:
+            ArchitectureError: missing, of another shape, or not finite.
+        """
+        names = self.sources(parameter)
+        if not self.is_plain(parameter):
+            return _finite(parameter, self._convert(parameter), self.checkpoint)[slice(None) if rows is None else rows]
+        (name,) = names
+        expected, found = self.shape(parameter), self.checkpoint.shape(name)
+        if found != expected:
+            raise ArchitectureError(
+                f"{self.checkpoint.file_of(name)}: tensor {name!r} has shape {found}; this config ({self._told()}) "
+                f"needs {expected}. Is config.json from the same model?"
+            )
+        return _finite(name, self.checkpoint.read(name, rows), self.checkpoint)
+
+    def fill(self, module: str, blank: Iterable[str] = ()) -> nn.Module:
+        """A copy of a module of the base model with its weights (float32), and buffers as transformers makes them.
+
+        Args:
+            module: its path in the base model.
+            blank: beginnings of parameters' names in it that are zeros instead of read.
+        """
+        import torch
+
+        path, filled = self.path_of(module), copy.deepcopy(self.base.get_submodule(module)).eval()
+        for part in filled.modules():
+            empty = [name for name, buffer in part.named_buffers(recurse=False) if buffer.is_meta]
+            for name in empty:
+                setattr(part, name, torch.zeros_like(part.get_buffer(name), device="cpu"))
+            if empty:
+                self.model._init_weights(part)
+        state = {}
+        for name, parameter in filled.state_dict().items():
+            if name.startswith(tuple(blank)):
+                # Of one number, seen in the needed shape: it costs no memory.
+                state[name] = torch.zeros(1).expand(parameter.shape)
+            else:
+                state[name] = self.read(f"{path}.{name}")
+        filled.load_state_dict(state, strict=True, assign=True)
+        return filled
+
+    def unused(self, module: str) -> list[str]:
+        """Stored tensors that lie under a module of the base model and have no place in it."""
+        path = self.path_of(module)
+        return [name for name, renamed in self._unplaced.items() if renamed.startswith(f"{path}.")]
+
+    def beyond(self, layers: str, n_layers: int) -> str | None:
+        """A stored tensor of a layer that the config does not know; layers of a multi-token prediction are known."""
+        ahead = getattr(self.config, "num_nextn_predict_layers", None) or 0
+        beginning = f"{self.path_of(layers)}.{n_layers}."
+        return next((name for name, new in self._unplaced.items() if not ahead and new.startswith(beginning)), None)
+
+    def _build(self, whole_config: PretrainedConfig) -> tuple[PretrainedConfig, PreTrainedModel]:
+        import torch
+        from transformers import AutoModel, AutoModelForCausalLM
+
+        source = self.checkpoint.source
+        try:
+            config = copy.deepcopy(whole_config.get_text_config(decoder=True))
+            config._attn_implementation = "eager"
+            config._experts_implementation = "eager"
+            known = type(config) in AutoModelForCausalLM._model_mapping
+            # The language model inside a multimodal one may have no class with a head of its own.
+            if not known and type(config) is type(whole_config):
+                raise ValueError("Unrecognized configuration class")
+            with torch.device("meta"):
+                model = (AutoModelForCausalLM if known else AutoModel).from_config(config)
+        except Exception as error:  # transformers raises many kinds for a config that makes no sense
+            if "is not a valid model type" in str(error) or "Unrecognized configuration class" in str(error):
+                raise ArchitectureError(
+                    f"{source}: the model type {self.checkpoint.model_type!r} is no language model that transformers "
+                    f"can build."
+                ) from error
+            raise ArchitectureError(
+                f"{source}: transformers cannot build a model of this config "
+                f"({type(error).__name__}: {str(error)[:200]}). Is the config complete?"
+            ) from error
+        return config, model.eval()
+
+    def _find_sources(self, embedding: str) -> dict[str, list[tuple[str, tuple[Any, str, str] | None]]]:
+        """Parameter -> stored tensors, each with the converter, its pattern and the first parameter that it makes."""
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+        mapping = get_model_conversion_mapping(self.model)
+        renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
+        converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
+        of_pattern = {pattern: converter for converter in converters for pattern in converter.source_patterns}
+        prefix = self.base_path.removesuffix(".") or self.model.base_model_prefix
+        sources: dict[str, list[tuple[str, tuple[Any, str, str] | None]]] = defaultdict(list)
+        self._unplaced: dict[str, str] = {}
+        for name, inner in self._inside_wrapper(embedding).items():
+            renamed, pattern = rename_source_key(inner, renamings, converters, prefix, self._parameters)
+            if renamed not in self._parameters and inner in self._parameters:
+                renamed, pattern = inner, None
+            if renamed not in self._parameters:
+                if inner == UNEMBEDDING and self.base is self.model:
+                    sources[UNEMBEDDING].append((name, None))
+                else:
+                    self._unplaced[name] = renamed
+                continue
+            if pattern is None:
+                sources[renamed].append((name, None))
+                continue
+            converter = of_pattern[pattern]
+            for target in converter.target_patterns:
+                made = renamed.replace(converter.target_patterns[0], target)
+                sources[made].append((name, (converter, pattern, renamed)))
+        for parameter, found in sources.items():
+            if len(found) > 1 and any(how is None for _, how in found):
+                names = ", ".join(repr(name) for name, _ in found)
+                raise ArchitectureError(
+                    f"{self.checkpoint.source}: expected one tensor for {parameter!r}, found {names}."
+                )
+        return dict(sources)
+
+    def _inside_wrapper(self, embedding: str) -> dict[str, str]:
+        """Stored name -> name in the language model, where a multimodal model may stand around it."""
+        names = list(self.checkpoint.names())
+        plain = {embedding, self.base_path + embedding}
+        outside = sorted(name.removesuffix(embedding) for name in names if name.endswith(f".{embedding}"))
+        if plain & set(names) or not outside:
+            return {name: name for name in names}
+        inner = [prefix for prefix in outside if any(name.startswith(f"{prefix}layers.0.") for name in names)]
+        if len(inner) != 1:
+            return {name: name for name in names}
+        inside = {name: self.base_path + name[len(inner[0]) :] for name in names if name.startswith(inner[0])}
+        heads = [name for name in names if name.endswith(UNEMBEDDING) and name not in inside]
+        return inside | ({heads[0]: UNEMBEDDING} if len(heads) == 1 else {})
+
+    def _find_unembedding(self, whole_config: PretrainedConfig) -> str:
+        output = self.model.get_output_embeddings()
+        name = next((f"{path}.weight" for path, module in self.model.named_modules() if module is output), UNEMBEDDING)
+        if name in self._sources:
+            return name
+        if not (self.config.tie_word_embeddings or whole_config.tie_word_embeddings):
+            raise ArchitectureError(
+                f"{self.checkpoint.source}: expected the unembedding {name!r}, found none, and the config does not "
+                f"tie it to the embedding. Use a checkpoint of the whole language model."
+            )
+        return self.embedding
+
+    def _convert(self, parameter: str) -> Tensor:
+        from transformers.core_model_loading import dot_natural_key
+
+        sources = sorted(self._sources[parameter], key=lambda source: dot_natural_key(source[0]))
+        how = sources[0][1]
+        assert how is not None
+        converter, first = copy.deepcopy(how[0]), how[2]
+        for name, (_, pattern, _) in sources:  # type: ignore[misc]
+            converter.add_tensor(first, name, pattern, self.checkpoint.read(name))
+        made = converter.convert(first, model=self.model, config=self.config).get(parameter)
+        value = made[0] if isinstance(made, Sequence) else made
+        if value is None or tuple(value.shape) != self.shape(parameter):
+            found = None if value is None else tuple(value.shape)
+            raise ArchitectureError(
+                f"{self.checkpoint.source}: the {len(sources)} tensors of {parameter!r} make the shape {found}; "
+                f"this config needs {self.shape(parameter)}. Is config.json from the same model?"
+            )
+        return value
+
+    def _told(self) -> str:
+        """The config's sizes, for messages."""
+        config = self.config
+        sizes = {
+            "n_heads": config.num_attention_heads,
+            "n_kv_heads": getattr(config, "num_key_value_heads", None),
+            "d_head": getattr(config, "head_dim", None),
+            "d_model": config.hidden_size,
+            "d_vocab": config.vocab_size,
+        }
+        return ", ".join(f"{name}={value}" for name, value in sizes.items() if value is not None)
+
+
+def _finite(name: str, values: Tensor, checkpoint: Checkpoint) -> Tensor:
+    """The values, after refusing any that are NaN or infinite."""
+    import torch
+
+    # In float64 a sum of finite float32 values cannot overflow; a NaN or an infinity shows in it.
+    if not torch.isfinite(values.sum(dtype=torch.float64)):
+        whole = checkpoint.read(name) if name in checkpoint else values
+        n_bad = int((~torch.isfinite(whole)).sum())
+        raise ArchitectureError(
+            f"{checkpoint.source}: {name} holds {n_bad:,} values that are NaN or infinite; expected none. "
+            f"Are the weights damaged?"
+        )
+    return values

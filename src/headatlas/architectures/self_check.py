@@ -1,0 +1,224 @@
+"""Before a map is believed: the circuits that were read, against what the model's own attention modules do.
+
+With one token, attention can only look at itself. So with all heads but one silenced at the input of the output
+projection, the real module's answer, less its answer to a zero input, is `x @ W_V @ W_O` of that head, whatever the
+layout. Queries and keys play no part in it and are not read for a family with an entry; for others they are, so that
+a gate or another use of them shows as a disagreement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from headatlas.architectures.families import Family
+from headatlas.architectures.structure import (
+    call_arguments,
+    find_first_mlp,
+    find_layers,
+    layer_arguments,
+    propose_families,
+)
+from headatlas.errors import ArchitectureError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from headatlas.architectures.model import HeadModel
+    from headatlas.architectures.module_tree import ModuleTree
+
+TOLERANCE = 1e-4
+"""Largest relative error at which circuits agree with the module; a wrong layout is off by about 1."""
+
+N_ROWS = 3
+QUERY_AND_KEY = ("q_proj", "k_proj", "q_norm", "k_norm", "q_a_", "q_b_", "q_layernorm", "k_layernorm")
+
+
+@dataclass(frozen=True)
+class LayerCheck:
+    """How well the circuits of one layer agree with its real attention module.
+
+    Args:
+        layer: the layer that was tried; `layers` are all of its kind.
+        error: largest relative error of a head's output.
+        scaled: the agreement is up to a positive factor per token and head.
+    """
+
+    layer: int
+    layers: list[int]
+    error: float
+    scaled: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def check_circuits(model: HeadModel) -> list[LayerCheck]:
+    """Compare one layer of each kind with transformers' own attention module, filled from the checkpoint.
+
+    Raises:
+        ArchitectureError: they disagree; says which layer and head, and by how much.
+    """
+    checks = []
+    for layer, layers in model.kinds_of_layers().items():
+        error, scaled, head = _compare(model, layer)
+        may_scale = model.validity[layer].kind != "exact"
+        if not error <= TOLERANCE or (scaled and not may_scale):
+            found = f"a relative difference of {error:.2g}" if not error <= TOLERANCE else "another scale"
+            raise ArchitectureError(
+                f"{model.checkpoint.source}: layer {layer}, head {head}: the circuit that was read is not what "
+                f"transformers' {type(model.attention(layer)).__name__} computes with these weights; expected a "
+                f"relative difference below {TOLERANCE:g}, found {found}. No map is made from weights that may be "
+                f"read wrongly."
+            )
+        checks.append(LayerCheck(layer, layers, error, scaled))
+    return checks
+
+
+def choose_family(tree: ModuleTree) -> Family:
+    """The layout with which a model type without an entry passes the check.
+
+    Raises:
+        ArchitectureError: it has no heads that are known by their modules, or no layout passes.
+    """
+    from dataclasses import replace
+
+    from headatlas.architectures.families import Validity
+    from headatlas.architectures.model import HeadModel
+
+    failures = []
+    _refuse_unknown_inputs(tree)
+    for family in propose_families(tree):
+        try:
+            model = HeadModel(tree, family)
+            results = {layer: _compare(model, layer) for layer in model.kinds_of_layers()}
+        except ArchitectureError as error:
+            failures.append(str(error))
+            continue
+        except Exception as error:  # modules of which nothing is known may do anything
+            failures.append(f"{type(error).__name__}: {str(error)[:200]}")
+            continue
+        worst = max(error for error, _, _ in results.values())
+        if worst <= TOLERANCE:
+            scaled = any(scaled for _, scaled, _ in results.values())
+            validity = Validity("exact up to scale" if scaled else "exact", "read by module structure")
+            return replace(family, validity=lambda config, layer, found=validity: found, final_norm=None)
+        failures.append(f"its circuits differ from the real attention by {worst:.2g}")
+    raise ArchitectureError(
+        f"{tree.checkpoint.source}: the model type {tree.checkpoint.model_type!r} has no entry, and reading it by its "
+        f"module structure does not agree with transformers' own attention ({'; '.join(failures)}). It is not "
+        f"supported; docs/families.md lists what is."
+    )
+
+
+def _refuse_unknown_inputs(tree: ModuleTree) -> None:
+    """What stands between embedding and first layer of an unknown family would be left out in silence."""
+    layers = find_layers(tree)
+    find_first_mlp(tree, layers)
+    outputs: list[Any] = []
+    hook = tree.base.get_input_embeddings().register_forward_hook(lambda module, args, output: outputs.append(output))
+    try:
+        args, kwargs = layer_arguments(tree, layers, 0, 2)
+    finally:
+        hook.remove()
+    given = args[0] if args else kwargs.get("hidden_states")
+    if not any(given is output for output in outputs):
+        raise ArchitectureError(
+            f"{tree.checkpoint.source}: the model type {tree.checkpoint.model_type!r} has no entry, and its first "
+            f"layer reads something else than the embedding's rows. It is not supported."
+        )
+
+
+def _compare(model: HeadModel, layer: int) -> tuple[float, bool, int]:
+    """Largest relative error, whether a scale per row was needed, and the head that is worst."""
+    import torch
+
+    generator = torch.Generator().manual_seed(layer)
+    x = torch.randn(N_ROWS, model.d_model, generator=generator, dtype=torch.float64)
+    if model.validity[layer].why.endswith("are clipped"):
+        x *= 1e-4  # small enough that nothing is clipped
+    expected = _real_heads(model, layer, x)
+    W_V, W_O = model.values_and_outputs(layer)
+    if model.terms.value_bias:
+        W_V = W_V[:, :-1]
+    found = torch.stack([x @ W_V[kv].double() @ W_O[head].double() for head, kv in enumerate(model.kv_head_of(layer))])
+    if model.terms.attention_gain:
+        found /= model.attention_gain(layer).double()
+    norm = torch.linalg.vector_norm
+    size = norm(expected, dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    error = norm(found - expected, dim=-1, keepdim=True) / size
+    scale = (found * expected).sum(-1, keepdim=True) / found.square().sum(-1, keepdim=True)
+    scaled = norm(found * scale - expected, dim=-1, keepdim=True) / size
+    # A head of zeros is zero in both.
+    zero = (found == 0).all(-1, keepdim=True) & (expected == 0).all(-1, keepdim=True)
+    scaled = torch.where(zero, 0.0, torch.where(scale > 0, scaled, torch.inf))
+    per_head, per_head_scaled = error.amax((1, 2)), scaled.amax((1, 2))
+    if per_head.max() <= TOLERANCE:
+        return float(per_head.max()), False, int(per_head.argmax())
+    if per_head_scaled.max() <= TOLERANCE:
+        return float(per_head_scaled.max()), True, int(per_head_scaled.argmax())
+    return float(per_head.max()), False, int(per_head_scaled.argmax())
+
+
+def _real_heads(model: HeadModel, layer: int, x: Tensor) -> Tensor:
+    """What each head of the real module adds for rows of input: Float[Tensor, "n_heads n_rows d_model"]."""
+    import torch
+
+    n_heads, n_rows = model.n_heads, len(x) + 1
+    rows = torch.cat([x, torch.zeros_like(x[:1])]).repeat(n_heads, 1)[:, None]
+    head_of = torch.arange(n_heads).repeat_interleave(n_rows)
+
+    def keep_one(module: nn.Module, args: tuple) -> tuple:
+        (joined,) = args
+        heads = joined.reshape(len(head_of), n_heads, -1)
+        kept = heads * (torch.arange(n_heads) == head_of[:, None])[:, :, None]
+        return (kept.reshape(joined.shape),)
+
+    shared: dict[Any, Any] = {}
+    source = model.family.value_layer(model.tree.config, layer)
+    with torch.no_grad():
+        if source != layer:
+            _run_attention(model, source, rows, shared)
+        out = _run_attention(model, layer, rows, shared, keep_one)
+    out = out.reshape(n_heads, n_rows, model.d_model)
+    return out[:, :-1] - out[:, -1:]
+
+
+def _run_attention(model: HeadModel, layer: int, rows: Tensor, shared: dict[Any, Any], keep_one=None) -> Tensor:
+    """The real attention module on sequences of one token; `shared` holds values that other layers keep for it."""
+    attention = model.attention_path(layer)
+    args, kwargs = call_arguments(model.tree, model.family.layers, layer, model.family.attention, len(rows))
+    values, kwargs_values = _with_values(args), _with_values(kwargs)
+    if "shared_kv_states" in kwargs_values:
+        kwargs_values["shared_kv_states"] = shared
+    if values:
+        values = (rows, *values[1:])
+    else:
+        kwargs_values["hidden_states"] = rows
+    blank = QUERY_AND_KEY if model.has_entry else ()
+    if model.family.key_as_value and model.value_parameter(layer).endswith(f"{model.family.key_as_value}.weight"):
+        blank = tuple(name for name in blank if not name.startswith("k_"))
+    module = model.tree.fill(attention, blank).double()
+    if keep_one is not None:
+        module.get_submodule(model.family.output).register_forward_pre_hook(keep_one)
+    out = module(*values, **kwargs_values)
+    return out[0] if isinstance(out, tuple) else out
+
+
+def _with_values(given: Any) -> Any:
+    """Arguments of an empty run with real tensors: position codes and masks of nothing, as one token needs none."""
+    import torch
+
+    if isinstance(given, torch.Tensor):
+        if given.is_floating_point():
+            return torch.zeros(given.shape, dtype=torch.float64)
+        if given.is_complex():
+            return torch.zeros(given.shape, dtype=torch.complex128)
+        return torch.zeros(given.shape, dtype=given.dtype)
+    if isinstance(given, tuple):
+        return tuple(_with_values(each) for each in given)
+    if isinstance(given, list):
+        return [_with_values(each) for each in given]
+    if isinstance(given, dict):
+        return {name: _with_values(each) for name, each in given.items()}
+    return given

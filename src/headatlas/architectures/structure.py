@@ -1,0 +1,232 @@
+"""What a model's own modules show of its structure, found by running empty modules (no weights, no values).
+
+Which norm feeds the first MLP is not written down per family: the norm is the module whose output the MLP reads. The
+same way gives, for a model type without an entry, a proposal of where its heads are; the self-check decides on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headatlas.architectures.families import Family
+from headatlas.architectures.layouts import concatenated, grouped, separate
+from headatlas.errors import ArchitectureError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from headatlas.architectures.module_tree import ModuleTree
+
+OUTPUTS = ("o_proj", "out_proj", "dense", "c_proj", "Wo", "wo", "output")
+SEPARATE_VALUES = ("v_proj", "value", "Wv", "wv")
+FUSED_VALUES = ("qkv_proj", "query_key_value", "c_attn", "Wqkv", "qkv")
+LATENT_VALUES = "kv_b_proj"
+
+
+class _Enough(Exception):
+    """Ends a run of empty modules once what was looked for was seen."""
+
+
+@dataclass(frozen=True)
+class FirstMlp:
+    """The modules of the first layer whose output is the later layers' input: `norm` (None: none), then `parts`."""
+
+    norm: str | None
+    parts: tuple[str, ...]
+
+
+def find_layers(tree: ModuleTree) -> str:
+    """Path of the list of layers in the base model: the outermost list of modules."""
+    from torch.nn import ModuleList
+
+    lists = [name for name, module in tree.base.named_modules() if isinstance(module, ModuleList) and len(module)]
+    if not lists:
+        raise ArchitectureError(
+            f"{tree.checkpoint.source}: the model type {tree.checkpoint.model_type!r} has no list of layers."
+        )
+    return min(lists, key=lambda name: name.count("."))
+
+
+def call_arguments(tree: ModuleTree, layers: str, number: int, module: str, n_rows: int) -> tuple[tuple, dict]:
+    """What the real model passes to a module of a layer for `n_rows` sequences of one token.
+
+    Tensors are on the meta device; the first argument or `hidden_states` is the module's input.
+    """
+    layer = tree.base.get_submodule(f"{layers}.{number}")
+    arguments = layer_arguments(tree, layers, number, n_rows)
+    seen: list[tuple[tuple, dict]] = []
+
+    def see(_, args: tuple, kwargs: dict) -> None:
+        seen.append((args, kwargs))
+        raise _Enough
+
+    hook = layer.get_submodule(module).register_forward_pre_hook(see, with_kwargs=True)
+    try:
+        _run_empty(layer, *arguments)
+    finally:
+        hook.remove()
+    if not seen:
+        raise ArchitectureError(
+            f"{tree.checkpoint.source}: layer {number} of transformers' {type(layer).__name__} does not call its "
+            f"{module!r}, so its heads cannot be checked."
+        )
+    return seen[0]
+
+
+def find_first_mlp(tree: ModuleTree, layers: str) -> FirstMlp:
+    """The MLP of layer 0, and the norm whose output it reads.
+
+    Raises:
+        ArchitectureError: no module there looks like one.
+    """
+    layer = tree.base.get_submodule(f"{layers}.0")
+    calls: list[tuple[str, Any]] = []
+    outputs: dict[int | None, str] = {}
+    kept = []
+    hooks = []
+    for name, module in layer.named_children():
+        hooks.append(module.register_forward_pre_hook(_note_input(calls, name), with_kwargs=True))
+        hooks.append(module.register_forward_hook(_note_output(outputs, kept, name)))
+    try:
+        _run_empty(layer, *layer_arguments(tree, layers, 0, 2))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    children = dict(layer.named_children())
+    for name, read in calls:
+        if not _is_mlp(name, children[name]):
+            continue
+        norm = outputs.get(_storage(read))
+        if name == "fc1" and "fc2" in children:
+            return FirstMlp(norm, ("fc1", "activation_fn", "fc2"))
+        return FirstMlp(norm, (name,))
+    raise ArchitectureError(
+        f"{tree.checkpoint.source}: expected an MLP in layer 0 of transformers' {type(layer).__name__}, found none."
+    )
+
+
+def propose_families(tree: ModuleTree) -> Iterator[Family]:
+    """Where a model type without an entry may keep its heads, for the self-check to decide on.
+
+    Raises:
+        ArchitectureError: the model is no causal language model with attention as we know it.
+    """
+    from transformers import AutoModelForCausalLM
+
+    model_type, source = tree.checkpoint.model_type, tree.checkpoint.source
+    layers = find_layers(tree)
+    names = {type(module).__name__ for module in tree.base.modules()}
+    if (
+        type(tree.config) not in AutoModelForCausalLM._model_mapping
+        or getattr(tree.config, "is_encoder_decoder", False)
+        or any("CrossAttention" in name or "Encoder" in name for name in names)
+    ):
+        raise ArchitectureError(
+            f"{source}: the model type {model_type!r} has no entry, and its modules in transformers are not those of "
+            f"a causal language model. docs/families.md lists what is supported."
+        )
+    for layer in tree.base.get_submodule(layers).children():
+        for attention, module in layer.named_children():
+            children = dict(module.named_children())
+            output = next((name for name in OUTPUTS if name in children), None)
+            if "attention" not in type(module).__name__.lower() or output is None:
+                continue
+            common = {"model_types": (model_type,), "layers": layers, "attention": attention, "output": output}
+            if LATENT_VALUES in children:
+                yield Family(**common, latent=True)
+                return
+            if value := next((name for name in SEPARATE_VALUES if name in children), None):
+                yield Family(**common, value=value, layout=separate)
+                return
+            if value := next((name for name in FUSED_VALUES if name in children), None):
+                for layout in (concatenated, grouped):
+                    yield Family(**common, value=value, layout=layout)
+                return
+    raise ArchitectureError(
+        f"{source}: the model type {model_type!r} has no entry, and no layer of it in transformers has an attention "
+        f"module with values and an output projection that are known by their names."
+    )
+
+
+def _is_mlp(name: str, module: nn.Module) -> bool:
+    has_weights = any(parameter.dim() > 1 for parameter in module.parameters())
+    return has_weights and any(word in name for word in ("mlp", "moe", "ffn", "feed_forward", "fc1"))
+
+
+def layer_arguments(tree: ModuleTree, layers: str, number: int, n_rows: int) -> tuple[tuple, dict]:
+    """What the real model passes to a layer; where it cannot run so far without values, what it passes to the first."""
+    import torch
+
+    seen: dict[int, tuple[tuple, dict]] = {}
+    modules = list(tree.base.get_submodule(layers).children())
+    originals = [layer.forward for layer in modules]
+
+    def record(position: int):
+        def forward(*args, **kwargs):
+            seen[position] = (args, kwargs)
+            if position == number:
+                raise _Enough
+            return args[0] if args else kwargs["hidden_states"]
+
+        return forward
+
+    ids = torch.zeros(n_rows, 1, dtype=torch.long, device="meta")
+    masks = (
+        torch.ones(n_rows, 1, dtype=torch.long, device="meta"),
+        torch.zeros(n_rows, 1, 1, 1, device="meta"),  # models that look into a mask take this one as it is
+        None,
+    )
+    try:
+        for position, layer in enumerate(modules):
+            layer.forward = record(position)
+        for mask in masks:
+            _run_empty(tree.base, (), {"input_ids": ids, "attention_mask": mask, "use_cache": False})
+            if number in seen:
+                break
+    finally:
+        for layer, original in zip(modules, originals, strict=True):
+            layer.forward = original
+    if not seen:
+        raise ArchitectureError(
+            f"{tree.checkpoint.source}: transformers' {type(tree.base).__name__} cannot be run without weights, so "
+            f"its heads cannot be found or checked."
+        )
+    return seen.get(number) or seen[min(seen)]
+
+
+def _run_empty(module: nn.Module, args: tuple, kwargs: dict) -> None:
+    """Run a module on the meta device as far as it goes; what it computes has no values."""
+    import torch
+
+    try:
+        with torch.no_grad(), torch.device("meta"):
+            module(*args, **kwargs)
+    except _Enough:
+        pass
+    except Exception:  # what needs values (routing of experts, say) ends the run; hooks have seen what came before
+        pass
+
+
+def _note_input(calls: list, name: str):
+    def note(_, args: tuple, kwargs: dict) -> None:
+        calls.append((name, args[0] if args else kwargs.get("hidden_states")))
+
+    return note
+
+
+def _note_output(outputs: dict[int | None, str], kept: list, name: str):
+    def note(module: nn.Module, args: tuple, output: Any) -> None:
+        if "norm" in type(module).__name__.lower():
+            kept.append(output)  # alive, so that no other tensor takes its place
+            outputs[_storage(output)] = name
+
+    return note
+
+
+def _storage(tensor: Any) -> int | None:
+    """Identity of what a tensor is a view of."""
+    import torch
+
+    return tensor.untyped_storage()._cdata if isinstance(tensor, torch.Tensor) else None

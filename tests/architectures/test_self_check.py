@@ -1,0 +1,209 @@
+"""No map is made from weights that are read wrongly: the check agrees with what is right and stops at what is not."""
+
+import dataclasses
+import re
+
+import pytest
+import torch
+
+import headatlas
+from headatlas.architectures import HeadModel, Validity, check_circuits, families, open_model
+from headatlas.architectures.layouts import concatenated
+from headatlas.architectures.module_tree import ModuleTree
+from headatlas.architectures.self_check import TOLERANCE
+from headatlas.checkpoints import open_checkpoint
+from headatlas.errors import ArchitectureError, SettingsError
+from models import make_model, save_model
+from planted import write_relation
+
+
+def saved(tmp_path, case, **changes):
+    return save_model(make_model(case, **changes), tmp_path / "tiny")
+
+
+def with_family(folder, **changes):
+    tree = ModuleTree(open_checkpoint(folder))
+    return HeadModel(tree, dataclasses.replace(families.find_family(tree.config.model_type), **changes))
+
+
+@pytest.mark.parametrize(
+    ("case", "layout"),
+    [("gpt_neox", concatenated), ("persimmon", concatenated), ("falcon-new", concatenated), ("bloom", concatenated)],
+)
+def test_a_wrong_layout_is_noticed(tmp_path, case, layout):
+    folder = saved(tmp_path, case)
+    with pytest.raises(ArchitectureError) as caught:
+        check_circuits(with_family(folder, layout=layout))
+    assert re.fullmatch(
+        rf"{re.escape(str(folder))}: layer 0, head \d: the circuit that was read is not what transformers' "
+        rf"\w+Attention computes with these weights; expected a relative difference below 0.0001, found a relative "
+        rf"difference of \d.*\. No map is made from weights that may be read wrongly\.",
+        str(caught.value),
+    )
+
+
+def test_a_scale_is_accepted_only_where_it_is_expected(tmp_path):
+    folder = saved(tmp_path, "deepseek_v3")
+    with pytest.raises(ArchitectureError, match="found another scale"):
+        check_circuits(with_family(folder, validity=lambda config, layer: Validity("exact")))
+
+
+def test_grouped_heads_in_another_order_are_noticed(tmp_path, monkeypatch):
+    folder = saved(tmp_path, "llama")
+    monkeypatch.setattr(HeadModel, "kv_head_of", lambda self, layer: [head % 2 for head in range(6)])
+    with pytest.raises(ArchitectureError, match=r"layer 0, head [1-4]: the circuit that was read is not"):
+        check_circuits(open_model(open_checkpoint(folder)))
+
+
+@pytest.mark.parametrize("what", ["value", "output"])
+def test_each_kind_of_layer_is_tried_and_a_wrong_one_named(tmp_path, monkeypatch, what):
+    """Only the second kind of layer is read wrongly."""
+    folder = saved(tmp_path, "gemma2")
+    read = HeadModel.values_and_outputs
+
+    def swapped(self, layer):
+        W_V, W_O = read(self, layer)
+        if layer == 1:
+            W_V, W_O = (W_V.flip(0), W_O) if what == "value" else (W_V, W_O.flip(0))
+        return W_V, W_O
+
+    monkeypatch.setattr(HeadModel, "values_and_outputs", swapped)
+    with pytest.raises(ArchitectureError, match="layer 1, head"):
+        check_circuits(open_model(open_checkpoint(folder)))
+
+
+def test_queries_and_keys_are_not_read(tmp_path, monkeypatch):
+    folder, read = saved(tmp_path, "qwen3"), []
+    opened = open_model(open_checkpoint(folder))
+    original = ModuleTree.read
+    monkeypatch.setattr(
+        ModuleTree, "read", lambda self, name, rows=None: read.append(name) or original(self, name, rows)
+    )
+    checks = check_circuits(opened)
+    assert [check.layers for check in checks] == [[0, 1, 2]] and checks[0].error < TOLERANCE
+    assert read and not any("q_" in name or "k_" in name for name in read)
+
+
+def test_a_gate_is_noticed_in_a_family_without_an_entry(tmp_path, monkeypatch):
+    folder = saved(tmp_path, "qwen3_next")
+    monkeypatch.setattr("headatlas.architectures.model.find_family", lambda model_type: None)
+    with pytest.raises(ArchitectureError) as caught:
+        open_model(open_checkpoint(folder))
+    assert "the model type 'qwen3_next' has no entry, and reading it by its module structure does not agree" in str(
+        caught.value
+    )
+
+
+def test_a_family_without_an_entry_is_read_by_its_modules(tmp_path, monkeypatch):
+    folder = saved(tmp_path, "gpt_neox")
+    known = open_model(open_checkpoint(folder))
+    monkeypatch.setattr("headatlas.architectures.model.find_family", lambda model_type: None)
+    found = open_model(open_checkpoint(folder))
+    assert not found.has_entry and found.validity[0] == Validity("exact", "read by module structure")
+    for theirs, own in zip(found.values_and_outputs(1), known.values_and_outputs(1), strict=True):
+        assert torch.equal(theirs, own)
+
+
+def test_an_unknown_input_of_the_first_layer_is_refused(tmp_path, monkeypatch):
+    folder = saved(tmp_path, "gpt2")  # its positions are added to the embedding
+    monkeypatch.setattr("headatlas.architectures.model.find_family", lambda model_type: None)
+    with pytest.raises(ArchitectureError, match="its first layer reads something else than the embedding's rows"):
+        open_model(open_checkpoint(folder))
+
+
+def test_the_manifest_records_the_check_and_that_it_was_off(tmp_path):
+    folder = saved(tmp_path, "llama")
+    words = [first + second for first in "bcdfghjkl" for second in "aeiouwxyz"]
+    relation = write_relation(tmp_path / "r.json", [[word, words[at - 3]] for at, word in enumerate(words[:40])])
+    atlas = headatlas.map_heads(folder, relations=relation)
+    check = atlas.manifest["self_check"]
+    assert check["layers"][0]["layers"] == [0, 1, 2] and 0 < check["largest_error"] < 1e-6
+    assert "one of each kind" in atlas.report() and f"{check['largest_error']:.1e}" in atlas.report()
+    off = headatlas.map_heads(folder, relations=relation, self_check=False)
+    assert off.manifest["self_check"] == "off"
+    assert "attention modules: off." in off.report()
+    assert off.table.equals(atlas.table)
+
+
+# Terms that maps leaves out
+
+
+def run(case, tmp_path, **terms):
+    from headatlas.architectures import Terms
+
+    return open_model(open_checkpoint(saved(tmp_path, case)), Terms(**terms))
+
+
+def test_the_bias_of_the_values(tmp_path):
+    with_bias = run("llama", tmp_path, value_bias=True)
+    W_V, _ = with_bias.values_and_outputs(1)
+    bias = with_bias.tree.read("model.layers.1.self_attn.v_proj.bias")
+    assert W_V.shape == (2, 49, 10) and torch.equal(W_V[:, -1].flatten(), bias)
+    assert torch.equal(W_V[:, :-1], run("llama", tmp_path).values_and_outputs(1)[0])
+    assert max(check.error for check in check_circuits(with_bias)) < 1e-6
+
+
+@pytest.mark.parametrize("case", ["gemma2", "olmo2", "exaone4", "glm4", "gemma4_text"])
+def test_the_gain_behind_the_attention(tmp_path, case):
+    with_gain = run(case, tmp_path, attention_gain=True)
+    norm = f"model.layers.1.{with_gain.family.norm_after_attention}.weight"
+    gain = with_gain.tree.read(norm) + (1 if case == "gemma2" else 0)
+    plain = run(case, tmp_path).values_and_outputs(1)[1]
+    found = with_gain.values_and_outputs(1)[1]
+    torch.testing.assert_close(found, plain * gain, rtol=1e-4, atol=1e-6)
+    assert max(check.error for check in check_circuits(with_gain)) < 1e-5
+
+
+@pytest.mark.parametrize("case", ["llama", "gpt2", "gemma3_text"])
+def test_the_gain_of_the_final_norm(tmp_path, case):
+    with_gain = run(case, tmp_path, final_norm_gain=True)
+    name = {"gpt2": "transformer.ln_f.weight"}.get(case, "model.norm.weight")
+    gain = with_gain.tree.read(name) + (1 if case == "gemma3_text" else 0)
+    torch.testing.assert_close(with_gain.W_U(), run(case, tmp_path).W_U() * gain, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("case", "term"), [("mistral", "value_bias"), ("llama", "attention_gain"), ("opt-narrow", "final_norm_gain")]
+)
+def test_a_term_that_the_model_lacks(tmp_path, case, term):
+    with pytest.raises(SettingsError) as caught:
+        run(case, tmp_path, **{term: True})
+    assert str(caught.value) == f"{term}: tiny has none. Leave this option out."
+
+
+def test_terms_change_the_label_and_the_fingerprint(tmp_path):
+    plain, changed = run("llama", tmp_path), run("llama", tmp_path, value_bias=True, final_norm_gain=True)
+    assert plain.fingerprint() != changed.fingerprint()
+    words = [first + second for first in "bcdfghjkl" for second in "aeiouwxyz"]
+    relation = write_relation(tmp_path / "r.json", [[word, words[at - 3]] for at, word in enumerate(words[:40])], k=5)
+    atlas = headatlas.map_heads(tmp_path / "tiny", relations=relation, value_bias=True)
+    assert atlas.label == "maps, modified: value_bias=on"
+    W_V, W_O = run("llama", tmp_path, value_bias=True).values_and_outputs(0)
+    x = torch.nn.functional.pad(plain.W_E(torch.arange(1, 41)), (0, 1), value=1.0)
+    logits = (x @ W_V[0] @ W_O[1]).double() @ plain.W_U().double().T
+    targets = torch.tensor([1 + words.index(words[at - 3]) for at in range(40)])
+    beaten = (logits >= logits.gather(1, targets[:, None])).sum(1) - 1
+    assert int(atlas.data["hits"].values[0, 0, 1]) == int((beaten < 5).sum()) > 0
+
+
+# Layers without heads
+
+
+def test_layers_without_heads_are_not_counted_as_zero(tmp_path):
+    folder = saved(tmp_path, "qwen3_next")
+    words = [first + second for first in "bcdfghjkl" for second in "aeiouwxyz"]
+    relation = write_relation(tmp_path / "r.json", [[word, words[at - 3]] for at, word in enumerate(words[:40])], k=20)
+    atlas = headatlas.map_heads(folder, tmp_path / "out", relations=relation)
+    assert atlas.validity == ["not applicable", "not applicable", "approximate"]
+    assert atlas.scores.isnull().values[0].all(1).tolist() == [True, True, False]
+    of_layer = atlas.table.groupby("layer")["hits"]
+    assert of_layer.apply(lambda hits: hits.isna().all()).tolist() == [True, True, False]
+    again = headatlas.load_atlas(tmp_path / "out")
+    assert again.table.equals(atlas.table) and again.validity == atlas.validity
+    found = headatlas.classify(again)
+    assert found.n_heads == 6 and found.n_classified == 5
+    report = again.report()
+    assert "| approximate | a gate of the attending token scales each channel of the head | 2 |" in report
+    assert "| not applicable | linear attention | 0-1 |" in report
+    assert "5 of 6 heads" in report
+    assert atlas.manifest["model"]["validity"][0]["layers"] == [0, 1]

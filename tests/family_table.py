@@ -1,0 +1,84 @@
+"""The documentation's table of families, made from what the tests find: `python tests/family_table.py` writes it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from headatlas.architectures import HeadModel, check_circuits, open_model
+from headatlas.checkpoints import open_checkpoint
+from models import CASES, STRUCTURE_CASES, UNSUPPORTED_CASES, make_model, save_model
+
+PAGE = Path(__file__).parents[1] / "docs" / "families.md"
+BEGIN, END = "<!-- made by tests/family_table.py -->\n", "<!-- end -->\n"
+HEADER = ("model type", "values", "later layers' input", "heads are", "largest error")
+LAYOUTS = {
+    "separate": "separate",
+    "concatenated": "after all queries and keys",
+    "grouped": "per key-value head",
+    "one_or_grouped": "after all queries, or per head",
+}
+
+
+def measure(case: str) -> tuple[HeadModel, float]:
+    """A tiny model of a case, and the largest relative error of its circuits against the real attention modules."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = open_model(open_checkpoint(save_model(make_model(case), Path(folder))))
+        error = max(check.error for check in check_circuits(model))
+        model.parts()  # finds the first MLP while the files are there
+        return model, error
+
+
+def row(model_type: str, cases: list[str]) -> tuple[list[str], float]:
+    """The cells of one model type, all its cases together, and its largest error."""
+    measured = [measure(case) for case in cases]
+    values = "latent" if measured[0][0].family.latent else LAYOUTS[measured[0][0].family.layout.__name__]
+    inputs = dict.fromkeys(
+        " then ".join([*([] if mlp.norm is None else [mlp.norm]), "mlp" if len(mlp.parts) == 1 else "fc1, fc2"])
+        for model, _ in measured
+        for mlp in [model.first_mlp_modules]
+    )
+    validities = dict.fromkeys(
+        validity.kind + (f" ({_general(validity.why)})" if validity.why else "")
+        for model, _ in measured
+        for validity in model.validity
+    )
+    joined = "; ".join(inputs).replace("_", r"\_")
+    return [f"`{model_type}`", values, joined, "; ".join(validities)], max(error for _, error in measured)
+
+
+def _general(why: str) -> str:
+    """The reason without the numbers of one config."""
+    words = ["X" if word.rstrip(",").replace(".", "").isdigit() else word for word in why.split()]
+    return " ".join(words).replace("X,", "another,")
+
+
+def table(cases: dict[str, tuple[str, dict]]) -> list[tuple[list[str], float]]:
+    types: dict[str, list[str]] = {}
+    for case, (model_type, config) in sorted(cases.items()):
+        text = config.get("text_config")
+        name = model_type if text is None else text.get("model_type", f"{model_type}_text")
+        types.setdefault(name, []).append(case)
+    return [row(model_type, names) for model_type, names in sorted(types.items())]
+
+
+def markdown(rows: list[tuple[list[str], float]]) -> str:
+    lines = [HEADER, ["---"] * len(HEADER), *([*cells, f"{error:.0e}"] for cells, error in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def write() -> None:
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    entries, structure = table(CASES), table(STRUCTURE_CASES)
+    refused = ", ".join(f"`{name}`" for name in sorted(UNSUPPORTED_CASES))
+    text = (
+        f"### With an entry: {len(entries)} model types\n\n{markdown(entries)}\n"
+        f"### By module structure, tried: {len(structure)} model types\n\n{markdown(structure)}\n"
+        f"### Refused, tried\n\n{refused}\n"
+    )
+    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    write()
