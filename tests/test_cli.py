@@ -58,7 +58,7 @@ def test_report(run, place):
 
 
 def test_heads(run):
-    assert run("heads", "atlas").stdout == f"L{LAYER}H{HEAD}\tplanted\tPlanted\t1.000\t37\t37\n"
+    assert run("heads", "atlas").stdout == f"L{LAYER}H{HEAD}\tplanted\tPlanted\t1.000\t37\t37\texact\n"
     assert run("heads", "atlas", "--min-score", "0.99", "--category", "Planted").stdout.startswith(f"L{LAYER}H{HEAD}\t")
     (row,) = json.loads(run("heads", "atlas", "--relation", "planted", "--json").stdout)
     assert (row["layer"], row["head"], row["hits"], row["score"]) == (LAYER, HEAD, 37, 1.0)
@@ -99,7 +99,7 @@ def test_import_what_was_exported(run):
     run("export", "atlas", "-o", "scores.csv")
     result = run("import", "scores.csv", "-o", "imported", "--measure", "weights", "--name", "Tiny")
     assert "Tiny: 3 layers x 4 heads" in result.stdout
-    assert run("heads", "imported").stdout == f"L{LAYER}H{HEAD}\tplanted\tPlanted\t1.000\t\t\n"
+    assert run("heads", "imported").stdout == f"L{LAYER}H{HEAD}\tplanted\tPlanted\t1.000\t\t\tnot known\n"
     run("import", "scores.csv", "-o", "imported", "--measure", "weights", "--name", "Tiny")
     renamed = run("import", "scores.csv", "-o", "imported", "--measure", "weights", "--name", "Other", code=2)
     assert "imported: holds an atlas with name=Tiny where this run has Other" in " ".join(renamed.stderr.split())

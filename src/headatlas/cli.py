@@ -332,7 +332,7 @@ def heads_command(
     from headatlas.atlas import Atlas, records
 
     rows = Atlas.load(atlas).heads(category=category, relation=relation, min_score=min_score, kind=kind.value)
-    columns = ["name", "relation", "category", "score", "hits", "pairs"]
+    columns = ["name", "relation", "category", "score", "hits", "pairs", "validity"]
     if as_json:
         _print_json(records(rows))
         return
@@ -344,6 +344,7 @@ def heads_command(
             f"{row['score']:.3f}",
             _count(row["hits"]),
             _count(row["pairs"]),
+            row["validity"],
         ]
         for row in rows.to_dict("records")
     ]

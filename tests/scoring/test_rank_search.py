@@ -215,9 +215,8 @@ def test_rounding_stays_far_below_the_allowance():
     for head, kv in enumerate(KV_HEAD):
         value = case.x @ case.W_V[kv]
         output = value @ case.W_O[head]
-        margin = rank_search._margin(
-            case.x, case.W_V[kv], value, case.W_O[head], output, torch.linalg.vector_norm(case.W_U, dim=1).max()
-        )
+        lengths = rank_search._lengths(case.x, case.W_V[kv], value)
+        margin = rank_search._margin(lengths, case.W_O[head], torch.linalg.vector_norm(case.W_U, dim=1).max())
         exact = case.x.double() @ case.W_V[kv].double() @ case.W_O[head].double() @ case.W_U.double().T
         for logits in (output @ case.W_U.T, value @ (case.W_O[head] @ case.W_U.T)):
             error = (logits - exact).abs().amax(1) / (margin / 2)

@@ -9,6 +9,7 @@ contract test holds them.
 from __future__ import annotations
 
 import copy
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
     from headatlas.checkpoints import Checkpoint
+
+NUMBERS_AT_ONCE = 1 << 24
+"""Numbers of a large tensor that are decoded at a time."""
 
 UNEMBEDDING = "lm_head.weight"
 """Name of the unembedding where transformers has no class for the language model with its head."""
@@ -102,6 +106,8 @@ class ModuleTree:
         Raises:
             ArchitectureError: missing, of another shape, or not finite.
         """
+        import torch
+
         names = self.sources(parameter)
         if not self.is_plain(parameter):
             return _finite(parameter, self._convert(parameter), self.checkpoint)[slice(None) if rows is None else rows]
@@ -112,7 +118,16 @@ class ModuleTree:
                 f"{self.checkpoint.file_of(name)}: tensor {name!r} has shape {found}; this config ({self._told()}) "
                 f"needs {expected}. Is config.json from the same model?"
             )
-        return _finite(name, self.checkpoint.read(name, rows), self.checkpoint)
+        first, last, _ = (rows or slice(None)).indices(expected[0] if expected else 1)
+        at_once = max(1, NUMBERS_AT_ONCE * expected[0] // max(1, math.prod(expected))) if expected else 1
+        if last - first <= at_once:
+            return _finite(name, self.checkpoint.read(name, rows), self.checkpoint)
+        # Decoded a part at a time: what is stored is never there as a whole beside what is made of it.
+        values = torch.empty(last - first, *expected[1:])
+        for row in range(first, last, at_once):
+            part = self.checkpoint.read(name, slice(row, min(row + at_once, last)))
+            values[row - first : row - first + len(part)] = _finite(name, part, self.checkpoint)
+        return values
 
     def fill(self, module: str, blank: Iterable[str] = ()) -> nn.Module:
         """A copy of a module of the base model with its weights (float32), and buffers as transformers makes them.

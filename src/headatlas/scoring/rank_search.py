@@ -2,8 +2,11 @@
 
 A pair is decided as soon as k other tokens are known to beat its target. A first look at a sample of the
 vocabulary decides nearly all pairs; the others go on through the whole vocabulary, a block of tokens at a time, until
-they are decided. Float32 decides only where the difference of two logits exceeds what rounding could have done; what
-is closer is decided in float64. So neither batching nor threads nor the device can change a hit.
+they are decided. While a head has many open pairs, its W_O is multiplied with the block of W_U; a few are cheaper as
+outputs of the head, and those of all heads of a layer go on together.
+
+Float32 decides only where the difference of two logits exceeds what rounding could have done; what is closer is
+decided in float64. So neither batching nor threads nor the device can change a hit.
 
 Suppression is the score of the negated head: one search serves both.
 
@@ -12,6 +15,7 @@ This module knows arrays; it knows neither models nor relations.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,16 +26,20 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-FIRST_LOOK = 1536
-"""Tokens in the first look, at most."""
+FIRST_LOOK, FIRST_STEP = 1536, 512
+"""Tokens in the first look, at most, and those of them that all pairs are compared with; the others are only for pairs
+that these leave open."""
+
+EARLY = 4096
+"""Tokens of the vocabulary after which a head's open pairs are counted: few of them go on as outputs."""
 
 GROUP = 16
 """Tokens that are compared as one, by their highest logit; single ones only where that leaves a pair open."""
 
-SMALLEST_BLOCK, LARGEST_BLOCK = 512, 8192
+SMALLEST_BLOCK, LARGEST_BLOCK = 512, 4096
 """Tokens of the vocabulary that a later look takes at once; multiples of GROUP."""
 
-BLOCK_ELEMENTS = 4 * 1024 * 1024
+BLOCK_ELEMENTS = 1024 * 1024
 """Logits to hold at once, so that memory stays small and caches are used."""
 
 MAX_NEAR = 2048
@@ -110,17 +118,24 @@ class _Tasks:
 _PER_TASK = ("row", "target_logit", "margin", "k", "target_id", "place", "beaten", "near")
 
 
-@dataclass
-class _Undecided:
-    """Tasks that float32 cannot decide: where, how often beaten for sure, and the tokens within rounding of the target.
+class _Notes:
+    """What looking through the vocabulary leaves to float64, as places of tasks.
 
-    `near_place` and `near_token` are of one length, one entry per such token; None means all tokens of the vocabulary.
+    Attributes:
+        nears: (place, token), tokens within rounding of the task's target.
+        unsure: (place, beaten), tasks at the vocabulary's end that their near tokens decide.
+        crowded: tasks with too many near tokens to note; all tokens decide them.
     """
 
-    place: Tensor
-    beaten: Tensor
-    near_place: Tensor | None
-    near_token: Tensor | None
+    def __init__(self) -> None:
+        self.nears: list[tuple[Tensor, Tensor]] = []
+        self.unsure: list[tuple[Tensor, Tensor]] = []
+        self.crowded: list[Tensor] = []
+
+    def add(self, other: _Notes) -> None:
+        self.nears += other.nears
+        self.unsure += other.unsure
+        self.crowded += other.crowded
 
 
 class RankSearch:
@@ -142,7 +157,8 @@ class RankSearch:
         self.W_U, self.d_vocab = W_U, W_U.shape[0]
         self.source, self.target_ids, self.k = source.to(device), target_ids.to(device), k.to(device)
         self.largest_norm = torch.linalg.vector_norm(W_U, dim=1).max()
-        self.W_U_target = W_U[self.target_ids]
+        target_ids, self.target = self.target_ids.unique(return_inverse=True)
+        self.W_U_targets = W_U[target_ids].T.contiguous()
         self.sample: Tensor | None = None
         if self.d_vocab > 2 * FIRST_LOOK:
             self.sample = W_U[_first_tokens(self.d_vocab).to(device)].T.contiguous()
@@ -168,49 +184,58 @@ class RankSearch:
         # A place is (head, side, pair); side 0 is promoted, side 1 suppressed.
         hits = torch.zeros(n_heads * 2 * len(self.source), dtype=torch.bool, device=x.device)
         values = list(self._workers.map(lambda factor: x @ factor, W_V))
+        lengths = [_lengths(x, factor, value) for factor, value in zip(W_V, values, strict=True)]
+        early = min(EARLY, self.d_vocab)
+        # More rows than this are cheaper as values, with W_O multiplied into the vocabulary.
+        many = d_model * d_head / (d_model - d_head) if d_model > d_head else math.inf
 
-        def search_head(head: int) -> tuple[_Tasks | None, list[_Undecided], Work]:
-            work, kv = Work(), kv_head[head]
-            output = values[kv] @ W_O[head]
-            margin = _margin(x, W_V[kv], values[kv], W_O[head], output, self.largest_norm)
+        def search_head(head: int) -> tuple[_Tasks | None, _Notes, Work]:
+            work, notes, kv = Work(), _Notes(), kv_head[head]
+            margin = _margin(lengths[kv], W_O[head], self.largest_norm)
             if not torch.isfinite(margin).all():
                 raise OverflowError(head)
-            tasks = self._first_look(head, values[kv], W_O[head], output, margin, work)
-            # Few rows are cheaper as outputs, and those of all heads go through W_U together.
-            if len(tasks.rows) * (d_model - d_head) > d_model * d_head:
-                return None, self._look_through(tasks, W_O[head], hits, work), work
-            tasks.rows = tasks.rows @ W_O[head]
-            return tasks, [], work
+            tasks = self._first_look(head, values[kv], W_O[head], margin, work)
+            if len(tasks.rows) > many:
+                self._look_through(tasks, W_O[head], 0, early, notes, work)
+                if len(tasks.rows) > many:
+                    self._look_through(tasks, W_O[head], early, self.d_vocab, notes, work)
+                    self._conclude(tasks, hits, notes)
+                    return None, notes, work
+                tasks.rows = tasks.rows @ W_O[head]
+            else:
+                tasks.rows = tasks.rows @ W_O[head]
+                self._look_through(tasks, None, 0, early, notes, work)
+            return tasks, notes, work
 
-        def search_pool(tasks: _Tasks) -> tuple[None, list[_Undecided], Work]:
-            work = Work()
-            return None, self._look_through(tasks, None, hits, work), work
+        def search_pool(tasks: _Tasks) -> tuple[None, _Notes, Work]:
+            work, notes = Work(), _Notes()
+            self._look_through(tasks, None, early, self.d_vocab, notes, work)
+            self._conclude(tasks, hits, notes)
+            return None, notes, work
 
         per_head = list(self._workers.map(search_head, range(n_heads)))
-        pool = [tasks for tasks, _, _ in per_head if tasks is not None]
+        pool = [tasks for tasks, _, _ in per_head if tasks is not None and len(tasks)]
         parts = _Tasks.joined(pool).split(self.threads) if pool else []
-        for _, undecided, work in [*per_head, *self._workers.map(search_pool, parts)]:
+        all_notes = _Notes()
+        for _, notes, work in [*per_head, *self._workers.map(search_pool, parts)]:
             self.work.add(work)
-            for part in undecided:
-                self._decide_in_float64(part, hits, x, W_V, W_O, kv_head)
+            all_notes.add(notes)
+        self._decide_in_float64(all_notes, hits, x, W_V, W_O, kv_head)
         promoted, suppressed = hits.view(n_heads, 2, -1).cpu().unbind(1)
         return promoted, suppressed
 
-    def _first_look(self, head: int, value: Tensor, W_O: Tensor, output: Tensor, margin: Tensor, work: Work) -> _Tasks:
+    def _first_look(self, head: int, value: Tensor, W_O: Tensor, margin: Tensor, work: Work) -> _Tasks:
         """The tasks that the sample leaves open; all of them where the vocabulary is too small to take a sample."""
-        target_logit = (output[self.source] * self.W_U_target).sum(1)
+        target_logit = (value[self.source] * (W_O @ self.W_U_targets).T[self.target]).sum(1)
         margin = margin[self.source]
         # A head that writes nothing ties all tokens, so that none is a hit.
-        open_low = open_high = (output != 0).any(1)[self.source]
+        alive = ((value != 0).any(1) & (W_O != 0).any())[self.source].nonzero()[:, 0]
+        pairs = [alive, alive]
         if self.sample is not None:
-            logits = (value @ (W_O @ self.sample)).view(len(value), GROUP, -1)
-            work.logits += logits.numel()
-            high, low = logits.amax(1)[self.source], logits.amin(1)[self.source]
-            open_high = open_high & ((high > (target_logit + margin)[:, None]).sum(1) < self.k)
-            open_low = open_low & ((low < (target_logit - margin)[:, None]).sum(1) < self.k)
-        pair = torch.cat([open_high.nonzero()[:, 0], open_low.nonzero()[:, 0]])
+            pairs = self._open_after_sample(value, W_O @ self.sample, target_logit, margin, alive, work)
+        pair = torch.cat(pairs)
         side = torch.zeros_like(pair)
-        side[int(open_high.sum()) :] = 1
+        side[len(pairs[0]) :] = 1
         sign = 1.0 - 2.0 * side
         used, row = (self.source[pair] + side * len(value)).unique(return_inverse=True)
         return _Tasks(
@@ -225,18 +250,43 @@ class RankSearch:
             near=torch.zeros_like(pair),
         )
 
-    def _look_through(self, tasks: _Tasks, W_O: Tensor | None, hits: Tensor, work: Work) -> list[_Undecided]:
-        """Go through the whole vocabulary, note the hits that are sure, and return what rounding leaves open.
+    def _open_after_sample(
+        self, value: Tensor, projected: Tensor, target_logit: Tensor, margin: Tensor, alive: Tensor, work: Work
+    ) -> list[Tensor]:
+        """The pairs of which fewer than k tokens of the sample beat the target: [promoted, suppressed].
+
+        Args:
+            projected: `W_O @ W_U` of the sample's tokens, Float[Tensor, "d_head n_tokens"].
+            alive: the pairs to be looked at.
+        """
+        pairs, beaten = [alive, alive], [torch.zeros_like(alive)] * 2
+        above, below = target_logit + margin, target_logit - margin
+        for first, last in ((0, FIRST_STEP), (FIRST_STEP, projected.shape[1])):
+            if first == last or not len(pairs[0]) + len(pairs[1]):
+                continue
+            rows, places = self.source[torch.cat(pairs)].unique(return_inverse=True)
+            logits = (value[rows] @ projected[:, first:last]).view(len(rows), GROUP, -1)
+            work.logits += logits.numel()
+            split = places.split([len(pairs[0]), len(pairs[1])])
+            for side, extreme in enumerate((logits.amax(1), logits.amin(1))):
+                of_pair, pair = extreme[split[side]], pairs[side]
+                beats = of_pair < below[pair, None] if side else of_pair > above[pair, None]
+                count = beaten[side] + beats.sum(1)
+                still = count < self.k[pair]
+                pairs[side], beaten[side] = pair[still], count[still]
+        return pairs
+
+    def _look_through(
+        self, tasks: _Tasks, W_O: Tensor | None, start: int, stop: int, notes: _Notes, work: Work
+    ) -> None:
+        """Go through tokens `start` to `stop` of the vocabulary; tasks that are beaten often enough are dropped.
 
         Args:
             tasks: their rows are values (d_head) where `W_O` is given, and outputs (d_model) where it is None.
         """
-        nears: list[tuple[Tensor, Tensor]] = []
-        crowded: list[Tensor] = []
-        start = 0
-        while start < self.d_vocab and len(tasks):
+        while start < stop and len(tasks):
             fitting = BLOCK_ELEMENTS // len(tasks.rows) // GROUP * GROUP
-            block = self.W_U[start : start + min(max(fitting, SMALLEST_BLOCK), LARGEST_BLOCK)]
+            block = self.W_U[start : min(start + min(max(fitting, SMALLEST_BLOCK), LARGEST_BLOCK), stop)]
             logits = tasks.rows @ (block.T if W_O is None else W_O @ block.T)
             work.logits += logits.numel()
             # A padding token of the last block beats nobody.
@@ -255,63 +305,86 @@ class RankSearch:
             other = token != tasks.target_id[near]
             near, token = near[other], token[other]
             tasks.near.index_add_(0, near, torch.ones_like(near))
-            nears.append((tasks.place[near], token))
+            notes.nears.append((tasks.place[near], token))
             in_crowd = tasks.near > MAX_NEAR
-            crowded.append(tasks.place[in_crowd & unbeaten])
+            notes.crowded.append(tasks.place[in_crowd & unbeaten])
             tasks.keep((unbeaten & (tasks.beaten < tasks.k) & ~in_crowd).nonzero()[:, 0])
             start += len(block)
+
+    def _conclude(self, tasks: _Tasks, hits: Tensor, notes: _Notes) -> None:
+        """At the vocabulary's end: tasks that stay below k with all their near tokens are hits."""
         sure_hit = tasks.beaten + tasks.near < tasks.k
         hits[tasks.place[sure_hit]] = True
-        undecided = []
-        if len(place := tasks.place[~sure_hit]):
-            near_place, near_token = (torch.cat(column) for column in zip(*nears, strict=True))
-            wanted = torch.isin(near_place, place)
-            undecided.append(_Undecided(place, tasks.beaten[~sure_hit], near_place[wanted], near_token[wanted]))
-        if crowded and len(place := torch.cat(crowded)):
-            undecided.append(_Undecided(place, torch.zeros_like(place), None, None))
-        return undecided
+        notes.unsure.append((tasks.place[~sure_hit], tasks.beaten[~sure_hit]))
 
     def _decide_in_float64(
-        self, part: _Undecided, hits: Tensor, x: Tensor, W_V: Tensor, W_O: Tensor, kv_head: Sequence[int]
+        self, notes: _Notes, hits: Tensor, x: Tensor, W_V: Tensor, W_O: Tensor, kv_head: Sequence[int]
     ) -> None:
+        undecided: list[tuple[int, int, Tensor | None]] = []
+        if notes.unsure and len(place := torch.cat([each for each, _ in notes.unsure])):
+            beaten = torch.cat([each for _, each in notes.unsure])
+            near_place, near_token = (torch.cat(column) for column in zip(*notes.nears, strict=True))
+            wanted = torch.isin(near_place, place)
+            order = near_place[wanted].argsort()
+            near_place, near_token = near_place[wanted][order], near_token[wanted][order]
+            first, last = (torch.searchsorted(near_place, place, right=right).tolist() for right in (False, True))
+            undecided += [
+                (at, often, near_token[first[number] : last[number]])
+                for number, (at, often) in enumerate(zip(place.tolist(), beaten.tolist(), strict=True))
+            ]
+        if notes.crowded:
+            undecided += [(at, 0, None) for at in torch.cat(notes.crowded).tolist()]
+        self.work.in_float64 += len(undecided)
         n_pairs = len(self.source)
-        self.work.in_float64 += len(part.place)
-        for place, beaten in zip(part.place.tolist(), part.beaten.tolist(), strict=True):
-            head, side, pair = place // (2 * n_pairs), place // n_pairs % 2, place % n_pairs
-            vector = x[self.source[pair]].double()[None]
-            W_V64, W_O64 = W_V[kv_head[head]].double(), W_O[head].double()
-            value = vector @ W_V64
-            output = value @ W_O64
-            tie = _margin(vector, W_V64, value, W_O64, output, self.largest_norm.double())
-            output = output[0] * (1 - 2 * side)
-            least = self.W_U[self.target_ids[pair]].double() @ output - tie
-            if part.near_place is None or part.near_token is None:
-                blocks = self.W_U.split(LARGEST_BLOCK)
-                beaten = sum(int((block.double() @ output >= least).sum()) for block in blocks) - 1
-            else:
-                tokens = part.near_token[part.near_place == place]
-                beaten += int((self.W_U[tokens].double() @ output >= least).sum())
-            hits[place] = beaten < self.k[pair]
+        of_head: dict[int, list[tuple[int, int, Tensor | None]]] = {}
+        for each in undecided:
+            of_head.setdefault(each[0] // (2 * n_pairs), []).append(each)
+
+        def decide(head: int) -> None:
+            places = torch.tensor([place for place, _, _ in of_head[head]], device=x.device)
+            pair, sign = places % n_pairs, 1 - 2 * (places // n_pairs % 2)
+            vectors, W_V64, W_O64 = x[self.source[pair]].double(), W_V[kv_head[head]].double(), W_O[head].double()
+            values = vectors @ W_V64
+            ties = _margin(_lengths(vectors, W_V64, values), W_O64, self.largest_norm.double())
+            outputs = values @ W_O64 * sign[:, None]
+            least = (self.W_U[self.target_ids[pair]].double() * outputs).sum(1) - ties
+            for number, (place, beaten, tokens) in enumerate(of_head[head]):
+                blocks = [self.W_U[tokens]] if tokens is not None else self.W_U.split(LARGEST_BLOCK)
+                counts = (int((block.double() @ outputs[number] >= least[number]).sum()) for block in blocks)
+                # The target itself is among all tokens, but not among those near it.
+                hits[place] = beaten + sum(counts) - (tokens is None) < self.k[pair[number]]
+
+        list(self._workers.map(decide, of_head))
 
 
 def _first_tokens(d_vocab: int) -> Tensor:
-    """Token ids of the first look, in a number that is a multiple of GROUP.
+    """Token ids of the first look: FIRST_STEP of them, then the others, each in a number that GROUP divides.
 
     They lie denser among low ids, which most tokenizers give to common words: those beat a target more often, and on
     the demo model leave half as many pairs open as an even sample.
     """
     share = (torch.arange(FIRST_LOOK) + 0.5) / FIRST_LOOK
     ids = (d_vocab * share**3).long().unique()
-    return ids[: len(ids) // GROUP * GROUP]
+    step = len(ids) // FIRST_STEP
+    first = torch.zeros(len(ids), dtype=torch.bool)
+    first[torch.arange(FIRST_STEP) * step] = True
+    rest = ids[~first]
+    return torch.cat([ids[first], rest[: len(rest) // GROUP * GROUP]])
 
 
-def _margin(x: Tensor, W_V: Tensor, value: Tensor, W_O: Tensor, output: Tensor, largest_norm: Tensor) -> Tensor:
+def _lengths(x: Tensor, W_V: Tensor, value: Tensor) -> Tensor:
+    """Bound of what rounding in `x @ W_V` and of the values carries on, in lengths: Float[Tensor, "n_sources"]."""
+    return torch.linalg.vector_norm(x, dim=1) * torch.linalg.vector_norm(W_V) + 2 * torch.linalg.vector_norm(
+        value, dim=1
+    )
+
+
+def _margin(lengths: Tensor, W_O: Tensor, largest_norm: Tensor) -> Tensor:
     """How far apart two logits of a source must be for their order to be sure: Float[Tensor, "n_sources"].
 
     A dot product's rounding error is about epsilon x the product of both norms; each of the three products
-    contributes, carried on to the logits by the norms of the factors that follow.
+    contributes, carried on to the logits by the norms of the factors that follow. A head's output is at most as long
+    as its value times the norm of W_O, in whatever order the products are taken.
     """
-    W_O_norm = torch.linalg.vector_norm(W_O)
-    carried = torch.linalg.vector_norm(x, dim=1) * torch.linalg.vector_norm(W_V)
-    carried = (carried + torch.linalg.vector_norm(value, dim=1)) * W_O_norm + torch.linalg.vector_norm(output, dim=1)
-    return 2 * ALLOWANCE * torch.finfo(x.dtype).eps * carried * largest_norm
+    carried = lengths * torch.linalg.vector_norm(W_O)
+    return 2 * ALLOWANCE * torch.finfo(lengths.dtype).eps * carried * largest_norm
