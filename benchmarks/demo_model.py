@@ -52,7 +52,7 @@ def main() -> None:
     started = time.perf_counter()
     search = RankSearch(W_U, source, targets, k, arguments.threads)
     found = {
-        layer: torch.stack(search.layer(later if layer else embedding, *circuits[layer], model.kv_head_of))
+        layer: torch.stack(search.layer(later if layer else embedding, *circuits[layer], model.kv_head_of(layer)))
         for layer in layers
     }
     search_seconds = _since(started)
@@ -72,7 +72,7 @@ def main() -> None:
             for relation, first, last in zip(relations, ends, ends[1:], strict=False):
                 part = slice(first, last)
                 sides = plain_loop(
-                    x, W_V[model.kv_head_of[head]], W_O[head], W_U, source[part], targets[part], relation.k
+                    x, W_V[model.kv_head_of(layer)[head]], W_O[head], W_U, source[part], targets[part], relation.k
                 )
                 for side, hits in enumerate(sides):
                     n_hits += int(hits.sum())
