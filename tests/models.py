@@ -287,7 +287,6 @@ STRUCTURE_CASES: dict[str, tuple[str, dict]] = {
         "internlm3": {},
         "jais2": {},
         "minicpm3": _LATENT | {"q_lora_rank": 13},
-        "minimax": _EXPERTS | {"num_local_experts": 5},
         "minimax_m2": _EXPERTS | {"num_local_experts": 5},
         "olmo_hybrid": {},
         "solar_open": _EXPERTS,
@@ -301,6 +300,8 @@ UNSUPPORTED_CASES: dict[str, tuple[str, dict]] = {
     "afmoe": ("afmoe", _LLAMA_LIKE | _EXPERTS | {"num_key_value_heads": 2, "head_dim": 10, "num_experts": 5}),
     "diffllama": ("diffllama", _LLAMA_LIKE | {"num_key_value_heads": 2}),
     "nanochat": ("nanochat", _LLAMA_LIKE | {"num_key_value_heads": 2}),
+    "doge": ("doge", _LLAMA_LIKE | {"num_key_value_heads": 2}),
+    "minimax": ("minimax", _LLAMA_LIKE | _EXPERTS | {"num_key_value_heads": 2, "head_dim": 10, "num_local_experts": 5}),
     "openai-gpt": ("openai-gpt", _GPT2_LIKE),
     "mamba": ("mamba", {"num_hidden_layers": N_LAYERS, "hidden_size": D_MODEL, "vocab_size": D_VOCAB}),
 }

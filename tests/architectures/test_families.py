@@ -1,14 +1,17 @@
 """Every family, head by head, against transformers' own modules."""
 
 import copy
+import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import family_table
 from headatlas.architectures import KNOWN_MODEL_TYPES, check_circuits, open_model
 from headatlas.architectures.module_tree import ModuleTree
 from headatlas.architectures.self_check import choose_family
+from headatlas.architectures.structure import layers_in_turn
 from headatlas.checkpoints import open_checkpoint
 from headatlas.errors import ArchitectureError
 from models import CASES, D_VOCAB, N_HEADS, STRUCTURE_CASES, UNSUPPORTED_CASES, make_model, save_model
@@ -231,6 +234,54 @@ def test_a_family_without_an_entry_is_read_by_its_structure(case, tmp_path):
 def test_what_is_not_understood_is_refused(case, tmp_path):
     save_model(make_model(case), tmp_path)
     with pytest.raises(ArchitectureError):
+        open_model(open_checkpoint(tmp_path))
+
+
+@pytest.mark.parametrize("case", ["doge", "minimax"])
+def test_a_layer_that_does_more_than_attention_and_mlp_is_refused_also_by_a_plan(case, tmp_path):
+    folder = save_model(make_model(case), tmp_path / "tiny")
+    for believe in (False, True):
+        with pytest.raises(ArchitectureError) as caught:
+            open_model(open_checkpoint(folder), believe_structure=believe)
+        assert str(caught.value) == (
+            f"{folder}: the model type {case!r} has no entry, and layer 0 of transformers' "
+            f"{type(make_model(case).base_model.layers[0]).__name__} does something beside its attention and its MLP. "
+            f"It is not supported; docs/families.md lists what is."
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda out, given: out + 0.1 * given.flip(-1), "does something beside its attention and its MLP"),
+        (lambda out, given: given + (out - given) * torch.arange(48), "does not add what its attention says as it is"),
+        (lambda out, given: given - (out - given), "does not add what its attention says as it is"),
+    ],
+)
+def test_each_way_to_do_more_is_noticed(tmp_path, monkeypatch, change, what):
+    kind = type(make_model("jais2").model.layers[0])
+    forward = kind.forward
+    monkeypatch.setattr(kind, "forward", lambda self, x, *args, **kwargs: change(forward(self, x, *args, **kwargs), x))
+    with pytest.raises(ArchitectureError, match=what):
+        open_model(open_checkpoint(save_model(make_model("jais2"), tmp_path)))
+
+
+@pytest.mark.parametrize("times", [(0, 0, 1, 2), (1, 0, 2), (0, 1)])
+def test_layers_that_run_in_another_order_are_noticed(tmp_path, monkeypatch, times):
+    folder = save_model(make_model("jais2"), tmp_path)
+    tree = ModuleTree(open_checkpoint(folder))
+    layers = tree.base.layers
+    monkeypatch.setattr(type(layers), "__getitem__", lambda self, where: [self._modules[str(n)] for n in times])
+    assert not layers_in_turn(tree, "layers")
+    monkeypatch.undo()
+    assert layers_in_turn(tree, "layers")
+
+
+def test_a_decoder_without_an_embedding_of_its_own_is_refused(tmp_path):
+    config = {"model_type": "marian", "d_model": 48, "vocab_size": 101, "pad_token_id": 0}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(ArchitectureError, match="the model type 'marian' has no embedding of tokens that transformers"):
         open_model(open_checkpoint(tmp_path))
 
 

@@ -201,6 +201,45 @@ def test_what_changes_the_first_mlp_is_part_of_the_fingerprint(folder, change):
     assert fingerprint(folder) != first
 
 
+@pytest.mark.parametrize(
+    ("case", "change"),
+    [
+        ("falcon-new", {"activation": "silu"}),
+        ("gpt_oss", {"swiglu_alpha": 1.5}),
+        ("ernie4_5_moe", {"moe_norm_min": 0.3}),
+        ("mixtral", {"num_experts_per_tok": 1}),
+        ("aria_text", {"moe_topk": 1}),
+        ("minicpm3", {"scale_emb": 11}),
+        ("hunyuan_v1_moe", {"hidden_act": "gelu"}),
+    ],
+)
+def test_each_family_s_own_settings_of_the_first_mlp_are_part_of_the_fingerprint(tmp_path, case, change):
+    folder = save_model(make_model(case), tmp_path / "tiny")
+    first, ids = open_model(open_checkpoint(folder)), torch.arange(9)
+    fingerprint_before, before = first.fingerprint(), first.first_mlp(first.W_E(ids))
+    change_config(folder, **change)
+    other = open_model(open_checkpoint(folder))
+    assert not torch.equal(other.first_mlp(other.W_E(ids)), before)
+    assert other.fingerprint() != fingerprint_before
+
+
+def test_a_router_that_wants_more_experts_than_there_are(tmp_path):
+    folder = save_model(make_model("mixtral"), tmp_path / "tiny")
+    change_config(folder, num_experts_per_tok=7)
+    opened = open_model(open_checkpoint(folder))
+    with pytest.raises(ArchitectureError, match=r"tiny: transformers' modules of the first layer cannot run with this"):
+        opened.first_mlp(opened.W_E(torch.arange(9)))
+
+
+def test_layers_that_differ_in_what_the_message_would_tell(tmp_path):
+    folder = save_model(make_model("gemma4_text"), tmp_path / "tiny")
+    change_config(folder, num_key_value_heads=1)
+    assert (
+        "tensor 'model.layers.0.self_attn.v_proj.weight' has shape (20, 48); this config (n_heads=6, n_kv_heads=1, d_model"
+        in message(folder)
+    )
+
+
 # The epsilon of these families is fixed in transformers.
 EPSILON_FIXED = ("mpt", "olmo", "opt")
 

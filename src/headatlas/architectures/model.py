@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from headatlas.architectures.families import Family, Validity, find_family
 from headatlas.architectures.layouts import Sizes
-from headatlas.architectures.module_tree import ModuleTree
+from headatlas.architectures.module_tree import ModuleTree, common
 from headatlas.architectures.structure import FirstMlp, find_first_mlp, propose_families
 from headatlas.errors import ArchitectureError, SettingsError
 
@@ -77,7 +77,7 @@ class HeadModel:
         self.name, self.model_type, self.note = checkpoint.name, checkpoint.model_type, checkpoint.note
         config = tree.config
         self.d_vocab, self.d_model = tree.shape(tree.embedding)[0], config.hidden_size
-        self.n_heads = self._whole("n_heads", config.num_attention_heads)
+        self.n_heads = self._whole("n_heads, one for all layers", common(config, "num_attention_heads"))
         layers = tree.module(family.layers)
         if layers is None or not len(list(layers.children())):
             raise ArchitectureError(
@@ -372,12 +372,18 @@ class HeadModel:
         import torch
 
         parts = []
-        with torch.no_grad(), _in_float64():
-            for part in rows.split(512):
-                part = part.double()[None]
-                for module in modules:
-                    part = _call(module, part)
-                parts.append(part.reshape(-1, part.shape[-1]).float())
+        try:
+            with torch.no_grad(), _in_float64():
+                for part in rows.split(512):
+                    part = part.double()[None]
+                    for module in modules:
+                        part = _call(module, part)
+                    parts.append(part.reshape(-1, part.shape[-1]).float())
+        except (RuntimeError, IndexError, TypeError, ValueError) as error:  # more experts per token than there are, say
+            raise ArchitectureError(
+                f"{self.checkpoint.source}: transformers' modules of the first layer cannot run with this config "
+                f"({type(error).__name__}: {str(error)[:200]}). Is config.json from the same model?"
+            ) from error
         out = torch.cat(parts)
         if not torch.isfinite(out).all():
             raise ArchitectureError(
@@ -480,14 +486,31 @@ class HeadModel:
         eps = [struct.pack("<f", each).hex() for name in _EPSILONS if (each := getattr(config, name, None)) is not None]
         others = {name: getattr(config, name) for name in _OTHERS if getattr(config, name, None) is not None}
         sizes = {"n_layers": self.n_layers, "d_vocab": self.d_vocab}
-        return [self.tree.config.model_type, sizes, [s and vars(s) for s in self._sizes], activation, eps, others]
+        meaning = [self.tree.config.model_type, sizes, [s and vars(s) for s in self._sizes], activation, eps, others]
+        # Nobody knows which of the names in an unknown family's config matter; its modules keep what they use of it.
+        return meaning if self.has_entry else [*meaning, self._settings_of_modules()]
+
+    def _settings_of_modules(self) -> list:
+        """Plain attributes of the embedding and of the modules that make the later layers' input."""
+        modules = [self.tree.base.get_input_embeddings()]
+        modules += [self.tree.base.get_submodule(path) for path in self._first_mlp_paths()]
+        return [
+            [name, type(part).__name__, sorted((key, value) for key, value in vars(part).items() if _is_plain(value))]
+            for module in modules
+            for name, part in module.named_modules()
+        ]
 
 
-_ACTIVATIONS = ("hidden_act", "activation_function", "hidden_activation")
+def _is_plain(value: object) -> bool:
+    return isinstance(value, bool | int | float | str)
+
+
+_ACTIVATIONS = ("hidden_act", "activation_function", "hidden_activation", "activation")
 _EPSILONS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", "norm_epsilon")
 _OTHERS = (
     "embedding_multiplier", "num_experts_per_tok", "norm_topk_prob", "routed_scaling_factor", "n_group", "topk_group",
-    "topk_method", "moe_k", "router_jitter_noise", "swiglu_limit",
+    "topk_method", "moe_k", "router_jitter_noise", "swiglu_limit", "swiglu_alpha", "moe_norm_min", "moe_topk",
+    "top_k_experts",
 )  # fmt: skip
 
 
@@ -503,14 +526,16 @@ def open_model(checkpoint: Checkpoint, terms: Terms | None = None, believe_struc
         ArchitectureError: the model has no heads that are known, or the config contradicts itself.
         SettingsError: a term is asked for that the model does not have.
     """
-    from headatlas.architectures.self_check import choose_family
+    from headatlas.architectures.self_check import choose_family, refuse_unknown_inputs, refuse_unknown_layers
 
     tree = ModuleTree(checkpoint)
     family = find_family(tree.config.model_type)
-    if family is None:
-        family = replace(next(propose_families(tree)), validity=_to_be_checked) if believe_structure else None
-    family = family or choose_family(tree)
-    return HeadModel(tree, family, terms)
+    if family is None and believe_structure:
+        refuse_unknown_inputs(tree)
+        model = HeadModel(tree, replace(next(propose_families(tree)), validity=_to_be_checked), terms)
+        refuse_unknown_layers(model)
+        return model
+    return HeadModel(tree, family or choose_family(tree), terms)
 
 
 def _to_be_checked(config: object, layer: int) -> Validity:

@@ -52,11 +52,14 @@ class ModuleTree:
         self.base_path = f"{inner}." if inner else ""
         self._parameters = self.model.state_dict()
         self._shapes = {name: tuple(value.shape) for name, value in self._parameters.items()}
-        embedding = next(
-            name for name, module in self.base.named_modules() if module is self.base.get_input_embeddings()
-        )
+        embedding = self._find_embedding()
         self.embedding = f"{self.base_path}{embedding}.weight"
         self._sources = self._find_sources(f"{embedding}.weight")
+        if self.embedding not in self._sources and self._is_tied(whole_config):
+            # Of two names of one tensor, some programs keep only the unembedding's.
+            head = self._unembedding_name()
+            self._shapes.setdefault(head, self._shapes[self.embedding])
+            self.embedding = head if head in self._sources else self.embedding
         if self.embedding not in self._sources:
             raise ArchitectureError(
                 f"{checkpoint.source}: expected the embedding {self.embedding!r}, found none. "
@@ -193,6 +196,19 @@ class ModuleTree:
             ) from error
         return config, model.eval()
 
+    def _find_embedding(self) -> str:
+        try:
+            embeddings = self.base.get_input_embeddings()
+        except NotImplementedError:  # decoders that transformers wraps so that they stand alone
+            embeddings = None
+        found = [name for name, module in self.base.named_modules() if module is embeddings and name]
+        if not found or getattr(embeddings, "weight", None) is None:
+            raise ArchitectureError(
+                f"{self.checkpoint.source}: the model type {self.checkpoint.model_type!r} has no embedding of tokens "
+                f"that transformers names, so it cannot be read."
+            )
+        return found[0]
+
     def _find_sources(self, embedding: str) -> dict[str, list[tuple[str, tuple[Any, str, str] | None]]]:
         """Parameter -> stored tensors, each with the converter, its pattern and the first parameter that it makes."""
         from transformers.conversion_mapping import get_model_conversion_mapping
@@ -241,20 +257,28 @@ class ModuleTree:
         if len(inner) != 1:
             return {name: name for name in names}
         inside = {name: self.base_path + name[len(inner[0]) :] for name in names if name.startswith(inner[0])}
-        heads = [name for name in names if name.endswith(UNEMBEDDING) and name not in inside]
+        # Its head lies around it or in it; a tower of another kind may have one of its own.
+        heads = [name for name in names if f".{name}".endswith(f".{UNEMBEDDING}")]
+        heads = [name for name in heads if inner[0].startswith(name.removesuffix(UNEMBEDDING))]
         return inside | ({heads[0]: UNEMBEDDING} if len(heads) == 1 else {})
 
     def _find_unembedding(self, whole_config: PretrainedConfig) -> str:
-        output = self.model.get_output_embeddings()
-        name = next((f"{path}.weight" for path, module in self.model.named_modules() if module is output), UNEMBEDDING)
+        name = self._unembedding_name()
         if name in self._sources:
             return name
-        if not (self.config.tie_word_embeddings or whole_config.tie_word_embeddings):
+        if not self._is_tied(whole_config):
             raise ArchitectureError(
                 f"{self.checkpoint.source}: expected the unembedding {name!r}, found none, and the config does not "
                 f"tie it to the embedding. Use a checkpoint of the whole language model."
             )
         return self.embedding
+
+    def _unembedding_name(self) -> str:
+        output = self.model.get_output_embeddings()
+        return next((f"{path}.weight" for path, module in self.model.named_modules() if module is output), UNEMBEDDING)
+
+    def _is_tied(self, whole_config: PretrainedConfig) -> bool:
+        return bool(self.config.tie_word_embeddings or whole_config.tie_word_embeddings)
 
     def _convert(self, parameter: str) -> Tensor:
         from transformers.core_model_loading import dot_natural_key
@@ -279,13 +303,21 @@ class ModuleTree:
         """The config's sizes, for messages."""
         config = self.config
         sizes = {
-            "n_heads": config.num_attention_heads,
-            "n_kv_heads": getattr(config, "num_key_value_heads", None),
-            "d_head": getattr(config, "head_dim", None),
+            "n_heads": common(config, "num_attention_heads"),
+            "n_kv_heads": common(config, "num_key_value_heads"),
+            "d_head": common(config, "head_dim"),
             "d_model": config.hidden_size,
             "d_vocab": config.vocab_size,
         }
         return ", ".join(f"{name}={value}" for name, value in sizes.items() if value is not None)
+
+
+def common(config: PretrainedConfig, name: str) -> Any:
+    """A config's value; None where it has none, or another one for some layers, which transformers refuses to say."""
+    try:
+        return getattr(config, name, None)
+    except Exception:  # of a kind of its own, in transformers only
+        return None
 
 
 def _finite(name: str, values: Tensor, checkpoint: Checkpoint) -> Tensor:

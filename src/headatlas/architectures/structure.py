@@ -96,7 +96,7 @@ def find_first_mlp(tree: ModuleTree, layers: str) -> FirstMlp:
             hook.remove()
     children = dict(layer.named_children())
     for name, read in calls:
-        if not _is_mlp(name, children[name]):
+        if not is_mlp(name, children[name]):
             continue
         norm = outputs.get(_storage(read))
         if name == "fc1" and "fc2" in children:
@@ -150,7 +150,7 @@ def propose_families(tree: ModuleTree) -> Iterator[Family]:
     )
 
 
-def _is_mlp(name: str, module: nn.Module) -> bool:
+def is_mlp(name: str, module: nn.Module) -> bool:
     has_weights = any(parameter.dim() > 1 for parameter in module.parameters())
     return has_weights and any(word in name for word in ("mlp", "moe", "ffn", "feed_forward", "fc1"))
 
@@ -194,6 +194,39 @@ def layer_arguments(tree: ModuleTree, layers: str, number: int, n_rows: int) -> 
             f"its heads cannot be found or checked."
         )
     return seen.get(number) or seen[min(seen)]
+
+
+def layers_in_turn(tree: ModuleTree, layers: str) -> bool:
+    """Whether the real model runs each layer once, one after the other, each on the row that the last one gave."""
+    import torch
+
+    modules = list(tree.base.get_submodule(layers).children())
+    originals = [layer.forward for layer in modules]
+    seen: list[tuple[int, Any]] = []
+
+    def record(position: int, as_tuple: bool):
+        def forward(*args, **kwargs):
+            given = args[0] if args else kwargs["hidden_states"]
+            seen.append((position, given))
+            return (given,) if as_tuple else given
+
+        return forward
+
+    ids = torch.zeros(2, 1, dtype=torch.long, device="meta")
+    in_turn = False
+    try:
+        for as_tuple in (False, True):
+            seen.clear()
+            for position, layer in enumerate(modules):
+                layer.forward = record(position, as_tuple)
+            _run_empty(tree.base, (), {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False})
+            positions = [position for position, _ in seen]
+            same = all(given is seen[0][1] for _, given in seen)
+            in_turn |= same and positions == list(range(len(modules)))
+    finally:
+        for layer, original in zip(modules, originals, strict=True):
+            layer.forward = original
+    return in_turn
 
 
 def _run_empty(module: nn.Module, args: tuple, kwargs: dict) -> None:
