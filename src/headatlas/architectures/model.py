@@ -134,6 +134,7 @@ class HeadModel:
         import torch
 
         name = self.tree.embedding
+        self.tree.check_shape(name)
         rows = torch.empty(len(ids), self.tree.shape(name)[1])
         # One read of many neighbours is quicker than one of each row.
         for start in range(0, self.d_vocab, ROWS_AT_ONCE):
@@ -287,6 +288,7 @@ class HeadModel:
 
     def _value_rows(self, layer: int) -> tuple[Tensor, slice | None]:
         """Rows of the values in their weight, and the part of it that has to be read for them."""
+        self.tree.check_shape(self.value_parameter(layer))
         rows, transposed = self.family.layout(sizes := self._layer_sizes(layer)), self._value_is_transposed(layer)
         stored = self.tree.shape(self.value_parameter(layer))[1 if transposed else 0]
         if int(rows.max()) >= stored:
@@ -483,7 +485,16 @@ class HeadModel:
         config = self.tree.config
         activation = next((getattr(config, name) for name in _ACTIVATIONS if hasattr(config, name)), None)
         # GGUF keeps these as float32.
-        eps = [struct.pack("<f", each).hex() for name in _EPSILONS if (each := getattr(config, name, None)) is not None]
+        eps = []
+        for name in _EPSILONS:
+            if (each := getattr(config, name, None)) is None:
+                continue
+            try:
+                eps.append(struct.pack("<f", each).hex())
+            except (struct.error, OverflowError) as error:
+                raise ArchitectureError(
+                    f"{self.checkpoint.source}: config: expected a small number for {name}, found {each!r}."
+                ) from error
         others = {name: getattr(config, name) for name in _OTHERS if getattr(config, name, None) is not None}
         sizes = {"n_layers": self.n_layers, "d_vocab": self.d_vocab}
         meaning = [self.tree.config.model_type, sizes, [s and vars(s) for s in self._sizes], activation, eps, others]

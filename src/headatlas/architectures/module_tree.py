@@ -29,6 +29,10 @@ UNEMBEDDING = "lm_head.weight"
 """Name of the unembedding where transformers has no class for the language model with its head."""
 
 
+MOST_OF_BUFFERS = 2**30
+"""Bytes of a module's own constants, such as masks; a config can ask for any number."""
+
+
 class ModuleTree:
     """The modules of a checkpoint's language model, on the meta device, and the way to fill them.
 
@@ -114,23 +118,34 @@ class ModuleTree:
         names = self.sources(parameter)
         if not self.is_plain(parameter):
             return _finite(parameter, self._convert(parameter), self.checkpoint)[slice(None) if rows is None else rows]
-        (name,) = names
-        expected, found = self.shape(parameter), self.checkpoint.shape(name)
-        if found != expected:
-            raise ArchitectureError(
-                f"{self.checkpoint.file_of(name)}: tensor {name!r} has shape {found}; this config ({self._told()}) "
-                f"needs {expected}. Is config.json from the same model?"
-            )
-        first, last, _ = (rows or slice(None)).indices(expected[0] if expected else 1)
-        at_once = max(1, NUMBERS_AT_ONCE * expected[0] // max(1, math.prod(expected))) if expected else 1
+        self.check_shape(parameter)
+        (name,), shape = names, self.shape(parameter)
+        first, last, _ = (rows or slice(None)).indices(shape[0] if shape else 1)
+        at_once = max(1, NUMBERS_AT_ONCE * shape[0] // max(1, math.prod(shape))) if shape else 1
         if last - first <= at_once:
             return _finite(name, self.checkpoint.read(name, rows), self.checkpoint)
         # Decoded a part at a time: what is stored is never there as a whole beside what is made of it.
-        values = torch.empty(last - first, *expected[1:])
+        values = torch.empty(last - first, *shape[1:])
         for row in range(first, last, at_once):
             part = self.checkpoint.read(name, slice(row, min(row + at_once, last)))
             values[row - first : row - first + len(part)] = _finite(name, part, self.checkpoint)
         return values
+
+    def check_shape(self, parameter: str) -> None:
+        """Before memory is taken for it: that what one stored tensor fills has the shape that the module has.
+
+        Raises:
+            ArchitectureError: missing, or of another shape.
+        """
+        names = self.sources(parameter)
+        if not self.is_plain(parameter):
+            return
+        expected, found = self.shape(parameter), self.checkpoint.shape(names[0])
+        if found != expected:
+            raise ArchitectureError(
+                f"{self.checkpoint.file_of(names[0])}: tensor {names[0]!r} has shape {found}; this config "
+                f"({self._told()}) needs {expected}. Is config.json from the same model?"
+            )
 
     def fill(self, module: str, blank: Iterable[str] = ()) -> nn.Module:
         """A copy of a module of the base model with its weights (float32), and buffers as transformers makes them.
@@ -144,6 +159,11 @@ class ModuleTree:
         path, filled = self.path_of(module), copy.deepcopy(self.base.get_submodule(module)).eval()
         for part in filled.modules():
             empty = [name for name, buffer in part.named_buffers(recurse=False) if buffer.is_meta]
+            if sum(part.get_buffer(name).nbytes for name in empty) > MOST_OF_BUFFERS:
+                raise ArchitectureError(
+                    f"{self.checkpoint.source}: this config makes transformers' {type(part).__name__} fill more than "
+                    f"{MOST_OF_BUFFERS:,} bytes with what is in no tensor. Is config.json from the same model?"
+                )
             for name in empty:
                 setattr(part, name, torch.zeros_like(part.get_buffer(name), device="cpu"))
             if empty:
@@ -278,7 +298,7 @@ class ModuleTree:
         return next((f"{path}.weight" for path, module in self.model.named_modules() if module is output), UNEMBEDDING)
 
     def _is_tied(self, whole_config: PretrainedConfig) -> bool:
-        return bool(self.config.tie_word_embeddings or whole_config.tie_word_embeddings)
+        return any(common(config, "tie_word_embeddings") is True for config in (self.config, whole_config))
 
     def _convert(self, parameter: str) -> Tensor:
         from transformers.core_model_loading import dot_natural_key

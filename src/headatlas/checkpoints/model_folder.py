@@ -60,7 +60,8 @@ class ModelFolder:
         config = config_file.load_config(self.folder)
         # What is read is no longer quantised, and transformers would want to quantise the modules that are filled.
         for part in (config, config.get_text_config()):
-            part.__dict__.pop("quantization_config", None)
+            if hasattr(part, "quantization_config"):  # a text_config may be no config at all
+                part.__dict__.pop("quantization_config", None)
         return config
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
