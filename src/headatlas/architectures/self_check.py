@@ -150,6 +150,8 @@ def refuse_unknown_layers(model: HeadModel) -> None:
     Raises:
         ArchitectureError: something else happens in a layer, such as a second MLP, a scaled residual or a gate.
     """
+    for part in model.parts():
+        model.tree.check_shape(part.parameter)
     first = model.first_mlp_modules
     if len(first.parts) != 1:
         raise _unknown_layer(model, 0, "has an MLP in parts")
