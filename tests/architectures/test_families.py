@@ -278,10 +278,10 @@ def test_layers_that_run_in_another_order_are_noticed(tmp_path, monkeypatch, tim
 
 
 def test_a_decoder_without_an_embedding_of_its_own_is_refused(tmp_path):
-    config = {"model_type": "marian", "d_model": 48, "vocab_size": 101, "pad_token_id": 0}
+    config = {"model_type": "bart", "d_model": 48, "vocab_size": 101, "pad_token_id": 0}
     (tmp_path / "config.json").write_text(json.dumps(config))
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(ArchitectureError, match="the model type 'marian' has no embedding of tokens that transformers"):
+    with pytest.raises(ArchitectureError, match="the model type 'bart' has no embedding of tokens that transformers"):
         open_model(open_checkpoint(tmp_path))
 
 

@@ -118,7 +118,7 @@ def test_the_manifest_records_the_check_and_that_it_was_off(tmp_path):
     atlas = headatlas.map_heads(folder, relations=relation)
     check = atlas.manifest["self_check"]
     assert check["layers"][0]["layers"] == [0, 1, 2] and 0 < check["largest_error"] < 1e-6
-    assert "one of each kind" in atlas.report() and f"{check['largest_error']:.1e}" in atlas.report()
+    assert "first and last of each kind" in atlas.report() and f"{check['largest_error']:.1e}" in atlas.report()
     off = headatlas.map_heads(folder, relations=relation, self_check=False)
     assert off.manifest["self_check"] == "off"
     assert "attention modules: off." in off.report()
@@ -141,6 +141,23 @@ def test_the_bias_of_the_values(tmp_path):
     assert W_V.shape == (2, 49, 10) and torch.equal(W_V[:, -1].flatten(), bias)
     assert torch.equal(W_V[:, :-1], run("llama", tmp_path).values_and_outputs(1)[0])
     assert max(check.error for check in check_circuits(with_bias)) < 1e-6
+
+
+@pytest.mark.parametrize("case", ["llama", "gpt2", "gpt_neox", "opt"])
+def test_a_wrong_bias_of_the_values_is_noticed(tmp_path, monkeypatch, case):
+    with_bias = run(case, tmp_path, value_bias=True)
+    assert max(check.error for check in check_circuits(with_bias)) < 1e-6
+    read = HeadModel._value_bias
+    monkeypatch.setattr(HeadModel, "_value_bias", lambda self, layer: read(self, layer).roll(1, 0))
+    with pytest.raises(ArchitectureError, match=r"layer 0, head \d: the circuit that was read is not"):
+        check_circuits(with_bias)
+
+
+def test_a_wrong_layer_of_one_kind_is_noticed(tmp_path, monkeypatch):
+    opened, read = run("llama", tmp_path), HeadModel.values_and_outputs
+    monkeypatch.setattr(HeadModel, "values_and_outputs", lambda self, layer: read(self, 0))
+    with pytest.raises(ArchitectureError, match=r"layer 2, head \d: the circuit that was read is not"):
+        check_circuits(opened)
 
 
 @pytest.mark.parametrize("case", ["gemma2", "olmo2", "exaone4", "glm4", "gemma4_text"])

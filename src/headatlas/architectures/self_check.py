@@ -38,15 +38,15 @@ QUERY_AND_KEY = ("q_proj", "k_proj", "q_norm", "k_norm", "q_a_", "q_b_", "q_laye
 
 @dataclass(frozen=True)
 class LayerCheck:
-    """How well the circuits of one layer agree with its real attention module.
+    """How well the circuits of layers of one kind agree with their real attention modules.
 
     Args:
-        layer: the layer that was tried; `layers` are all of its kind.
+        tried: the layers that were tried, the first and the last; `layers` are all of their kind.
         error: largest relative error of a head's output.
         scaled: the agreement is up to a positive factor per token and head.
     """
 
-    layer: int
+    tried: list[int]
     layers: list[int]
     error: float
     scaled: bool
@@ -56,25 +56,33 @@ class LayerCheck:
 
 
 def check_circuits(model: HeadModel) -> list[LayerCheck]:
-    """Compare one layer of each kind with transformers' own attention module, filled from the checkpoint.
+    """Compare the first and the last layer of each kind with transformers' own attention, filled from the checkpoint.
 
     Raises:
         ArchitectureError: they disagree; says which layer and head, and by how much.
     """
     checks = []
-    for layer, layers in model.kinds_of_layers().items():
-        error, scaled, head = _compare(model, layer)
-        may_scale = model.validity[layer].kind != "exact"
-        if not error <= TOLERANCE or (scaled and not may_scale):
-            found = f"a relative difference of {error:.2g}" if not error <= TOLERANCE else "another scale"
-            raise ArchitectureError(
-                f"{model.checkpoint.source}: layer {layer}, head {head}: the circuit that was read is not what "
-                f"transformers' {type(model.attention(layer)).__name__} computes with these weights; expected a "
-                f"relative difference below {TOLERANCE:g}, found {found}. No map is made from weights that may be "
-                f"read wrongly."
-            )
-        checks.append(LayerCheck(layer, layers, error, scaled))
+    for layers in model.kinds_of_layers().values():
+        tried = sorted({layers[0], layers[-1]})
+        results = [_checked(model, layer) for layer in tried]
+        error, scaled = max(error for error, _ in results), any(scaled for _, scaled in results)
+        checks.append(LayerCheck(tried, layers, error, scaled))
     return checks
+
+
+def _checked(model: HeadModel, layer: int) -> tuple[float, bool]:
+    """The largest relative error of a layer, and whether its agreement is up to scale; raises where it disagrees."""
+    error, scaled, head = _compare(model, layer)
+    may_scale = model.validity[layer].kind != "exact"
+    if not error <= TOLERANCE or (scaled and not may_scale):
+        found = f"a relative difference of {error:.2g}" if not error <= TOLERANCE else "another scale"
+        raise ArchitectureError(
+            f"{model.checkpoint.source}: layer {layer}, head {head}: the circuit that was read is not what "
+            f"transformers' {type(model.attention(layer)).__name__} computes with these weights; expected a "
+            f"relative difference below {TOLERANCE:g}, found {found}. No map is made from weights that may be "
+            f"read wrongly."
+        )
+    return error, scaled
 
 
 def choose_family(tree: ModuleTree) -> Family:
@@ -180,7 +188,11 @@ def _compare(model: HeadModel, layer: int) -> tuple[float, bool, int]:
     expected = _real_heads(model, layer, x)
     W_V, W_O = model.values_and_outputs(layer)
     if model.terms.value_bias:
-        W_V = W_V[:, :-1]
+        # The bias is the row of W_V that an input of zeros reads alone.
+        x = torch.nn.functional.pad(torch.nn.functional.pad(x, (0, 0, 0, 1)), (0, 1))
+        x[-1, -1] = 1
+    else:
+        expected = expected[:, :-1]
     found = torch.stack([x @ W_V[kv].double() @ W_O[head].double() for head, kv in enumerate(model.kv_head_of(layer))])
     if model.terms.attention_gain:
         found /= model.attention_gain(layer).double()
@@ -201,7 +213,10 @@ def _compare(model: HeadModel, layer: int) -> tuple[float, bool, int]:
 
 
 def _real_heads(model: HeadModel, layer: int, x: Tensor) -> Tensor:
-    """What each head of the real module adds for rows of input: Float[Tensor, "n_heads n_rows d_model"]."""
+    """What each head of the real module adds: Float[Tensor, "n_heads n_rows+1 d_model"].
+
+    For rows of input, without what it adds for an input of zeros; and, in the last row, that: the bias of its values.
+    """
     import torch
 
     n_heads, n_rows = model.n_heads, len(x) + 1
@@ -221,7 +236,9 @@ def _real_heads(model: HeadModel, layer: int, x: Tensor) -> Tensor:
             _run_attention(model, source, rows, shared)
         out = _run_attention(model, layer, rows, shared, keep_one)
     out = out.reshape(n_heads, n_rows, model.d_model)
-    return out[:, :-1] - out[:, -1:]
+    output = f"{model.tree.path_of(model.attention_path(layer))}.{model.family.output}.bias"
+    bias = model.tree.read(output).double() if output in model.tree else 0.0
+    return torch.cat([out[:, :-1] - out[:, -1:], out[:, -1:] - bias], dim=1)
 
 
 def _run_attention(model: HeadModel, layer: int, rows: Tensor, shared: dict[Any, Any], keep_one=None) -> Tensor:

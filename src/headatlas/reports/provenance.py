@@ -87,10 +87,11 @@ def validity(atlas: Atlas) -> str:
     rows = [[escape(kind), escape(why) or "-", _layers(numbers)] for kind, why, numbers in atlas.validity_told]
     check = atlas.manifest.get("self_check", "not known")
     if isinstance(check, dict):
-        layers = listed(str(each["layer"]) for each in check["layers"])
+        tried = sorted({layer for each in check["layers"] for layer in each["tried"]})
         sentence = (
-            f"Before scoring, the circuits of layer {layers} (one of each kind) were compared with the model's own "
-            f"attention modules, head by head; largest relative difference: {float(check['largest_error']):.1e}."
+            f"Before scoring, the circuits of {agree(len(tried), 'layer', 'layers')} {listed(str(at) for at in tried)} "
+            f"(the first and last of each kind) were compared with the model's own attention modules, head by head; "
+            f"largest relative difference: {float(check['largest_error']):.1e}."
         )
     else:
         sentence = f"The comparison of the circuits with the model's own attention modules: {escape(check)}."
