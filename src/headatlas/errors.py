@@ -6,7 +6,8 @@ HeadatlasError
 ├── ArchitectureError    the model's family is unknown, or its tensors do not fit its config
 ├── RelationError        a relation file or a set of relations is not usable
 ├── SettingsError        an argument is outside its range, or two arguments contradict each other
-└── AtlasError           a folder or a table does not hold the atlas that was asked for
+├── AtlasError           a folder or a table does not hold the atlas that was asked for
+└── EngineError          a cluster cannot be reached, has no room, or fails at the same work again and again
 ```
 
 Each message is one sentence that says where, what was expected, what was found and what to do. The command line
@@ -36,3 +37,7 @@ class SettingsError(HeadatlasError):
 
 class AtlasError(HeadatlasError):
     """A folder or a table does not hold the atlas that was asked for."""
+
+
+class EngineError(HeadatlasError):
+    """A cluster cannot be reached, has no room, or fails at the same work again and again."""

@@ -81,8 +81,9 @@ def plan_map(
     """
     from headatlas.architectures import open_model
     from headatlas.checkpoints import demo_model, open_checkpoint
+    from headatlas.engines.local import count_threads
     from headatlas.relations import encode_relations
-    from headatlas.survey import choose_relations, count_threads
+    from headatlas.survey import choose_relations
 
     chosen = choose_relations(relations, add_relations)
     checkpoint = open_checkpoint(demo_model() if model is None else model, adapter)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas import Atlas, build_dataset
-from headatlas.errors import ArchitectureError, RelationError, SettingsError
+from headatlas.engines import Engine, LayerHits, LocalEngine, Task
+from headatlas.errors import RelationError, SettingsError
 from headatlas.relations import (
     BUILTIN_VERSION,
     EncodedRelation,
@@ -55,6 +56,7 @@ def map_heads(
     self_check: bool = True,
     device: str = "cpu",
     threads: int | None = None,
+    engine: Engine | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Atlas:
@@ -81,6 +83,8 @@ def map_heads(
         self_check: compare the circuits with the model's own attention modules before scoring.
         device: `cpu` or `cuda`.
         threads: CPU threads; default: as many as torch uses.
+        engine: where layers are scored, such as `headatlas.engines.RayEngine()`; it then decides on device and
+            threads. Default: this process.
         overwrite: replace another atlas in `output`.
 
     Raises:
@@ -92,8 +96,7 @@ def map_heads(
     from headatlas.checkpoints import demo_model, open_checkpoint
 
     chosen = choose_relations(relations, add_relations)
-    _check_device(device)
-    n_threads = count_threads(threads)
+    engine = _choose_engine(engine, device, threads)
     checkpoint = open_checkpoint(demo_model() if model is None else model, adapter)
     terms = Terms(value_bias, attention_gain, final_norm_gain)
     opened = open_model(checkpoint, terms)
@@ -123,13 +126,14 @@ def map_heads(
     with nullcontext() if output is None else RunFolder(output, identity, overwrite) as folder:
         if folder is not None and folder.finished:
             return Atlas.load(folder.folder)
-        run = _measure(opened, measured, settings, device, n_threads, folder, progress)
+        task = _task(model, adapter, fingerprint, settings, measured)
+        run = _measure(opened, task, engine, folder, progress)
         manifest = {
             **_manifest_head(opened, checkpoint.source, settings, fingerprint, identity),
             "self_check": "off" if checks is None else _told_checks(checks),
             "relations": _relations_entry(chosen, encoded, relations is None, add_relations is not None),
             "packages": _versions(),
-            "run": run.facts | {"device": device},
+            "run": run.facts | {"engine": engine.name, "device": engine.device, "threads": engine.threads},
         }
         atlas = Atlas(run.dataset(measured, opened), manifest, run.pair_hits(measured))
         if folder is not None:
@@ -178,80 +182,69 @@ class _Run:
         return pd.concat(parts, ignore_index=True)
 
 
-def _measure(
-    model: HeadModel,
-    measured: list[EncodedRelation],
-    settings: Settings,
-    device: str,
-    threads: int,
-    folder: RunFolder | None,
-    progress: Progress | None,
-) -> _Run:
-    import numpy as np
-    import torch
+def _choose_engine(engine: Engine | None, device: str, threads: int | None) -> Engine:
+    if engine is None:
+        return LocalEngine(device, threads)
+    if device != "cpu" or threads is not None:
+        raise SettingsError("engine: device and threads are the engine's own; expected none beside it.")
+    return engine
 
-    from headatlas.scoring import RankSearch
+
+def _task(
+    model: str | Path | None,
+    adapter: str | Path | None,
+    fingerprint: str,
+    settings: Settings,
+    measured: list[EncodedRelation],
+) -> Task:
+    import numpy as np
+
+    def absolute(path: str | Path) -> str:
+        there = Path(path).expanduser()
+        return str(there.absolute()) if there.exists() else str(path)
+
+    return Task(
+        source=None if model is None else absolute(model),
+        adapter=None if adapter is None else absolute(adapter),
+        fingerprint=fingerprint,
+        settings=settings,
+        source_ids=np.array([token for relation in measured for token in relation.source_ids]),
+        target_ids=np.array([token for relation in measured for token in relation.target_ids]),
+        k=np.array([relation.k for relation in measured for _ in relation.pairs]),
+    )
+
+
+def _measure(model: HeadModel, task: Task, engine: Engine, folder: RunFolder | None, progress: Progress | None) -> _Run:
+    import numpy as np
 
     started = time.perf_counter()
-    n_pairs = sum(len(relation.pairs) for relation in measured)
-    layers: list[dict[str, np.ndarray] | None] = [
-        None if folder is None else folder.load_layer(layer) for layer in range(model.n_layers)
-    ]
-    n_kept = sum(layer is not None for layer in layers)
+    done: dict[int, LayerHits] = {}
+    for layer in range(model.n_layers):
+        kept = None if folder is None else folder.load_layer(layer)
+        if kept is not None:
+            done[layer] = kept
+    n_kept = len(done)
     if progress is not None:
         progress("layers", n_kept, model.n_layers)
-    if n_kept < model.n_layers:
-        sources = torch.tensor([token for relation in measured for token in relation.source_ids])
-        ids, source = sources.unique(return_inverse=True)
-        targets = torch.tensor([token for relation in measured for token in relation.target_ids])
-        k = torch.tensor([relation.k for relation in measured for _ in relation.pairs])
-        search = RankSearch(model.W_U().to(device), source, targets, k, threads)
-        embedding = model.W_E(ids)
-        later = model.first_mlp(embedding) if settings.contextualize == "first-mlp" else embedding
-        inputs = {"first": embedding.to(device), "later": later.to(device)}
-        if settings.value_bias:
-            # The bias is a row of W_V that every token reads with the factor 1.
-            inputs = {name: torch.nn.functional.pad(x, (0, 1), value=1.0) for name, x in inputs.items()}
-        for layer in range(model.n_layers):
-            if layers[layer] is not None:
-                continue
-            before = search.work.in_float64
-            if model.has_heads(layer):
-                hits = _score_layer(search, model, layer, inputs["later" if layer else "first"], device)
-            else:
-                hits = torch.zeros(2, model.n_heads, n_pairs, dtype=torch.bool)
-            arrays = {
-                "promoted": np.packbits(hits[0].numpy(), axis=-1),
-                "suppressed": np.packbits(hits[1].numpy(), axis=-1),
-                "in_float64": np.asarray(search.work.in_float64 - before),
-            }
+    if missing := [layer for layer in range(model.n_layers) if layer not in done]:
+        for layer, hits in engine.score(model, task, missing):
             if folder is not None:
-                folder.save_layer(layer, arrays)
-            layers[layer] = arrays
+                folder.save_layer(layer, hits)
+            done[layer] = hits
             if progress is not None:
-                progress("layers", sum(each is not None for each in layers), model.n_layers)
-    done = [layer for layer in layers if layer is not None]
+                progress("layers", len(done), model.n_layers)
     promoted, suppressed = (
-        np.stack([np.unpackbits(layer[name], axis=-1, count=n_pairs) for layer in done]).astype(bool)
+        np.stack(
+            [np.unpackbits(done[layer][name], axis=-1, count=len(task.k)) for layer in range(model.n_layers)]
+        ).astype(bool)
         for name in ("promoted", "suppressed")
     )
     facts = {
         "seconds": round(time.perf_counter() - started, 3),
-        "threads": threads,
         "layers_from_earlier_run": n_kept,
-        "decided_in_float64": int(sum(int(layer["in_float64"]) for layer in done)),
+        "decided_in_float64": sum(int(hits["in_float64"]) for hits in done.values()),
     }
     return _Run(promoted, suppressed, facts)
-
-
-def _score_layer(search: Any, model: HeadModel, layer: int, x: Any, device: str) -> Any:
-    W_V, W_O = model.values_and_outputs(layer)
-    try:
-        return search.layer(x, W_V.to(device), W_O.to(device), model.kv_head_of(layer))
-    except OverflowError as error:
-        raise ArchitectureError(
-            f"layer {layer}, head {error}: the head's output is beyond what float32 can hold; are the weights damaged?"
-        ) from error
 
 
 def choose_relations(relations: Any, add_relations: Any) -> list[Relation]:
@@ -270,30 +263,6 @@ def _as_relations(given: Any) -> list[Relation]:
         if all(isinstance(relation, Relation) for relation in given):
             return given
     return load_relations(given)
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    if device == "mps":
-        raise SettingsError("device: mps cannot compute in float64, which decides close calls. Use --device cpu.")
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        kind = None
-    if kind not in ("cpu", "cuda"):
-        raise SettingsError(f"device: expected cpu, cuda or cuda:N, found {device!r}.")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise SettingsError(f"device: expected a CUDA device for {device!r}, found none. Use --device cpu.")
-
-
-def count_threads(threads: int | None) -> int:
-    """Threads of a run; raises `SettingsError` below one."""
-    import torch
-
-    if threads is not None and threads < 1:
-        raise SettingsError(f"threads: expected a whole number of at least 1, found {threads}.")
-    return threads or torch.get_num_threads()
 
 
 def _manifest_head(

@@ -191,6 +191,12 @@ class HeadModel:
 
     def parts(self) -> list[Part]:
         """All that a map reads, and nothing else: what a fingerprint is of, and what has to travel."""
+        return [part for layer in (None, *range(self.n_layers)) for part in self.parts_of(layer)]
+
+    def parts_of(self, layer: int | None) -> list[Part]:
+        """What a map reads of a layer; with None, what it reads beside the layers."""
+        if layer is not None:
+            return self._layer_parts(layer) if self.has_heads(layer) else []
         tree = self.tree
         parts = [Part("W_E", tree.embedding)]
         if tree.unembedding != tree.embedding:
@@ -201,9 +207,6 @@ class HeadModel:
         for path in (*others, *self._first_mlp_paths()):
             if (module := tree.module(path)) is not None:
                 parts += [Part(f"{path}.{name}", f"{tree.path_of(path)}.{name}") for name in module.state_dict()]
-        for layer in range(self.n_layers):
-            if self.has_heads(layer):
-                parts += self._layer_parts(layer)
         return parts
 
     def stored(self, parts: Iterable[Part]) -> list[tuple[str, slice | None]]:
@@ -214,16 +217,21 @@ class HeadModel:
             for name in self.tree.sources(part.parameter)
         ]
 
-    def fingerprint(self, progress: Callable[[int, int], None] | None = None) -> str:
+    def fingerprint(
+        self, progress: Callable[[int, int], None] | None = None, parts: Sequence[Part] | None = None
+    ) -> str:
         """SHA-256 over all that a map reads: the tensors as float32, and what of the config changes the map.
 
         It does not depend on the file format: the same weights in shards, in one file or in GGUF have the same one.
+
+        Args:
+            parts: only of these.
 
         Raises:
             ArchitectureError: a tensor is missing, misshapen, or not finite.
         """
         digest = hashlib.sha256(json.dumps(self._meaning_of_config()).encode())
-        parts = self.parts()
+        parts = self.parts() if parts is None else parts
         for done, part in enumerate(parts):
             if progress is not None:
                 progress(done, len(parts))

@@ -1,0 +1,112 @@
+"""Layers scored in this process, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from headatlas.engines.engine import LayerHits, Task
+from headatlas.errors import ArchitectureError, SettingsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from headatlas.architectures import HeadModel
+
+
+class LocalEngine:
+    """This process.
+
+    Args:
+        device: `cpu`, `cuda` or `cuda:N`.
+        threads: CPU threads; default: as many as torch uses.
+
+    Raises:
+        SettingsError: there is no such device, or less than one thread.
+    """
+
+    name = "local"
+
+    def __init__(self, device: str = "cpu", threads: int | None = None) -> None:
+        check_device(device)
+        self.device, self.threads = device, count_threads(threads)
+
+    def score(self, model: HeadModel, task: Task, layers: Sequence[int]) -> Iterator[tuple[int, LayerHits]]:
+        return LayerScorer(model, task, self.device, self.threads).score(layers)
+
+
+class LayerScorer:
+    """One model's search and input vectors, built once and used for any of its layers."""
+
+    def __init__(self, model: HeadModel, task: Task, device: str, threads: int) -> None:
+        import torch
+
+        from headatlas.scoring import RankSearch
+
+        self.model, self.device = model, device
+        self.n_pairs = len(task.k)
+        ids, source = torch.from_numpy(task.source_ids).unique(return_inverse=True)
+        targets, k = torch.from_numpy(task.target_ids), torch.from_numpy(task.k)
+        self.search = RankSearch(model.W_U().to(device), source, targets, k, threads)
+        embedding = model.W_E(ids)
+        later = model.first_mlp(embedding) if task.settings.contextualize == "first-mlp" else embedding
+        self.inputs = {"first": embedding.to(device), "later": later.to(device)}
+        if task.settings.value_bias:
+            # The bias is a row of W_V that every token reads with the factor 1.
+            self.inputs = {name: torch.nn.functional.pad(x, (0, 1), value=1.0) for name, x in self.inputs.items()}
+
+    def score(self, layers: Sequence[int]) -> Iterator[tuple[int, LayerHits]]:
+        """Each layer's hits, in the order of `layers`."""
+        import numpy as np
+        import torch
+
+        for layer in layers:
+            before = self.search.work.in_float64
+            if self.model.has_heads(layer):
+                hits = self._score_layer(layer, self.inputs["later" if layer else "first"])
+            else:
+                nothing = torch.zeros(self.model.n_heads, self.n_pairs, dtype=torch.bool)
+                hits = nothing, nothing
+            yield (
+                layer,
+                {
+                    "promoted": np.packbits(hits[0].numpy(), axis=-1),
+                    "suppressed": np.packbits(hits[1].numpy(), axis=-1),
+                    "in_float64": np.asarray(self.search.work.in_float64 - before),
+                },
+            )
+
+    def _score_layer(self, layer: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        W_V, W_O = self.model.values_and_outputs(layer)
+        try:
+            return self.search.layer(x, W_V.to(self.device), W_O.to(self.device), self.model.kv_head_of(layer))
+        except OverflowError as error:
+            raise ArchitectureError(
+                f"layer {layer}, head {error}: the head's output is beyond what float32 can hold; are the weights "
+                f"damaged?"
+            ) from error
+
+
+def check_device(device: str) -> None:
+    """Raise `SettingsError` where this machine has no such device."""
+    import torch
+
+    if device == "mps":
+        raise SettingsError("device: mps cannot compute in float64, which decides close calls. Use --device cpu.")
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        kind = None
+    if kind not in ("cpu", "cuda"):
+        raise SettingsError(f"device: expected cpu, cuda or cuda:N, found {device!r}.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise SettingsError(f"device: expected a CUDA device for {device!r}, found none. Use --device cpu.")
+
+
+def count_threads(threads: int | None) -> int:
+    """Threads of a run; raises `SettingsError` below one."""
+    import torch
+
+    if threads is not None and threads < 1:
+        raise SettingsError(f"threads: expected a whole number of at least 1, found {threads}.")
+    return threads or torch.get_num_threads()

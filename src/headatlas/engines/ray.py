@@ -1,0 +1,284 @@
+"""Layers scored on a Ray cluster: a block of a model's layers is one task.
+
+Weights do not travel through Ray: each worker opens the checkpoint itself, from storage that all machines share or by
+range from where it is published, builds its search once and keeps it for the next block. Paths, token ids and packed
+hits are all that is sent. With its hits a worker returns a digest of all weights that it read for them; the driver
+compares it with its own, so that a machine with another file at the same path is noticed before anything is saved.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from headatlas.engines.engine import LayerHits, Task
+from headatlas.errors import CheckpointError, EngineError, HeadatlasError, SettingsError
+
+if TYPE_CHECKING:
+    from headatlas.architectures import HeadModel
+    from headatlas.engines.local import LayerScorer
+
+RETRIES = 3
+"""How often Ray itself starts a block again whose process or machine was lost."""
+
+ATTEMPTS = 4
+"""How often a block is submitted, Ray's own retries apart, before the run gives up."""
+
+BLOCKS_PER_SLOT = 4
+"""Blocks for each task that fits the cluster at once: more share the work evenly, fewer cost less overhead."""
+
+
+class RayEngine:
+    """A Ray cluster; use as a context manager, which leaves the cluster at the end.
+
+    Args:
+        address: `auto` (the cluster of `RAY_ADDRESS`, or the one that this machine belongs to), `HOST:PORT` of a
+            cluster's head, or `local`: Ray is started on this machine, for this run alone.
+        threads: CPUs of one task; default 1.
+        gpus_per_task: GPUs of one task, such as 1 or 0.5; 0 (default) scores on the CPU.
+        layers_per_task: layers in a block; default: so many that each place in the cluster gets a few blocks.
+
+    Where the process has called `ray.init` itself, that connection is used, and kept.
+
+    Raises:
+        EngineError: there is no such cluster, or no machine in it has room for one task.
+        SettingsError: ray is not installed, or an argument is outside its range.
+
+    >>> with RayEngine("10.0.0.5:6379", gpus_per_task=1) as engine:  # doctest: +SKIP
+    ...     map_heads("gpt2", "atlas", engine=engine)
+    """
+
+    name = "ray"
+
+    def __init__(
+        self,
+        address: str = "auto",
+        threads: int | None = None,
+        gpus_per_task: float = 0,
+        layers_per_task: int | None = None,
+    ) -> None:
+        for name, value in (("threads", threads), ("layers_per_task", layers_per_task)):
+            if value is not None and value < 1:
+                raise SettingsError(f"{name}: expected a whole number of at least 1, found {value}.")
+        if not (0 <= gpus_per_task < 1 or gpus_per_task == int(gpus_per_task) > 0):
+            raise SettingsError(
+                f"gpus_per_task: expected 0, a share of one GPU such as 0.5, or a whole number, found {gpus_per_task}."
+            )
+        self.threads, self.gpus_per_task, self.layers_per_task = threads or 1, gpus_per_task, layers_per_task
+        self.device = "cuda" if gpus_per_task else "cpu"
+        self._ray = _import_ray()
+        self._leaves = not self._ray.is_initialized()
+        if self._leaves:
+            _connect(self._ray, address)
+        try:
+            self._slots()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> RayEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the cluster; tasks of this run that are still going on are stopped."""
+        if self._leaves:
+            self._ray.shutdown()
+
+    def score(self, model: HeadModel, task: Task, layers: Sequence[int]) -> Iterator[tuple[int, LayerHits]]:
+        ray = self._ray
+        size = self.layers_per_task or max(1, len(layers) // (BLOCKS_PER_SLOT * self._slots()))
+        remote = ray.remote(score_block).options(
+            num_cpus=self.threads, num_gpus=self.gpus_per_task, max_retries=RETRIES, name=f"headatlas {model.name}"
+        )
+        known = _Digests(model)
+        shared_task = ray.put(task)
+        running: dict[Any, tuple[tuple[int, ...], int]] = {}
+
+        def submit(block: tuple[int, ...], attempt: int) -> None:
+            running[remote.remote(shared_task, self.device, self.threads, block, _version())] = block, attempt
+
+        for start in range(0, len(layers), size):
+            submit(tuple(layers[start : start + size]), 1)
+        try:
+            while running:
+                # A limit, so that an interruption is noticed.
+                ready, _ = ray.wait(list(running), num_returns=1, timeout=1)
+                for reference in ready:
+                    block, attempt = running.pop(reference)
+                    try:
+                        done: BlockDone = ray.get(reference)
+                    except ray.exceptions.RayError as error:
+                        _refuse_hopeless(error, block, attempt)
+                        submit(block, attempt + 1)
+                        continue
+                    known.check(done)
+                    for layer in block:
+                        yield layer, done.hits[layer]
+        finally:
+            for reference in running:
+                ray.cancel(reference, force=True)
+
+    def _slots(self) -> int:
+        """How many tasks the cluster can do at once."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        slots = 0
+        for node in nodes:
+            fitting = node.get("CPU", 0) // self.threads
+            if self.gpus_per_task:
+                fitting = min(fitting, (node.get("GPU", 0) + 1e-6) // self.gpus_per_task)
+            slots += int(fitting)
+        if not slots:
+            gpus = f" and {self.gpus_per_task:g} GPU" if self.gpus_per_task else ""
+            found = ", ".join(f"{node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU" for node in nodes)
+            raise EngineError(
+                f"ray: a task needs {self.threads} CPU{gpus} on one machine; expected a machine with that, found "
+                f"{found or 'none'}. Ask for less with --threads and --gpus-per-task, or add a machine first."
+            )
+        return slots
+
+
+class BlockDone(NamedTuple):
+    """What a worker returns: small, whatever the model."""
+
+    hits: dict[int, LayerHits]
+    digests: dict[int | None, str]
+    """Of the weights that were read for each layer; under None, of those beside the layers."""
+
+    node: str
+
+
+class _Digests:
+    """What the driver itself reads, to compare the workers' weights with."""
+
+    def __init__(self, model: HeadModel) -> None:
+        self.model = model
+        self.known: dict[int | None, str] = {}
+
+    def check(self, done: BlockDone) -> None:
+        for layer, found in done.digests.items():
+            if layer not in self.known:
+                self.known[layer] = self.model.fingerprint(parts=self.model.parts_of(layer))
+            if found != self.known[layer]:
+                where = "embedding, unembedding or first MLP" if layer is None else f"layer {layer}"
+                raise CheckpointError(
+                    f"{self.model.checkpoint.source}: {where}: expected the weights that this machine reads there "
+                    f"(fingerprint {self.known[layer][:12]}), found others on the machine {done.node} "
+                    f"({found[:12]}). Every machine of the cluster must see the same files; nothing of this block "
+                    f"was kept."
+                )
+
+
+_scorers: dict[str, tuple[HeadModel, LayerScorer, str]] = {}
+"""In a worker: the model, its search and the digest of what they share, of the last task."""
+
+
+def score_block(task: Task, device: str, threads: int, layers: tuple[int, ...], version: str) -> BlockDone:
+    """Score a block of layers; runs in a worker of the cluster."""
+    node = _node()
+    if version != _version():
+        raise EngineError(
+            f"ray: expected headatlas {version} as on the machine that started the run, found {_version()} on the "
+            f"machine {node}. Install the same version there."
+        )
+    try:
+        model, scorer, shared = _scorer(task, device, threads)
+        parts = {layer: model.parts_of(layer) for layer in layers}
+        model.checkpoint.fetch(model.stored(part for layer in layers for part in parts[layer]))
+        digests = {None: shared} | {layer: model.fingerprint(parts=parts[layer]) for layer in layers}
+        return BlockDone(dict(scorer.score(layers)), digests, node)
+    except HeadatlasError as error:
+        raise type(error)(f"{error} (on the machine {node})") from None
+
+
+def _scorer(task: Task, device: str, threads: int) -> tuple[HeadModel, LayerScorer, str]:
+    from dataclasses import fields
+
+    from headatlas.architectures import Terms, open_model
+    from headatlas.checkpoints import demo_model, open_checkpoint
+    from headatlas.engines.local import LayerScorer, check_device
+
+    key = f"{task.key} {device} {threads}"
+    if key not in _scorers:
+        _scorers.clear()
+        check_device(device)
+        checkpoint = open_checkpoint(demo_model() if task.source is None else task.source, task.adapter)
+        model = open_model(
+            checkpoint, Terms(**{each.name: getattr(task.settings, each.name) for each in fields(Terms)})
+        )
+        parts = model.parts_of(None)
+        checkpoint.fetch(model.stored(parts))
+        _scorers[key] = model, LayerScorer(model, task, device, threads), model.fingerprint(parts=parts)
+    return _scorers[key]
+
+
+def _refuse_hopeless(error: Exception, block: tuple[int, ...], attempt: int) -> None:
+    """Raise where another attempt at a block would fail likewise, or was the last."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, HeadatlasError) and (attempt == ATTEMPTS or not isinstance(cause, CheckpointError)):
+        raise cause
+    if attempt == ATTEMPTS:
+        layers = f"layer {block[0]}" if len(block) == 1 else f"layers {block[0]} to {block[-1]}"
+        raise EngineError(
+            f"ray: {layers} failed {ATTEMPTS} times, the last time with {_first_line(cause or error)} "
+            f"The layers before are safe: the same command goes on where it stopped."
+        ) from error
+
+
+def _import_ray() -> Any:
+    # Ray would else send reports of its use from clusters that are started here.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    try:
+        import ray
+    except ImportError as error:
+        raise SettingsError("engine: ray is not installed. Run `pip install 'headatlas[ray]'`.") from error
+    return ray
+
+
+def _connect(ray: Any, address: str) -> None:
+    import logging
+
+    host, _, port = address.rpartition(":")
+    if address not in ("auto", "local"):
+        if not (host and port.isdigit() and "/" not in host):
+            raise SettingsError(
+                f"address: expected auto, local or HOST:PORT of a Ray cluster's head, found {address!r}."
+            )
+        try:
+            # Ray itself would try for a minute, and end the process.
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        except (OSError, OverflowError) as error:
+            raise EngineError(
+                f"ray: expected a cluster's head at {address}, found none "
+                f"({getattr(error, 'strerror', None) or error})."
+            ) from error
+    options = {"include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except ConnectionError as error:
+        raise EngineError(
+            "ray: expected a cluster on this machine, found none. Name its head with --address HOST:PORT, or start one "
+            "for this run with --address local."
+        ) from error
+    except (RuntimeError, ValueError, OSError) as error:
+        raise EngineError(f"ray: the cluster at {address} cannot be used: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return text if text.endswith(".") else f"{text}."
+
+
+def _node() -> str:
+    return _import_ray().util.get_node_ip_address()
+
+
+def _version() -> str:
+    import headatlas
+
+    return headatlas.__version__
