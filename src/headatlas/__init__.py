@@ -25,6 +25,7 @@ _HOME = {
     "load_relations": "headatlas.relations",
     "map_heads": "headatlas.survey",
     "plan_map": "headatlas.planning",
+    "survey_models": "headatlas.many_models",
 }
 
 __all__ = [
@@ -39,12 +40,14 @@ __all__ = [
     "load_relations",
     "map_heads",
     "plan_map",
+    "survey_models",
 ]
 
 if TYPE_CHECKING:
     from headatlas.atlas import Atlas, load_atlas
     from headatlas.categories import Classification, classify
     from headatlas.importing import import_scores
+    from headatlas.many_models import survey_models
     from headatlas.planning import plan_map
     from headatlas.relations import Relation, builtin_relations, load_relations
     from headatlas.survey import map_heads

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,9 +16,11 @@ from headatlas.errors import HeadatlasError
 from headatlas.relations import DROP_REASONS
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
 
     from headatlas.atlas import Atlas
+    from headatlas.engines import Engine
     from headatlas.planning import Plan
 
 app = typer.Typer(
@@ -45,6 +48,11 @@ class Palette(StrEnum):
     colour_blind = "colour-blind"
 
 
+class EngineName(StrEnum):
+    local = "local"
+    ray = "ray"
+
+
 class ExportFormat(StrEnum):
     csv = "csv"
     json = "json"
@@ -56,6 +64,13 @@ Threshold = Annotated[
     str | None, typer.Option(metavar="SHARE", help="A head implements a relation strictly above this; default 0.15.")
 ]
 KindOption = Annotated[Kind, typer.Option(help="Targets among the highest logits, or among the lowest.")]
+DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; with ray, CPUs of one task (default 1).")]
+EngineOption = Annotated[EngineName, typer.Option(help="Where layers are scored: this process, or a Ray cluster.")]
+AddressOption = Annotated[
+    str | None, typer.Option(metavar="ADDR", help="With ray: auto (default), HOST:PORT of its head, or local.")
+]
+GpusOption = Annotated[float, typer.Option(metavar="N", min=0, help="With ray: GPUs of one task; default 0.")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to this file.")]
 
 
@@ -158,8 +173,11 @@ def map_command(
         bool,
         typer.Option("--self-check/--no-self-check", help="Compare the circuits with the model's own attention first."),
     ] = True,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+    engine: EngineOption = EngineName.local,
+    address: AddressOption = None,
+    gpus_per_task: GpusOption = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another atlas in DIR.")] = False,
 ) -> None:
     """Score all heads of a model and write its atlas: data, figures and report."""
@@ -167,7 +185,7 @@ def map_command(
     from headatlas.survey import map_heads
 
     confirmed = (output / MANIFEST).is_file() and not overwrite
-    with _Bar() as bar:
+    with _engine(engine, device, threads, address, gpus_per_task) as chosen, _Bar() as bar:
         atlas = map_heads(
             model,
             output,
@@ -182,14 +200,34 @@ def map_command(
             final_norm_gain=final_norm_gain,
             adapter=adapter,
             self_check=self_check,
-            device=device,
-            threads=threads,
+            engine=chosen,
             overwrite=overwrite,
             progress=bar.show,
         )
     if confirmed:
         _say(f"{output} already holds this map: same model, relations and settings.")
     _show_summary(atlas, output)
+
+
+@_command("survey", goes_on=True)
+def survey_command(
+    models: Annotated[Path, typer.Argument(metavar="MODELS.toml", help="The models: [[model]], name, source.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for atlases and index.")],
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+    engine: EngineOption = EngineName.local,
+    address: AddressOption = None,
+    gpus_per_task: GpusOption = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Measure all anew; replace atlases in DIR.")] = False,
+) -> None:
+    """Map every model of a list: an atlas each, an index of all, and a picture to compare them."""
+    from headatlas.many_models import FAILED, survey_models
+
+    with _engine(engine, device, threads, address, gpus_per_task) as chosen, _Bar() as bar:
+        index = survey_models(models, output, engine=chosen, overwrite=overwrite, progress=bar.show, raise_bugs=_debug)
+    _show_survey(index, output)
+    if (index["status"] == FAILED).any():
+        raise typer.Exit(1)
 
 
 @_command("plan")
@@ -371,6 +409,21 @@ def export_command(
     _put(export(Atlas.load(atlas), fmt.value, kind.value), output)
 
 
+def _engine(
+    engine: EngineName, device: str, threads: int | None, address: str | None, gpus_per_task: float
+) -> AbstractContextManager[Engine]:
+    from headatlas.engines import LocalEngine, RayEngine
+    from headatlas.errors import SettingsError
+
+    if engine is EngineName.local:
+        if address is not None or gpus_per_task:
+            raise SettingsError("address, gpus-per-task: these belong to --engine ray; expected it beside them.")
+        return nullcontext(LocalEngine(device, threads))
+    if device != "cpu":
+        raise SettingsError(f"device: with --engine ray expected --gpus-per-task for GPUs, found --device {device}.")
+    return RayEngine(address or "auto", threads, gpus_per_task)
+
+
 class _Bar:
     """A progress bar on standard error: what is done, the rate and the time left."""
 
@@ -413,9 +466,13 @@ class _Bar:
         return self
 
     def show(self, what: str, done: int, total: int) -> None:
+        if what == "models":
+            # The next model's bars start anew.
+            for earlier in set(self._tasks) - {"models"}:
+                self._progress.remove_task(self._tasks.pop(earlier))
         if what not in self._tasks:
-            for earlier in self._tasks.values():
-                self._progress.update(earlier, visible=False)
+            for name, earlier in self._tasks.items():
+                self._progress.update(earlier, visible=name == "models")
             self._tasks[what] = self._progress.add_task(what, total=total)
         self._progress.update(self._tasks[what], completed=done)
 
@@ -558,6 +615,21 @@ def _show_summary(atlas: Atlas, folder: Path) -> None:
     _show_table("Strongest head of each relation", columns, rows, (3,), colours)
     _console().print(f"Picture: {folder / 'figure.png'}", markup=False, soft_wrap=True)
     _console().print(f"Report:  {folder / 'report.md'}", markup=False, soft_wrap=True)
+
+
+def _show_survey(index: pd.DataFrame, folder: Path) -> None:
+    from headatlas.figures import PALETTES
+
+    names = tuple(column.removeprefix("score_") for column in index.columns if column.startswith("score_"))
+    colours = PALETTES["paper"].of_categories(names)
+    counts = ["heads", "classified", *(f"score_{name}" for name in names)]
+    rows = [[row["name"], *(_count(row[count]) for count in counts), row["status"]] for row in index.to_dict("records")]
+    columns = ["model", "heads", "any", *names, "status"]
+    _show_table(f"{len(rows)} models", columns, rows, tuple(range(1, len(columns) - 1)), colours)
+    for row in index[index["error"].notna()].to_dict("records"):
+        _say(f"{row['name']}: {row['error']}", style="bold red")
+    _console().print(f"Picture: {folder / 'survey.png'}", markup=False, soft_wrap=True)
+    _console().print(f"Index:   {folder / 'index.csv'}", markup=False, soft_wrap=True)
 
 
 def _coverage(relations: list, model: str | None) -> list:

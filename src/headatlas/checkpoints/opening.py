@@ -39,7 +39,7 @@ def _open(source: str | Path) -> Checkpoint:
     path = Path(source).expanduser()
     if path.is_dir():
         return _open_folder(path)
-    if path.is_file() or _looks_like_a_path(source):
+    if path.is_file() or looks_like_a_path(source):
         return _open_file(path)
     return open_remote(str(source))
 
@@ -60,7 +60,8 @@ def demo_model() -> Path:
     )
 
 
-def _looks_like_a_path(source: str | Path) -> bool:
+def looks_like_a_path(source: str | Path) -> bool:
+    """Whether something that is not there can only have been meant as a path."""
     text = str(source)
     beginnings = ("/", "./", "../", "~", ".\\", "..\\")
     return isinstance(source, Path) or text.startswith(beginnings) or text.endswith(".gguf") or text.count(os.sep) > 1

@@ -13,15 +13,17 @@ from headatlas.figures.palettes import PALETTES
 
 _HOME = {
     "draw_map": "headatlas.figures.drawing",
+    "draw_survey": "headatlas.figures.survey_drawing",
     "render": "headatlas.figures.saving",
     "save_figure": "headatlas.figures.saving",
 }
 
-__all__ = ["PALETTES", "draw_map", "render", "save_figure"]
+__all__ = ["PALETTES", "draw_map", "draw_survey", "render", "save_figure"]
 
 if TYPE_CHECKING:
     from headatlas.figures.drawing import draw_map
     from headatlas.figures.saving import render, save_figure
+    from headatlas.figures.survey_drawing import draw_survey
 
 
 def __getattr__(name: str) -> Any:

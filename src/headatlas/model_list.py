@@ -1,0 +1,155 @@
+"""The models of a survey, as a TOML file names them; knows nothing of what is done with them."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headatlas.errors import SettingsError
+from headatlas.settings import LARGE_VOCABULARY, Settings
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@=-]{0,99}(?<!\.)")
+"""Names that are one folder on every system."""
+
+DEMO = "demo"
+"""As a source: the demo model, unless a folder of this name is there."""
+
+PATHS, PATH, WHOLE, NUMBER, TEXT, SWITCH = (
+    "a path or a list of paths",
+    "a path",
+    "a whole number of at least 1",
+    "a number such as 0.15",
+    "a text",
+    "true or false",
+)
+SETTINGS = {
+    "relations": PATHS,
+    "add_relations": PATHS,
+    "k": WHOLE,
+    "threshold": NUMBER,
+    "contextualize": TEXT,
+    "profile": TEXT,
+    "value_bias": SWITCH,
+    "attention_gain": SWITCH,
+    "final_norm_gain": SWITCH,
+    "self_check": SWITCH,
+}
+"""What may stand beside the models, for all, or in one model's entry, for that one: arguments of `map_heads`."""
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """One model of a survey.
+
+    Args:
+        name: of its atlas's folder.
+        source: as the file names it.
+        options: arguments of `map_heads` beside the output: the model, its adapter and the settings.
+    """
+
+    name: str
+    source: str
+    options: dict[str, Any]
+
+
+def read_model_list(path: str | Path) -> list[ListedModel]:
+    """Read a list of models.
+
+    ```toml
+    relations = "mine.json"     # settings for all; paths are relative to this file
+
+    [[model]]
+    name = "step-1000"          # the name of its atlas's folder
+    source = "org/model@step1000"
+    k = 5                       # this model's own
+    ```
+
+    Raises:
+        SettingsError: the file cannot be read, or an entry cannot be meant; says which and why.
+    """
+    path = Path(path)
+    try:
+        # A threshold is a decimal, not the binary number next to it.
+        content = tomllib.loads(path.read_text("utf-8"), parse_float=str)
+    except OSError as error:
+        raise SettingsError(f"{path}: expected a list of models (TOML), cannot be read ({error.strerror}).") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: expected a list of models (TOML), found another file: {error}.") from error
+    entries = content.pop("model", None)
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise SettingsError(f"{path}: expected at least one [[model]] with a name and a source, found none.")
+    shared = _settings(content, path, str(path))
+    models = [_model(entry, number, path, shared) for number, entry in enumerate(entries, start=1)]
+    first: dict[str, int] = {}
+    for number, model in enumerate(models, start=1):
+        # Some file systems do not tell upper from lower case.
+        if (there := first.setdefault(model.name.lower(), number)) != number:
+            raise SettingsError(
+                f"{path}: model {number}: expected a name of its own, found {model.name!r} like model {there}."
+            )
+    return models
+
+
+def _model(entry: dict[str, Any], number: int, path: Path, shared: dict[str, Any]) -> ListedModel:
+    where = f"{path}: model {number}"
+    entry = dict(entry)
+    name, source, adapter = (entry.pop(key, None) for key in ("name", "source", "adapter"))
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise SettingsError(
+            f"{where}: name: expected up to 100 letters, digits and ._+@=- that can name a folder, found {name!r}."
+        )
+    where += f" ({name})"
+    if not isinstance(source, str) or not source.strip():
+        raise SettingsError(f"{where}: source: expected a path, a name on the hub or an address, found {source!r}.")
+    options: dict[str, Any] = {"model": _source(source, path.parent)}
+    if adapter is not None:
+        options["adapter"] = _expect(adapter, PATH, f"{where}: adapter", path.parent)
+    return ListedModel(name, source, shared | options | _settings(entry, path, where))
+
+
+def _settings(given: dict[str, Any], path: Path, where: str) -> dict[str, Any]:
+    for name in given:
+        if name not in SETTINGS:
+            raise SettingsError(f"{where}: expected one of {', '.join(SETTINGS)}, found {name!r}.")
+    settings = {name: _expect(value, SETTINGS[name], f"{where}: {name}", path.parent) for name, value in given.items()}
+    checked = ("profile", "k", "threshold", "contextualize")
+    try:
+        Settings.of_profile(LARGE_VOCABULARY, **{name: settings[name] for name in checked if name in settings})
+    except SettingsError as error:
+        raise SettingsError(f"{where}: {error}") from None
+    return settings
+
+
+def _expect(value: Any, kind: str, where: str, folder: Path) -> Any:
+    """The value as `map_heads` takes it."""
+    is_whole = type(value) is int
+    if kind == PATHS:
+        paths: list[Any] = value if isinstance(value, list) else [value]
+        if paths and all(isinstance(path, str) and path for path in paths):
+            return [folder / Path(path).expanduser() for path in paths]
+    elif kind == PATH and isinstance(value, str) and value:
+        return folder / Path(value).expanduser()
+    elif (
+        (kind == WHOLE and is_whole and value > 0)
+        or (kind == NUMBER and (is_whole or isinstance(value, str)))
+        or (kind == TEXT and isinstance(value, str))
+        or (kind == SWITCH and isinstance(value, bool))
+    ):
+        return value
+    raise SettingsError(f"{where}: expected {kind}, found {value!r}.")
+
+
+def _source(source: str, folder: Path) -> str | Path | None:
+    """What `open_checkpoint` is given: relative to the list, not to where the command was started."""
+    from headatlas.checkpoints import is_remote, looks_like_a_path
+
+    path = folder / Path(source).expanduser()
+    if is_remote(source) or (not path.exists() and not looks_like_a_path(source)):
+        if source == DEMO:
+            return None
+        # A folder of this name where the command was started is not what the list means.
+        return f"hf://{source}" if Path(source).exists() else source
+    return path
