@@ -226,7 +226,7 @@ def survey_command(
     with _engine(engine, device, threads, address, gpus_per_task) as chosen, _Bar() as bar:
         index = survey_models(models, output, engine=chosen, overwrite=overwrite, progress=bar.show, raise_bugs=_debug)
     _show_survey(index, output)
-    if (index["status"] == FAILED).any():
+    if FAILED in index["status"].tolist():
         raise typer.Exit(1)
 
 
@@ -618,16 +618,19 @@ def _show_summary(atlas: Atlas, folder: Path) -> None:
 
 
 def _show_survey(index: pd.DataFrame, folder: Path) -> None:
+    from headatlas.atlas import records
     from headatlas.figures import PALETTES
 
     names = tuple(column.removeprefix("score_") for column in index.columns if column.startswith("score_"))
     colours = PALETTES["paper"].of_categories(names)
     counts = ["heads", "classified", *(f"score_{name}" for name in names)]
-    rows = [[row["name"], *(_count(row[count]) for count in counts), row["status"]] for row in index.to_dict("records")]
+    found = records(index)
+    rows = [[row["name"], *(_count(row[count]) for count in counts), row["status"]] for row in found]
     columns = ["model", "heads", "any", *names, "status"]
     _show_table(f"{len(rows)} models", columns, rows, tuple(range(1, len(columns) - 1)), colours)
-    for row in index[index["error"].notna()].to_dict("records"):
-        _say(f"{row['name']}: {row['error']}", style="bold red")
+    for row in found:
+        if row["error"] is not None:
+            _say(f"{row['name']}: {row['error']}", style="bold red")
     _console().print(f"Picture: {folder / 'survey.png'}", markup=False, soft_wrap=True)
     _console().print(f"Index:   {folder / 'index.csv'}", markup=False, soft_wrap=True)
 

@@ -63,12 +63,12 @@ def _draw_lines(axes: Axes, index: pd.DataFrame, kind: str, total: str, colours:
         share = index[column].to_numpy("float64", na_value=np.nan) / heads
         highest = max(highest, float(np.nanmax(share, initial=0.0)))
         axes.plot(
-            np.arange(len(index)), share, color=colour, linewidth=1.2, markersize=4.5, zorder=3,
+            np.arange(len(index)), share, color=colour, linewidth=1.2, markersize=4.5, zorder=3, clip_on=False,
             marker=MARKERS[number % len(MARKERS)], markerfacecolor="white" if name == ANY else colour,
             linestyle="--" if name == ANY else "-", label=one_line(name),
         )  # fmt: skip
     axes.set_ylim(0, max(highest * 1.08, 0.01))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None if highest > 0.05 else 1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0 if highest > 0.05 else 1))
     axes.set_ylabel("share of heads", size=8, color=INK)
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
     axes.tick_params(labelsize=7.5, width=0.5, color=FRAME, labelcolor=INK)
