@@ -1,0 +1,72 @@
+"""A real Ray cluster on loopback: two machines as far as Ray can tell, each a process group that can be killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import headatlas
+
+HEAD, OTHER = "127.0.0.2", "127.0.0.3"
+SMALL = ("--num-cpus=1", "--object-store-memory=80000000", "--block")
+
+
+class Cluster:
+    """Use as a context manager. One CPU a node, no dashboard, no reports; ended by process group.
+
+    Args:
+        place: an empty folder with a short path (Ray puts sockets there, whose paths may have 107 characters).
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.nodes: dict[str, subprocess.Popen] = {}
+        with socket.socket() as free:
+            free.bind((HEAD, 0))
+            self.address = f"{HEAD}:{free.getsockname()[1]}"
+
+    def __enter__(self) -> Cluster:
+        try:
+            port = self.address.rpartition(":")[2]
+            self._start(HEAD, "--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self.place}/ray")
+            self._wait_for(HEAD)
+            self._start(OTHER, f"--address={self.address}")
+            self._wait_for(OTHER)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for host in list(self.nodes):
+            self.kill(host)
+
+    def kill(self, host: str) -> None:
+        """End a node with all its processes, at once."""
+        node = self.nodes.pop(host)
+        os.killpg(node.pid, signal.SIGKILL)
+        node.wait(60)
+
+    def _start(self, host: str, *options: str) -> None:
+        source = str(Path(headatlas.__file__).parents[1])
+        # A lost node is noticed after 3 s.
+        own = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "RAY_health_check_period_ms": "500"}
+        path = os.pathsep.join([source, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        with open(self.place / f"{host}.log", "w") as log:
+            self.nodes[host] = subprocess.Popen(
+                [Path(sys.executable).with_name("ray"), "start", f"--node-ip-address={host}", *options, *SMALL],
+                env=os.environ | own | {"PYTHONPATH": path}, stdout=log, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def _wait_for(self, host: str) -> None:
+        """Wait until a node has told its log that it runs."""
+        log, until = self.place / f"{host}.log", time.monotonic() + 60
+        while "Ray runtime started." not in log.read_text():
+            assert self.nodes[host].poll() is None and time.monotonic() < until, log.read_text()
+            time.sleep(0.1)

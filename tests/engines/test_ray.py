@@ -1,0 +1,158 @@
+"""A Ray cluster of two nodes: the same hits as here, whatever is lost on the way."""
+
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+import headatlas
+from engines.cluster import OTHER, Cluster
+from headatlas.engines import RayEngine
+from headatlas.errors import CheckpointError, EngineError, SettingsError
+from models import make_model, save_model
+from planted import PAIRS, WORDS, write_relation
+
+pytestmark = pytest.mark.system
+N_LAYERS = 40
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A model whose layers take long enough to be interrupted, its relation, and its atlas made here."""
+    place = tmp_path_factory.mktemp("models")
+    save_model(make_model("llama", num_hidden_layers=N_LAYERS, vocab_size=20_011), place / "tiny", WORDS)
+    write_relation(place / "r.json", PAIRS)
+    headatlas.map_heads(place / "tiny", place / "local", relations=place / "r.json")
+    return place
+
+
+@pytest.fixture
+def cluster():
+    folder = Path(tempfile.mkdtemp(prefix="ray"))
+    with Cluster(folder) as cluster:
+        yield cluster
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def assert_same(place, atlas):
+    local = headatlas.load_atlas(place / "local")
+    assert atlas.table.equals(local.table) and atlas.pair_hits.equals(local.pair_hits)
+
+
+def call(place, *arguments):
+    command = [sys.executable, "-m", "headatlas", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_layers(out, process, n_layers):
+    while len(list(out.glob(".unfinished/layer-*.npz"))) < n_layers:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+
+
+def test_a_killed_node_and_a_killed_run_change_nothing(place, cluster):
+    """Two nodes, of which one is lost in the middle; then the driver; each goes on and ends in the same atlas."""
+    ray = ("--relations", "r.json", "--engine", "ray", "--address", cluster.address)
+    out = place / "killed"
+    process = call(place, "map", "tiny", "-o", "killed", *ray)
+    wait_for_layers(out, process, 3)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    kept = len(list(out.glob(".unfinished/layer-*.npz")))
+    assert 3 <= kept < N_LAYERS and not (out / "atlas.json").exists()
+
+    # Goes on through Python, so that the node can be killed between two layers: it has work then.
+    lost = []
+
+    def kill_a_node(what, done, of):
+        if what == "layers" and done >= kept + 5 and not lost:
+            lost.append(done)
+            cluster.kill(OTHER)
+
+    with RayEngine(cluster.address, layers_per_task=1) as engine:
+        assert engine._slots() == 2
+        atlas = headatlas.map_heads(
+            place / "tiny", out, relations=place / "r.json", engine=engine, progress=kill_a_node
+        )
+        assert engine._slots() == 1
+    assert lost and atlas.manifest["run"]["layers_from_earlier_run"] >= kept
+    assert atlas.manifest["run"]["engine"] == "ray"
+    assert_same(place, atlas)
+    assert_same(place, headatlas.load_atlas(out))
+
+
+def test_runs_of_one_engine_are_finished_by_the_other(place, cluster, tmp_path):
+    ray = ("--relations", "r.json", "--engine", "ray", "--address", cluster.address)
+    # Begun there, interrupted, finished here.
+    process = call(place, "map", "tiny", "-o", tmp_path / "there", *ray)
+    wait_for_layers(tmp_path / "there", process, 2)
+    process.send_signal(signal.SIGINT)
+    _, messages = process.communicate(timeout=60)
+    assert process.returncode == 130 and "the same command goes on where it stopped" in messages
+    atlas = headatlas.map_heads(place / "tiny", tmp_path / "there", relations=place / "r.json")
+    assert atlas.manifest["run"]["layers_from_earlier_run"] >= 2 and atlas.manifest["run"]["engine"] == "local"
+    assert_same(place, atlas)
+
+    # Begun here, finished there, as a survey with a model that is bad.
+    def interrupt(what, done, of):
+        if what == "layers" and done == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        headatlas.map_heads(place / "tiny", tmp_path / "s" / "one", relations=place / "r.json", progress=interrupt)
+    (place / "models.toml").write_text(
+        'relations = "r.json"\n[[model]]\nname = "bad"\nsource = "./none"\n[[model]]\nname = "one"\nsource = "tiny"\n'
+    )
+    process = call(place, "survey", "models.toml", "-o", tmp_path / "s", *ray[2:])
+    shown, messages = process.communicate(timeout=120)
+    assert process.returncode == 1 and "bad: " in messages and "done" in shown, (shown, messages)
+    atlas = headatlas.load_atlas(tmp_path / "s" / "one")
+    assert atlas.manifest["run"]["layers_from_earlier_run"] == 7 and atlas.manifest["run"]["engine"] == "ray"
+    assert_same(place, atlas)
+
+
+def test_another_model_on_a_node_and_missing_room_are_said(place, cluster, tmp_path, monkeypatch):
+    from headatlas.architectures import HeadModel
+
+    read = HeadModel.fingerprint
+
+    def of_another_file(self, progress=None, parts=None):
+        found = read(self, progress, parts)
+        return found if parts is None or parts == self.parts_of(None) else "0" * 64
+
+    with RayEngine(cluster.address, layers_per_task=3) as engine:
+        with monkeypatch.context() as patch, pytest.raises(CheckpointError) as caught:
+            # As if this machine read other weights than the nodes do.
+            patch.setattr(HeadModel, "fingerprint", of_another_file)
+            headatlas.map_heads(place / "tiny", tmp_path / "out", relations=place / "r.json", engine=engine)
+        assert f"{place}/tiny: layer " in str(caught.value) and "(fingerprint 000000000000)" in str(caught.value)
+        assert "Every machine of the cluster must see the same files" in str(caught.value)
+        assert not list(tmp_path.glob("out/.unfinished/layer-*.npz"))
+        # The same engine serves the next call.
+        assert_same(place, headatlas.map_heads(place / "tiny", relations=place / "r.json", engine=engine))
+    with pytest.raises(EngineError) as caught:
+        RayEngine(cluster.address, gpus_per_task=1)
+    assert str(caught.value) == (
+        "ray: a task needs 1 CPU and 1 GPU on one machine; expected a machine with that, found 1 CPU and 0 GPU, "
+        "1 CPU and 0 GPU. Ask for less with --threads and --gpus-per-task, or add a machine first."
+    )
+
+
+def test_bad_addresses_are_refused():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(EngineError) as caught:
+        RayEngine(f"127.0.0.1:{port}")
+    assert str(caught.value) == f"ray: expected a cluster's head at 127.0.0.1:{port}, found none (Connection refused)."
+    for address in ("ray://host:10001", "host", "host:", ":6379"):
+        with pytest.raises(SettingsError) as caught:
+            RayEngine(address)
+        message = f"address: expected auto, local or HOST:PORT of a Ray cluster's head, found {address!r}."
+        assert str(caught.value) == message
