@@ -76,3 +76,20 @@ def test_ctrl_c_exits_with_130_and_says_how_to_go_on(place):
     assert process.returncode == 130 and "the same command goes on where it stopped" in messages
     assert "Traceback" not in messages
     assert not (out / "atlas.json").exists()
+
+
+@pytest.mark.system
+def test_a_second_run_into_the_folder_is_refused(place):
+    first = start(place, "shared")
+    out = place / "shared"
+    while not list(out.glob(".unfinished/layer-*.npz")):
+        assert first.poll() is None
+        time.sleep(0.002)
+    # Held in the middle, so that it cannot be finished before the second has begun.
+    first.send_signal(signal.SIGSTOP)
+    second = start(place, "shared")
+    _, messages = second.communicate(timeout=120)
+    first.send_signal(signal.SIGCONT)
+    assert second.returncode == 2 and "another run is writing into this folder" in messages
+    assert first.wait(300) == 0
+    assert headatlas.load_atlas(out).n_layers == 40

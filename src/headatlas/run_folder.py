@@ -25,6 +25,7 @@ LOCK = "lock"
 FIGURE_FORMATS = ("png", "svg", "pdf")
 FIGURES = {"score": "figure", "suppression": "suppression"}
 REPORT = "report.md"
+GO_ON = "Finished layers are safe; make room and run the same command again."
 OUTPUTS = (MANIFEST, SCORES, HITS, REPORT, *(f"{stem}.{fmt}" for stem in FIGURES.values() for fmt in FIGURE_FORMATS))
 
 
@@ -99,13 +100,15 @@ class RunFolder:
             write_atomically(self._layer(layer), write)
         except OSError as error:
             raise AtlasError(
-                f"{self.folder}: layer {layer} cannot be written ({error.strerror or error}). "
-                f"The layers before it are safe; make room and run the same command again."
+                f"{self.folder}: layer {layer} cannot be written ({error.strerror or error}). {GO_ON}"
             ) from error
 
     def finish(self, atlas: Atlas) -> None:
         """Write everything, the manifest last, then drop the parts."""
-        write_folder(atlas, self.folder)
+        try:
+            write_folder(atlas, self.folder)
+        except AtlasError as error:
+            raise AtlasError(f"{error} {GO_ON}") from error
 
     def _layer(self, layer: int) -> Path:
         return self._parts / f"layer-{layer:04d}.npz"

@@ -34,9 +34,10 @@ class Cluster:
         try:
             port = self.address.rpartition(":")[2]
             self._start(HEAD, "--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self.place}/ray")
-            self._wait_for(HEAD)
+            self._wait_for_port(int(port))
             self._start(OTHER, f"--address={self.address}")
-            self._wait_for(OTHER)
+            for host in (HEAD, OTHER):
+                self._wait_for(host)
         except BaseException:
             self.__exit__()
             raise
@@ -63,6 +64,15 @@ class Cluster:
                 env=os.environ | own | {"PYTHONPATH": path}, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
+
+    def _wait_for_port(self, port: int) -> None:
+        until = time.monotonic() + 60
+        while True:
+            try:
+                return socket.create_connection((HEAD, port), timeout=1).close()
+            except OSError:
+                assert time.monotonic() < until, f"nothing at port {port}"
+                time.sleep(0.1)
 
     def _wait_for(self, host: str) -> None:
         """Wait until a node has told its log that it runs."""

@@ -32,8 +32,9 @@ def place(tmp_path_factory):
     return place
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster():
+    """Shared by all tests; the last one kills a node of it."""
     folder = Path(tempfile.mkdtemp(prefix="ray"))
     with Cluster(folder) as cluster:
         yield cluster
@@ -54,37 +55,6 @@ def wait_for_layers(out, process, n_layers):
     while len(list(out.glob(".unfinished/layer-*.npz"))) < n_layers:
         assert process.poll() is None, process.communicate()
         time.sleep(0.002)
-
-
-def test_a_killed_node_and_a_killed_run_change_nothing(place, cluster):
-    """Two nodes, of which one is lost in the middle; then the driver; each goes on and ends in the same atlas."""
-    ray = ("--relations", "r.json", "--engine", "ray", "--address", cluster.address)
-    out = place / "killed"
-    process = call(place, "map", "tiny", "-o", "killed", *ray)
-    wait_for_layers(out, process, 3)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
-    kept = len(list(out.glob(".unfinished/layer-*.npz")))
-    assert 3 <= kept < N_LAYERS and not (out / "atlas.json").exists()
-
-    # Goes on through Python, so that the node can be killed between two layers: it has work then.
-    lost = []
-
-    def kill_a_node(what, done, of):
-        if what == "layers" and done >= kept + 5 and not lost:
-            lost.append(done)
-            cluster.kill(OTHER)
-
-    with RayEngine(cluster.address, layers_per_task=1) as engine:
-        assert engine._slots() == 2
-        atlas = headatlas.map_heads(
-            place / "tiny", out, relations=place / "r.json", engine=engine, progress=kill_a_node
-        )
-        assert engine._slots() == 1
-    assert lost and atlas.manifest["run"]["layers_from_earlier_run"] >= kept
-    assert atlas.manifest["run"]["engine"] == "ray"
-    assert_same(place, atlas)
-    assert_same(place, headatlas.load_atlas(out))
 
 
 def test_runs_of_one_engine_are_finished_by_the_other(place, cluster, tmp_path):
@@ -156,3 +126,34 @@ def test_bad_addresses_are_refused():
             RayEngine(address)
         message = f"address: expected auto, local or HOST:PORT of a Ray cluster's head, found {address!r}."
         assert str(caught.value) == message
+
+
+def test_a_killed_node_and_a_killed_run_change_nothing(place, cluster):
+    """Two nodes, of which one is lost in the middle; then the driver; each goes on and ends in the same atlas."""
+    ray = ("--relations", "r.json", "--engine", "ray", "--address", cluster.address)
+    out = place / "killed"
+    process = call(place, "map", "tiny", "-o", "killed", *ray)
+    wait_for_layers(out, process, 3)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    kept = len(list(out.glob(".unfinished/layer-*.npz")))
+    assert 3 <= kept < N_LAYERS and not (out / "atlas.json").exists()
+
+    # Goes on through Python, so that the node can be killed between two layers: it has work then.
+    lost = []
+
+    def kill_a_node(what, done, of):
+        if what == "layers" and done >= kept + 5 and not lost:
+            lost.append(done)
+            cluster.kill(OTHER)
+
+    with RayEngine(cluster.address, layers_per_task=1) as engine:
+        assert engine._slots() == 2
+        atlas = headatlas.map_heads(
+            place / "tiny", out, relations=place / "r.json", engine=engine, progress=kill_a_node
+        )
+        assert engine._slots() == 1
+    assert lost and atlas.manifest["run"]["layers_from_earlier_run"] >= kept
+    assert atlas.manifest["run"]["engine"] == "ray"
+    assert_same(place, atlas)
+    assert_same(place, headatlas.load_atlas(out))
