@@ -108,19 +108,23 @@ def test_every_command_is_documented():
 
     text = (ROOT / "docs" / "commands.md").read_text()
     names = [command.name for command in app.registered_commands]
-    assert len(names) == 8
+    assert len(names) == 9
     for name in names:
         assert f"## `headatlas {name}`" in text
 
 
-def test_every_option_of_map_is_documented():
+@pytest.mark.parametrize("command", ["map", "survey"])
+def test_every_option_is_documented(command):
     import inspect
 
-    from headatlas.cli import map_command
+    from headatlas import cli
 
     text = (ROOT / "docs" / "commands.md").read_text()
-    for name in set(inspect.signature(map_command).parameters) - {"model", "output"}:
-        assert f"`--{'no-' if name == 'self_check' else ''}{name.replace('_', '-')}" in text
+    section = text.split(f"## `headatlas {command}`")[1].split("\n## ")[0]
+    options = set(inspect.signature(getattr(cli, f"{command}_command")).parameters) - {"model", "models", "output"}
+    assert options
+    for name in options:
+        assert re.search(rf"`--(no-)?{name.replace('_', '-')}\b", section), name
 
 
 def test_links_between_pages_lead_somewhere():

@@ -114,6 +114,21 @@ def test_another_model_on_a_node_and_missing_room_are_said(place, cluster, tmp_p
     )
 
 
+def test_a_model_that_nodes_cannot_open_is_said_with_the_node(place, cluster, tmp_path):
+    folder = shutil.copytree(place / "tiny", tmp_path / "tiny")
+
+    def hide(what, done, of):
+        if what == "layers":
+            folder.rename(tmp_path / "elsewhere")
+
+    with RayEngine(cluster.address) as engine, pytest.raises(CheckpointError) as caught:
+        headatlas.map_heads(folder, relations=place / "r.json", engine=engine, progress=hide)
+    sentence, node = str(caught.value).split(" (on the machine ")
+    # With no folder there, the path is taken for one that is missing.
+    assert sentence == f"{folder}: expected a model's folder or a .gguf file, found nothing there."
+    assert node in ("127.0.0.2)", "127.0.0.3)")
+
+
 def test_bad_addresses_are_refused():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
