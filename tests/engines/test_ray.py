@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 import headatlas
-from engines.cluster import OTHER, Cluster
 from headatlas.engines import RayEngine
 from headatlas.errors import CheckpointError, EngineError, SettingsError
 from models import make_model, save_model
 from planted import PAIRS, WORDS, write_relation
+from ray_cluster import OTHER, Cluster
 
 pytestmark = pytest.mark.system
 N_LAYERS = 40
