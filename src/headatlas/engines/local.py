@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from headatlas.engines.engine import LayerHits, Task
@@ -47,37 +48,46 @@ class LayerScorer:
         self.n_pairs = len(task.k)
         ids, source = torch.from_numpy(task.source_ids).unique(return_inverse=True)
         targets, k = torch.from_numpy(task.target_ids), torch.from_numpy(task.k)
-        self.search = RankSearch(model.W_U().to(device), source, targets, k, threads)
+        # The first MLP before the unembedding: of large models they are the two largest things, and not needed at once.
         embedding = model.W_E(ids)
         later = model.first_mlp(embedding) if task.settings.contextualize == "first-mlp" else embedding
+        self.search = RankSearch(model.W_U().to(device), source, targets, k, threads)
         self.inputs = {"first": embedding.to(device), "later": later.to(device)}
         if task.settings.value_bias:
             # The bias is a row of W_V that every token reads with the factor 1.
             self.inputs = {name: torch.nn.functional.pad(x, (0, 1), value=1.0) for name, x in self.inputs.items()}
 
     def score(self, layers: Sequence[int]) -> Iterator[tuple[int, LayerHits]]:
-        """Each layer's hits, in the order of `layers`."""
+        """Each layer's hits, in the order of `layers`; the next layer is read while one is searched."""
         import numpy as np
+
+        with ThreadPoolExecutor(1) as reader:
+            ahead = reader.submit(self._read, layers[0]) if layers else None
+            for number, layer in enumerate(layers):
+                assert ahead is not None
+                factors = ahead.result()
+                ahead = reader.submit(self._read, layers[number + 1]) if number + 1 < len(layers) else None
+                before = self.search.work.in_float64
+                hits = self._score_layer(layer, factors)
+                yield (
+                    layer,
+                    {
+                        "promoted": np.packbits(hits[0].numpy(), axis=-1),
+                        "suppressed": np.packbits(hits[1].numpy(), axis=-1),
+                        "in_float64": np.asarray(self.search.work.in_float64 - before),
+                    },
+                )
+
+    def _read(self, layer: int) -> tuple[Tensor, Tensor] | None:
+        return self.model.values_and_outputs(layer) if self.model.has_heads(layer) else None
+
+    def _score_layer(self, layer: int, factors: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
         import torch
 
-        for layer in layers:
-            before = self.search.work.in_float64
-            if self.model.has_heads(layer):
-                hits = self._score_layer(layer, self.inputs["later" if layer else "first"])
-            else:
-                nothing = torch.zeros(self.model.n_heads, self.n_pairs, dtype=torch.bool)
-                hits = nothing, nothing
-            yield (
-                layer,
-                {
-                    "promoted": np.packbits(hits[0].numpy(), axis=-1),
-                    "suppressed": np.packbits(hits[1].numpy(), axis=-1),
-                    "in_float64": np.asarray(self.search.work.in_float64 - before),
-                },
-            )
-
-    def _score_layer(self, layer: int, x: Tensor) -> tuple[Tensor, Tensor]:
-        W_V, W_O = self.model.values_and_outputs(layer)
+        if factors is None:
+            nothing = torch.zeros(self.model.n_heads, self.n_pairs, dtype=torch.bool)
+            return nothing, nothing
+        (W_V, W_O), x = factors, self.inputs["later" if layer else "first"]
         try:
             return self.search.layer(x, W_V.to(self.device), W_O.to(self.device), self.model.kv_head_of(layer))
         except OverflowError as error:
