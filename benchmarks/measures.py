@@ -1,0 +1,327 @@
+"""What a row of the table is made of, each measured by a function of its own.
+
+`measure_map` runs in a process of its own, so that its memory is its own; `run_apart` starts it and watches it.
+`Bounds` measures, on the same files, what no program could leave out, and the plain loop.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+import headatlas.scoring
+from headatlas.architectures import open_model
+from headatlas.checkpoints import open_checkpoint
+from headatlas.planning import plan_map
+from headatlas.relations import encode_relations
+from headatlas.scoring import RankSearch
+from headatlas.settings import Settings
+from headatlas.survey import choose_relations, map_heads
+
+from shapes import HitShares
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from reference import plain_loop
+
+
+TOKENS_AT_ONCE = 8192
+"""Tokens of the vocabulary in one product of the hits' column, so that memory stays small."""
+
+_OF_HIT = ["relation", "source_id", "target_id", "head", "kind"]
+SECONDS_BETWEEN_SAMPLES = 0.01
+
+
+@dataclass
+class MapRun:
+    """A map, and what it took.
+
+    Args:
+        seconds: inputs and all layers, without start-up, self-check and fingerprint.
+        layer_ends: seconds from the same beginning to the end of each layer.
+        looked_at: share of all logits that were computed.
+        in_float64: decisions that float32 could not make.
+        n_layers, n_heads, n_pairs: counts.
+        pair_hits: a row per hit (relation, source_id, target_id, layer, head, kind), as an atlas keeps them.
+        peak_bytes: most anonymous memory of the process at a time; None where the system does not tell.
+    """
+
+    seconds: float
+    layer_ends: list[float]
+    looked_at: float
+    in_float64: int
+    n_layers: int
+    n_heads: int
+    n_pairs: int
+    pair_hits: pd.DataFrame
+    peak_bytes: int | None = None
+
+    @property
+    def share(self) -> float:
+        """Hits among (head, pair), both sides together."""
+        return len(self.pair_hits) / (self.n_layers * self.n_heads * self.n_pairs)
+
+    def shares(self) -> HitShares:
+        """The hits of each head, as a share of the pairs."""
+        place = self.pair_hits["layer"] * self.n_heads + self.pair_hits["head"]
+        counts = {
+            kind: np.bincount(place[self.pair_hits["kind"] == kind], minlength=self.n_layers * self.n_heads)
+            for kind in ("promoted", "suppressed")
+        }
+        return HitShares(*(tuple((count / self.n_pairs).tolist()) for count in counts.values()))
+
+
+def measure_map(source: str, threads: int) -> MapRun:
+    """Map a model as a user would, with nothing kept on disk."""
+    torch.set_num_threads(threads)
+    searches: list[RankSearch] = []
+
+    class Watched(RankSearch):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            searches.append(self)
+
+    times = []
+
+    def note_time(what: str, done: int, of: int) -> None:
+        if what == "layers":
+            times.append(time.perf_counter())
+
+    whole, headatlas.scoring.RankSearch = headatlas.scoring.RankSearch, Watched
+    try:
+        atlas = map_heads(source, threads=threads, progress=note_time)
+    finally:
+        headatlas.scoring.RankSearch = whole
+    measurable = [item for item in atlas.manifest["relations"]["items"] if item["measurable"]]
+    return MapRun(
+        seconds=atlas.manifest["run"]["seconds"],
+        layer_ends=[end - times[0] for end in times[1:]],
+        looked_at=sum(each.work.logits for each in searches) / sum(each.work.full for each in searches),
+        in_float64=atlas.manifest["run"]["decided_in_float64"],
+        n_layers=atlas.n_layers,
+        n_heads=atlas.n_heads,
+        n_pairs=sum(item["pairs"] for item in measurable),
+        pair_hits=atlas.pair_hits.drop(columns=["source", "target"]),
+    )
+
+
+def run_apart(function: Callable[..., Any], *args: Any) -> tuple[Any, int | None]:
+    """A function's answer from a process of its own, and the most anonymous memory that the process had.
+
+    Raises:
+        RuntimeError: the process ended without an answer.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(sending, function, args))
+    process.start()
+    sending.close()
+    peak = 0
+    try:
+        while not receiving.poll(SECONDS_BETWEEN_SAMPLES):
+            peak = max(peak, anonymous_bytes(process.pid) or 0)
+        answer = receiving.recv()
+    except EOFError as error:
+        process.join()
+        raise RuntimeError(f"{function.__name__}: its process ended with code {process.exitcode}.") from error
+    finally:
+        process.kill()
+        process.join()
+    return answer, peak or None
+
+
+def anonymous_bytes(pid: int | None) -> int | None:
+    """Memory of a process that no file backs (Linux's RssAnon); None where the system does not tell."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:")), None)
+
+
+class Bounds:
+    """A model opened for what its map is compared with.
+
+    Args:
+        source: a path.
+        threads: of every product.
+    """
+
+    def __init__(self, source: str, threads: int) -> None:
+        torch.set_num_threads(threads)
+        checkpoint = open_checkpoint(source)
+        self.model = model = open_model(checkpoint)
+        settings = Settings.of_profile(model.d_vocab)
+        encoded = encode_relations(choose_relations(None, None), checkpoint.load_tokenizer(), model.d_vocab, settings)
+        self.relations = [relation for relation in encoded if relation.measurable]
+        sources = torch.tensor([token for relation in self.relations for token in relation.source_ids])
+        self.ids, self.source = sources.unique(return_inverse=True)
+        self.targets = torch.tensor([token for relation in self.relations for token in relation.target_ids])
+        triples = [
+            (relation.name, *ids)
+            for relation in self.relations
+            for ids in zip(relation.source_ids, relation.target_ids, strict=True)
+        ]
+        self.pair = {triple: number for number, triple in enumerate(triples)}
+        self.W_U = model.W_U()
+        target_ids, self.target = self.targets.unique(return_inverse=True)
+        self.W_U_targets = self.W_U[target_ids].T.contiguous()
+        self.embedding = model.W_E(self.ids)
+        self.later = model.first_mlp(self.embedding)
+
+    def inputs(self, layer: int) -> torch.Tensor:
+        return self.later if layer else self.embedding
+
+    def hits_of(self, layer: int, pair_hits: pd.DataFrame) -> torch.Tensor:
+        """The map's hits of a layer: Bool[Tensor, "side head pair"]."""
+        hits = torch.zeros(2, self.model.n_heads, len(self.source), dtype=torch.bool)
+        here = pair_hits[pair_hits["layer"] == layer]
+        for relation, source, target, head, kind in here[_OF_HIT].itertuples(index=False):
+            hits[int(kind == "suppressed"), head, self.pair[relation, source, target]] = True
+        return hits
+
+    def read(self, layer: int | None) -> float:
+        """Seconds to read and dequantise a layer's tensors; None: all that belongs to no layer."""
+        wanted = {}
+        for part in self.model.parts():
+            of_layer = part.role.rpartition(" ")[2]
+            if (int(of_layer) if of_layer.isdecimal() else None) == layer:
+                wanted |= {name: rows for name, rows in self.model.stored([part])}
+        return _seconds(lambda: [self.model.checkpoint.read(name, rows) for name, rows in wanted.items()])
+
+    def products(self, layer: int, hits: torch.Tensor) -> dict[str, float]:
+        """Seconds of a layer's necessary products.
+
+        Args:
+            hits: true hits of either side, Bool[Tensor, "head pair"].
+
+        Returns:
+            values: the inputs through all kv heads' W_V; own: each target's own logit; hits: a row of logits for
+            every head and source with a true hit.
+        """
+        x, (W_V, W_O) = self.inputs(layer), self.model.values_and_outputs(layer)
+        kv_head = self.model.kv_head_of(layer)
+        joined = W_V.transpose(0, 1).flatten(1)
+        values: list[torch.Tensor] = []
+        seconds = {"values": _seconds(lambda: values.append(x @ joined))}
+        of_kv = values[0].view(len(x), len(W_V), -1).transpose(0, 1)
+        seconds["own"] = _seconds(lambda: self._own_logits(of_kv, W_O, kv_head))
+        rows = [self.source[chosen].unique() for chosen in hits]
+        of_hits = [of_kv[kv_head[head]][chosen] for head, chosen in enumerate(rows)]
+        seconds["hits"] = _seconds(lambda: self._rows_of_logits(of_hits, W_O))
+        return seconds
+
+    def loop(self, layer: int, heads: Iterable[int]) -> tuple[float, torch.Tensor]:
+        """Seconds of the plain loop over some heads, and its hits: Bool[Tensor, "side head pair"]."""
+        W_V, W_O = self.model.values_and_outputs(layer)
+        kv_head, found = self.model.kv_head_of(layer), []
+        started = time.perf_counter()
+        for head in heads:
+            found.append(self._loop_head(self.inputs(layer), W_V[kv_head[head]], W_O[head]))
+        seconds = time.perf_counter() - started
+        return seconds, torch.stack(found, dim=1)
+
+    def _own_logits(self, of_kv: torch.Tensor, W_O: torch.Tensor, kv_head: Any) -> None:
+        """Targets first: they are fewer than the outputs' channels would cost per pair."""
+        for head, W_O_head in enumerate(W_O):
+            to_targets = (W_O_head @ self.W_U_targets).T
+            (of_kv[kv_head[head]][self.source] * to_targets[self.target]).sum(1)
+
+    def _rows_of_logits(self, of_hits: list[torch.Tensor], W_O: torch.Tensor) -> None:
+        """Outputs of all heads together where a head has few rows; through W_O @ W_U where it has many."""
+        _, d_head, d_model = W_O.shape
+        few = [len(rows) * (d_model - d_head) <= d_model * d_head for rows in of_hits]
+        outputs = torch.cat([rows @ W_O[head] for head, rows in enumerate(of_hits) if few[head]] or [W_O[0, :0]])
+        for block in self.W_U.split(TOKENS_AT_ONCE):
+            outputs @ block.T
+            for head, rows in enumerate(of_hits):
+                if not few[head]:
+                    rows @ (W_O[head] @ block.T)
+
+    def _loop_head(self, x: torch.Tensor, W_V: torch.Tensor, W_O: torch.Tensor) -> torch.Tensor:
+        found, first = [], 0
+        for relation in self.relations:
+            part = slice(first, first + len(relation.pairs))
+            sides = plain_loop(x, W_V, W_O, self.W_U, self.source[part], self.targets[part], relation.k)
+            found.append(torch.stack(sides))
+            first = part.stop
+        return torch.cat(found, dim=1)
+
+
+@dataclass
+class BoundsRun:
+    """What `measure_bounds` found.
+
+    Args:
+        read_base: seconds to read what belongs to no layer; the lists have a number per layer.
+        loop_seconds: of all looped heads; `n_different`: their hits that differ from the map's.
+    """
+
+    read_base: float
+    read: list[float]
+    values: list[float]
+    own: list[float]
+    hits: list[float]
+    loop_seconds: float
+    n_looped: int
+    n_loop_hits: int
+    n_different: int
+
+    @property
+    def floor(self) -> list[float]:
+        """Seconds per layer: read it, inputs through W_V, each target's own logit."""
+        return [sum(parts) for parts in zip(self.read, self.values, self.own, strict=True)]
+
+
+def measure_bounds(source: str, threads: int, pair_hits: pd.DataFrame, looped: dict[int, list[int]]) -> BoundsRun:
+    """The floor and the hits' column of all layers, and the plain loop over some heads, layer by layer.
+
+    Args:
+        pair_hits: the map's hits.
+        looped: layer -> the heads that the plain loop goes through.
+    """
+    bounds = Bounds(source, threads)
+    bounds.read(None)  # into the page cache
+    run = BoundsRun(bounds.read(None), [], [], [], [], 0.0, 0, 0, 0)
+    for layer in range(bounds.model.n_layers):
+        bounds.model.values_and_outputs(layer)  # into the page cache
+        run.read.append(bounds.read(layer))
+        mapped = bounds.hits_of(layer, pair_hits)
+        products = bounds.products(layer, mapped.any(0))
+        for name, seconds in products.items():
+            getattr(run, name).append(seconds)
+        if heads := looped.get(layer):
+            seconds, found = bounds.loop(layer, heads)
+            run.loop_seconds += seconds
+            run.n_looped += len(heads)
+            run.n_loop_hits += int(found.sum())
+            run.n_different += int((found != mapped[:, heads]).sum())
+    return run
+
+
+def told_size(source: str) -> dict[str, int]:
+    """Bytes that a map reads, counts and widths, as `headatlas map --dry-run` tells them."""
+    plan = plan_map(source)
+    names = ("to_read", "n_layers", "n_heads", "d_model", "d_vocab", "n_pairs", "n_sources")
+    return {name: getattr(plan, name) for name in names} | {"n_relations": len(plan.measurable)}
+
+
+def _answer(sending: Any, function: Callable[..., Any], args: tuple) -> None:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    sending.send(function(*args))
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started

@@ -1,0 +1,311 @@
+"""The benchmark: a table of the map against the plain loop and against what no program could leave out.
+
+A row is measured in rounds. In each, one process makes the map and another measures the floor, the hits' column and
+the plain loop over some heads on the same files, so that all of a row has seen the same machine. Figures are medians
+over the rounds; the loop's is the mean over all heads that it went through.
+
+Rows that are not run keep what the file of results has of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import signal
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from measures import BoundsRun, MapRun, measure_bounds, measure_map, run_apart, told_size
+from shapes import SHAPES, HitShares, Shape, checkpoint_of
+
+from headatlas.checkpoints import demo_model
+
+DEMO = "demo"
+LOOPED_HEADS = 6
+"""Heads that the plain loop goes through where all would take hours; of the demo model: all."""
+
+START, END = "<!-- made by benchmarks/run.py -->", "<!-- end -->"
+PACKAGES = ("headatlas", "torch", "transformers", "safetensors", "gguf", "numpy")
+
+Row = dict[str, Any]
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """Run the benchmark; the answer is the exit code."""
+    options = _parse(given)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    path = Path(options.output)
+    rows: dict[str, Row] = json.loads(path.read_text())["rows"] if path.exists() else {}
+    try:
+        for name, row in measure_rows(options):
+            rows[name] = row
+            path.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+    except KeyboardInterrupt:
+        print("\nInterrupted; finished rows are kept, and the checkpoints are removed.", file=sys.stderr)
+        return 130
+    table = markdown_table(list(rows.values()))
+    print(table)
+    if options.docs:
+        put_into(Path(options.docs), table)
+    return 1 if any(row["different"] for row in rows.values()) else 0
+
+
+def measure_rows(options: argparse.Namespace) -> Iterator[tuple[str, Row]]:
+    """Each wanted row by name; the demo model is mapped first, as it says what to plant."""
+    source = str(demo_model())
+    shares = None
+    for name in options.rows:
+        if name == DEMO:
+            row, run = measure_row(name, source, options)
+            shares = run.shares()
+        else:
+            if shares is None:
+                _tell(f"{name}: mapping the demo model, whose share of hits is planted")
+                shares = run_apart(measure_map, source, options.threads)[0].shares()
+            row = measure_shape(SHAPES[name], shares, options)
+        yield name, row
+
+
+def measure_shape(shape: Shape, shares: HitShares, options: argparse.Namespace) -> Row:
+    """The row of a checkpoint that is made for it and removed after it."""
+    _tell(f"{shape.name}: writing the checkpoint")
+    with checkpoint_of(shape, shares, options.layers, Path(options.scratch)) as folder:
+        return measure_row(shape.name, str(folder), options, shape.n_layers, shares.mean)[0]
+
+
+def measure_row(
+    name: str, source: str, options: argparse.Namespace, n_layers: int | None = None, wanted: float | None = None
+) -> tuple[Row, MapRun]:
+    """A row of the table, and the last map.
+
+    Args:
+        n_layers: of the real model, where the checkpoint may have fewer.
+        wanted: the share of hits that was planted.
+    """
+    size = told_size(source)
+    looped = choose_heads(size["n_layers"], size["n_heads"], _n_looped(name, options), options.layers)
+    maps, bounds = [], []
+    for number in range(options.rounds):
+        _tell(f"{name}: round {number + 1} of {options.rounds}, map")
+        run, peak = run_apart(measure_map, source, options.threads)
+        run.peak_bytes = peak
+        maps.append(run)
+        part = looped[number :: options.rounds]
+        _tell(f"{name}: {run.seconds:.1f} s; floor, and the loop over {len(part)} heads")
+        of_layer = {layer: [head for at, head in part if at == layer] for layer, _ in part}
+        bounds.append(run_apart(measure_bounds, source, options.threads, run.pair_hits, of_layer)[0])
+    row = row_of(size, maps, bounds, n_layers or size["n_layers"])
+    row |= {"name": name, "share": maps[-1].share, "share_wanted": wanted, "threads": options.threads}
+    _tell(f"{name}: share of hits {row['share']:.3%}" + (f", the demo model's {wanted:.3%}" if wanted else ""))
+    return row | conditions(), maps[-1]
+
+
+def row_of(size: dict[str, int], maps: list[MapRun], bounds: list[BoundsRun], n_layers: int) -> Row:
+    """The figures of a row; of layers that are not there, those of the measured ones but the first, on average."""
+    measured = size["n_layers"]
+    n_looped = sum(run.n_looped for run in bounds)
+    n_heads = size["n_heads"] * n_layers
+    seconds = [_extrapolate(_differences(run.layer_ends), n_layers) for run in maps]
+    if n_layers == measured:
+        seconds = [run.seconds for run in maps]
+    floor = statistics.median(run.read_base + _extrapolate(run.floor, n_layers) for run in bounds)
+    hits = statistics.median(_extrapolate(run.hits, n_layers) for run in bounds)
+    loop = sum(run.loop_seconds for run in bounds) / n_looped * n_heads
+    ours = statistics.median(seconds)
+    return size | {
+        "layers": n_layers,
+        "layers_measured": measured,
+        "heads": n_heads,
+        "rounds": len(maps),
+        "seconds": ours,
+        "seconds_of_rounds": seconds,
+        "loop_seconds": loop,
+        "loop_heads": n_looped,
+        "loop_hits": sum(run.n_loop_hits for run in bounds),
+        "different": sum(run.n_different for run in bounds),
+        "floor_seconds": floor,
+        "floor_parts": floor_parts(bounds, n_layers),
+        "hits_seconds": hits,
+        "to_loop": loop / ours,
+        "to_floor": ours / floor,
+        "to_floor_and_hits": ours / (floor + hits),
+        "bytes_read": round(_of_layers(size["to_read"], size["to_read_base"], measured, n_layers)),
+        "peak_bytes": max((run.peak_bytes for run in maps if run.peak_bytes), default=None),
+        "looked_at": maps[-1].looked_at,
+        "in_float64": maps[-1].in_float64,
+    }
+
+
+def floor_parts(bounds: list[BoundsRun], n_layers: int) -> dict[str, float]:
+    """What the floor consists of, in seconds."""
+    read = statistics.median(run.read_base + _extrapolate(run.read, n_layers) for run in bounds)
+    values = statistics.median(_extrapolate(run.values, n_layers) for run in bounds)
+    return {
+        "read": read,
+        "values": values,
+        "own": statistics.median(_extrapolate(run.own, n_layers) for run in bounds),
+    }
+
+
+def choose_heads(n_layers: int, n_heads: int, n_wanted: int | None, n_first: int | None) -> list[tuple[int, int]]:
+    """Heads for the loop as (layer, head), in random order; None: all of them.
+
+    Args:
+        n_first: only from so many first layers.
+    """
+    heads = [(layer, head) for layer in range(min(n_layers, n_first or n_layers)) for head in range(n_heads)]
+    return random.Random(0).sample(heads, min(n_wanted or len(heads), len(heads)))
+
+
+COLUMNS: dict[str, Callable[[Row], str]] = {
+    "model": lambda row: row["name"] + ("*" if row["layers"] > row["layers_measured"] else ""),
+    "seconds": lambda row: _number(row["seconds"]),
+    "plain loop (s)": lambda row: ("≈ " if row["loop_heads"] < row["heads"] else "") + _number(row["loop_seconds"]),
+    "heads looped": lambda row: f"{row['loop_heads']:,} of {row['heads']:,}",
+    "× faster": lambda row: _number(row["to_loop"]),
+    "floor (s)": lambda row: _number(row["floor_seconds"]),
+    "hits' column (s)": lambda row: _number(row["hits_seconds"]),
+    "to floor": lambda row: f"{row['to_floor']:.2f}",
+    "to floor + hits": lambda row: f"{row['to_floor_and_hits']:.2f}",
+    "read (GB)": lambda row: f"{row['bytes_read'] / 1e9:.2f}",
+    "peak memory (GB)": lambda row: f"{row['peak_bytes'] / 1e9:.2f}" if row["peak_bytes"] else "not told",
+    "logits looked at": lambda row: f"{row['looked_at']:.1%}",
+    "hits that differ": lambda row: f"{row['different']:,} of {row['loop_hits']:,}",
+}
+"""Heading -> cell."""
+
+
+def markdown_table(rows: list[Row]) -> str:
+    """The table, and beneath it what each row was measured on."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" + "|---:" * (len(COLUMNS) - 1) + "|"]
+    lines += ["| " + " | ".join(cell(row) for cell in COLUMNS.values()) + " |" for row in rows]
+    notes = [_note(row) for row in rows]
+    return "\n".join([*lines, "", *notes])
+
+
+def put_into(page: Path, table: str) -> None:
+    """Replace what stands between the page's markers.
+
+    Raises:
+        SystemExit: the page has no markers.
+    """
+    text = page.read_text()
+    before, found, rest = text.partition(START)
+    _, closed, after = rest.partition(END)
+    if not found or not closed:
+        raise SystemExit(f"{page}: expected the lines {START!r} and {END!r}, found no such pair.")
+    page.write_text(f"{before}{START}\n{table}\n{END}{after}")
+
+
+def conditions() -> Row:
+    """Machine, cores, date and versions."""
+    return {
+        "machine": _processor(),
+        "cores": os.cpu_count(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+    }
+
+
+def _parse(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = (DEMO, *SHAPES)
+
+    def row_names(text: str) -> list[str]:
+        chosen = text.split(",")
+        if unknown := [name for name in chosen if name not in names]:
+            raise argparse.ArgumentTypeError(f"expected some of {', '.join(names)}, found {unknown[0]!r}")
+        return chosen
+
+    def positive(text: str) -> int:
+        if not text.isdecimal() or not int(text):
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
+        return int(text)
+
+    parser.add_argument("--rows", type=row_names, default=list(names), help=f"default: {','.join(names)}")
+    parser.add_argument(
+        "--heads-for-loop", type=positive, help=f"heads of the plain loop; default: demo all, others {LOOPED_HEADS}"
+    )
+    parser.add_argument(
+        "--layers",
+        type=positive,
+        help="layers to write, the others are extrapolated; of the demo model, layers that the loop's heads are of; "
+        "default: all that fit in 6 GB",
+    )
+    parser.add_argument("--rounds", type=positive, default=3, help="default: 3")
+    parser.add_argument("--threads", type=positive, default=os.cpu_count(), help="default: all cores")
+    parser.add_argument("--scratch", default=tempfile.gettempdir(), help="folder for checkpoints, up to 6 GB")
+    parser.add_argument("--docs", help="a page whose table is replaced, between its markers")
+    parser.add_argument("-o", "--output", default="benchmarks/results.json", help="default: benchmarks/results.json")
+    return parser.parse_args(given)
+
+
+def _n_looped(name: str, options: argparse.Namespace) -> int | None:
+    return options.heads_for_loop or (None if name == DEMO else LOOPED_HEADS)
+
+
+def _extrapolate(of_layers: list[float], n_layers: int) -> float:
+    """The sum over n_layers, of which the first layers are known; the first one is unlike the others."""
+    if n_layers == len(of_layers):
+        return sum(of_layers)
+    later = of_layers[1:] or of_layers
+    return of_layers[0] + (n_layers - 1) * sum(later) / len(later)
+
+
+def _of_layers(total: float, base: float, measured: int, n_layers: int) -> float:
+    return base + (total - base) / measured * n_layers
+
+
+def _differences(ends: list[float]) -> list[float]:
+    return [end - start for start, end in zip([0.0, *ends], ends, strict=False)]
+
+
+def _number(value: float) -> str:
+    """Three digits, as far as they are known."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _note(row: Row) -> str:
+    """What a row was measured on, as an item of a list."""
+    layers = f"{row['layers_measured']} layers × {row['n_heads']} heads"
+    if row["layers"] > row["layers_measured"]:
+        layers += f" measured, the other {row['layers'] - row['layers_measured']} layers extrapolated"
+    loop = "all heads" if row["loop_heads"] == row["heads"] else f"{row['loop_heads']} random heads, scaled to all"
+    share = f"{row['share']:.2%} of all (head, pair) are hits"
+    if row["share_wanted"] is not None:
+        share += f" (planted; the demo model has {row['share_wanted']:.2%})"
+    parts = ", ".join(f"{name} {_number(seconds)} s" for name, seconds in row["floor_parts"].items())
+    versions = ", ".join(f"{name} {number}" for name, number in row["versions"].items())
+    return (
+        f"- **{row['name']}**: {layers}; {row['n_relations']} relations, {row['n_pairs']:,} pairs, "
+        f"{row['n_sources']:,} sources; {share}; plain loop over {loop}; floor: {parts}; "
+        f"{row['in_float64']:,} close calls in float64. Median of {row['rounds']} rounds, "
+        f"{min(row['seconds_of_rounds']):.3g} to {max(row['seconds_of_rounds']):.3g} s; {row['threads']} threads of "
+        f"{row['cores']} cores, {row['machine']}, {row['date']}; {versions}."
+    )
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _tell(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,325 @@
+"""Checkpoints of a known model's shape, with random weights and planted heads, in bf16.
+
+Only what a map reads is written: embedding, unembedding, first MLP with its norm, and the layers' values and outputs.
+A head is planted by adding to its output factor the low-rank map that takes chosen sources' values to their targets'
+rows of the unembedding. As many pairs are planted as the share of hits in the demo model's map tells, head by head.
+
+What it does not know: random weights have hardly any near misses, which real ones have; a row tells the share of
+logits that the search looked at, to compare.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from headatlas.architectures import open_model
+from headatlas.checkpoints import open_checkpoint
+from headatlas.relations import EncodedRelation, builtin_relations, encode_relations
+from headatlas.settings import Settings
+
+MOST_BYTES = 6_000_000_000
+"""Of a checkpoint on disk; layers that do not fit are left out."""
+
+SPARE_BYTES = 1_000_000_000
+"""Free space that must remain beside a checkpoint."""
+
+SIGMA = 0.02
+"""Standard deviation of every random weight, as both families are initialised."""
+
+SIGNAL = 8.0
+"""Logit of a planted target in standard deviations of the others; 4.5 is what the highest of 128,000 reaches."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model's shape.
+
+    Args:
+        name: of the row.
+        model_type: `llama` or `gpt_neox`, as transformers names it.
+        n_layers: of the real model; fewer may be written.
+        d_mlp: width of the first MLP.
+        settings: what else the config says.
+    """
+
+    name: str
+    model_type: str
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_model: int
+    d_mlp: int
+    d_vocab: int
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def d_head(self) -> int:
+        return self.d_model // self.n_heads
+
+    def base(self) -> dict[str, tuple[int, ...]]:
+        """Names and sizes of the tensors that belong to no layer, and of the first MLP."""
+        d, mlp = self.d_model, self.d_mlp
+        if self.model_type == "gpt_neox":
+            first = "gpt_neox.layers.0"
+            return {
+                "gpt_neox.embed_in.weight": (self.d_vocab, d),
+                "embed_out.weight": (self.d_vocab, d),
+                f"{first}.post_attention_layernorm.weight": (d,),
+                f"{first}.post_attention_layernorm.bias": (d,),
+                f"{first}.mlp.dense_h_to_4h.weight": (mlp, d),
+                f"{first}.mlp.dense_h_to_4h.bias": (mlp,),
+                f"{first}.mlp.dense_4h_to_h.weight": (d, mlp),
+                f"{first}.mlp.dense_4h_to_h.bias": (d,),
+            }
+        first = "model.layers.0"
+        return {
+            "model.embed_tokens.weight": (self.d_vocab, d),
+            "lm_head.weight": (self.d_vocab, d),
+            f"{first}.post_attention_layernorm.weight": (d,),
+            f"{first}.mlp.gate_proj.weight": (mlp, d),
+            f"{first}.mlp.up_proj.weight": (mlp, d),
+            f"{first}.mlp.down_proj.weight": (d, mlp),
+        }
+
+    def layer(self, layer: int) -> dict[str, tuple[int, ...]]:
+        """Names and sizes of a layer's tensors: first the values', then the outputs'."""
+        d = self.d_model
+        if self.model_type == "gpt_neox":
+            path = f"gpt_neox.layers.{layer}.attention"
+            return {
+                f"{path}.query_key_value.weight": (3 * d, d),
+                f"{path}.dense.weight": (d, d),
+                f"{path}.query_key_value.bias": (3 * d,),
+                f"{path}.dense.bias": (d,),
+            }
+        path = f"model.layers.{layer}.self_attn"
+        return {f"{path}.v_proj.weight": (self.n_kv_heads * self.d_head, d), f"{path}.o_proj.weight": (d, d)}
+
+    def values(self, weight: torch.Tensor) -> torch.Tensor:
+        """W_V of the weight that holds the values: Float[Tensor, "n_kv_heads d_model d_head"]."""
+        if self.model_type == "gpt_neox":  # of each head: query, key, value
+            weight = weight.view(self.n_heads, 3, self.d_head, self.d_model)[:, 2]
+        return weight.reshape(self.n_kv_heads, self.d_head, self.d_model).transpose(1, 2).float()
+
+    def config(self, n_layers: int):
+        """The family's own config, with as many layers as are written."""
+        from transformers import AutoConfig
+
+        config = AutoConfig.for_model(
+            self.model_type,
+            num_hidden_layers=n_layers,
+            num_attention_heads=self.n_heads,
+            hidden_size=self.d_model,
+            intermediate_size=self.d_mlp,
+            vocab_size=self.d_vocab,
+            tie_word_embeddings=False,
+            **({} if self.model_type == "gpt_neox" else {"num_key_value_heads": self.n_kv_heads}),
+            **self.settings,
+        )
+        config.architectures = ["GPTNeoXForCausalLM" if self.model_type == "gpt_neox" else "LlamaForCausalLM"]
+        return config
+
+    def n_bytes(self, n_layers: int) -> int:
+        """Of a checkpoint with some of the layers."""
+        layer = sum(map(math.prod, self.layer(0).values()))
+        return 2 * (sum(map(math.prod, self.base().values())) + n_layers * layer)
+
+    def n_layers_within(self, most_bytes: int) -> int:
+        """How many layers a checkpoint of so many bytes can have, at most the real model's."""
+        per_layer = self.n_bytes(1) - self.n_bytes(0)
+        return max(0, min(self.n_layers, (most_bytes - self.n_bytes(0)) // per_layer))
+
+
+SHAPES = {
+    shape.name: shape
+    for shape in (
+        Shape("pythia-6.9b", "gpt_neox", 32, 32, 32, 4096, 16384, 50432, {"use_parallel_residual": True}),
+        Shape("llama-3.1-8b", "llama", 32, 32, 8, 4096, 14336, 128256, {"rms_norm_eps": 1e-5}),
+        Shape("llama-70b", "llama", 80, 64, 8, 8192, 28672, 128256, {"rms_norm_eps": 1e-5}),
+    )
+}
+
+
+@dataclass(frozen=True)
+class HitShares:
+    """Which share of the pairs each head of a map promotes and suppresses; both of one length, a number per head."""
+
+    promoted: tuple[float, ...]
+    suppressed: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Share of hits among (head, pair), both sides together."""
+        return (sum(self.promoted) + sum(self.suppressed)) / len(self.promoted)
+
+    def spread_over(self, n_heads: int, chance: random.Random) -> list[tuple[float, float]]:
+        """As many heads with the same mean and about the same spread, in random order."""
+        ordered = sorted(zip(self.promoted, self.suppressed, strict=True), key=sum)
+        heads = [ordered[(2 * number + 1) * len(ordered) // (2 * n_heads)] for number in range(n_heads)]
+        chance.shuffle(heads)
+        factor = self.mean * n_heads / (sum(map(sum, heads)) or 1.0)
+        return [(promoted * factor, suppressed * factor) for promoted, suppressed in heads]
+
+
+@contextmanager
+def checkpoint_of(shape: Shape, shares: HitShares, n_layers: int | None, scratch: Path) -> Iterator[Path]:
+    """A folder with a checkpoint of the shape, which is removed at the end, whatever happens in between.
+
+    Args:
+        shares: the hits to plant.
+        n_layers: layers to write; default: as many as fit in MOST_BYTES.
+        scratch: where the folder is made.
+
+    Raises:
+        SystemExit: no layer fits, or the disk has not enough free space.
+    """
+    n_layers = min(n_layers or shape.n_layers, shape.n_layers_within(MOST_BYTES))
+    if not n_layers:
+        raise SystemExit(f"{shape.name}: expected one layer or more within {MOST_BYTES:,} bytes, found none.")
+    needed, free = shape.n_bytes(n_layers) + SPARE_BYTES, shutil.disk_usage(scratch).free
+    if free < needed:
+        raise SystemExit(f"{scratch}: {shape.name} needs {needed:,} free bytes, found {free:,}. Use --scratch DIR.")
+    with tempfile.TemporaryDirectory(prefix="headatlas-benchmark-", dir=scratch) as folder:
+        write_checkpoint(shape, Path(folder), shares, n_layers)
+        yield Path(folder)
+
+
+def write_checkpoint(shape: Shape, folder: Path, shares: HitShares, n_layers: int, seed: int = 0) -> None:
+    """Write config, tokenizer and weights; the layers last, as planting needs the model's own inputs."""
+    words = sorted({word for relation in builtin_relations() for pair in relation.pairs for word in pair})
+    shape.config(n_layers).save_pretrained(folder)
+    make_tokenizer(words, shape.d_vocab).save_pretrained(folder)
+    numbers = torch.Generator().manual_seed(seed)
+    _save(folder / "base.safetensors", _random(shape.base(), numbers))
+
+    checkpoint = open_checkpoint(folder)
+    model = open_model(checkpoint)
+    settings = Settings.of_profile(model.d_vocab)
+    relations = encode_relations(builtin_relations(), checkpoint.load_tokenizer(), model.d_vocab, settings)
+    ids = torch.arange(model.d_vocab)
+    place = {token: row for row, token in enumerate(sorted({t for each in relations for t in each.source_ids}))}
+    embedding = model.W_E(ids[sorted(place)])
+    inputs = [embedding, model.first_mlp(embedding) if n_layers > 1 else embedding]
+    chance = random.Random(seed)
+    wanted = shares.spread_over(n_layers * shape.n_heads, chance)
+    planting = _Planting(shape, relations, place, checkpoint, chance)
+    for layer in range(n_layers):
+        tensors = _random(shape.layer(layer), numbers)
+        values, outputs, *_ = tensors
+        heads = wanted[layer * shape.n_heads : (layer + 1) * shape.n_heads]
+        planting.plant(tensors[values], tensors[outputs], inputs[min(layer, 1)], heads)
+        _save(folder / f"layer-{layer:02}.safetensors", tensors)
+
+
+def make_tokenizer(words: Sequence[str], d_vocab: int):
+    """A byte-level tokenizer of d_vocab tokens, in which each word behind a space is one; all ids are spread evenly."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    ids = [1 + number * (d_vocab - 1) // len(words) for number in range(len(words))]
+    random.Random(0).shuffle(ids)
+    known = {token: f"Ġ{_in_bytes(word)}" for token, word in zip(ids, words, strict=True)}
+    vocab = {"<|end|>": 0} | {known.get(token, f"<|{token}|>"): token for token in range(1, d_vocab)}
+    tokenizer = Tokenizer(models.WordLevel(vocab=vocab, unk_token="<|end|>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<|end|>", eos_token="<|end|>")
+
+
+@dataclass
+class _Planting:
+    """What planting needs to know of the model.
+
+    Args:
+        relations: encoded; `place` gives the row of a source's id among the input vectors.
+    """
+
+    shape: Shape
+    relations: list[EncodedRelation]
+    place: dict[int, int]
+    checkpoint: Any
+    chance: random.Random
+
+    def __post_init__(self) -> None:
+        """Keep the unembedding's rows of the targets."""
+        targets = sorted({token for each in self.relations for token in each.target_ids})
+        self.target_row = {token: row for row, token in enumerate(targets)}
+        name = list(self.shape.base())[1]
+        self.W_U = self.checkpoint.read(name)[targets]
+        self.n_pairs = sum(len(each.pairs) for each in self.relations)
+
+    def plant(
+        self, values: torch.Tensor, outputs: torch.Tensor, x: torch.Tensor, heads: list[tuple[float, float]]
+    ) -> None:
+        """Add planted maps to a layer's outputs, in place.
+
+        Args:
+            values, outputs: the layer's stored weights.
+            x: input vectors, Float[Tensor, "n_sources d_model"].
+            heads: the shares of pairs that each head is to promote and to suppress.
+        """
+        W_V, per_group = self.shape.values(values), self.shape.n_heads // self.shape.n_kv_heads
+        columns = outputs.view(self.shape.d_model, self.shape.n_heads, self.shape.d_head)
+        for head, (promoted, suppressed) in enumerate(heads):
+            chosen = self._choose(round(promoted * self.n_pairs), round(suppressed * self.n_pairs))
+            if chosen:
+                W_O = columns[:, head].float().T + self._map(chosen, x, W_V[head // per_group])
+                columns[:, head] = W_O.T.to(outputs.dtype)
+
+    def _choose(self, n_promoted: int, n_suppressed: int) -> list[tuple[int, int, float]]:
+        """Pairs of random relations, one relation after the other, as (source's row, target's row, sign)."""
+        relations = self.chance.sample(self.relations, len(self.relations))
+        pairs = [pair for each in relations for pair in zip(each.source_ids, each.target_ids, strict=True)]
+        # With one target per source and head, planted pairs do not compete; a sum of many would not reach the top.
+        first = list({self.place[source]: self.target_row[target] for source, target in reversed(pairs)}.items())[::-1]
+        signs = [1.0] * n_promoted + [-1.0] * n_suppressed
+        return [(source, target, sign) for (source, target), sign in zip(first, signs, strict=False)]
+
+    def _map(self, chosen: list[tuple[int, int, float]], x: torch.Tensor, W_V: torch.Tensor) -> torch.Tensor:
+        """The least-squares map from the sources' values to their targets' rows: Float[Tensor, "d_head d_model"]."""
+        sources, targets, signs = (list(column) for column in zip(*chosen, strict=True))
+        value, wanted = x[sources] @ W_V, self.W_U[targets] * torch.tensor(signs)[:, None]
+        square = value.T @ value
+        square += torch.eye(len(square)) * square.trace() / len(square) * 0.01
+        solved = torch.linalg.solve(square, value.T)
+        share = (value * solved.T).sum(1).median()  # of a source's own target in what the map gives it
+        lengths = torch.linalg.vector_norm(value, dim=1).median(), torch.linalg.vector_norm(wanted, dim=1).median()
+        return solved @ wanted * (SIGNAL * SIGMA * lengths[0] / (lengths[1] * share))
+
+
+def _random(sizes: dict[str, tuple[int, ...]], numbers: torch.Generator) -> dict[str, torch.Tensor]:
+    """Normal weights in bf16 around 0, and around 1 for the gain of a norm."""
+    return {
+        name: torch.empty(size, dtype=torch.bfloat16).normal_(
+            float(name.endswith("layernorm.weight")), SIGMA, generator=numbers
+        )
+        for name, size in sizes.items()
+    }
+
+
+def _save(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Save the tensors, and wait until they are on the disk: writing must not go on while something is measured."""
+    from safetensors.torch import save_file
+
+    save_file(tensors, path)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _in_bytes(word: str) -> str:
+    """A word as byte-level tokenizers write it."""
+    from tokenizers import pre_tokenizers
+
+    pieces = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(word)
+    return "".join(piece for piece, _ in pieces)
