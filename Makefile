@@ -14,7 +14,7 @@ help:
 	@echo 'make test         install everything and run the tests'
 	@echo 'make test-system  tests that kill processes and run every command of the documentation'
 	@echo 'make check        what CI runs: lint, types, tests, system tests, documentation'
-	@echo 'make benchmark    time the search against the plain loop on the demo model (half an hour or more)'
+	@echo 'make benchmark    time maps against the plain loop and a floor (hours, 7 GB of disk)'
 
 install: $(INSTALLED)
 
@@ -53,7 +53,7 @@ docs: install
 check: lint types test test-system docs
 
 benchmark: install
-	$(BIN)/python benchmarks/demo_model.py
+	$(BIN)/python benchmarks/run.py --docs docs/benchmarks.md
 
 clean:
 	rm -rf $(VENV) node_modules docs/_build demo-atlas

@@ -1,12 +1,11 @@
 """What a row of the table is made of, each measured by a function of its own.
 
-`measure_map` runs in a process of its own, so that its memory is its own; `run_apart` starts it and watches it.
-`Bounds` measures, on the same files, what no program could leave out, and the plain loop.
+`measure_map` maps a model as a user would; `measure_bounds` measures, on the same files, what no program could leave
+out, and the plain loop. Each is to run in a process of its own.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -19,25 +18,22 @@ import pandas as pd
 import torch
 
 import headatlas.scoring
-from headatlas.architectures import open_model
+from headatlas.architectures import HeadModel, open_model
 from headatlas.checkpoints import open_checkpoint
 from headatlas.planning import plan_map
 from headatlas.relations import encode_relations
 from headatlas.scoring import RankSearch
 from headatlas.settings import Settings
 from headatlas.survey import choose_relations, map_heads
-
 from shapes import HitShares
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from reference import plain_loop
 
-
 TOKENS_AT_ONCE = 8192
 """Tokens of the vocabulary in one product of the hits' column, so that memory stays small."""
 
 _OF_HIT = ["relation", "source_id", "target_id", "head", "kind"]
-SECONDS_BETWEEN_SAMPLES = 0.01
 
 
 @dataclass
@@ -113,40 +109,6 @@ def measure_map(source: str, threads: int) -> MapRun:
     )
 
 
-def run_apart(function: Callable[..., Any], *args: Any) -> tuple[Any, int | None]:
-    """A function's answer from a process of its own, and the most anonymous memory that the process had.
-
-    Raises:
-        RuntimeError: the process ended without an answer.
-    """
-    context = multiprocessing.get_context("spawn")
-    receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(sending, function, args))
-    process.start()
-    sending.close()
-    peak = 0
-    try:
-        while not receiving.poll(SECONDS_BETWEEN_SAMPLES):
-            peak = max(peak, anonymous_bytes(process.pid) or 0)
-        answer = receiving.recv()
-    except EOFError as error:
-        process.join()
-        raise RuntimeError(f"{function.__name__}: its process ended with code {process.exitcode}.") from error
-    finally:
-        process.kill()
-        process.join()
-    return answer, peak or None
-
-
-def anonymous_bytes(pid: int | None) -> int | None:
-    """Memory of a process that no file backs (Linux's RssAnon); None where the system does not tell."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:")), None)
-
-
 class Bounds:
     """A model opened for what its map is compared with.
 
@@ -190,11 +152,7 @@ class Bounds:
 
     def read(self, layer: int | None) -> float:
         """Seconds to read and dequantise a layer's tensors; None: all that belongs to no layer."""
-        wanted = {}
-        for part in self.model.parts():
-            of_layer = part.role.rpartition(" ")[2]
-            if (int(of_layer) if of_layer.isdecimal() else None) == layer:
-                wanted |= {name: rows for name, rows in self.model.stored([part])}
+        wanted = parts_of(self.model, layer)
         return _seconds(lambda: [self.model.checkpoint.read(name, rows) for name, rows in wanted.items()])
 
     def products(self, layer: int, hits: torch.Tensor) -> dict[str, float]:
@@ -308,17 +266,21 @@ def measure_bounds(source: str, threads: int, pair_hits: pd.DataFrame, looped: d
 
 
 def told_size(source: str) -> dict[str, int]:
-    """Bytes that a map reads, counts and widths, as `headatlas map --dry-run` tells them."""
-    plan = plan_map(source)
-    names = ("to_read", "n_layers", "n_heads", "d_model", "d_vocab", "n_pairs", "n_sources")
-    return {name: getattr(plan, name) for name in names} | {"n_relations": len(plan.measurable)}
+    """Counts, widths and bytes to read, as the plan of a map tells them; `to_read_base` belongs to no layer."""
+    plan, model = plan_map(source), open_model(open_checkpoint(source))
+    names = ("n_layers", "n_heads", "d_model", "d_vocab", "n_pairs", "n_sources", "to_read")
+    base = sum(map(model.checkpoint.n_bytes, parts_of(model, None)))
+    return {name: getattr(plan, name) for name in names} | {"n_relations": len(plan.measurable), "to_read_base": base}
 
 
-def _answer(sending: Any, function: Callable[..., Any], args: tuple) -> None:
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
-    sending.send(function(*args))
+def parts_of(model: HeadModel, layer: int | None) -> dict[str, slice | None]:
+    """The stored tensors, and which rows of them, that a map reads of a layer; None: those that belong to no layer."""
+    wanted = {}
+    for part in model.parts():
+        number = part.role.rpartition(" ")[2]
+        if (int(number) if number.isdecimal() else None) == layer:
+            wanted |= dict(model.stored([part]))
+    return wanted
 
 
 def _seconds(work: Callable[[], Any]) -> float:

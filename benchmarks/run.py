@@ -19,16 +19,15 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from measures import BoundsRun, MapRun, measure_bounds, measure_map, run_apart, told_size
-from shapes import SHAPES, HitShares, Shape, checkpoint_of
-
+from apart import run_apart
 from headatlas.checkpoints import demo_model
+from measures import BoundsRun, MapRun, measure_bounds, measure_map, told_size
+from shapes import SHAPES, HitShares, Shape, checkpoint_of
 
 DEMO = "demo"
 LOOPED_HEADS = 6

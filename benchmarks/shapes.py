@@ -163,12 +163,12 @@ class HitShares:
         """Share of hits among (head, pair), both sides together."""
         return (sum(self.promoted) + sum(self.suppressed)) / len(self.promoted)
 
-    def spread_over(self, n_heads: int, chance: random.Random) -> list[tuple[float, float]]:
-        """As many heads with the same mean and about the same spread, in random order."""
+    def spread_over(self, n_heads: int, mean: float, chance: random.Random) -> list[tuple[float, float]]:
+        """As many heads with about the same spread, the given mean, and in random order."""
         ordered = sorted(zip(self.promoted, self.suppressed, strict=True), key=sum)
         heads = [ordered[(2 * number + 1) * len(ordered) // (2 * n_heads)] for number in range(n_heads)]
         chance.shuffle(heads)
-        factor = self.mean * n_heads / (sum(map(sum, heads)) or 1.0)
+        factor = max(0.0, mean) * n_heads / (sum(map(sum, heads)) or 1.0)
         return [(promoted * factor, suppressed * factor) for promoted, suppressed in heads]
 
 
@@ -212,8 +212,8 @@ def write_checkpoint(shape: Shape, folder: Path, shares: HitShares, n_layers: in
     embedding = model.W_E(ids[sorted(place)])
     inputs = [embedding, model.first_mlp(embedding) if n_layers > 1 else embedding]
     chance = random.Random(seed)
-    wanted = shares.spread_over(n_layers * shape.n_heads, chance)
     planting = _Planting(shape, relations, place, checkpoint, chance)
+    wanted = shares.spread_over(n_layers * shape.n_heads, shares.mean - planting.share_by_chance, chance)
     for layer in range(n_layers):
         tensors = _random(shape.layer(layer), numbers)
         values, outputs, *_ = tensors
@@ -258,6 +258,9 @@ class _Planting:
         name = list(self.shape.base())[1]
         self.W_U = self.checkpoint.read(name)[targets]
         self.n_pairs = sum(len(each.pairs) for each in self.relations)
+        # A random head has a target among its k highest or lowest logits that often.
+        k = sum(each.k * len(each.pairs) for each in self.relations) / self.n_pairs
+        self.share_by_chance = 2 * k / self.shape.d_vocab
 
     def plant(
         self, values: torch.Tensor, outputs: torch.Tensor, x: torch.Tensor, heads: list[tuple[float, float]]
