@@ -115,6 +115,9 @@ class Bounds:
     Args:
         source: a path.
         threads: of every product.
+
+    Attributes:
+        inputs_seconds: what making the input vectors took; a map needs it, the floor is without it.
     """
 
     def __init__(self, source: str, threads: int) -> None:
@@ -127,6 +130,7 @@ class Bounds:
         sources = torch.tensor([token for relation in self.relations for token in relation.source_ids])
         self.ids, self.source = sources.unique(return_inverse=True)
         self.targets = torch.tensor([token for relation in self.relations for token in relation.target_ids])
+        self.k = [relation.k for relation in self.relations for _ in relation.pairs]
         triples = [
             (relation.name, *ids)
             for relation in self.relations
@@ -136,8 +140,10 @@ class Bounds:
         self.W_U = model.W_U()
         target_ids, self.target = self.targets.unique(return_inverse=True)
         self.W_U_targets = self.W_U[target_ids].T.contiguous()
+        started = time.perf_counter()
         self.embedding = model.W_E(self.ids)
         self.later = model.first_mlp(self.embedding)
+        self.inputs_seconds = time.perf_counter() - started
 
     def inputs(self, layer: int) -> torch.Tensor:
         return self.later if layer else self.embedding
@@ -187,6 +193,28 @@ class Bounds:
         seconds = time.perf_counter() - started
         return seconds, torch.stack(found, dim=1)
 
+    def compare(self, layer: int, heads: list[int], mapped: torch.Tensor, found: torch.Tensor) -> tuple[int, int]:
+        """How many decisions of map and loop differ, and in how many of those float64 is against the map.
+
+        Args:
+            mapped, found: Bool[Tensor, "side head pair"] over these heads.
+        """
+        different = (mapped != found).nonzero().tolist()
+        wrong = [
+            (side, number, pair)
+            for side, number, pair in different
+            if bool(mapped[side, number, pair]) != self.in_float64(layer, heads[number], side, pair)
+        ]
+        return len(different), len(wrong)
+
+    def in_float64(self, layer: int, head: int, side: int, pair: int) -> bool:
+        """Whether a pair is a hit, all products in float64; side 0 is promoted, side 1 suppressed."""
+        (W_V, W_O), k = self.model.values_and_outputs(layer), self.k[pair]
+        x = self.inputs(layer)[self.source[pair]].double()
+        output = x @ W_V[self.model.kv_head_of(layer)[head]].double() @ W_O[head].double() * (1 - 2 * side)
+        logits = torch.cat([block.double() @ output for block in self.W_U.split(TOKENS_AT_ONCE)])
+        return int((logits >= logits[self.targets[pair]]).sum()) - 1 < k
+
     def _own_logits(self, of_kv: torch.Tensor, W_O: torch.Tensor, kv_head: Any) -> None:
         """Targets first: they are fewer than the outputs' channels would cost per pair."""
         for head, W_O_head in enumerate(W_O):
@@ -219,10 +247,13 @@ class BoundsRun:
     """What `measure_bounds` found.
 
     Args:
+        inputs: seconds to make the input vectors.
         read_base: seconds to read what belongs to no layer; the lists have a number per layer.
-        loop_seconds: of all looped heads; `n_different`: their hits that differ from the map's.
+        loop_seconds: of the `n_looped` heads; `n_loop_hits`: their hits; `n_different`: decisions in which the map
+            differs from the loop, which is in float32; `n_wrong`: those of them in which float64 is against the map.
     """
 
+    inputs: float
     read_base: float
     read: list[float]
     values: list[float]
@@ -232,6 +263,7 @@ class BoundsRun:
     n_looped: int
     n_loop_hits: int
     n_different: int
+    n_wrong: int
 
     @property
     def floor(self) -> list[float]:
@@ -248,7 +280,7 @@ def measure_bounds(source: str, threads: int, pair_hits: pd.DataFrame, looped: d
     """
     bounds = Bounds(source, threads)
     bounds.read(None)  # into the page cache
-    run = BoundsRun(bounds.read(None), [], [], [], [], 0.0, 0, 0, 0)
+    run = BoundsRun(bounds.inputs_seconds, bounds.read(None), [], [], [], [], 0.0, 0, 0, 0, 0)
     for layer in range(bounds.model.n_layers):
         bounds.model.values_and_outputs(layer)  # into the page cache
         run.read.append(bounds.read(layer))
@@ -261,7 +293,9 @@ def measure_bounds(source: str, threads: int, pair_hits: pd.DataFrame, looped: d
             run.loop_seconds += seconds
             run.n_looped += len(heads)
             run.n_loop_hits += int(found.sum())
-            run.n_different += int((found != mapped[:, heads]).sum())
+            n_different, n_wrong = bounds.compare(layer, heads, mapped[:, heads], found)
+            run.n_different += n_different
+            run.n_wrong += n_wrong
     return run
 
 

@@ -56,7 +56,7 @@ def main(given: Sequence[str] | None = None) -> int:
     print(table)
     if options.docs:
         put_into(Path(options.docs), table)
-    return 1 if any(row["different"] for row in rows.values()) else 0
+    return 1 if any(rows[name]["different"] for name in options.rows) else 0
 
 
 def measure_rows(options: argparse.Namespace) -> Iterator[tuple[str, Row]]:
@@ -132,8 +132,10 @@ def row_of(size: dict[str, int], maps: list[MapRun], bounds: list[BoundsRun], n_
         "loop_heads": n_looped,
         "loop_hits": sum(run.n_loop_hits for run in bounds),
         "different": sum(run.n_different for run in bounds),
+        "wrong": sum(run.n_wrong for run in bounds),
         "floor_seconds": floor,
         "floor_parts": floor_parts(bounds, n_layers),
+        "inputs_seconds": statistics.median(run.inputs for run in bounds),
         "hits_seconds": hits,
         "to_loop": loop / ours,
         "to_floor": ours / floor,
@@ -146,14 +148,13 @@ def row_of(size: dict[str, int], maps: list[MapRun], bounds: list[BoundsRun], n_
 
 
 def floor_parts(bounds: list[BoundsRun], n_layers: int) -> dict[str, float]:
-    """What the floor consists of, in seconds."""
-    read = statistics.median(run.read_base + _extrapolate(run.read, n_layers) for run in bounds)
-    values = statistics.median(_extrapolate(run.values, n_layers) for run in bounds)
-    return {
-        "read": read,
-        "values": values,
-        "own": statistics.median(_extrapolate(run.own, n_layers) for run in bounds),
-    }
+    """Medians of what the floor consists of, in seconds."""
+    rounds = [
+        {"read": run.read_base + _extrapolate(run.read, n_layers)}
+        | {name: _extrapolate(getattr(run, name), n_layers) for name in ("values", "own")}
+        for run in bounds
+    ]
+    return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
 
 
 def choose_heads(n_layers: int, n_heads: int, n_wanted: int | None, n_first: int | None) -> list[tuple[int, int]]:
@@ -179,7 +180,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "read (GB)": lambda row: f"{row['bytes_read'] / 1e9:.2f}",
     "peak memory (GB)": lambda row: f"{row['peak_bytes'] / 1e9:.2f}" if row["peak_bytes"] else "not told",
     "logits looked at": lambda row: f"{row['looked_at']:.1%}",
-    "hits that differ": lambda row: f"{row['different']:,} of {row['loop_hits']:,}",
+    "hits that differ": lambda row: f"{row['different']:,} of {row['loop_hits']:,}" + _told_wrong(row),
 }
 """Heading -> cell."""
 
@@ -274,6 +275,10 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def _told_wrong(row: Row) -> str:
+    return f" ({row['wrong']:,} wrong)" if row["different"] else ""
+
+
 def _note(row: Row) -> str:
     """What a row was measured on, as an item of a list."""
     layers = f"{row['layers_measured']} layers × {row['n_heads']} heads"
@@ -287,7 +292,8 @@ def _note(row: Row) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in row["versions"].items())
     return (
         f"- **{row['name']}**: {layers}; {row['n_relations']} relations, {row['n_pairs']:,} pairs, "
-        f"{row['n_sources']:,} sources; {share}; plain loop over {loop}; floor: {parts}; "
+        f"{row['n_sources']:,} sources; {share}; plain loop over {loop}; floor: {parts}, "
+        f"without {_number(row['inputs_seconds'])} s for the inputs; "
         f"{row['in_float64']:,} close calls in float64. Median of {row['rounds']} rounds, "
         f"{min(row['seconds_of_rounds']):.3g} to {max(row['seconds_of_rounds']):.3g} s; {row['threads']} threads of "
         f"{row['cores']} cores, {row['machine']}, {row['date']}; {versions}."

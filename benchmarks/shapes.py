@@ -201,7 +201,8 @@ def write_checkpoint(shape: Shape, folder: Path, shares: HitShares, n_layers: in
     shape.config(n_layers).save_pretrained(folder)
     make_tokenizer(words, shape.d_vocab).save_pretrained(folder)
     numbers = torch.Generator().manual_seed(seed)
-    _save(folder / "base.safetensors", _random(shape.base(), numbers))
+    for number, (name, size) in enumerate(shape.base().items()):
+        _save(folder / f"base-{number}.safetensors", _random({name: size}, numbers))
 
     checkpoint = open_checkpoint(folder)
     model = open_model(checkpoint)

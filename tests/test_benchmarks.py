@@ -14,6 +14,7 @@ import pytest
 import run
 import shapes
 from apart import run_apart
+from measures import Bounds, measure_bounds
 
 TINY = shapes.Shape("tiny", "llama", 5, 2, 1, 128, 96, 9511)
 SHARES = shapes.HitShares((0.0, 0.006, 0.002, 0.02), (0.0, 0.0, 0.004, 0.002))
@@ -26,9 +27,26 @@ def measured(tmp_path_factory) -> tuple[run.Row, Path]:
     options = run._parse(
         ["--layers", "2", "--heads-for-loop", "1", "--rounds", "1", "--threads", "1", "--scratch", str(scratch)]
     )
+
+    def run_here(function, *args):
+        if function is measure_bounds:
+            _flip_one_decision(*args)
+        return function(*args), 12_345_678
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "run_apart", lambda function, *args: (function(*args), 12_345_678))
+        patch.setattr(run, "run_apart", run_here)
         return run.measure_shape(TINY, SHARES, options), scratch
+
+
+def _flip_one_decision(source, threads, pair_hits, looped):
+    """While the checkpoint is there: a decision in which map and loop differ is found, and who is wrong."""
+    bounds, (layer, heads) = Bounds(source, threads), *looped.items()
+    right = bounds.hits_of(layer, pair_hits)[:, heads]
+    flipped = right.clone()
+    flipped[1, 0, 17] = ~flipped[1, 0, 17]
+    assert bounds.compare(layer, heads, right, right) == (0, 0)
+    assert bounds.compare(layer, heads, right, flipped) == (1, 0)
+    assert bounds.compare(layer, heads, flipped, right) == (1, 1)
 
 
 def test_no_hit_differs_from_the_plain_loop(measured):
