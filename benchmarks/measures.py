@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,7 @@ class Bounds:
 
     def __init__(self, source: str, threads: int) -> None:
         torch.set_num_threads(threads)
+        self.workers = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
         checkpoint = open_checkpoint(source)
         self.model = model = open_model(checkpoint)
         settings = Settings.of_profile(model.d_vocab)
@@ -139,7 +141,7 @@ class Bounds:
         self.pair = {triple: number for number, triple in enumerate(triples)}
         self.W_U = model.W_U()
         target_ids, self.target = self.targets.unique(return_inverse=True)
-        self.W_U_targets = self.W_U[target_ids].T.contiguous()
+        self.W_U_targets = self.W_U[target_ids]
         started = time.perf_counter()
         self.embedding = model.W_E(self.ids)
         self.later = model.first_mlp(self.embedding)
@@ -216,10 +218,14 @@ class Bounds:
         return int((logits >= logits[self.targets[pair]]).sum()) - 1 < k
 
     def _own_logits(self, of_kv: torch.Tensor, W_O: torch.Tensor, kv_head: Any) -> None:
-        """Targets first: they are fewer than the outputs' channels would cost per pair."""
-        for head, W_O_head in enumerate(W_O):
-            to_targets = (W_O_head @ self.W_U_targets).T
-            (of_kv[kv_head[head]][self.source] * to_targets[self.target]).sum(1)
+        """From each target's row back to a head's values, as there are fewer targets than pairs; a thread per head."""
+
+        def of_head(head: int) -> None:
+            to_targets = self.W_U_targets @ W_O[head].T
+            value = of_kv[kv_head[head]].index_select(0, self.source)
+            torch.bmm(value[:, None], to_targets.index_select(0, self.target)[:, :, None])
+
+        list(self.workers.map(of_head, range(len(W_O))))
 
     def _rows_of_logits(self, of_hits: list[torch.Tensor], W_O: torch.Tensor) -> None:
         """Outputs of all heads together where a head has few rows; through W_O @ W_U where it has many."""

@@ -4,8 +4,8 @@ Only what a map reads is written: embedding, unembedding, first MLP with its nor
 A head is planted by adding to its output factor the low-rank map that takes chosen sources' values to their targets'
 rows of the unembedding. As many pairs are planted as the share of hits in the demo model's map tells, head by head.
 
-What it does not know: random weights have hardly any near misses, which real ones have; a row tells the share of
-logits that the search looked at, to compare.
+What it does not know: how many near misses real weights have beyond those of chance; a row tells the share of logits
+that the search looked at, to compare.
 """
 
 from __future__ import annotations
