@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import headatlas
+
+# Read by Ray when it is first imported: here, in what the tests start, and in the nodes.
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
 
 HEAD, OTHER = "127.0.0.2", "127.0.0.3"
 SMALL = ("--num-cpus=1", "--object-store-memory=80000000", "--block")
 
 
 class Cluster:
-    """Use as a context manager. One CPU a node, no dashboard, no reports; ended by process group.
+    """Use as a context manager. One CPU a node, no dashboard, no reports, a token; ended by process group.
 
     Args:
         place: an empty folder with a short path (Ray puts sockets there, whose paths may have 107 characters).
@@ -50,7 +55,8 @@ class Cluster:
     def kill(self, host: str) -> None:
         """End a node with all its processes, at once."""
         node = self.nodes.pop(host)
-        os.killpg(node.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(node.pid, signal.SIGKILL)
         node.wait(60)
 
     def _start(self, host: str, *options: str) -> None:

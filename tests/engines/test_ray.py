@@ -1,5 +1,6 @@
 """A Ray cluster of two nodes: the same hits as here, whatever is lost on the way."""
 
+import os
 import shutil
 import signal
 import socket
@@ -127,6 +128,21 @@ def test_a_model_that_nodes_cannot_open_is_said_with_the_node(place, cluster, tm
     # With no folder there, the path is taken for one that is missing.
     assert sentence == f"{folder}: expected a model's folder or a .gguf file, found nothing there."
     assert node in ("127.0.0.2)", "127.0.0.3)")
+
+
+def test_a_cluster_without_its_token_is_said(place, cluster):
+    command = [sys.executable, "-m", "headatlas", "map", "tiny", "-o", "untold", "--engine", "ray"]
+    done = subprocess.run(
+        [*command, "--address", cluster.address], cwd=place, capture_output=True, text=True, timeout=120,
+        env={name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")},
+    )  # fmt: skip
+    sentence = done.stderr.splitlines()[-1]
+    assert done.returncode == 2 and sentence.startswith(
+        f"Error: ray: the cluster at {cluster.address} cannot be used: "
+    )
+    assert sentence.endswith(
+        "If it expects a token, set RAY_AUTH_MODE=token, and have its token in ~/.ray/auth_token or in RAY_AUTH_TOKEN."
+    )
 
 
 def test_bad_addresses_are_refused():

@@ -259,13 +259,16 @@ def _connect(ray: Any, address: str) -> None:
     options = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except ConnectionError as error:
+    except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+        if isinstance(error, ConnectionError) and address == "auto":
+            raise EngineError(
+                "ray: expected a cluster on this machine, found none. Name its head with --address HOST:PORT, or start "
+                "one for this run with --address local."
+            ) from error
         raise EngineError(
-            "ray: expected a cluster on this machine, found none. Name its head with --address HOST:PORT, or start one "
-            "for this run with --address local."
+            f"ray: the cluster at {address} cannot be used: {_first_line(error)} If it expects a token, set "
+            f"RAY_AUTH_MODE=token, and have its token in ~/.ray/auth_token or in RAY_AUTH_TOKEN."
         ) from error
-    except (RuntimeError, ValueError, OSError) as error:
-        raise EngineError(f"ray: the cluster at {address} cannot be used: {_first_line(error)}") from error
 
 
 def _first_line(error: BaseException) -> str:
