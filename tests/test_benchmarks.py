@@ -14,6 +14,7 @@ import pytest
 import run
 import shapes
 from apart import run_apart
+from interrupts import start_hearing
 from measures import Bounds, measure_bounds
 
 TINY = shapes.Shape("tiny", "llama", 5, 2, 1, 128, 96, 9511)
@@ -140,7 +141,7 @@ sys.exit(run.main(sys.argv[1:]))
 def test_files_are_freed_when_it_is_stopped(tmp_path, number, code):
     folders = os.pathsep.join(sys.path)
     command = [sys.executable, "-c", STOPPED, "--scratch", str(tmp_path), "-o", str(tmp_path / "results.json")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": folders}) as process:
+    with start_hearing(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": folders}) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"written\n"
         assert len(list(tmp_path.iterdir())) == 1

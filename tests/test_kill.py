@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import headatlas
+from interrupts import start_hearing
 from models import make_model, save_model
 from planted import PAIRS, WORDS, write_relation
 
@@ -28,7 +29,7 @@ def place(tmp_path_factory):
 
 def start(place: Path, out: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "headatlas", "map", "tiny", "-o", out, "--relations", "r.json"]
-    return subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return start_hearing(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.system

@@ -15,6 +15,7 @@ import pytest
 import headatlas
 from headatlas.engines import RayEngine
 from headatlas.errors import CheckpointError, EngineError, SettingsError
+from interrupts import start_hearing
 from models import make_model, save_model
 from planted import PAIRS, WORDS, write_relation
 from ray_cluster import OTHER, Cluster
@@ -49,7 +50,14 @@ def assert_same(place, atlas):
 
 def call(place, *arguments):
     command = [sys.executable, "-m", "headatlas", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return start_hearing(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until(so):
+    until = time.monotonic() + 60
+    while not so():
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 def wait_for_layers(out, process, n_layers):
@@ -183,7 +191,7 @@ def test_a_killed_node_and_a_killed_run_change_nothing(place, cluster):
         atlas = headatlas.map_heads(
             place / "tiny", out, relations=place / "r.json", engine=engine, progress=kill_a_node
         )
-        assert engine._slots() == 1
+        wait_until(lambda: engine._slots() == 1)  # Ray notices a lost node after a while
     assert lost and atlas.manifest["run"]["layers_from_earlier_run"] >= kept
     assert atlas.manifest["run"]["engine"] == "ray"
     assert_same(place, atlas)
