@@ -31,7 +31,8 @@ FIRST_LOOK, FIRST_STEP = 1536, 512
 that these leave open."""
 
 EARLY = 4096
-"""Tokens of the vocabulary after which a head's open pairs are counted: few of them go on as outputs."""
+"""Tokens of the vocabulary after which, and after twice as many and so on, a head's open pairs are counted: few of
+them go on as outputs."""
 
 GROUP = 16
 """Tokens that are compared as one, by their highest logit; single ones only where that leaves a pair open."""
@@ -185,39 +186,49 @@ class RankSearch:
         hits = torch.zeros(n_heads * 2 * len(self.source), dtype=torch.bool, device=x.device)
         values = list(self._workers.map(lambda factor: x @ factor, W_V))
         lengths = [_lengths(x, factor, value) for factor, value in zip(W_V, values, strict=True)]
-        early = min(EARLY, self.d_vocab)
+        spans = _spans(self.d_vocab)
         # More rows than this are cheaper as values, with W_O multiplied into the vocabulary.
         many = d_model * d_head / (d_model - d_head) if d_model > d_head else math.inf
 
-        def search_head(head: int) -> tuple[_Tasks | None, _Notes, Work]:
+        def search_head(head: int) -> tuple[int, _Tasks, _Notes, Work]:
             work, notes, kv = Work(), _Notes(), kv_head[head]
             margin = _margin(lengths[kv], W_O[head], self.largest_norm)
             if not torch.isfinite(margin).all():
                 raise OverflowError(head)
             tasks = self._first_look(head, values[kv], W_O[head], margin, work)
-            if len(tasks.rows) > many:
-                self._look_through(tasks, W_O[head], 0, early, notes, work)
-                if len(tasks.rows) > many:
-                    self._look_through(tasks, W_O[head], early, self.d_vocab, notes, work)
-                    self._conclude(tasks, hits, notes)
-                    return None, notes, work
-                tasks.rows = tasks.rows @ W_O[head]
+            done = 0
+            for start, stop in spans:
+                if len(tasks.rows) <= many:
+                    break
+                self._look_through(tasks, W_O[head], start, stop, notes, work)
+                done = stop
+            if done == self.d_vocab:
+                self._conclude(tasks, hits, notes)
             else:
                 tasks.rows = tasks.rows @ W_O[head]
-                self._look_through(tasks, None, 0, early, notes, work)
-            return tasks, notes, work
+            return done, tasks, notes, work
 
-        def search_pool(tasks: _Tasks) -> tuple[None, _Notes, Work]:
+        def search_pool(pools: dict[int, _Tasks]) -> tuple[_Notes, Work]:
             work, notes = Work(), _Notes()
-            self._look_through(tasks, None, early, self.d_vocab, notes, work)
-            self._conclude(tasks, hits, notes)
-            return None, notes, work
+            tasks: _Tasks | None = None
+            for start, stop in spans:
+                here = [each for each in (tasks, pools.get(start)) if each is not None]
+                if here:
+                    tasks = _Tasks.joined(here)
+                    self._look_through(tasks, None, start, stop, notes, work)
+            if tasks is not None:
+                self._conclude(tasks, hits, notes)
+            return notes, work
 
         per_head = list(self._workers.map(search_head, range(n_heads)))
-        pool = [tasks for tasks, _, _ in per_head if tasks is not None and len(tasks)]
-        parts = _Tasks.joined(pool).split(self.threads) if pool else []
+        pools: list[dict[int, _Tasks]] = [{} for _ in range(self.threads)]
+        for start, _ in spans:
+            if here := [tasks for done, tasks, _, _ in per_head if done == start and len(tasks)]:
+                for pool, part in zip(pools, _Tasks.joined(here).split(self.threads), strict=True):
+                    pool[start] = part
         all_notes = _Notes()
-        for _, notes, work in [*per_head, *self._workers.map(search_pool, parts)]:
+        found = [(notes, work) for _, _, notes, work in per_head]
+        for notes, work in [*found, *self._workers.map(search_pool, pools)]:
             self.work.add(work)
             all_notes.add(notes)
         self._decide_in_float64(all_notes, hits, x, W_V, W_O, kv_head)
@@ -355,6 +366,15 @@ class RankSearch:
                 hits[place] = beaten + sum(counts) - (tokens is None) < self.k[pair[number]]
 
         list(self._workers.map(decide, of_head))
+
+
+def _spans(d_vocab: int) -> list[tuple[int, int]]:
+    """The vocabulary in parts, each as long as all before it: (first token, first token of the next part)."""
+    ends, end = [], EARLY
+    while end < d_vocab:
+        ends.append(end)
+        end *= 2
+    return list(zip([0, *ends], [*ends, d_vocab], strict=True))
 
 
 def _first_tokens(d_vocab: int) -> Tensor:
