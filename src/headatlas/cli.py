@@ -71,6 +71,13 @@ AddressOption = Annotated[
     str | None, typer.Option(metavar="ADDR", help="With ray: auto (default), HOST:PORT of its head, or local.")
 ]
 GpusOption = Annotated[float, typer.Option(metavar="N", min=0, help="With ray: GPUs of one task; default 0.")]
+Relations = Annotated[
+    list[Path] | None,
+    typer.Option("--relations", metavar="PATH", help="Relations instead of the built-in ones; repeatable."),
+]
+AddRelations = Annotated[
+    list[Path] | None, typer.Option("--add-relations", metavar="PATH", help="Relations beside them; repeatable.")
+]
 Output = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to this file.")]
 
 
@@ -143,13 +150,8 @@ def map_command(
         str | None,
         typer.Argument(metavar="[MODEL]", help="Folder, .gguf file or name on the hub; default: the demo model."),
     ] = None,
-    relations: Annotated[
-        list[Path] | None,
-        typer.Option("--relations", metavar="PATH", help="Relations instead of the built-in ones; repeatable."),
-    ] = None,
-    add_relations: Annotated[
-        list[Path] | None, typer.Option("--add-relations", metavar="PATH", help="Relations beside them; repeatable.")
-    ] = None,
+    relations: Relations = None,
+    add_relations: AddRelations = None,
     k: Annotated[
         int | None,
         typer.Option("--k", min=1, help="How many highest logits count; default 10 (25 above 100,000 tokens)."),
@@ -236,13 +238,8 @@ def plan_command(
         str | None,
         typer.Argument(metavar="[MODEL]", help="As for `headatlas map`; default: the demo model."),
     ] = None,
-    relations: Annotated[
-        list[Path] | None,
-        typer.Option("--relations", metavar="PATH", help="Relations instead of the built-in ones; repeatable."),
-    ] = None,
-    add_relations: Annotated[
-        list[Path] | None, typer.Option("--add-relations", metavar="PATH", help="Relations beside them; repeatable.")
-    ] = None,
+    relations: Relations = None,
+    add_relations: AddRelations = None,
     adapter: Annotated[Path | None, typer.Option(metavar="PATH", help="LoRA adapter.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
