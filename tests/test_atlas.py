@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atlases import make_atlas
-from headatlas.atlas import Atlas, build_dataset, dataset_from_table, load_atlas
+from atlases import make_atlas, make_evidence
+from headatlas.atlas import EVIDENCE, Atlas, build_dataset, dataset_from_table, load_atlas
 from headatlas.errors import AtlasError, SettingsError
 
 
@@ -99,7 +99,7 @@ def test_save_and_load_give_the_same_atlas(tmp_path):
     pd.testing.assert_frame_equal(again.pair_hits, atlas.pair_hits, check_dtype=False)
     assert again.relations == atlas.relations and again.label == "maps"
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["atlas.json", "hits.parquet", "scores.parquet"]
-    assert json.loads((tmp_path / "a" / "atlas.json").read_text())["schema"] == 2
+    assert json.loads((tmp_path / "a" / "atlas.json").read_text())["schema"] == 3
 
 
 def test_a_folder_without_its_manifest_is_no_atlas(tmp_path):
@@ -128,8 +128,8 @@ def test_a_changed_or_missing_file_is_noticed(tmp_path):
     [
         ("{", "expected a manifest with a schema version, found something else"),
         ("[]", "expected a manifest with a schema version, found something else"),
-        ('{"schema": 99}', "expected schema 2, found 99. Use the headatlas version that wrote it."),
-        ('{"schema": 2}', "expected the key 'files', found none. Run the map again."),
+        ('{"schema": 99}', "expected schema 3, found 99. Use the headatlas version that wrote it."),
+        ('{"schema": 3}', "expected the key 'files', found none. Run the map again."),
     ],
 )
 def test_bad_manifests(tmp_path, text, message):
@@ -144,7 +144,7 @@ def test_a_manifest_cannot_name_files_outside(tmp_path):
     manifest = json.loads((tmp_path / "atlas.json").read_text())
     manifest["files"]["../../etc/passwd"] = {"sha256": ""}
     (tmp_path / "atlas.json").write_text(json.dumps(manifest))
-    with pytest.raises(AtlasError, match="which is not there"):
+    with pytest.raises(AtlasError, match="expected files of an atlas"):
         load_atlas(tmp_path)
 
 
@@ -171,3 +171,53 @@ def test_an_unwritable_folder_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(AtlasError, match="the atlas cannot be written"):
         make_atlas().save(tmp_path / "file" / "atlas")
+
+
+def test_chance_survives_a_folder_and_gives_q_values_over_all_heads(tmp_path):
+    atlas = load_atlas(make_atlas(n_layers=5, n_heads=3, without_heads=(2,), chance=True).save(tmp_path))
+    q_values = atlas.q_values()
+    assert atlas.chance_exact().dtype == bool and np.isnan(q_values.values[:, 2]).all()
+    p_values = np.sort(atlas.p_values().values[:, atlas.has_heads].ravel())
+    n = len(p_values)
+    steps = np.minimum.accumulate((p_values * n / np.arange(1, n + 1))[::-1])[::-1]
+    assert np.allclose(np.sort(q_values.values[:, atlas.has_heads].ravel()), np.minimum(steps, 1))
+    assert make_atlas().chance() is None and make_atlas().q_values() is None
+
+
+def test_wilson_intervals():
+    low, high = make_atlas(n_layers=5, n_heads=3, chance=True).interval()
+    atlas = make_atlas(n_layers=5, n_heads=3, chance=True)
+    for share, below, above in zip(atlas.scores.values.ravel(), low.values.ravel(), high.values.ravel(), strict=True):
+        from scipy.stats import binomtest
+
+        expected = binomtest(round(share * 40), 40).proportion_ci(method="wilson")
+        assert (below, above) == pytest.approx((expected.low, expected.high))
+
+
+def test_evidence_is_added_to_the_folder_and_checked(tmp_path):
+    atlas = load_atlas(make_atlas(n_layers=5, n_heads=3).save(tmp_path))
+    assert atlas.evidence("similar") is None
+    table = pd.DataFrame({"layer": [1], "head": [2], "rank": [0], "other_layer": [0], "other_head": [1]})
+    other = load_atlas(tmp_path)
+    atlas.add_evidence("similar", table, {"heads": 1})
+    other.add_evidence("descriptions", table, {})
+    again = load_atlas(tmp_path)
+    assert again.evidence("similar").equals(table) and again.evidence("descriptions").equals(table)
+    assert again.manifest["evidence"] == {"similar": {"heads": 1}, "descriptions": {}}
+    moved = load_atlas(again.save(tmp_path / "moved"))
+    assert moved.evidence("similar").equals(table)
+    (tmp_path / "similar.parquet").write_bytes(b"x")
+    with pytest.raises(AtlasError, match="not the one that was written"):
+        load_atlas(tmp_path).evidence("similar")
+    with pytest.raises(SettingsError, match="expected one of operations"):
+        atlas.add_evidence("rumours", table, {})
+    make_atlas(n_layers=5, n_heads=3, name="another").save(tmp_path)
+    with pytest.raises(AtlasError, match="holds another atlas by now"):
+        atlas.add_evidence("similar", table, {})
+
+
+def test_evidence_of_an_atlas_in_memory_is_saved_with_it(tmp_path):
+    atlas = make_evidence(make_atlas(n_layers=5, n_heads=3))
+    again = load_atlas(atlas.save(tmp_path))
+    for name in EVIDENCE:
+        assert again.evidence(name).equals(atlas.evidence(name)), name

@@ -117,11 +117,15 @@ def test_every_command_is_documented():
 def test_every_option_is_documented(command):
     import inspect
 
-    from headatlas import cli
+    from headatlas.cli import measuring
 
     text = (ROOT / "docs" / "commands.md").read_text()
     section = text.split(f"## `headatlas {command}`")[1].split("\n## ")[0]
-    options = set(inspect.signature(getattr(cli, f"{command}_command")).parameters) - {"model", "models", "output"}
+    options = set(inspect.signature(getattr(measuring, f"{command}_command")).parameters) - {
+        "model",
+        "models",
+        "output",
+    }
     assert options
     for name in options:
         assert re.search(rf"`--(no-)?{name.replace('_', '-')}\b", section), name

@@ -42,7 +42,7 @@ def test_bad_thresholds(bad):
     [
         ({"k": 0}, "k: expected a whole number of at least 1, found 0."),
         ({"contextualize": "no"}, "contextualize: expected one of first-mlp, embedding, found 'no'."),
-        ({"profile": "no"}, "profile: expected one of maps, found 'no'."),
+        ({"profile": "no"}, "profile: expected one of maps, calibrated, found 'no'."),
     ],
 )
 def test_bad_choices(changes, message):

@@ -1,7 +1,8 @@
 """The result of a measurement: labelled arrays, the pairs behind them, and where they came from; save and load.
 
 An atlas folder holds `atlas.json` (the manifest, written last: without it the folder is no atlas), `scores.parquet`
-(a row per relation, layer and head) and, where pairs were measured, `hits.parquet` (a row per hit).
+(a row per relation, layer and head), where pairs were measured `hits.parquet` (a row per hit), and a table for each
+kind of evidence that was gathered since.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas.errors import AtlasError, SettingsError
-from headatlas.settings import parse_threshold
+from headatlas.settings import MAX_Q, MIN_EXCESS, parse_threshold
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 NOT_APPLICABLE, NOT_KNOWN = "not applicable", "not known"
 """Validity of a layer without attention heads, and of imported scores; else one of `architectures.VALIDITIES`."""
 
@@ -32,6 +33,15 @@ MEASURES = ("weights", "attention-fixed", "in-context")
 """What was measured: the weights, or a running model, with attention fixed on the source or as it is."""
 
 KINDS = ("score", "suppression")
+CHANCE_VARIABLES = {
+    "score": ("chance", "chance_exact", "p_value"),
+    "suppression": ("suppression_chance", "suppression_chance_exact", "suppression_p_value"),
+}
+"""Of each kind: the expected share under re-paired targets, whether it is exact, and a bound of the p-value."""
+
+EVIDENCE = ("operations", "similar", "descriptions", "validation", "ablation")
+"""Tables that other measurements add to an atlas; see docs/folder.md."""
+
 COVERAGE_COLUMNS = (
     "relation", "category", "k", "in_file", "pairs", "duplicates", "source_dropped", "target_dropped", "measurable",
 )  # fmt: skip
@@ -49,11 +59,14 @@ class Atlas:
         manifest: what was measured, how, and with which versions; JSON types only.
         pair_hits: a row per hit (relation, source, target, source_id, target_id, layer, head, kind) with kind
             `promoted` or `suppressed`; None for imported scores.
+        folder: where it was loaded from; evidence is read from there when it is asked for, and written there.
     """
 
     data: xr.Dataset
     manifest: dict[str, Any]
     pair_hits: pd.DataFrame | None = None
+    folder: Path | None = None
+    _evidence: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
 
     # What it is
 
@@ -74,6 +87,11 @@ class Atlas:
     @property
     def threshold(self) -> str:
         return self.manifest["settings"]["threshold"]
+
+    @property
+    def profile(self) -> str:
+        """How its heads are classified unless one says otherwise: `maps` or `calibrated`."""
+        return self.manifest["settings"].get("profile", "maps")
 
     @property
     def relations(self) -> list[str]:
@@ -132,6 +150,107 @@ class Atlas:
         """Whether scores are whole numbers of hits; not so for imported ones."""
         return "hits" in self.data
 
+    # How far it could be chance
+
+    def chance(self, kind: str = "score") -> xr.DataArray | None:
+        """Expected share of hits if the targets were paired anew, as `score`; None where it was not measured."""
+        return self.data.get(CHANCE_VARIABLES[kind][0])
+
+    def chance_exact(self, kind: str = "score") -> xr.DataArray | None:
+        """Where `chance` is exact; elsewhere it is a mean over seeded re-pairings. None where it was not measured."""
+        return self.data.get(CHANCE_VARIABLES[kind][1])
+
+    def p_values(self, kind: str = "score") -> xr.DataArray | None:
+        """Upper bound of the probability of as many hits under re-paired targets, 0 to 1; None if not measured."""
+        return self.data.get(CHANCE_VARIABLES[kind][2])
+
+    def q_values(self, kind: str = "score") -> xr.DataArray | None:
+        """Benjamini-Hochberg over all heads and measured relations, as `p_values`; None if not measured."""
+        from scipy.stats import false_discovery_control
+
+        p_values = self.p_values(kind)
+        if p_values is None:
+            return None
+        q_values = p_values.copy()
+        tested = p_values.values[:, self.has_heads]
+        q_values[:, self.has_heads] = false_discovery_control(tested.ravel()).reshape(tested.shape)
+        return q_values
+
+    def beyond_chance(self, kind: str = "score") -> np.ndarray:
+        """Which shares are significant (q < MAX_Q) and exceed chance by more than MIN_EXCESS, as `above`.
+
+        Raises:
+            AtlasError: chance was not measured.
+        """
+        chance, q_values = self.chance(kind), self.q_values(kind)
+        if chance is None or q_values is None:
+            raise AtlasError(f"{self.name}: the profile calibrated needs chance levels, which this atlas lacks.")
+        excess = self.kind(kind).values - chance.values
+        return (q_values.values < MAX_Q) & (excess > MIN_EXCESS)
+
+    def interval(self, kind: str = "score") -> tuple[xr.DataArray, xr.DataArray] | None:
+        """Wilson's 95 % interval of each share, (low, high); None where the number of pairs is not known."""
+        import numpy as np
+
+        if not self.counts_known:
+            return None
+        share, n = self.kind(kind), self.data["pairs"]
+        z = 1.959963984540054
+        middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+        return (middle - half).transpose(*share.dims), (middle + half).transpose(*share.dims)
+
+    # Evidence from other measurements
+
+    def evidence(self, name: str) -> pd.DataFrame | None:
+        """A table of EVIDENCE, or None where it was not gathered.
+
+        Raises:
+            AtlasError: its file is not the one that was written with the manifest.
+        """
+        if name not in EVIDENCE:
+            raise SettingsError(f"evidence: expected one of {', '.join(EVIDENCE)}, found {name!r}.")
+        if name not in self.manifest.get("evidence", {}):
+            return None
+        if name not in self._evidence:
+            import pandas as pd
+
+            path = _checked(Path(self.folder or "."), f"{name}.parquet", self.manifest)
+            self._evidence[name] = pd.read_parquet(path)
+        return self._evidence[name]
+
+    def add_evidence(self, name: str, table: pd.DataFrame, facts: dict[str, Any]) -> None:
+        """Add or replace a table of EVIDENCE; where the atlas has a folder, it is safe there when this returns.
+
+        Args:
+            facts: settings, versions and counts behind the table, for the manifest; JSON types only.
+
+        Raises:
+            AtlasError: the folder cannot be written, or holds another atlas by now.
+        """
+        from filelock import FileLock
+
+        if name not in EVIDENCE:
+            raise SettingsError(f"evidence: expected one of {', '.join(EVIDENCE)}, found {name!r}.")
+        if self.folder is not None:
+            try:
+                with FileLock(self.folder / ".evidence.lock"):
+                    manifest = load_manifest(self.folder)
+                    if manifest.get("identity") != self.manifest.get("identity"):
+                        raise AtlasError(f"{self.folder}: holds another atlas by now. Load it again.")
+                    self.manifest = manifest
+                    self._note_evidence(name, facts)
+                    _write_table(self.folder, name, table, self.manifest)
+                    _write_manifest(self.folder, self.manifest)
+            except OSError as error:
+                raise AtlasError(f"{self.folder}: {name} cannot be written ({error.strerror or error}).") from error
+        else:
+            self._note_evidence(name, facts)
+        self._evidence[name] = table
+
+    def _note_evidence(self, name: str, facts: dict[str, Any]) -> None:
+        self.manifest["evidence"] = self.manifest.get("evidence", {}) | {name: facts}
+
     @cached_property
     def coverage(self) -> pd.DataFrame:
         """A row per relation, measured or not: pairs in the file, kept, why the others dropped, measurable or not.
@@ -168,6 +287,9 @@ class Atlas:
             columns[name] = pd.array(self.data[name].values.ravel() if known else [None] * grid, dtype="Int64")
         for name in KINDS:
             columns[name] = self.data[name].values.ravel() if name in self.data else [None] * grid
+        for name in _all_chance_variables():
+            if name in self.data:
+                columns[name] = self.data[name].values.ravel()
         columns["validity"] = np.tile(self.data["validity"].values.repeat(n_heads), n_relations)
         table = pd.DataFrame(columns).astype({"suppression": "float64"})
         table.loc[table["validity"] == NOT_APPLICABLE, ["hits", "suppression_hits"]] = pd.NA
@@ -261,16 +383,13 @@ class Atlas:
         folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            tables = {"scores": self.table} | ({} if self.pair_hits is None else {"hits": self.pair_hits})
+            tables |= {name: self.evidence(name) for name in self.manifest.get("evidence", {})}
             (folder / MANIFEST).unlink(missing_ok=True)
-            tables = {SCORES: self.table} | ({} if self.pair_hits is None else {HITS: self.pair_hits})
+            manifest = self.manifest | {"schema": SCHEMA_VERSION, "files": {}}
             for name, table in tables.items():
-                write_atomically(folder / name, lambda file, table=table: table.to_parquet(file, index=False))
-            manifest = self.manifest | {
-                "schema": SCHEMA_VERSION,
-                "files": {name: {"sha256": _sha256(folder / name)} for name in tables},
-            }
-            text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-            write_atomically(folder / MANIFEST, lambda file: file.write_text(text, "utf-8"))
+                _write_table(folder, name, table, manifest)
+            _write_manifest(folder, manifest)
         except OSError as error:
             raise AtlasError(f"{folder}: the atlas cannot be written ({error.strerror or error}).") from error
         return folder
@@ -284,20 +403,14 @@ class Atlas:
         """
         folder = Path(folder)
         manifest = load_manifest(folder)
-        for name, entry in manifest["files"].items():
-            if name not in (SCORES, HITS) or not (folder / name).is_file():
-                raise AtlasError(f"{folder}: the manifest names {name!r}, which is not there. Run the map again.")
-            if _sha256(folder / name) != entry["sha256"]:
-                raise AtlasError(
-                    f"{folder / name}: the file is not the one that was written with atlas.json. Run the map again."
-                )
         import pandas as pd
 
-        if SCORES not in manifest["files"]:
-            raise AtlasError(f"{folder / MANIFEST}: expected {SCORES} among its files, found none. Run the map again.")
-        table = pd.read_parquet(folder / SCORES)
-        pair_hits = pd.read_parquet(folder / HITS) if HITS in manifest["files"] else None
-        return cls(dataset_from_table(table), manifest, pair_hits)
+        known = {SCORES, HITS, *(f"{name}.parquet" for name in EVIDENCE)}
+        if unknown := sorted(set(manifest["files"]) - known):
+            raise AtlasError(f"{folder / MANIFEST}: expected files of an atlas, found {unknown[0]!r}.")
+        table = pd.read_parquet(_checked(folder, SCORES, manifest))
+        pair_hits = pd.read_parquet(_checked(folder, HITS, manifest)) if HITS in manifest["files"] else None
+        return cls(dataset_from_table(table), manifest, pair_hits, folder)
 
 
 def load_atlas(folder: str | Path) -> Atlas:
@@ -341,7 +454,7 @@ def build_dataset(
     Args:
         relations: (name, category, k, pairs) of each; k and pairs are 0 where unknown.
         variables: `hits` and `suppression_hits`, from which the shares are computed, or `score` and, if it was
-            measured, `suppression`; each (relation, layer, head).
+            measured, `suppression`; any of CHANCE_VARIABLES; each (relation, layer, head).
         validity: of each layer; default: not known.
     """
     import numpy as np
@@ -359,7 +472,8 @@ def build_dataset(
     kinds = [NOT_KNOWN] * n_layers if validity is None else validity
     without = np.asarray([kind == NOT_APPLICABLE for kind in kinds])[None, :, None]
     variables = {
-        name: np.where(without, np.nan, values) if name in KINDS else values for name, values in variables.items()
+        name: np.where(without, np.nan, values) if values.dtype.kind == "f" else values
+        for name, values in variables.items()
     }
     return xr.Dataset(
         {name: (dims, values) for name, values in variables.items()},
@@ -412,6 +526,7 @@ def dataset_from_table(table: pd.DataFrame) -> xr.Dataset:
     chosen = whole if len(whole) == 2 else [name for name in KINDS if name in complete]
     dtype = "int32" if len(whole) == 2 else "float64"
     arrays = {name: table[name].to_numpy(dtype=dtype).reshape(shape) for name in chosen}
+    arrays |= {name: table[name].to_numpy().reshape(shape) for name in _all_chance_variables() if name in table}
     return build_dataset(relations, arrays, validity)
 
 
@@ -441,6 +556,34 @@ def _known(value: Any) -> int:
     import pandas as pd
 
     return 0 if value is None or pd.isna(value) else int(value)
+
+
+def _all_chance_variables() -> list[str]:
+    return [name for names in CHANCE_VARIABLES.values() for name in names]
+
+
+def _write_table(folder: Path, name: str, table: pd.DataFrame, manifest: dict[str, Any]) -> None:
+    """Write a table and note its hash in the manifest."""
+    path = folder / f"{name}.parquet"
+    write_atomically(path, lambda file: table.to_parquet(file, index=False))
+    manifest["files"] = manifest["files"] | {path.name: {"sha256": _sha256(path)}}
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(folder / MANIFEST, lambda file: file.write_text(text, "utf-8"))
+
+
+def _checked(folder: Path, name: str, manifest: dict[str, Any]) -> Path:
+    """The path of a file that the manifest names, if it is the one that was written with it."""
+    entry, path = manifest["files"].get(name), folder / name
+    if entry is None:
+        raise AtlasError(f"{folder / MANIFEST}: expected {name} among its files, found none. Run the map again.")
+    if not path.is_file():
+        raise AtlasError(f"{folder}: the manifest names {name!r}, which is not there. Run the map again.")
+    if _sha256(path) != entry["sha256"]:
+        raise AtlasError(f"{path}: the file is not the one that was written with atlas.json. Run the map again.")
+    return path
 
 
 def _sha256(path: Path) -> str:

@@ -7,7 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from headatlas.atlas import Atlas
+from headatlas.errors import SettingsError
 from headatlas.relations import category_order
+from headatlas.settings import PROFILES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +26,7 @@ class Classification:
         implements: Bool[ndarray, "relation layer head"], in the atlas's order of relations.
         kind: `score` or `suppression`.
         threshold: strict limit, as the decimal that was given.
+        profile: `maps`, or `calibrated`, which also asks that a score is beyond chance.
         has_heads: the layers that have attention heads: Bool[ndarray, "layer"].
     """
 
@@ -33,6 +36,7 @@ class Classification:
     implements: np.ndarray
     kind: str
     threshold: str
+    profile: str
     has_heads: np.ndarray
 
     @cached_property
@@ -58,17 +62,28 @@ class Classification:
         return self.has[self.categories.index(category)]
 
 
-def classify(atlas: Atlas, threshold: str | float | None = None, kind: str = "score") -> Classification:
+def classify(
+    atlas: Atlas, threshold: str | float | None = None, kind: str = "score", profile: str | None = None
+) -> Classification:
     """Sort the heads into categories.
 
     Args:
         threshold: strict limit, 0 to 1; default: the atlas's own.
         kind: `score` or `suppression`.
+        profile: `maps` or `calibrated`; default: the atlas's own.
+
+    Raises:
+        AtlasError: suppression, or the chance levels that `calibrated` needs, were not measured.
     """
     import numpy as np
 
     threshold = atlas.threshold if threshold is None else str(threshold)
+    profile = atlas.profile if profile is None else profile
+    if profile not in PROFILES:
+        raise SettingsError(f"profile: expected one of {', '.join(PROFILES)}, found {profile!r}.")
     implements = atlas.above(threshold, kind)
+    if profile == "calibrated":
+        implements = implements & atlas.beyond_chance(kind)
     of_relation = atlas.data["category"].values
     categories = sorted({str(name) for name in of_relation}, key=category_order)
     known = sorted({item["category"] for item in atlas.manifest["relations"]["items"]}, key=category_order)
@@ -80,5 +95,6 @@ def classify(atlas: Atlas, threshold: str | float | None = None, kind: str = "sc
         implements=implements,
         kind=kind,
         threshold=threshold,
+        profile=profile,
         has_heads=atlas.has_heads,
     )

@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headatlas.atlas import HITS, MANIFEST, SCORES, Atlas, load_manifest, write_atomically
+from headatlas.atlas import EVIDENCE, HITS, MANIFEST, SCORES, Atlas, load_manifest, write_atomically
 from headatlas.errors import AtlasError
 
 if TYPE_CHECKING:
@@ -26,7 +26,14 @@ FIGURE_FORMATS = ("png", "svg", "pdf")
 FIGURES = {"score": "figure", "suppression": "suppression"}
 REPORT = "report.md"
 GO_ON = "Finished layers are safe; make room and run the same command again."
-OUTPUTS = (MANIFEST, SCORES, HITS, REPORT, *(f"{stem}.{fmt}" for stem in FIGURES.values() for fmt in FIGURE_FORMATS))
+OUTPUTS = (
+    MANIFEST,
+    SCORES,
+    HITS,
+    REPORT,
+    *(f"{stem}.{fmt}" for stem in FIGURES.values() for fmt in FIGURE_FORMATS),
+    *(f"{name}.parquet" for name in EVIDENCE),
+)
 
 
 class RunFolder:

@@ -15,7 +15,12 @@ LARGE_VOCABULARY = 100_000
 """Above this many tokens the profile `maps` uses larger `k`. The source does so for Llama 3, by name."""
 
 CONTEXTUALIZE = ("first-mlp", "embedding")
-PROFILES = ("maps",)
+PROFILES = ("maps", "calibrated")
+"""Both score alike; with `calibrated` a head implements a relation only where its score is also beyond chance."""
+
+MAX_Q, MIN_EXCESS = 0.01, 0.1
+"""Of the profile `calibrated`: a score is beyond chance when its q-value is below MAX_Q and it exceeds the chance level
+by more than MIN_EXCESS."""
 
 
 @dataclass(frozen=True)

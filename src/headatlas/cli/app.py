@@ -1,0 +1,88 @@
+"""The application: registering commands, and errors as one sentence and an exit code."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from headatlas.cli.screen import say
+from headatlas.errors import HeadatlasError
+
+app = typer.Typer(
+    help="What every attention head of a language model does, from its weights alone.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_debug = False
+
+
+def debugging() -> bool:
+    """Whether errors show their traceback."""
+    return _debug
+
+
+def main() -> None:
+    """Entry point of the `headatlas` command."""
+    # A pipe that closes early, as `| head` does, is no error.
+    try:
+        app()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def command(name: str, goes_on: bool = False):
+    """Register a command whose errors become one sentence and an exit code.
+
+    Args:
+        goes_on: after an interruption the same command goes on where it stopped.
+    """
+
+    def register(function):
+        @app.command(name)
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> None:
+            try:
+                function(*args, **kwargs)
+            except KeyboardInterrupt:
+                safe = " Finished layers are safe: the same command goes on where it stopped." if goes_on else ""
+                say(f"Interrupted.{safe}")
+                raise typer.Exit(130) from None
+            except HeadatlasError as error:
+                if _debug:
+                    raise
+                say(f"Error: {error}", style="bold red")
+                raise typer.Exit(2) from None
+            except MemoryError:
+                if _debug:
+                    raise
+                say("Error: there is not enough memory for this model on this machine.", style="bold red")
+                raise typer.Exit(2) from None
+
+        return wrapped
+
+    return register
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        import headatlas
+
+        typer.echo(f"headatlas {headatlas.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    global _debug
+    _debug = debug

@@ -1,0 +1,58 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Kind(StrEnum):
+    score = "score"
+    suppression = "suppression"
+
+
+class Measure(StrEnum):
+    weights = "weights"
+    attention_fixed = "attention-fixed"
+    in_context = "in-context"
+
+
+class Palette(StrEnum):
+    paper = "paper"
+    colour_blind = "colour-blind"
+
+
+class EngineName(StrEnum):
+    local = "local"
+    ray = "ray"
+
+
+class ExportFormat(StrEnum):
+    csv = "csv"
+    json = "json"
+    heads = "heads"
+
+
+AtlasFolder = Annotated[Path, typer.Argument(metavar="ATLAS", help="Folder made by `headatlas map` or `import`.")]
+Threshold = Annotated[
+    str | None, typer.Option(metavar="SHARE", help="A head implements a relation strictly above this; default 0.15.")
+]
+KindOption = Annotated[Kind, typer.Option(help="Targets among the highest logits, or among the lowest.")]
+DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; with ray, CPUs of one task (default 1).")]
+EngineOption = Annotated[EngineName, typer.Option(help="Where layers are scored: this process, or a Ray cluster.")]
+AddressOption = Annotated[
+    str | None, typer.Option(metavar="ADDR", help="With ray: auto (default), HOST:PORT of its head, or local.")
+]
+GpusOption = Annotated[float, typer.Option(metavar="N", min=0, help="With ray: GPUs of one task; default 0.")]
+Relations = Annotated[
+    list[Path] | None,
+    typer.Option("--relations", metavar="PATH", help="Relations instead of the built-in ones; repeatable."),
+]
+AddRelations = Annotated[
+    list[Path] | None, typer.Option("--add-relations", metavar="PATH", help="Relations beside them; repeatable.")
+]
+Output = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to this file.")]

@@ -1,0 +1,150 @@
+"""What every command prints with: lines, tables, JSON, and the bar of long work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Bar:
+    """A progress bar on standard error: what is done, the rate and the time left."""
+
+    def __enter__(self) -> Bar:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            ProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.text import Text
+
+        class Done(MofNCompleteColumn):
+            def render(self, task) -> Text:
+                if task.description != "bytes" or task.total is None:
+                    return super().render(task)
+                return Text(
+                    f"{told_bytes(int(task.completed))} of {told_bytes(int(task.total))}", style="progress.download"
+                )
+
+        class Rate(ProgressColumn):
+            def render(self, task) -> Text:
+                speed = task.speed or 0
+                rate = told_bytes(int(speed)) if task.description == "bytes" else f"{speed:.1f}"
+                return Text(f"{rate}/s" if speed else "", style="dim")
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            Done(),
+            Rate(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console(stderr=True),
+        )
+        self._progress.start()
+        self._tasks: dict[str, Any] = {"opening": self._progress.add_task("opening", total=None)}
+        return self
+
+    def show(self, what: str, done: int, total: int) -> None:
+        if what == "models":
+            # The next model's bars start anew.
+            for earlier in set(self._tasks) - {"models"}:
+                self._progress.remove_task(self._tasks.pop(earlier))
+        if what not in self._tasks:
+            for name, earlier in self._tasks.items():
+                self._progress.update(earlier, visible=name == "models")
+            self._tasks[what] = self._progress.add_task(what, total=total)
+        self._progress.update(self._tasks[what], completed=done)
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+
+def told_bytes(count: int) -> str:
+    size, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while size >= 1000 and len(units) > 1:
+        size /= 1000
+        units.pop(0)
+    return f"{size:.0f} {units[0]}" if units[0] == "B" or size >= 100 else f"{size:.1f} {units[0]}"
+
+
+def told_duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+def say(text: str, style: str | None = None) -> None:
+    """One line for people, on standard error."""
+    from rich.text import Text
+
+    from headatlas.printable import printable
+
+    console(stderr=True).print(Text(printable(text), style=style or ""), soft_wrap=True)
+
+
+def put(text: str, output: Path | None) -> None:
+    from headatlas.atlas import write_atomically
+    from headatlas.errors import AtlasError
+
+    if output is None:
+        typer.echo(text, nl=not text.endswith("\n"))
+        return
+    try:
+        write_atomically(output, lambda path: path.write_text(text, "utf-8"))
+    except OSError as error:
+        raise AtlasError(f"{output}: cannot be written ({error.strerror or error}).") from error
+    say(f"Wrote {output}")
+
+
+def print_json(content: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(content, indent=1))
+
+
+def told_count(value: Any) -> str:
+    import pandas as pd
+
+    return "" if pd.isna(value) else str(value)
+
+
+def show_table(
+    title: str, columns: list[str], rows: list[list[str]], right: tuple[int, ...], colours: dict[str, str] | None = None
+) -> None:
+    """Print a table; cells that are keys of `colours` get a swatch, rows with an empty last cell are dimmed."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from headatlas.printable import printable
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for number, column in enumerate(columns):
+        # A relation's name is what people copy: it is never broken.
+        table.add_column(column, justify="right" if number in right else "left", overflow="fold", no_wrap=number == 0)
+    for row in rows:
+        cells = []
+        for cell in row:
+            swatch = Text("■ ", style=colours[cell]) if colours and cell in colours else ""
+            cells.append(Text.assemble(swatch, printable(cell)))
+        table.add_row(*cells, style="" if row[-1] else "dim")
+    screen = console()
+    screen.print(Text(printable(title), style="bold"), soft_wrap=True)
+    screen.print(table)
+    screen.print()
