@@ -20,6 +20,7 @@ _HOME = {
     "Relation": "headatlas.relations",
     "builtin_relations": "headatlas.relations",
     "classify": "headatlas.categories",
+    "compare_atlases": "headatlas.comparison",
     "import_scores": "headatlas.importing",
     "load_atlas": "headatlas.atlas",
     "load_relations": "headatlas.relations",
@@ -35,6 +36,7 @@ __all__ = [
     "__version__",
     "builtin_relations",
     "classify",
+    "compare_atlases",
     "import_scores",
     "load_atlas",
     "load_relations",
@@ -46,6 +48,7 @@ __all__ = [
 if TYPE_CHECKING:
     from headatlas.atlas import Atlas, load_atlas
     from headatlas.categories import Classification, classify
+    from headatlas.comparison import compare_atlases
     from headatlas.importing import import_scores
     from headatlas.many_models import survey_models
     from headatlas.planning import plan_map

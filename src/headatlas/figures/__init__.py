@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 from headatlas.figures.palettes import PALETTES
 
 _HOME = {
+    "draw_comparison": "headatlas.figures.comparison_drawing",
     "draw_map": "headatlas.figures.drawing",
     "draw_survey": "headatlas.figures.survey_drawing",
     "render": "headatlas.figures.saving",
     "save_figure": "headatlas.figures.saving",
 }
 
-__all__ = ["PALETTES", "draw_map", "draw_survey", "render", "save_figure"]
+__all__ = ["PALETTES", "draw_comparison", "draw_map", "draw_survey", "render", "save_figure"]
 
 if TYPE_CHECKING:
+    from headatlas.figures.comparison_drawing import draw_comparison
     from headatlas.figures.drawing import draw_map
     from headatlas.figures.saving import render, save_figure
     from headatlas.figures.survey_drawing import draw_survey
