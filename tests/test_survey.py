@@ -232,3 +232,22 @@ def test_permuting_words_permutes_nothing_but_pairs(planted):
     shuffled = Relation(there.name, tuple(there.pairs[number] for number in order), there.category, there.k)
     tables = [headatlas.map_heads(planted, relations=[relation]).table for relation in (there, shuffled)]
     assert tables[0].equals(tables[1])
+
+
+def test_chance_is_measured_unless_it_is_not_wanted(planted, tmp_path):
+    relations = some_relations()
+    atlas = headatlas.map_heads(planted, relations=relations)
+    place = dict(relation=relations[0].name, layer=LAYER, head=HEAD)
+    assert float(atlas.scores.sel(**place)) == 1 and float(atlas.p_values().sel(**place)) < 1e-6
+    assert float(atlas.chance().sel(**place)) < 0.2 and bool(atlas.chance_exact().sel(**place))
+    without = headatlas.map_heads(planted, tmp_path / "without", relations=relations, chance=False)
+    assert without.chance() is None and without.data["hits"].equals(atlas.data["hits"])
+    with pytest.raises(AtlasError, match="other settings"):
+        headatlas.map_heads(planted, tmp_path / "without", relations=relations)
+
+
+def test_ranks_of_hits_count_the_tokens_before_the_target(planted):
+    atlas = headatlas.map_heads(planted, relations=some_relations())
+    hits = atlas.pair_hits
+    assert (hits["rank"] >= 0).all() and (hits["rank"] < 10).all()
+    assert len(set(hits["rank"])) > 1

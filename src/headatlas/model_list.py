@@ -36,6 +36,7 @@ SETTINGS = {
     "attention_gain": SWITCH,
     "final_norm_gain": SWITCH,
     "self_check": SWITCH,
+    "chance": SWITCH,
 }
 """What may stand beside the models, for all, or in one model's entry, for that one: arguments of `map_heads`."""
 

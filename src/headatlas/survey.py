@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headatlas.atlas import Atlas, build_dataset
+from headatlas.atlas import CHANCE_VARIABLES, KINDS, Atlas, build_dataset
 from headatlas.engines import Engine, LayerHits, LocalEngine, Task
 from headatlas.errors import RelationError, SettingsError
 from headatlas.relations import (
@@ -54,6 +54,7 @@ def map_heads(
     final_norm_gain: bool = False,
     adapter: str | Path | None = None,
     self_check: bool = True,
+    chance: bool = True,
     device: str = "cpu",
     threads: int | None = None,
     engine: Engine | None = None,
@@ -81,6 +82,7 @@ def map_heads(
             behind the attention, the gain of the final norm. Each may change ranks; the profile `maps` counts none.
         adapter: folder of a LoRA adapter, which is added to the weights as they are read.
         self_check: compare the circuits with the model's own attention modules before scoring.
+        chance: measure also what each head would score if the targets were paired anew.
         device: `cpu` or `cuda`.
         threads: CPU threads; default: as many as torch uses.
         engine: where layers are scored, such as `headatlas.engines.RayEngine()`; it then decides on device and
@@ -122,11 +124,12 @@ def map_heads(
         "model": fingerprint,
         "relations": hashlib.sha256("\n".join(relation.hash for relation in encoded).encode()).hexdigest(),
         "settings": settings.as_dict(),
+        "chance": chance,
     }
     with nullcontext() if output is None else RunFolder(output, identity, overwrite) as folder:
         if folder is not None and folder.finished:
             return Atlas.load(folder.folder)
-        task = _task(model, adapter, fingerprint, settings, measured)
+        task = _task(model, adapter, fingerprint, settings, measured, chance)
         run = _measure(opened, task, engine, folder, progress)
         manifest = {
             **_manifest_head(opened, checkpoint.source, settings, fingerprint, identity),
@@ -143,10 +146,18 @@ def map_heads(
 
 @dataclass
 class _Run:
-    """Hits of all layers: Bool[ndarray, "layer head pair"], pairs of the measured relations one after the other."""
+    """What was measured of all layers.
+
+    Args:
+        promoted, suppressed: hits: Bool[ndarray, "layer head pair"], pairs of the relations one after the other.
+        ranks: of the promoted and the suppressed hits, in their order: Int32[ndarray, "n_hits"].
+        chance: CHANCE_VARIABLES, each [ndarray, "relation layer head"]; none where chance was not measured.
+    """
 
     promoted: np.ndarray
     suppressed: np.ndarray
+    ranks: tuple[np.ndarray, np.ndarray]
+    chance: dict[str, np.ndarray]
     facts: dict[str, Any]
 
     def dataset(self, measured: list[EncodedRelation], model: HeadModel):
@@ -156,7 +167,7 @@ class _Run:
         counts = {
             name: np.stack([part.sum(-1, dtype=np.int32) for part in np.split(hits, ends[:-1], axis=-1)])
             for name, hits in (("hits", self.promoted), ("suppression_hits", self.suppressed))
-        }
+        } | self.chance
         labels = [(each.name, each.relation.category, each.k, len(each.pairs)) for each in measured]
         return build_dataset(labels, counts, [validity.kind for validity in model.validity])
 
@@ -175,10 +186,12 @@ class _Run:
             columns=["relation", "source", "target", "source_id", "target_id"],
         )
         parts = []
-        for kind, hits in (("promoted", self.promoted), ("suppressed", self.suppressed)):
+        for kind, hits, ranks in zip(
+            ("promoted", "suppressed"), (self.promoted, self.suppressed), self.ranks, strict=True
+        ):
             layer, head, pair = np.nonzero(hits)
             part = pairs.iloc[pair].reset_index(drop=True)
-            parts.append(part.assign(layer=layer, head=head, kind=kind))
+            parts.append(part.assign(layer=layer, head=head, kind=kind, rank=ranks))
         return pd.concat(parts, ignore_index=True)
 
 
@@ -196,6 +209,7 @@ def _task(
     fingerprint: str,
     settings: Settings,
     measured: list[EncodedRelation],
+    chance: bool,
 ) -> Task:
     import numpy as np
 
@@ -211,6 +225,8 @@ def _task(
         source_ids=np.array([token for relation in measured for token in relation.source_ids]),
         target_ids=np.array([token for relation in measured for token in relation.target_ids]),
         k=np.array([relation.k for relation in measured for _ in relation.pairs]),
+        ends=np.cumsum([0, *(len(relation.pairs) for relation in measured)]),
+        chance=chance,
     )
 
 
@@ -239,12 +255,22 @@ def _measure(model: HeadModel, task: Task, engine: Engine, folder: RunFolder | N
         ).astype(bool)
         for name in ("promoted", "suppressed")
     )
+    in_order = [done[layer] for layer in range(model.n_layers)]
+    chance = {
+        name: np.stack([hits[measured][side] for hits in in_order], axis=1)
+        for side, kind in enumerate(KINDS)
+        for name, measured in zip(CHANCE_VARIABLES[kind], CHANCE_VARIABLES["score"], strict=True)
+        if task.chance
+    }
+    promoted_ranks, suppressed_ranks = (
+        np.concatenate([hits[f"{name}_ranks"] for hits in in_order]) for name in ("promoted", "suppressed")
+    )
     facts = {
         "seconds": round(time.perf_counter() - started, 3),
         "layers_from_earlier_run": n_kept,
         "decided_in_float64": sum(int(hits["in_float64"]) for hits in done.values()),
     }
-    return _Run(promoted, suppressed, facts)
+    return _Run(promoted, suppressed, (promoted_ranks, suppressed_ranks), chance, facts)
 
 
 def choose_relations(relations: Any, add_relations: Any) -> list[Relation]:

@@ -14,7 +14,7 @@ from headatlas.settings import Settings
 def task(**changed):
     ids = np.arange(5)
     given = {"source": "m", "adapter": None, "fingerprint": "f", "settings": Settings(), "source_ids": ids}
-    return Task(**({**given, "target_ids": ids + 1, "k": ids + 2} | changed))
+    return Task(**({**given, "target_ids": ids + 1, "k": ids + 2, "ends": ids + 3} | changed))
 
 
 def test_tasks_with_one_key_are_the_same():

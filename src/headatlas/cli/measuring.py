@@ -63,6 +63,9 @@ def map_command(
         bool,
         typer.Option("--self-check/--no-self-check", help="Compare the circuits with the model's own attention first."),
     ] = True,
+    chance: Annotated[
+        bool, typer.Option("--chance/--no-chance", help="Measure what re-paired targets would score, too.")
+    ] = True,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     engine: EngineOption = EngineName.local,
@@ -90,6 +93,7 @@ def map_command(
             final_norm_gain=final_norm_gain,
             adapter=adapter,
             self_check=self_check,
+            chance=chance,
             engine=chosen,
             overwrite=overwrite,
             progress=bar.show,

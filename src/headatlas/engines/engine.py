@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 LayerHits = dict[str, "np.ndarray"]
 """One layer's result: `promoted` and `suppressed`, UInt8[ndarray, "n_heads n_pairs/8"], the bits of each head's pairs
-packed; and `in_float64`, the number of decisions that float32 could not make."""
+packed; `promoted_ranks` and `suppressed_ranks`, Int32[ndarray, "n_hits"], head by head how many tokens come before each
+hit's target; where chance is measured `chance`, `chance_exact` and `p_value`, each [ndarray, "2 n_relations n_heads"];
+and `in_float64`, the number of decisions that float32 could not make."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Task:
         settings: of the measurement.
         source_ids, target_ids, k: of the pairs of all measured relations, one after the other, Int64[ndarray,
             "n_pairs"].
+        ends: the first pair of each relation, and n_pairs: Int64[ndarray, "n_relations+1"].
+        chance: whether chance levels are measured too.
     """
 
     source: str | None
@@ -40,13 +44,15 @@ class Task:
     source_ids: np.ndarray
     target_ids: np.ndarray
     k: np.ndarray
+    ends: np.ndarray
+    chance: bool = True
 
     @cached_property
     def key(self) -> str:
         """Two tasks with the same key are the same."""
-        told = [self.source, self.adapter, self.fingerprint, self.settings.as_dict()]
+        told = [self.source, self.adapter, self.fingerprint, self.settings.as_dict(), self.chance]
         digest = hashlib.sha256(json.dumps(told).encode())
-        for array in (self.source_ids, self.target_ids, self.k):
+        for array in (self.source_ids, self.target_ids, self.k, self.ends):
             digest.update(array.tobytes())
         return digest.hexdigest()
 

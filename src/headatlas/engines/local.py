@@ -42,16 +42,17 @@ class LayerScorer:
     def __init__(self, model: HeadModel, task: Task, device: str, threads: int) -> None:
         import torch
 
-        from headatlas.scoring import RankSearch
+        from headatlas.scoring import ChanceLevels, RankSearch
 
         self.model, self.device = model, device
-        self.n_pairs = len(task.k)
+        self.n_pairs, self.ends = len(task.k), task.ends
         ids, source = torch.from_numpy(task.source_ids).unique(return_inverse=True)
         targets, k = torch.from_numpy(task.target_ids), torch.from_numpy(task.k)
         # The first MLP before the unembedding: of large models they are the two largest things, and not needed at once.
         embedding = model.W_E(ids)
         later = model.first_mlp(embedding) if task.settings.contextualize == "first-mlp" else embedding
         self.search = RankSearch(model.W_U().to(device), source, targets, k, threads)
+        self.chance = ChanceLevels(self.search, task.ends.tolist()) if task.chance else None
         self.inputs = {"first": embedding.to(device), "later": later.to(device)}
         if task.settings.value_bias:
             # The bias is a row of W_V that every token reads with the factor 1.
@@ -59,7 +60,6 @@ class LayerScorer:
 
     def score(self, layers: Sequence[int]) -> Iterator[tuple[int, LayerHits]]:
         """Each layer's hits, in the order of `layers`; the next layer is read while one is searched."""
-        import numpy as np
 
         with ThreadPoolExecutor(1) as reader:
             ahead = reader.submit(self._read, layers[0]) if layers else None
@@ -67,34 +67,44 @@ class LayerScorer:
                 assert ahead is not None
                 factors = ahead.result()
                 ahead = reader.submit(self._read, layers[number + 1]) if number + 1 < len(layers) else None
-                before = self.search.work.in_float64
-                hits = self._score_layer(layer, factors)
-                yield (
-                    layer,
-                    {
-                        "promoted": np.packbits(hits[0].numpy(), axis=-1),
-                        "suppressed": np.packbits(hits[1].numpy(), axis=-1),
-                        "in_float64": np.asarray(self.search.work.in_float64 - before),
-                    },
-                )
+                yield layer, self._score_layer(layer, factors)
 
     def _read(self, layer: int) -> tuple[Tensor, Tensor] | None:
         return self.model.values_and_outputs(layer) if self.model.has_heads(layer) else None
 
-    def _score_layer(self, layer: int, factors: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
-        import torch
+    def _score_layer(self, layer: int, factors: tuple[Tensor, Tensor] | None) -> LayerHits:
+        import numpy as np
 
+        from headatlas.scoring import MISS, Chance
+
+        before = self.search.work.in_float64
+        n_heads, n_relations = self.model.n_heads, len(self.ends) - 1
         if factors is None:
-            nothing = torch.zeros(self.model.n_heads, self.n_pairs, dtype=torch.bool)
-            return nothing, nothing
-        (W_V, W_O), x = factors, self.inputs["later" if layer else "first"]
-        try:
-            return self.search.layer(x, W_V.to(self.device), W_O.to(self.device), self.model.kv_head_of(layer))
-        except OverflowError as error:
-            raise ArchitectureError(
-                f"layer {layer}, head {error}: the head's output is beyond what float32 can hold; are the weights "
-                f"damaged?"
-            ) from error
+            ranks = (np.full((n_heads, self.n_pairs), MISS, np.int32),) * 2
+            nothing = np.zeros((2, n_relations, n_heads))
+            found = Chance(nothing, nothing == 0, nothing + 1) if self.chance is not None else None
+        else:
+            (W_V, W_O), x = factors, self.inputs["later" if layer else "first"]
+            try:
+                heads = self.search.heads(x, W_V.to(self.device), W_O.to(self.device), self.model.kv_head_of(layer))
+            except OverflowError as error:
+                raise ArchitectureError(
+                    f"layer {layer}, head {error}: the head's output is beyond what float32 can hold; are the weights "
+                    f"damaged?"
+                ) from error
+            ranks = tuple(each.numpy() for each in self.search.pairs(heads))
+            hits = [np.add.reduceat(each != MISS, self.ends[:-1], axis=1, dtype=np.int64).T for each in ranks]
+            found = None if self.chance is None else self.chance.layer(heads, np.stack(hits))
+        promoted, suppressed = ranks
+        chance = {"chance": found.level, "chance_exact": found.exact, "p_value": found.p_value} if found else {}
+        return {
+            "promoted": np.packbits(promoted != MISS, axis=-1),
+            "suppressed": np.packbits(suppressed != MISS, axis=-1),
+            "promoted_ranks": promoted[promoted != MISS],
+            "suppressed_ranks": suppressed[suppressed != MISS],
+            **chance,
+            "in_float64": np.asarray(self.search.work.in_float64 - before),
+        }
 
 
 def check_device(device: str) -> None:

@@ -1,4 +1,4 @@
-"""Which targets are among the k highest (lowest) logits of each head, without a full ranking.
+"""Which targets are among the k highest (lowest) logits of each head, and at which place, without a full ranking.
 
 A pair is decided as soon as k other tokens are known to beat its target. A first look at a sample of the
 vocabulary decides nearly all pairs; the others go on through the whole vocabulary, a block of tokens at a time, until
@@ -15,11 +15,13 @@ This module knows arrays; it knows neither models nor relations.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -37,6 +39,9 @@ them go on as outputs."""
 GROUP = 16
 """Tokens that are compared as one, by their highest logit; single ones only where that leaves a pair open."""
 
+LIMIT_GROUP = 2 * GROUP
+"""Tokens of the sample that stand for one where its k-th highest logit is wanted."""
+
 SMALLEST_BLOCK, LARGEST_BLOCK = 512, 4096
 """Tokens of the vocabulary that a later look takes at once; multiples of GROUP."""
 
@@ -45,6 +50,9 @@ BLOCK_ELEMENTS = 1024 * 1024
 
 MAX_NEAR = 2048
 """With more tokens than this within rounding of its target, a pair is decided in float64 against all tokens."""
+
+MISS = -1
+"""The rank of a target that is not among the k highest (lowest)."""
 
 ALLOWANCE = 8.0
 """Rounding error allowed for, in units of epsilon x norms. Seen in practice: about a hundredth (see the benchmark)."""
@@ -139,6 +147,114 @@ class _Notes:
         self.crowded += other.crowded
 
 
+@dataclass(frozen=True)
+class Heads:
+    """The heads of a layer, as `RankSearch.heads` prepares them.
+
+    Args:
+        x, W_V, W_O, kv_head: as given.
+        values: `x @ W_V` of each kv head.
+        margins: how far apart logits must be for their order to be sure, of each head and source.
+    """
+
+    x: Tensor
+    W_V: Tensor
+    W_O: Tensor
+    kv_head: Sequence[int]
+    values: list[Tensor]
+    margins: list[Tensor]
+
+    @property
+    def n_heads(self) -> int:
+        return len(self.W_O)
+
+    def value(self, head: int) -> Tensor:
+        """What the head reads of each source: Float[Tensor, "n_sources d_head"]."""
+        return self.values[self.kv_head[head]]
+
+
+@dataclass(frozen=True)
+class CellBlock:
+    """Sources and targets, each of which with each is a question.
+
+    Args:
+        source: index of each source among the input vectors, Int[Tensor, "n_rows"].
+        target: index of each target among `RankSearch.targets`, Int[Tensor, "n_columns"].
+        k: how many highest logits count; one that occurs among the pairs.
+    """
+
+    source: Tensor
+    target: Tensor
+    k: int
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells of blocks: number of the block, side (1: suppressed), row and column in it; all Int[Tensor, "n_cells"]."""
+
+    block: Tensor
+    side: Tensor
+    row: Tensor
+    column: Tensor
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def chosen(self, which: Tensor) -> Cells:
+        return Cells(self.block[which], self.side[which], self.row[which], self.column[which])
+
+
+class _Asked(Protocol):
+    """What the questions of a search are, by place; and whether the rank of a hit matters, not only that it is one."""
+
+    exact_ranks: bool
+
+    def of(self, place: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """head, side, source, target (its index among `RankSearch.targets`) and k of each place."""
+        ...
+
+
+class _AllPairs:
+    """All pairs of all heads, on both sides; a place is (head, side, pair)."""
+
+    exact_ranks = True
+
+    def __init__(self, search: RankSearch) -> None:
+        self._search = search
+
+    def of(self, place: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        search, n_pairs = self._search, len(self._search.source)
+        pair, head_side = place % n_pairs, place // n_pairs
+        return head_side // 2, head_side % 2, search.source[pair], search.target[pair], search.k[pair]
+
+
+class _SomeCells:
+    """Cells of each head, one head after the other."""
+
+    exact_ranks = False
+
+    def __init__(
+        self, search: RankSearch, blocks: Sequence[CellBlock], asked: Sequence[Cells], ends: list[int]
+    ) -> None:
+        device = search.W_U.device
+        self.ends = ends
+        self._head = torch.arange(len(asked), device=device).repeat_interleave(
+            torch.tensor([len(each) for each in asked], device=device)
+        )
+        joined = [torch.cat([getattr(each, name) for each in asked]) for name in ("block", "side", "row", "column")]
+        self._block, self._side, row, column = joined
+        starts = [
+            torch.tensor([0, *(len(getattr(block, name)) for block in blocks)]).cumsum(0)[:-1].to(device)
+            for name in ("source", "target")
+        ]
+        self._source = torch.cat([block.source for block in blocks])[starts[0][self._block] + row]
+        self._target = torch.cat([block.target for block in blocks])[starts[1][self._block] + column]
+        self._k = torch.tensor([block.k for block in blocks], device=device)[self._block]
+
+    def of(self, place: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        return self._head[place], self._side[place], self._source[place], self._target[place], self._k[place]
+
+
 class RankSearch:
     """Decide every pair for every head of a layer.
 
@@ -158,15 +274,15 @@ class RankSearch:
         self.W_U, self.d_vocab = W_U, W_U.shape[0]
         self.source, self.target_ids, self.k = source.to(device), target_ids.to(device), k.to(device)
         self.largest_norm = torch.linalg.vector_norm(W_U, dim=1).max()
-        target_ids, self.target = self.target_ids.unique(return_inverse=True)
-        self.W_U_targets = W_U[target_ids].T.contiguous()
+        self.targets, self.target = self.target_ids.unique(return_inverse=True)
+        self.W_U_targets = W_U[self.targets].T.contiguous()
         self.sample: Tensor | None = None
         if self.d_vocab > 2 * FIRST_LOOK:
             self.sample = W_U[_first_tokens(self.d_vocab).to(device)].T.contiguous()
         self.work = Work()
 
-    def layer(self, x: Tensor, W_V: Tensor, W_O: Tensor, kv_head: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """All heads of one layer.
+    def heads(self, x: Tensor, W_V: Tensor, W_O: Tensor, kv_head: Sequence[int]) -> Heads:
+        """The heads of one layer with their values.
 
         Args:
             x: input vectors, Float[Tensor, "n_sources d_model"].
@@ -174,38 +290,88 @@ class RankSearch:
             W_O: Float[Tensor, "n_heads d_head d_model"].
             kv_head: the kv head that each head reads, of length n_heads.
 
-        Returns:
-            promoted, suppressed: Bool[Tensor, "n_heads n_pairs"], on the CPU.
-
         Raises:
             OverflowError: a head's output exceeds what float32 can hold; its argument is the head.
         """
-        n_heads, d_head, d_model = W_O.shape
-        self.work.full += n_heads * len(x) * self.d_vocab
-        # A place is (head, side, pair); side 0 is promoted, side 1 suppressed.
-        hits = torch.zeros(n_heads * 2 * len(self.source), dtype=torch.bool, device=x.device)
         values = list(self._workers.map(lambda factor: x @ factor, W_V))
         lengths = [_lengths(x, factor, value) for factor, value in zip(W_V, values, strict=True)]
+        margins = [_margin(lengths[kv], W_O[head], self.largest_norm) for head, kv in enumerate(kv_head)]
+        for head, margin in enumerate(margins):
+            if not torch.isfinite(margin).all():
+                raise OverflowError(head)
+        return Heads(x, W_V, W_O, kv_head, values, margins)
+
+    def pairs(self, heads: Heads) -> tuple[Tensor, Tensor]:
+        """All pairs for all heads of a layer.
+
+        Returns:
+            promoted, suppressed: Int32[Tensor, "n_heads n_pairs"], on the CPU: how many other tokens have a logit of
+            at least (at most) the target's where those are fewer than k, else MISS.
+        """
+        self.work.full += heads.n_heads * len(heads.x) * self.d_vocab
+        n_places = heads.n_heads * 2 * len(self.source)
+        ranks = self._search(heads, _AllPairs(self), self._first_look, n_places)
+        promoted, suppressed = ranks.view(heads.n_heads, 2, -1).cpu().unbind(1)
+        return promoted, suppressed
+
+    def candidates(self, heads: Heads, blocks: Sequence[CellBlock]) -> list[Cells]:
+        """The cells that the sample does not show to be misses, head by head.
+
+        Args:
+            blocks: sources and targets, each of which with each is a cell.
+        """
+
+        def find(head: int) -> Cells:
+            value, W_O, margin = heads.value(head), heads.W_O[head], heads.margins[head]
+            limits = self._limits_of_sample(value, W_O, margin)
+            projected = W_O @ self.W_U_targets
+            # A head that writes nothing ties all tokens, so that none is a hit.
+            silent = ~((value != 0).any(1) & (W_O != 0).any())
+            highest = {k: below.masked_fill(silent, torch.inf) for k, (below, _) in limits.items()}
+            lowest = {k: above.masked_fill(silent, -torch.inf) for k, (_, above) in limits.items()}
+            found = []
+            for number, block in enumerate(blocks):
+                rows = block.source
+                logits = value[rows] @ projected[:, block.target]
+                of_sides = (logits >= highest[block.k][rows, None], logits <= lowest[block.k][rows, None])
+                for side, is_open in enumerate(of_sides):
+                    row, column = is_open.nonzero(as_tuple=True)
+                    found.append((torch.full_like(row, number), torch.full_like(row, side), row, column))
+            block_of, side, row, column = (torch.cat(parts) for parts in zip(*found, strict=True))
+            return Cells(block_of, side, row, column)
+
+        return list(self._workers.map(find, range(heads.n_heads)))
+
+    def cells(self, heads: Heads, blocks: Sequence[CellBlock], asked: Sequence[Cells]) -> list[Tensor]:
+        """Which of the asked cells are hits, for each head: Bool[Tensor, "n_cells"], on the device."""
+        ends = torch.tensor([0, *(len(each) for each in asked)]).cumsum(0).tolist()
+        known = _SomeCells(self, blocks, asked, ends)
+        ranks = self._search(heads, known, functools.partial(self._cell_tasks, asked=known), ends[-1])
+        return [ranks[first:last] != MISS for first, last in itertools.pairwise(ends)]
+
+    def _search(
+        self, heads: Heads, asked: _Asked, first_look: Callable[[int, Heads, Work], _Tasks], n_places: int
+    ) -> Tensor:
+        """The rank of each question, or MISS; questions that the first look drops are misses."""
+        ranks = torch.full((n_places,), MISS, dtype=torch.int32, device=self.W_U.device)
         spans = _spans(self.d_vocab)
+        _, d_head, d_model = heads.W_O.shape
         # More rows than this are cheaper as values, with W_O multiplied into the vocabulary.
         many = d_model * d_head / (d_model - d_head) if d_model > d_head else math.inf
 
         def search_head(head: int) -> tuple[int, _Tasks, _Notes, Work]:
-            work, notes, kv = Work(), _Notes(), kv_head[head]
-            margin = _margin(lengths[kv], W_O[head], self.largest_norm)
-            if not torch.isfinite(margin).all():
-                raise OverflowError(head)
-            tasks = self._first_look(head, values[kv], W_O[head], margin, work)
+            work, notes = Work(), _Notes()
+            tasks = first_look(head, heads, work)
             done = 0
             for start, stop in spans:
                 if len(tasks.rows) <= many:
                     break
-                self._look_through(tasks, W_O[head], start, stop, notes, work)
+                self._look_through(tasks, heads.W_O[head], start, stop, notes, work)
                 done = stop
             if done == self.d_vocab:
-                self._conclude(tasks, hits, notes)
+                self._conclude(tasks, ranks, notes, asked.exact_ranks)
             else:
-                tasks.rows = tasks.rows @ W_O[head]
+                tasks.rows = tasks.rows @ heads.W_O[head]
             return done, tasks, notes, work
 
         def search_pool(pools: dict[int, _Tasks]) -> tuple[_Notes, Work]:
@@ -217,10 +383,10 @@ class RankSearch:
                     tasks = _Tasks.joined(here)
                     self._look_through(tasks, None, start, stop, notes, work)
             if tasks is not None:
-                self._conclude(tasks, hits, notes)
+                self._conclude(tasks, ranks, notes, asked.exact_ranks)
             return notes, work
 
-        per_head = list(self._workers.map(search_head, range(n_heads)))
+        per_head = list(self._workers.map(search_head, range(heads.n_heads)))
         pools: list[dict[int, _Tasks]] = [{} for _ in range(self.threads)]
         for start, _ in spans:
             if here := [tasks for done, tasks, _, _ in per_head if done == start and len(tasks)]:
@@ -231,12 +397,12 @@ class RankSearch:
         for notes, work in [*found, *self._workers.map(search_pool, pools)]:
             self.work.add(work)
             all_notes.add(notes)
-        self._decide_in_float64(all_notes, hits, x, W_V, W_O, kv_head)
-        promoted, suppressed = hits.view(n_heads, 2, -1).cpu().unbind(1)
-        return promoted, suppressed
+        self._decide_in_float64(all_notes, ranks, heads, asked)
+        return ranks
 
-    def _first_look(self, head: int, value: Tensor, W_O: Tensor, margin: Tensor, work: Work) -> _Tasks:
+    def _first_look(self, head: int, heads: Heads, work: Work) -> _Tasks:
         """The tasks that the sample leaves open; all of them where the vocabulary is too small to take a sample."""
+        value, W_O, margin = heads.value(head), heads.W_O[head], heads.margins[head]
         target_logit = (value[self.source] * (W_O @ self.W_U_targets).T[self.target]).sum(1)
         margin = margin[self.source]
         # A head that writes nothing ties all tokens, so that none is a hit.
@@ -260,6 +426,48 @@ class RankSearch:
             beaten=torch.zeros_like(pair),
             near=torch.zeros_like(pair),
         )
+
+    def _cell_tasks(self, head: int, heads: Heads, work: Work, asked: _SomeCells) -> _Tasks:
+        """All cells of a head that are asked, as tasks."""
+        value, W_O = heads.value(head), heads.W_O[head]
+        place = torch.arange(*asked.ends[head : head + 2], device=value.device)
+        _, side, source, target, k = asked.of(place)
+        sign = 1.0 - 2.0 * side
+        used, row = (source + side * len(value)).unique(return_inverse=True)
+        return _Tasks(
+            rows=torch.cat([value, -value])[used],
+            row=row,
+            target_logit=(value[source] * (W_O @ self.W_U_targets).T[target]).sum(1) * sign,
+            margin=heads.margins[head][source],
+            k=k,
+            target_id=self.targets[target],
+            place=place,
+            beaten=torch.zeros_like(place),
+            near=torch.zeros_like(place),
+        )
+
+    def _limits_of_sample(self, value: Tensor, W_O: Tensor, margin: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
+        """For each k that occurs: below which logit of a source the sample has k tokens that surely beat it, and above
+        which one k that surely are lower: Float[Tensor, "n_sources"] each."""
+        wanted = self.k.unique().tolist()
+        if self.sample is None:
+            return {k: (torch.full_like(margin, -torch.inf), torch.full_like(margin, torch.inf)) for k in wanted}
+        projected = W_O @ self.sample
+        highest, lowest = [], []
+        for rows in value.split(max(1, BLOCK_ELEMENTS // projected.shape[1])):
+            logits = (rows @ projected).view(len(rows), LIMIT_GROUP, -1)
+            highest.append(logits.amax(1))
+            lowest.append(logits.amin(1))
+        limits = {}
+        for k in wanted:
+            if k > highest[0].shape[1]:
+                limits[k] = torch.full_like(margin, -torch.inf), torch.full_like(margin, torch.inf)
+                continue
+            # A group stands for one token, so that at least k tokens reach the k-th highest group.
+            upper = torch.cat([each.topk(k, dim=1, sorted=False).values.amin(1) for each in highest])
+            lower = torch.cat([each.topk(k, dim=1, sorted=False, largest=False).values.amax(1) for each in lowest])
+            limits[k] = upper - margin, lower + margin
+        return limits
 
     def _open_after_sample(
         self, value: Tensor, projected: Tensor, target_logit: Tensor, margin: Tensor, alive: Tensor, work: Work
@@ -322,15 +530,13 @@ class RankSearch:
             tasks.keep((unbeaten & (tasks.beaten < tasks.k) & ~in_crowd).nonzero()[:, 0])
             start += len(block)
 
-    def _conclude(self, tasks: _Tasks, hits: Tensor, notes: _Notes) -> None:
-        """At the vocabulary's end: tasks that stay below k with all their near tokens are hits."""
-        sure_hit = tasks.beaten + tasks.near < tasks.k
-        hits[tasks.place[sure_hit]] = True
-        notes.unsure.append((tasks.place[~sure_hit], tasks.beaten[~sure_hit]))
+    def _conclude(self, tasks: _Tasks, ranks: Tensor, notes: _Notes, exact_rank: bool) -> None:
+        """At the vocabulary's end: what is left are hits, as far as near tokens have no say (in their rank either)."""
+        sure = tasks.near == 0 if exact_rank else tasks.beaten + tasks.near < tasks.k
+        ranks[tasks.place[sure]] = tasks.beaten[sure].int()
+        notes.unsure.append((tasks.place[~sure], tasks.beaten[~sure]))
 
-    def _decide_in_float64(
-        self, notes: _Notes, hits: Tensor, x: Tensor, W_V: Tensor, W_O: Tensor, kv_head: Sequence[int]
-    ) -> None:
+    def _decide_in_float64(self, notes: _Notes, ranks: Tensor, heads: Heads, asked: _Asked) -> None:
         undecided: list[tuple[int, int, Tensor | None]] = []
         if notes.unsure and len(place := torch.cat([each for each, _ in notes.unsure])):
             beaten = torch.cat([each for _, each in notes.unsure])
@@ -346,24 +552,29 @@ class RankSearch:
         if notes.crowded:
             undecided += [(at, 0, None) for at in torch.cat(notes.crowded).tolist()]
         self.work.in_float64 += len(undecided)
-        n_pairs = len(self.source)
+        if not undecided:
+            return
         of_head: dict[int, list[tuple[int, int, Tensor | None]]] = {}
-        for each in undecided:
-            of_head.setdefault(each[0] // (2 * n_pairs), []).append(each)
+        places = torch.tensor([place for place, _, _ in undecided], device=ranks.device)
+        for head, each in zip(asked.of(places)[0].tolist(), undecided, strict=True):
+            of_head.setdefault(head, []).append(each)
 
         def decide(head: int) -> None:
-            places = torch.tensor([place for place, _, _ in of_head[head]], device=x.device)
-            pair, sign = places % n_pairs, 1 - 2 * (places // n_pairs % 2)
-            vectors, W_V64, W_O64 = x[self.source[pair]].double(), W_V[kv_head[head]].double(), W_O[head].double()
-            values = vectors @ W_V64
-            ties = _margin(_lengths(vectors, W_V64, values), W_O64, self.largest_norm.double())
-            outputs = values @ W_O64 * sign[:, None]
-            least = (self.W_U[self.target_ids[pair]].double() * outputs).sum(1) - ties
+            places = torch.tensor([place for place, _, _ in of_head[head]], device=ranks.device)
+            _, side, source, target, k = asked.of(places)
+            vectors, W_O = heads.x[source].double(), heads.W_O[head].double()
+            W_V = heads.W_V[heads.kv_head[head]].double()
+            values = vectors @ W_V
+            ties = _margin(_lengths(vectors, W_V, values), W_O, self.largest_norm.double())
+            outputs = values @ W_O * (1 - 2 * side)[:, None]
+            least = (self.W_U[self.targets[target]].double() * outputs).sum(1) - ties
             for number, (place, beaten, tokens) in enumerate(of_head[head]):
                 blocks = [self.W_U[tokens]] if tokens is not None else self.W_U.split(LARGEST_BLOCK)
                 counts = (int((block.double() @ outputs[number] >= least[number]).sum()) for block in blocks)
                 # The target itself is among all tokens, but not among those near it.
-                hits[place] = beaten + sum(counts) - (tokens is None) < self.k[pair[number]]
+                rank = beaten + sum(counts) - (tokens is None)
+                if rank < k[number]:
+                    ranks[place] = rank
 
         list(self._workers.map(decide, of_head))
 
@@ -378,7 +589,7 @@ def _spans(d_vocab: int) -> list[tuple[int, int]]:
 
 
 def _first_tokens(d_vocab: int) -> Tensor:
-    """Token ids of the first look: FIRST_STEP of them, then the others, each in a number that GROUP divides.
+    """Token ids of the first look: FIRST_STEP of them, then the others, each in a number that LIMIT_GROUP divides.
 
     They lie denser among low ids, which most tokenizers give to common words: those beat a target more often, and on
     the demo model leave half as many pairs open as an even sample.
@@ -389,7 +600,7 @@ def _first_tokens(d_vocab: int) -> Tensor:
     first = torch.zeros(len(ids), dtype=torch.bool)
     first[torch.arange(FIRST_STEP) * step] = True
     rest = ids[~first]
-    return torch.cat([ids[first], rest[: len(rest) // GROUP * GROUP]])
+    return torch.cat([ids[first], rest[: len(rest) // LIMIT_GROUP * LIMIT_GROUP]])
 
 
 def _lengths(x: Tensor, W_V: Tensor, value: Tensor) -> Tensor:

@@ -1,0 +1,186 @@
+"""What a head would score if a relation's targets were paired anew, and how unlikely its hits then are.
+
+D is the matrix of hits of all of a relation's sources with all of its targets. Re-pairing gives pair i the target of
+pair p(i), with p a random permutation of the n pairs. The expected score is the mean of D over all n x n places.
+
+This module knows arrays; it knows neither models nor words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from headatlas.scoring.rank_search import CellBlock, Cells
+
+if TYPE_CHECKING:
+    from headatlas.scoring.rank_search import Heads, RankSearch
+
+RE_PAIRINGS = 4
+"""Random re-pairings behind a chance level that is not exact."""
+
+FEWEST_HITS = 3
+"""From so many hits on, a chance level is exact and a p-value computed; below, the p-value is bounded by 1."""
+
+LARGEST_MATRIX = 4_000_000
+"""A relation with more places (sources x targets) than this gets no matrix: re-pairings, and no p-value below 1."""
+
+
+@dataclass(frozen=True)
+class Chance:
+    """Of each kind (promoted, suppressed), relation and head: arrays (2, n_relations, n_heads).
+
+    Args:
+        level: expected score, 0 to 1.
+        exact: whether that is over all places, not those of random re-pairings.
+        p_value: upper bound of the probability of as many hits, 0 to 1.
+    """
+
+    level: np.ndarray
+    exact: np.ndarray
+    p_value: np.ndarray
+
+
+class _Relation:
+    """One relation's places: its distinct sources and targets, and how often each stands in a pair."""
+
+    def __init__(self, search: RankSearch, pairs: slice) -> None:
+        source, target = search.source[pairs].cpu().numpy(), search.target[pairs].cpu().numpy()
+        self.n_pairs = len(source)
+        self.k = int(search.k[pairs][0])
+        self.sources, self.row, self.of_source = np.unique(source, return_inverse=True, return_counts=True)
+        self.targets, self.column, self.of_target = np.unique(target, return_inverse=True, return_counts=True)
+        self.n_columns = len(self.targets)
+        self.has_matrix = len(self.sources) * self.n_columns <= LARGEST_MATRIX
+        self.always_exact = self.has_matrix and self.n_columns <= RE_PAIRINGS
+        # Of this relation's set of pairs alone: whatever else is measured, its re-pairings are the same.
+        sorted_pairs = np.lexsort((self.column, self.row))
+        row, column = self.row[sorted_pairs], self.column[sorted_pairs]
+        ids = search.targets.cpu().numpy()[self.targets].astype("int64")
+        seed = hashlib.sha256(row.tobytes() + column.tobytes() + ids.tobytes()).digest()
+        generator = np.random.Generator(np.random.PCG64(int.from_bytes(seed[:8], "little")))
+        order = np.concatenate([generator.permutation(self.n_pairs) for _ in range(RE_PAIRINGS)])
+        places = np.tile(row, RE_PAIRINGS) * self.n_columns + column[order]
+        self.drawn, self.times = np.unique(places, return_counts=True)
+
+
+class ChanceLevels:
+    """Chance of every head of a layer for every relation.
+
+    Args:
+        search: over the pairs of all relations, one relation after the other.
+        ends: the first pair of each relation, and the number of pairs: of length n_relations + 1.
+    """
+
+    def __init__(self, search: RankSearch, ends: Sequence[int]) -> None:
+        self._search = search
+        self._relations = [_Relation(search, slice(*bounds)) for bounds in itertools.pairwise(ends)]
+        device = search.W_U.device
+        self._blocks = [
+            CellBlock(torch.from_numpy(each.sources).to(device), torch.from_numpy(each.targets).to(device), each.k)
+            for each in self._relations
+        ]
+        sizes = [len(each.sources) * each.n_columns for each in self._relations]
+        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype("int64")
+        self._starts = torch.from_numpy(starts)
+        self._n_columns = torch.tensor([each.n_columns for each in self._relations])
+        drawn = [start + each.drawn for start, each in zip(starts, self._relations, strict=True)]
+        self._drawn = torch.from_numpy(np.concatenate(drawn))
+
+    def layer(self, heads: Heads, hits: np.ndarray) -> Chance:
+        """Chance of all heads of one layer.
+
+        Args:
+            hits: of each head: Int[ndarray, "2 n_relations n_heads"].
+        """
+        always = np.array([each.always_exact for each in self._relations])
+        possible = np.array([each.has_matrix for each in self._relations])
+        exact = possible[:, None] & (always[:, None] | (hits >= FEWEST_HITS))
+        level, p_value = np.zeros(hits.shape), np.ones(hits.shape)
+        open_cells = self._search.candidates(heads, self._blocks)
+        asked = [self._needed(cells, exact[:, :, head]) for head, cells in enumerate(open_cells)]
+        for head, (cells, found) in enumerate(zip(asked, self._search.cells(heads, self._blocks, asked), strict=True)):
+            is_hit = cells.chosen(found.nonzero()[:, 0])
+            block, side, row, column = (
+                getattr(is_hit, name).cpu().numpy() for name in ("block", "side", "row", "column")
+            )
+            order = np.lexsort((side, block))
+            key = (block * 2 + side)[order]
+            for number, relation in enumerate(self._relations):
+                for kind in (0, 1):
+                    first, last = np.searchsorted(key, (number * 2 + kind, number * 2 + kind + 1))
+                    rows, columns = row[order[first:last]], column[order[first:last]]
+                    place = kind, number, head
+                    if exact[place]:
+                        times = relation.of_source[rows] * relation.of_target[columns]
+                        level[place] = int(times.sum()) / relation.n_pairs**2
+                        p_value[place] = _p_value(relation, rows, columns, int(hits[place]))
+                    else:
+                        drawn = np.searchsorted(relation.drawn, rows * relation.n_columns + columns)
+                        level[place] = int(relation.times[drawn].sum()) / (RE_PAIRINGS * relation.n_pairs)
+        return Chance(level, exact, p_value)
+
+    def _needed(self, cells: Cells, exact: np.ndarray) -> Cells:
+        """Of a head's open cells, those of the relations that are to be exact, and those of the re-pairings."""
+        device = cells.row.device
+        place = (
+            self._starts.to(device)[cells.block] + cells.row * self._n_columns.to(device)[cells.block] + cells.column
+        )
+        needed = torch.from_numpy(exact).to(device)[cells.side, cells.block]
+        needed |= torch.isin(place, self._drawn.to(device))
+        return cells.chosen(needed.nonzero()[:, 0])
+
+
+def _p_value(relation: _Relation, rows: np.ndarray, columns: np.ndarray, hits: int) -> float:
+    """Bound from the hits of D, given as distinct (row, column)."""
+    in_row = np.bincount(rows, relation.of_target[columns], len(relation.sources))[relation.row]
+    in_column = np.bincount(columns, relation.of_source[rows], len(relation.targets))[relation.column]
+    return min(p_value_bound(in_row, hits), p_value_bound(in_column, hits))
+
+
+def p_value_bound(sums: np.ndarray, hits: int) -> float:
+    """Upper bound of P(X >= hits), X the number of hits of a random re-pairing, from the row (or column) sums of D.
+
+    P(X >= m) <= E[C(X, j)] / C(m, j) for each j <= m (Markov), and E[C(X, j)] = r_j (n-j)!/n! with r_j the number of
+    ways to choose j places of hits in different rows and columns. Forgetting the columns, r_j is at most e_j(sums), the
+    elementary symmetric polynomial: j rows, and one place of a hit in each. The bound is the least over j.
+
+    Args:
+        sums: hits in each of the n rows of D, one row per pair, Float[ndarray, "n_pairs"].
+        hits: observed, 0 to n_pairs.
+
+    >>> round(p_value_bound(np.ones(6), 6) * math.factorial(6), 6)  # one place in each row: one of 720 orders
+    1.0
+    """
+    from scipy.special import gammaln
+
+    n = len(sums)
+    if hits == 0:
+        return 1.0
+    if hits > np.count_nonzero(sums):
+        return 0.0
+    log_e = _log_symmetric_polynomials(sums[sums > 0], hits)
+    j = np.arange(hits + 1)
+    log_moment = log_e + gammaln(n - j + 1) - gammaln(n + 1)
+    log_choices = gammaln(hits + 1) - gammaln(j + 1) - gammaln(hits - j + 1)
+    # Rounding must make no bound too small, nor zero of what is only very unlikely.
+    return min(1.0, max(math.exp(min(0.0, float((log_moment - log_choices).min()))) * (1 + 1e-9), 1e-300))
+
+
+def _log_symmetric_polynomials(values: np.ndarray, highest: int) -> np.ndarray:
+    """Logarithms of e_0, ..., e_highest of positive values: Float[ndarray, "highest+1"]; infinite where unknown."""
+    # Scaled so that no sum overflows: e_j(values) = e_j(values / scale) * scale**j. What underflows is not known.
+    scale = max(1.0, float(values.sum()) / 300)
+    e = np.zeros(highest + 1)
+    e[0] = 1.0
+    for value in values / scale:
+        e[1:] += e[:-1] * value
+    known = e > 1e-290
+    return np.where(known, np.log(np.where(known, e, 1.0)) + np.arange(highest + 1) * math.log(scale), np.inf)

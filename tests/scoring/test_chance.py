@@ -1,0 +1,167 @@
+"""Chance levels against plain loops over all re-pairings; the bound of the p-value against all permutations."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from test_rank_search import D_HEAD, D_MODEL, KV_HEAD, N_HEADS, N_KV_HEADS
+
+from headatlas.scoring import MISS, ChanceLevels, RankSearch, chance
+from headatlas.scoring.chance import p_value_bound
+
+
+def make_case(d_vocab=4_003, seed=0, sizes=(31, 43, 37), n_targets=(11, 3, 37)):
+    """Relations of which heads hit a few pairs by design; the second has few distinct targets."""
+    g = torch.Generator().manual_seed(seed)
+    draw = lambda *shape: torch.randn(*shape, generator=g)  # noqa: E731
+    x, W_V, W_O, W_U = draw(29, D_MODEL), draw(N_KV_HEADS, D_MODEL, D_HEAD), draw(N_HEADS, D_HEAD, D_MODEL), draw(
+        d_vocab, D_MODEL
+    )  # fmt: skip
+    source = torch.cat([torch.randint(29, (size,), generator=g) for size in sizes])
+    target = torch.cat(
+        [1_000 * number + torch.randint(few, (size,), generator=g)
+         for number, (size, few) in enumerate(zip(sizes, n_targets, strict=True))]
+    )  # fmt: skip
+    k = torch.cat([torch.full((size,), k) for size, k in zip(sizes, (10, 10, 1), strict=True)])
+    for pair in range(0, len(source), 2):
+        head = pair % N_HEADS
+        sign = 1 if pair % 3 else -1
+        W_U[target[pair]] += sign * 2 * (x[source[pair]] @ W_V[KV_HEAD[head]] @ W_O[head]) / D_MODEL**0.5
+    ends = [0, *np.cumsum(sizes).tolist()]
+    return (x, W_V, W_O, W_U), source, target, k, ends
+
+
+def measure(case, threads=1):
+    (x, W_V, W_O, W_U), source, target, k, ends = case
+    search = RankSearch(W_U, source, target, k, threads)
+    heads = search.heads(x, W_V, W_O, KV_HEAD)
+    hits = [
+        np.add.reduceat((each != MISS).numpy(), ends[:-1], axis=1, dtype=np.int64).T for each in search.pairs(heads)
+    ]
+    return np.stack(hits), ChanceLevels(search, ends).layer(heads, np.stack(hits))
+
+
+def matrices(case, relation, head):
+    """D of all pairs' sources with all pairs' targets, promoted and suppressed, by full sorting in float64."""
+    (x, W_V, W_O, W_U), source, target, k, ends = case
+    pairs = slice(ends[relation], ends[relation + 1])
+    out = x[source[pairs]].double() @ W_V[KV_HEAD[head]].double() @ W_O[head].double()
+    logits = out @ W_U.double().T
+    of_targets = logits[:, target[pairs]]
+    found = []
+    for sign in (1, -1):
+        others = (sign * logits[:, None, :] >= sign * of_targets[:, :, None]).sum(2) - 1
+        found.append((others < k[pairs][0]).numpy())
+    return found
+
+
+@pytest.mark.parametrize("d_vocab", [3_011, 20_011])
+def test_exact_levels_and_p_values_are_those_of_the_whole_matrix(d_vocab):
+    case = make_case(d_vocab)
+    hits, found = measure(case)
+    assert (hits >= chance.FEWEST_HITS).any() and (hits < chance.FEWEST_HITS).any()
+    for relation, head in itertools.product(range(3), range(N_HEADS)):
+        for side, D in enumerate(matrices(case, relation, head)):
+            assert hits[side, relation, head] == D.trace()
+            place = side, relation, head
+            if relation == 1 or D.trace() >= chance.FEWEST_HITS:
+                assert found.exact[place] and found.level[place] == pytest.approx(D.mean(), abs=1e-12)
+                bounds = [p_value_bound(D.sum(axis).astype(float), int(D.trace())) for axis in (0, 1)]
+                assert found.p_value[place] == pytest.approx(min(bounds), rel=1e-6)
+            else:
+                assert not found.exact[place] and found.p_value[place] == 1
+
+
+def test_levels_of_re_pairings_count_every_draw(monkeypatch):
+    monkeypatch.setattr(chance, "FEWEST_HITS", 10**6)
+    monkeypatch.setattr(chance, "RE_PAIRINGS", 10)  # so many that places are drawn twice
+    case = make_case()
+    _, found = measure(case)
+    _, source, target, k, ends = case
+    relation, head = 0, 4
+    pairs = slice(ends[relation], ends[relation + 1])
+    drawn = chance._Relation(RankSearch(case[0][3], source, target, k), pairs)
+    assert drawn.times.sum() == 10 * 31 and drawn.times.max() > 1
+    for side, D in enumerate(matrices(case, relation, head)):
+        of_place = np.zeros((len(drawn.sources), drawn.n_columns))
+        of_place[drawn.row[:, None], drawn.column] = D
+        expected = of_place.ravel()[drawn.drawn] @ drawn.times / 310
+        assert not found.exact[side, relation, head] and found.level[side, relation, head] == pytest.approx(expected)
+
+
+def test_levels_of_re_pairings_come_near_the_exact_ones(monkeypatch):
+    monkeypatch.setattr(chance, "FEWEST_HITS", 10**6)
+    monkeypatch.setattr(chance, "RE_PAIRINGS", 2)
+    case = make_case()
+    few = measure(case)[1]
+    monkeypatch.setattr(chance, "RE_PAIRINGS", 31)
+    many = measure(case)[1]
+    for relation, head in itertools.product((0, 2), range(N_HEADS)):
+        for side, D in enumerate(matrices(case, relation, head)):
+            place = side, relation, head
+            n = len(D)
+            standard_error = math.sqrt(max(D.mean() * (1 - D.mean()), 1e-4) / (2 * n))
+            assert abs(few.level[place] - D.mean()) < 6 * standard_error
+            if not many.exact[place]:
+                assert abs(many.level[place] - D.mean()) < 6 * standard_error * math.sqrt(2 / 31)
+
+
+def test_threads_and_the_other_relations_change_nothing():
+    case = make_case()
+    whole = measure(case)[1]
+    for name, array in vars(measure(case, threads=3)[1]).items():
+        assert np.array_equal(array, getattr(whole, name)), name
+    tensors, source, target, k, ends = case
+    alone = measure((tensors, source[ends[2] :], target[ends[2] :], k[ends[2] :], [0, ends[3] - ends[2]]))[1]
+    for name, array in vars(alone).items():
+        assert np.array_equal(array[:, 0], getattr(whole, name)[:, 2]), name
+
+
+def test_a_head_that_answers_everything_alike_is_no_better_than_chance():
+    tensors, source, target, k, ends = make_case()
+    x, W_V, W_O, W_U = tensors
+    # Head 2 writes one direction whatever it reads, and the second relation's targets lie in it.
+    x[:, 0] = 1
+    W_V[KV_HEAD[2]] = 0
+    W_V[KV_HEAD[2], 0, 0] = 1
+    W_U[1_000:1_003] = 50 * W_O[2, 0]
+    hits, found = measure((tensors, source, target, k, ends))
+    n = ends[2] - ends[1]
+    assert hits[0, 1, 2] == n and found.level[0, 1, 2] == 1 and found.p_value[0, 1, 2] == 1
+
+
+def test_a_head_that_maps_each_source_to_its_target_is_far_beyond_chance():
+    tensors, source, target, k, ends = make_case(n_targets=(31, 3, 37))
+    x, W_V, W_O, W_U = tensors
+    first = slice(0, ends[1])
+    source[first] = torch.arange(31) % 29
+    target[first] = torch.arange(31) + 100
+    W_U[100:131] = 100 * (x[source[first]] @ W_V[KV_HEAD[3]] @ W_O[3])
+    # Each target lies along its own source's output alone, as far as the head's width allows.
+    hits, found = measure((tensors, source, target, k, ends))
+    assert hits[0, 0, 3] >= 25 and found.level[0, 0, 3] < 0.7 and found.p_value[0, 0, 3] < 1e-4
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_bound_is_never_below_the_share_of_permutations(seed):
+    generator = np.random.default_rng(seed)
+    n = int(generator.integers(2, 8))
+    D = generator.random((n, n)) < generator.choice([0.1, 0.3, 0.6])
+    if seed % 4 == 0:
+        D[:, : n // 2] = True  # some targets are hit from everywhere
+    orders = np.array(list(itertools.permutations(range(n))))
+    found = D[np.arange(n), orders].sum(1)
+    for hits in range(n + 1):
+        exact = (found >= hits).mean()
+        for axis in (0, 1):
+            assert p_value_bound(D.sum(axis).astype(float), hits) >= exact
+
+
+def test_the_bound_is_sharp_where_every_source_has_one_target():
+    assert p_value_bound(np.ones(9), 9) == pytest.approx(1 / math.factorial(9))
+    # As many hits as expected are no evidence.
+    assert p_value_bound(np.full(40, 10.0), 10) > 0.5
+    assert p_value_bound(np.full(600, 600.0), 600) == 1.0
+    assert 0 < p_value_bound(np.full(2_000, 1.0), 1_500) < 1e-200
