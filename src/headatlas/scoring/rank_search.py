@@ -28,9 +28,8 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-FIRST_LOOK, FIRST_STEP = 1536, 512
-"""Tokens in the first look, at most, and those of them that all pairs are compared with; the others are only for pairs
-that these leave open."""
+FIRST_LOOK = 1536
+"""Tokens in the first look, at most."""
 
 EARLY = 4096
 """Tokens of the vocabulary after which, and after twice as many and so on, a head's open pairs are counted: few of
@@ -39,8 +38,8 @@ them go on as outputs."""
 GROUP = 16
 """Tokens that are compared as one, by their highest logit; single ones only where that leaves a pair open."""
 
-LIMIT_GROUP = 2 * GROUP
-"""Tokens of the sample that stand for one where its k-th highest logit is wanted."""
+LIMIT_GROUP = 32
+"""Tokens of the first look that stand for one where its k-th highest logit is wanted."""
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 512, 4096
 """Tokens of the vocabulary that a later look takes at once; multiples of GROUP."""
@@ -147,6 +146,11 @@ class _Notes:
         self.crowded += other.crowded
 
 
+Limits = dict[int, tuple["Tensor", "Tensor"]]
+"""For each k: below which logit a source's target is not among the k highest, since so many tokens of the sample surely
+beat it, and above which it is not among the k lowest: Float[Tensor, "n_sources"] each."""
+
+
 @dataclass(frozen=True)
 class Heads:
     """The heads of a layer, as `RankSearch.heads` prepares them.
@@ -155,6 +159,7 @@ class Heads:
         x, W_V, W_O, kv_head: as given.
         values: `x @ W_V` of each kv head.
         margins: how far apart logits must be for their order to be sure, of each head and source.
+        limits: what the sample of the vocabulary decides, of each head.
     """
 
     x: Tensor
@@ -163,6 +168,7 @@ class Heads:
     kv_head: Sequence[int]
     values: list[Tensor]
     margins: list[Tensor]
+    limits: list[Limits]
 
     @property
     def n_heads(self) -> int:
@@ -299,7 +305,11 @@ class RankSearch:
         for head, margin in enumerate(margins):
             if not torch.isfinite(margin).all():
                 raise OverflowError(head)
-        return Heads(x, W_V, W_O, kv_head, values, margins)
+
+        def limits_of(head: int) -> Limits:
+            return self._limits(values[kv_head[head]], W_O[head], margins[head])
+
+        return Heads(x, W_V, W_O, kv_head, values, margins, list(self._workers.map(limits_of, range(len(W_O)))))
 
     def pairs(self, heads: Heads) -> tuple[Tensor, Tensor]:
         """All pairs for all heads of a layer.
@@ -322,18 +332,14 @@ class RankSearch:
         """
 
         def find(head: int) -> Cells:
-            value, W_O, margin = heads.value(head), heads.W_O[head], heads.margins[head]
-            limits = self._limits_of_sample(value, W_O, margin)
-            projected = W_O @ self.W_U_targets
-            # A head that writes nothing ties all tokens, so that none is a hit.
-            silent = ~((value != 0).any(1) & (W_O != 0).any())
-            highest = {k: below.masked_fill(silent, torch.inf) for k, (below, _) in limits.items()}
-            lowest = {k: above.masked_fill(silent, -torch.inf) for k, (_, above) in limits.items()}
+            value, limits = heads.value(head), heads.limits[head]
+            projected = heads.W_O[head] @ self.W_U_targets
             found = []
             for number, block in enumerate(blocks):
                 rows = block.source
                 logits = value[rows] @ projected[:, block.target]
-                of_sides = (logits >= highest[block.k][rows, None], logits <= lowest[block.k][rows, None])
+                highest, lowest = (limit[rows, None] for limit in limits[block.k])
+                of_sides = (logits >= highest, logits <= lowest)
                 for side, is_open in enumerate(of_sides):
                     row, column = is_open.nonzero(as_tuple=True)
                     found.append((torch.full_like(row, number), torch.full_like(row, side), row, column))
@@ -402,14 +408,15 @@ class RankSearch:
 
     def _first_look(self, head: int, heads: Heads, work: Work) -> _Tasks:
         """The tasks that the sample leaves open; all of them where the vocabulary is too small to take a sample."""
-        value, W_O, margin = heads.value(head), heads.W_O[head], heads.margins[head]
+        value, W_O = heads.value(head), heads.W_O[head]
         target_logit = (value[self.source] * (W_O @ self.W_U_targets).T[self.target]).sum(1)
-        margin = margin[self.source]
-        # A head that writes nothing ties all tokens, so that none is a hit.
-        alive = ((value != 0).any(1) & (W_O != 0).any())[self.source].nonzero()[:, 0]
-        pairs = [alive, alive]
         if self.sample is not None:
-            pairs = self._open_after_sample(value, W_O @ self.sample, target_logit, margin, alive, work)
+            work.logits += len(value) * self.sample.shape[1]
+        highest, lowest = (torch.empty_like(target_logit) for _ in range(2))
+        for k, limits in heads.limits[head].items():
+            of_k = self.k == k
+            highest[of_k], lowest[of_k] = (limit[self.source[of_k]] for limit in limits)
+        pairs = [(target_logit >= highest).nonzero()[:, 0], (target_logit <= lowest).nonzero()[:, 0]]
         pair = torch.cat(pairs)
         side = torch.zeros_like(pair)
         side[len(pairs[0]) :] = 1
@@ -419,7 +426,7 @@ class RankSearch:
             rows=torch.cat([value, -value])[used],
             row=row,
             target_logit=target_logit[pair] * sign,
-            margin=margin[pair],
+            margin=heads.margins[head][self.source[pair]],
             k=self.k[pair],
             target_id=self.target_ids[pair],
             place=(head * 2 + side) * len(self.source) + pair,
@@ -446,12 +453,13 @@ class RankSearch:
             near=torch.zeros_like(place),
         )
 
-    def _limits_of_sample(self, value: Tensor, W_O: Tensor, margin: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
-        """For each k that occurs: below which logit of a source the sample has k tokens that surely beat it, and above
-        which one k that surely are lower: Float[Tensor, "n_sources"] each."""
+    def _limits(self, value: Tensor, W_O: Tensor, margin: Tensor) -> Limits:
         wanted = self.k.unique().tolist()
+        # A head that writes nothing ties all tokens, so that none is a hit.
+        silent = ~((value != 0).any(1) & (W_O != 0).any())
+        nothing = torch.where(silent, torch.inf, -torch.inf).to(margin.dtype)
         if self.sample is None:
-            return {k: (torch.full_like(margin, -torch.inf), torch.full_like(margin, torch.inf)) for k in wanted}
+            return {k: (nothing, -nothing) for k in wanted}
         projected = W_O @ self.sample
         highest, lowest = [], []
         for rows in value.split(max(1, BLOCK_ELEMENTS // projected.shape[1])):
@@ -461,39 +469,16 @@ class RankSearch:
         limits = {}
         for k in wanted:
             if k > highest[0].shape[1]:
-                limits[k] = torch.full_like(margin, -torch.inf), torch.full_like(margin, torch.inf)
+                limits[k] = nothing, -nothing
                 continue
             # A group stands for one token, so that at least k tokens reach the k-th highest group.
             upper = torch.cat([each.topk(k, dim=1, sorted=False).values.amin(1) for each in highest])
             lower = torch.cat([each.topk(k, dim=1, sorted=False, largest=False).values.amax(1) for each in lowest])
-            limits[k] = upper - margin, lower + margin
+            limits[k] = (
+                (upper - margin).masked_fill(silent, torch.inf),
+                (lower + margin).masked_fill(silent, -torch.inf),
+            )
         return limits
-
-    def _open_after_sample(
-        self, value: Tensor, projected: Tensor, target_logit: Tensor, margin: Tensor, alive: Tensor, work: Work
-    ) -> list[Tensor]:
-        """The pairs of which fewer than k tokens of the sample beat the target: [promoted, suppressed].
-
-        Args:
-            projected: `W_O @ W_U` of the sample's tokens, Float[Tensor, "d_head n_tokens"].
-            alive: the pairs to be looked at.
-        """
-        pairs, beaten = [alive, alive], [torch.zeros_like(alive)] * 2
-        above, below = target_logit + margin, target_logit - margin
-        for first, last in ((0, FIRST_STEP), (FIRST_STEP, projected.shape[1])):
-            if first == last or not len(pairs[0]) + len(pairs[1]):
-                continue
-            rows, places = self.source[torch.cat(pairs)].unique(return_inverse=True)
-            logits = (value[rows] @ projected[:, first:last]).view(len(rows), GROUP, -1)
-            work.logits += logits.numel()
-            split = places.split([len(pairs[0]), len(pairs[1])])
-            for side, extreme in enumerate((logits.amax(1), logits.amin(1))):
-                of_pair, pair = extreme[split[side]], pairs[side]
-                beats = of_pair < below[pair, None] if side else of_pair > above[pair, None]
-                count = beaten[side] + beats.sum(1)
-                still = count < self.k[pair]
-                pairs[side], beaten[side] = pair[still], count[still]
-        return pairs
 
     def _look_through(
         self, tasks: _Tasks, W_O: Tensor | None, start: int, stop: int, notes: _Notes, work: Work
@@ -589,18 +574,14 @@ def _spans(d_vocab: int) -> list[tuple[int, int]]:
 
 
 def _first_tokens(d_vocab: int) -> Tensor:
-    """Token ids of the first look: FIRST_STEP of them, then the others, each in a number that LIMIT_GROUP divides.
+    """Token ids of the first look, in a number that LIMIT_GROUP divides.
 
     They lie denser among low ids, which most tokenizers give to common words: those beat a target more often, and on
     the demo model leave half as many pairs open as an even sample.
     """
     share = (torch.arange(FIRST_LOOK) + 0.5) / FIRST_LOOK
     ids = (d_vocab * share**3).long().unique()
-    step = len(ids) // FIRST_STEP
-    first = torch.zeros(len(ids), dtype=torch.bool)
-    first[torch.arange(FIRST_STEP) * step] = True
-    rest = ids[~first]
-    return torch.cat([ids[first], rest[: len(rest) // LIMIT_GROUP * LIMIT_GROUP]])
+    return ids[: len(ids) // LIMIT_GROUP * LIMIT_GROUP]
 
 
 def _lengths(x: Tensor, W_V: Tensor, value: Tensor) -> Tensor:
