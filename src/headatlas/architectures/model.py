@@ -268,6 +268,26 @@ class HeadModel:
         """The empty attention module of a layer."""
         return self.tree.base.get_submodule(self.attention_path(layer))
 
+    def output_path(self, layer: int) -> str:
+        """The output projection of a layer, in the base model; its input holds the heads one after the other."""
+        return f"{self.attention_path(layer)}.{self.family.output}"
+
+    def value_place(self, layer: int) -> tuple[str, Tensor]:
+        """Where a running model holds the values that a layer's heads read.
+
+        Returns:
+            The module in the base model, and the places of the values in its output, Int[Tensor, "n_kv_heads d_head"].
+            A norm or a limit of the values behind that module is left out.
+        """
+        import torch
+
+        sizes = self._layer_sizes(layer)
+        if not self.family.latent:
+            return self._value(layer), self.family.layout(sizes).reshape(sizes.n_kv_heads, sizes.d_head)
+        n_rows = self.tree.shape(self.value_parameter(layer))[0]
+        path = f"{self.attention_path(layer)}.kv_b_proj"
+        return path, torch.arange(n_rows).view(sizes.n_heads, -1)[:, -sizes.d_head :]
+
     def value_parameter(self, layer: int) -> str:
         """The weight in which a layer keeps its values, in the model; for latent values, the part of each head."""
         if self.family.latent:

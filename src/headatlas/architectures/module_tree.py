@@ -57,7 +57,7 @@ class ModuleTree:
         self._parameters = self.model.state_dict()
         self._shapes = {name: tuple(value.shape) for name, value in self._parameters.items()}
         embedding = self._find_embedding()
-        self.embedding = f"{self.base_path}{embedding}.weight"
+        self.embedding = self._embedding_name = f"{self.base_path}{embedding}.weight"
         self._sources = self._find_sources(f"{embedding}.weight")
         if self.embedding not in self._sources and self._is_tied(whole_config):
             # Of two names of one tensor, some programs keep only the unembedding's.
@@ -157,17 +157,7 @@ class ModuleTree:
         import torch
 
         path, filled = self.path_of(module), copy.deepcopy(self.base.get_submodule(module)).eval()
-        for part in filled.modules():
-            empty = [name for name, buffer in part.named_buffers(recurse=False) if buffer.is_meta]
-            if sum(part.get_buffer(name).nbytes for name in empty) > MOST_OF_BUFFERS:
-                raise ArchitectureError(
-                    f"{self.checkpoint.source}: this config makes transformers' {type(part).__name__} fill more than "
-                    f"{MOST_OF_BUFFERS:,} bytes with what is in no tensor. Is config.json from the same model?"
-                )
-            for name in empty:
-                setattr(part, name, torch.zeros_like(part.get_buffer(name), device="cpu"))
-            if empty:
-                self.model._init_weights(part)
+        self._fill_buffers(filled)
         state = {}
         for name, parameter in filled.state_dict().items():
             if name.startswith(tuple(blank)):
@@ -177,6 +167,23 @@ class ModuleTree:
                 state[name] = self.read(f"{path}.{name}")
         filled.load_state_dict(state, strict=True, assign=True)
         return filled
+
+    def fill_model(self) -> PreTrainedModel:
+        """A copy of the whole language model with its weights (float32); what is tied is one tensor."""
+        filled = copy.deepcopy(self.model).eval()
+        self._fill_buffers(filled)
+        state: dict[str, Tensor] = {}
+        for name in filled.state_dict():
+            stored = self.stored_as(name)
+            state[name] = state[stored] if stored in state else self.read(stored)
+        filled.load_state_dict(state, strict=True, assign=True)
+        return filled
+
+    def stored_as(self, parameter: str) -> str:
+        """The parameter that the checkpoint keeps for one of the model's: another one only where they are tied."""
+        if parameter == self._unembedding_name():
+            return self.unembedding
+        return self.embedding if parameter == self._embedding_name else parameter
 
     def unused(self, module: str) -> list[str]:
         """Stored tensors that lie under a module of the base model and have no place in it."""
@@ -188,6 +195,22 @@ class ModuleTree:
         ahead = getattr(self.config, "num_nextn_predict_layers", None) or 0
         beginning = f"{self.path_of(layers)}.{n_layers}."
         return next((name for name, new in self._unplaced.items() if not ahead and new.startswith(beginning)), None)
+
+    def _fill_buffers(self, filled: nn.Module) -> None:
+        """What is in no tensor, such as the frequencies of rotary positions, as transformers makes it."""
+        import torch
+
+        for part in filled.modules():
+            empty = [name for name, buffer in part.named_buffers(recurse=False) if buffer.is_meta]
+            if sum(part.get_buffer(name).nbytes for name in empty) > MOST_OF_BUFFERS:
+                raise ArchitectureError(
+                    f"{self.checkpoint.source}: this config makes transformers' {type(part).__name__} fill more than "
+                    f"{MOST_OF_BUFFERS:,} bytes with what is in no tensor. Is config.json from the same model?"
+                )
+            for name in empty:
+                setattr(part, name, torch.zeros_like(part.get_buffer(name), device="cpu"))
+            if empty:
+                self.model._init_weights(part)
 
     def _build(self, whole_config: PretrainedConfig) -> tuple[PretrainedConfig, PreTrainedModel]:
         import torch
