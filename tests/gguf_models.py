@@ -1,6 +1,6 @@
 """Tiny models written as GGUF files the way llama.cpp's converter does it, in F32, told from its source.
 
-https://github.com/ggml-org/llama.cpp/tree/master/conversion. Only the order of rows in queries and keys is left.
+https://github.com/ggml-org/llama.cpp/tree/master/conversion.
 """
 
 from __future__ import annotations
@@ -314,6 +314,10 @@ def add_tokenizer(writer: gguf.GGUFWriter, n_words: int) -> None:
     writer.add_eos_token_id(0)
 
 
+PAIRED = ("arcee", "granite", "llama", "ministral3", "mistral", "mixtral", "olmo", "smollm3")
+"""Model types of which the converter puts those rows of queries and keys side by side that turn together."""
+
+
 def converted(model, architecture: str):
     """The converter's names and arrays, in the order of the model's."""
     config = model.config
@@ -365,6 +369,9 @@ def converted(model, architecture: str):
             parts = [(f"{stem}k_b_proj.weight", keys.transpose(1, 2)), (f"{stem}v_b_proj.weight", values)]
         elif name.endswith("e_score_correction_bias"):
             parts = [(name.replace("e_score_correction_bias", "e_score_correction.bias"), value)]
+        elif config.model_type in PAIRED and (of := re.search("[.]([qk])_proj[.]", name)):
+            n = n_heads if of[1] == "q" else config.num_key_value_heads
+            parts = [(name, value.view(n, 2, -1, *value.shape[1:]).transpose(1, 2).reshape(value.shape))]
         for theirs, tensor in parts:
             if config.model_type == "bloom":
                 theirs = theirs.removeprefix("transformer.")

@@ -18,6 +18,7 @@ _HOME = {
     "Atlas": "headatlas.atlas",
     "Classification": "headatlas.categories",
     "Relation": "headatlas.relations",
+    "ablate_heads": "headatlas.running",
     "builtin_relations": "headatlas.relations",
     "classify": "headatlas.categories",
     "compare_atlases": "headatlas.comparison",
@@ -27,6 +28,7 @@ _HOME = {
     "map_heads": "headatlas.survey",
     "plan_map": "headatlas.planning",
     "survey_models": "headatlas.many_models",
+    "validate_atlas": "headatlas.running",
 }
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "Classification",
     "Relation",
     "__version__",
+    "ablate_heads",
     "builtin_relations",
     "classify",
     "compare_atlases",
@@ -43,6 +46,7 @@ __all__ = [
     "map_heads",
     "plan_map",
     "survey_models",
+    "validate_atlas",
 ]
 
 if TYPE_CHECKING:
@@ -53,6 +57,7 @@ if TYPE_CHECKING:
     from headatlas.many_models import survey_models
     from headatlas.planning import plan_map
     from headatlas.relations import Relation, builtin_relations, load_relations
+    from headatlas.running import ablate_heads, validate_atlas
     from headatlas.survey import map_heads
 
 

@@ -30,8 +30,13 @@ def _exact(config: Any, layer: int) -> Validity:
     return Validity("exact")
 
 
+def clip_limit(config: Any) -> float | None:
+    """The size at which values are clipped (MPT, OLMo)."""
+    return getattr(getattr(config, "attn_config", config), "clip_qkv", None)
+
+
 def _clipped(config: Any, layer: int) -> Validity:
-    limit = getattr(getattr(config, "attn_config", config), "clip_qkv", None)
+    limit = clip_limit(config)
     return Validity("approximate", f"values beyond {limit:g} are clipped") if limit else Validity("exact")
 
 

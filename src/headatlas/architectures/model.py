@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from headatlas.architectures.families import Family, Validity, find_family
+from headatlas.architectures.families import Family, Validity, clip_limit, find_family
 from headatlas.architectures.layouts import Sizes
 from headatlas.architectures.module_tree import ModuleTree, common
 from headatlas.architectures.structure import FirstMlp, find_first_mlp, propose_families
@@ -277,7 +277,7 @@ class HeadModel:
 
         Returns:
             The module in the base model, and the places of the values in its output, Int[Tensor, "n_kv_heads d_head"].
-            A norm or a limit of the values behind that module is left out.
+            A norm of the values behind that module is left out; beyond `value_limit` they are clipped.
         """
         import torch
 
@@ -287,6 +287,11 @@ class HeadModel:
         n_rows = self.tree.shape(self.value_parameter(layer))[0]
         path = f"{self.attention_path(layer)}.kv_b_proj"
         return path, torch.arange(n_rows).view(sizes.n_heads, -1)[:, -sizes.d_head :]
+
+    @property
+    def value_limit(self) -> float | None:
+        """The size at which a running model clips its values; None where it does not."""
+        return clip_limit(self.tree.config) if self.has_entry else None
 
     def value_parameter(self, layer: int) -> str:
         """The weight in which a layer keeps its values, in the model; for latent values, the part of each head."""

@@ -91,6 +91,10 @@ class AdaptedCheckpoint:
         self._check()
 
     @property
+    def why_not_run(self) -> str | None:
+        return self.base.why_not_run
+
+    @property
     def note(self) -> str | None:
         added = f"The LoRA adapter {self.folder.resolve().name} is added."
         return f"{self.base.note} {added}" if self.base.note else added

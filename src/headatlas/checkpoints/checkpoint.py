@@ -33,6 +33,11 @@ class Checkpoint(Protocol):
         ...
 
     @property
+    def why_not_run(self) -> str | None:
+        """What the whole running model needs and is not read from this checkpoint; None where it can run."""
+        ...
+
+    @property
     def config(self) -> PretrainedConfig:
         """The model's config, read anew each time."""
         ...

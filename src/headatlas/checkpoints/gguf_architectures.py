@@ -3,7 +3,6 @@
 One declarative entry per architecture. Names of tensors are transformers' (`{}` is the layer), which
 `gguf.get_tensor_name_map` turns into the file's. The converter:
 https://github.com/ggml-org/llama.cpp/tree/master/conversion.
-It also permutes the rows of queries and keys in some architectures, which stay so: a map reads neither.
 """
 
 from __future__ import annotations
@@ -33,6 +32,8 @@ class Architecture:
         experts: how transformers lays out a mixture of experts: "joined" or "alternating"; None: has none.
         latent: values come from a latent vector (MLA), whose weight the file may hold in two parts.
         unread: tensors that no map needs and that have another form in transformers.
+        paired: the rows of queries and keys are stored so that those which turn together stand side by side.
+        runs: the config has all that the whole model needs to run, positions included, not only what a map needs.
     """
 
     model_type: str
@@ -48,6 +49,8 @@ class Architecture:
     experts: str | None = None
     latent: bool = False
     unread: tuple[str, ...] = ()
+    paired: bool = False
+    runs: bool = False
 
 
 def _named(in_layer: str, *names: str, whole: tuple[str, ...]) -> tuple[str, ...]:
@@ -182,12 +185,16 @@ def _starcoder2(facts: Facts) -> dict[str, Any]:
     return {"use_bias": facts.has("blk.0.attn_output.bias")}
 
 
-_LLAMA = Architecture("llama", _SIZES | _RMS, _llama_names(*_BEFORE, *_ATTENTION, *_GATED), more=_biases)
+_LIKE_LLAMA = Architecture(
+    "llama", _SIZES | _RMS, _llama_names(*_BEFORE, *_ATTENTION, *_GATED), more=_biases, runs=True
+)
+_LLAMA = replace(_LIKE_LLAMA, paired=True)
 _MIXTRAL = Architecture(
     "mixtral",
     _SIZES | _RMS | {"expert_count": "num_local_experts", "expert_used_count": "num_experts_per_tok"},
     _llama_names(*_BEFORE, *_ATTENTION, "mlp.gate"),
     experts="joined",
+    paired=True,
 )
 _ALL_EXPERTS = _SIZES | _RMS | {"expert_count": "num_experts", "expert_used_count": "num_experts_per_tok"}
 _ROUTED = {
@@ -260,7 +267,11 @@ _DEEPSEEK = Architecture(
 
 ARCHITECTURES = {
     "arcee": Architecture(
-        "arcee", _SIZES | _RMS, _llama_names(*_BEFORE, *_ATTENTION, "mlp.up_proj", "mlp.down_proj"), more=_biases
+        "arcee",
+        _SIZES | _RMS,
+        _llama_names(*_BEFORE, *_ATTENTION, "mlp.up_proj", "mlp.down_proj"),
+        more=_biases,
+        paired=True,
     ),
     "bloom": Architecture(
         "bloom",
@@ -388,6 +399,7 @@ ARCHITECTURES = {
         ),
         heads=(None, None),
         transposed=("c_attn.weight", "c_proj.weight", "c_fc.weight"),
+        runs=True,
     ),
     "gptneox": Architecture(
         "gpt_neox",
@@ -416,9 +428,10 @@ ARCHITECTURES = {
             "logit_scale": "logits_scaling",
         },
         more=_biases,
+        paired=True,
     ),
     "llama": _LLAMA,
-    "mistral3": replace(_LLAMA, model_type="mistral"),
+    "mistral3": replace(_LLAMA, model_type="mistral", runs=False),
     "mpt": Architecture(
         "mpt",
         {
@@ -454,6 +467,7 @@ ARCHITECTURES = {
         _named("model.layers", *_ATTENTION, *_GATED, whole=("model.embed_tokens", "lm_head")),
         optional={"attention.clamp_kqv": "clip_qkv"},
         more=_attention_bias,
+        paired=True,
     ),
     "olmo2": _OLMO2,
     "olmoe": Architecture(
@@ -482,7 +496,7 @@ ARCHITECTURES = {
         _SIZES | _RMS,
         _llama_names(*_BEFORE, "self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj"),
     ),
-    "qwen2": replace(_LLAMA, model_type="qwen2"),
+    "qwen2": replace(_LIKE_LLAMA, model_type="qwen2"),
     "qwen2moe": Architecture(
         "qwen2_moe",
         _ALL_EXPERTS,
@@ -500,7 +514,7 @@ ARCHITECTURES = {
         more=_qwen2_moe,
         experts="joined",
     ),
-    "qwen3": replace(_LLAMA, model_type="qwen3", tensors=_llama_names(*_BEFORE, *_ATTENTION, *_QK_NORMS, *_GATED)),
+    "qwen3": replace(_LIKE_LLAMA, model_type="qwen3", tensors=_llama_names(*_BEFORE, *_ATTENTION, *_QK_NORMS, *_GATED)),
     "qwen3moe": Architecture(
         "qwen3_moe",
         _ALL_EXPERTS,
@@ -515,7 +529,9 @@ ARCHITECTURES = {
         _llama_names(*_BEFORE, *_ATTENTION, *_GATED),
         more=lambda facts: _biases(facts) | {"attention_out_bias": facts.has("blk.0.attn_output.bias")},
     ),
-    "smollm3": Architecture("smollm3", _SIZES | _RMS, _llama_names(*_BEFORE, *_ATTENTION, *_GATED), more=_biases),
+    "smollm3": Architecture(
+        "smollm3", _SIZES | _RMS, _llama_names(*_BEFORE, *_ATTENTION, *_GATED), more=_biases, paired=True
+    ),
     "stablelm": Architecture(
         "stablelm",
         _SIZES | {_EPSILON: "layer_norm_eps"},
@@ -557,7 +573,7 @@ VARIANTS: dict[str, tuple[Callable[[Facts], object], Architecture]] = {
     "llama": (lambda facts: facts.whole("expert_count", 0), _MIXTRAL),
     "mistral3": (
         lambda facts: facts.number("attention.temperature_scale", None) is not None,
-        replace(_LLAMA, model_type="ministral3"),
+        replace(_LLAMA, model_type="ministral3", runs=False),
     ),
     "olmo2": (
         lambda facts: facts.whole("attention.sliding_window", 0),

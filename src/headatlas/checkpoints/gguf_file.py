@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from headatlas.checkpoints import config_file
 from headatlas.checkpoints.gguf_architectures import find_architecture, read_settings
 from headatlas.checkpoints.gguf_facts import Facts
-from headatlas.checkpoints.gguf_names import named_tensors
+from headatlas.checkpoints.gguf_names import UNREAD, named_tensors
 from headatlas.checkpoints.gguf_parts import open_parts
 from headatlas.checkpoints.gguf_tensors import Tensor
 from headatlas.checkpoints.gguf_tokenizer import load_tokenizer
@@ -77,6 +77,18 @@ class GgufFile:
         others = [name for name, _ in types.most_common() if name != embedding or types[name] > 1]
         kinds = ", ".join(others or [str(embedding)])
         return f"Weights are quantised ({kinds}" + (f"; embedding {embedding})." if others != [embedding] else ").")
+
+    @property
+    def why_not_run(self) -> str | None:
+        """What of the running model is not known from this file; a map needs none of it."""
+        facts = self._facts
+        if not self._architecture.runs:
+            return f"what its positions and scales are in a GGUF file of {facts.architecture!r} is not read"
+        scaled = [name for name in facts.tensors if any(part in name for part in UNREAD)]
+        kind = facts.metadata.get(f"{facts.architecture}.rope.scaling.type")
+        if scaled or kind not in (None, "none"):
+            return "the scale of its positions is not read from a GGUF file"
+        return None
 
     @property
     def config(self) -> PretrainedConfig:

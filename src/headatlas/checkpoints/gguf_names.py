@@ -16,11 +16,12 @@ from headatlas.checkpoints.gguf_tensors import (
     Stored,
     Tensor,
     Transposed,
+    Unpaired,
 )
 from headatlas.errors import CheckpointError
 
 UNREAD = ("rope_freqs", "rope_factors_long", "rope_factors_short", "attn_rot_embd")
-"""Of rotary positions, which a map does not use."""
+"""Of rotary positions, which a map does not use; a file with one of them is not run."""
 
 BESIDE = (".scale", ".input_scale")
 """Numbers beside a quantised weight: by the first its values are multiplied, the second is of activations."""
@@ -119,6 +120,14 @@ def _undone(architecture: Architecture, facts: Facts, theirs: str, tensor: Tenso
         if not isinstance(tensor, Stored):
             raise facts.unlike(f"no number beside {theirs!r}", "one")
         return Interleaved(tensor, n_heads, n_kv_heads)
+    if architecture.paired and (of := re.search(r"[.]([qk])_proj[.]", theirs)):
+        n_heads = facts.whole("attention.head_count")
+        n_heads = n_heads if of[1] == "q" else facts.whole("attention.head_count_kv", n_heads)
+        if n_heads < 1:
+            return tensor  # the config is refused for it
+        if tensor.shape[0] % (2 * n_heads):
+            raise facts.unlike(f"pairs of rows of {theirs!r} for {n_heads} heads", str(tensor.shape[0]))
+        return Unpaired(tensor, n_heads)
     if theirs.endswith(".shared_expert_gate.weight") and len(tensor.shape) == 1:
         return Reshaped(tensor, (1, tensor.shape[0]))
     return tensor

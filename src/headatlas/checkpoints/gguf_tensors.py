@@ -172,6 +172,31 @@ class Reshaped:
 
 
 @dataclass(frozen=True)
+class Unpaired:
+    """Queries or keys of which the file has the rows that turn together side by side, in each head."""
+
+    inner: Tensor
+    n_heads: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.inner.shape
+
+    @property
+    def n_bytes(self) -> int:
+        return self.inner.n_bytes
+
+    @property
+    def file(self) -> str:
+        return self.inner.file
+
+    def read(self, rows: slice) -> torch.Tensor:
+        stored = self.inner.read(slice(None))
+        pairs = stored.view(self.n_heads, -1, 2, *self.shape[1:])
+        return pairs.transpose(1, 2).reshape(self.shape)[rows]
+
+
+@dataclass(frozen=True)
 class Interleaved:
     """Queries, keys and values of one kv head after the other, where the file has all queries, keys, then values."""
 

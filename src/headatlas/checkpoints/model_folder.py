@@ -52,6 +52,10 @@ class ModelFolder:
         self.size = self._store.size
 
     @property
+    def why_not_run(self) -> str | None:
+        return None
+
+    @property
     def note(self) -> str | None:
         return self._decoding.note
 

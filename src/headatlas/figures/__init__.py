@@ -12,20 +12,33 @@ from typing import TYPE_CHECKING, Any
 from headatlas.figures.palettes import PALETTES
 
 _HOME = {
+    "draw_ablation": "headatlas.figures.ablation_drawing",
     "draw_comparison": "headatlas.figures.comparison_drawing",
     "draw_map": "headatlas.figures.drawing",
     "draw_survey": "headatlas.figures.survey_drawing",
+    "draw_validation": "headatlas.figures.validation_drawing",
     "render": "headatlas.figures.saving",
     "save_figure": "headatlas.figures.saving",
 }
 
-__all__ = ["PALETTES", "draw_comparison", "draw_map", "draw_survey", "render", "save_figure"]
+__all__ = [
+    "PALETTES",
+    "draw_ablation",
+    "draw_comparison",
+    "draw_map",
+    "draw_survey",
+    "draw_validation",
+    "render",
+    "save_figure",
+]
 
 if TYPE_CHECKING:
+    from headatlas.figures.ablation_drawing import draw_ablation
     from headatlas.figures.comparison_drawing import draw_comparison
     from headatlas.figures.drawing import draw_map
     from headatlas.figures.saving import render, save_figure
     from headatlas.figures.survey_drawing import draw_survey
+    from headatlas.figures.validation_drawing import draw_validation
 
 
 def __getattr__(name: str) -> Any:

@@ -69,7 +69,7 @@ def encode_relations(
     Raises:
         CheckpointError: the tokenizer has more tokens than the model.
     """
-    ids = _single_token_ids({word for relation in relations for pair in relation.pairs for word in pair}, tokenizer)
+    ids = single_token_ids({word for relation in relations for pair in relation.pairs for word in pair}, tokenizer)
     largest = max((token for token in ids.values() if token is not None), default=0)
     if largest >= d_vocab:
         raise CheckpointError(
@@ -89,7 +89,8 @@ def adds_prefix_space(tokenizer: PreTrainedTokenizerBase) -> bool:
     return bool(known) and all(word == sentence[-len(word) :] for word, sentence in known)
 
 
-def _single_token_ids(words: set[str], tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
+def single_token_ids(words: set[str], tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
+    """The token that each word is; None where it is several, or one that stands for no text."""
     ordered = sorted(words)
     space = "" if adds_prefix_space(tokenizer) else " "
     encoded = tokenizer([space + word for word in ordered], add_special_tokens=False)["input_ids"] if ordered else []

@@ -64,10 +64,15 @@ class RunningModel:
     ) -> None:
         self.heads, self.device = heads, device
         tree = heads.tree
+        if (why := heads.checkpoint.why_not_run) is not None:
+            raise ArchitectureError(
+                f"{heads.checkpoint.source}: cannot be run: {why}. Use the model's safetensors checkpoint with --model."
+            )
         _check_memory(heads, device)
         stored = {tree.stored_as(name) for name in tree.model.state_dict()} | {tree.unembedding}
         heads.checkpoint.fetch([(name, None) for each in sorted(stored) for name in tree.sources(each)], progress)
-        self.model = tree.fill_model().to(device)
+        self.model: Any = tree.fill_model()
+        self.model.to(device)
         inner = tree.base_path.removesuffix(".")
         self.base: nn.Module = getattr(self.model, inner) if inner else self.model
         self.layers = [layer for layer in range(heads.n_layers) if heads.has_heads(layer)]
@@ -85,7 +90,7 @@ class RunningModel:
 
         n_prompts, n_tokens = ids.shape
         watched, hooks, rows = Watched({}, {}), [], torch.arange(n_prompts, device=self.device)
-        source = source.to(self.device)
+        source, limit = source.to(self.device), self.heads.value_limit
         readers: dict[str, list[tuple[int, Tensor]]] = defaultdict(list)
         for layer in self.layers:
             path, places = self.heads.value_place(layer)
@@ -100,6 +105,8 @@ class RunningModel:
 
             def see_values(module: nn.Module, args: tuple, output: Tensor, of_layers: list = of_layers) -> None:
                 at_source = output.reshape(n_prompts, n_tokens, -1)[rows, source]
+                if limit is not None:
+                    at_source = at_source.clamp(-limit, limit)
                 for layer, places in of_layers:
                     watched.values[layer] = at_source[:, places.flatten()].view(n_prompts, *places.shape)
 

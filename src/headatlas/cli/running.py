@@ -1,0 +1,193 @@
+"""Commands that run the model of an atlas: validate, ablate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headatlas.cli.app import command
+from headatlas.cli.options import AddRelations, AtlasFolder, DeviceOption, Kind
+from headatlas.cli.screen import Bar, print_json, say, show_table
+
+ModelOption = Annotated[
+    str | None, typer.Option("--model", metavar="MODEL", help="Where the atlas's model is; default: where it was.")
+]
+AdapterOption = Annotated[
+    Path | None, typer.Option("--adapter", metavar="PATH", help="LoRA adapter that the atlas was made with.")
+]
+SeedOption = Annotated[int, typer.Option(help="Of all random choices.")]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+SOURCES = {"one": "sources of one token", "several": "sources of several tokens (against the score of one)"}
+
+
+@command("validate", goes_on=True)
+def validate_command(
+    atlas: AtlasFolder,
+    model: ModelOption = None,
+    adapter: AdapterOption = None,
+    relation: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this relation; repeatable.")] = None,
+    add_relations: AddRelations = None,
+    templates: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Texts of your own (TOML) instead of the package's.")
+    ] = None,
+    pairs: Annotated[
+        int, typer.Option(min=2, help="Most pairs of a relation, for sources of one and of several tokens each.")
+    ] = 40,
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+    kind: Annotated[Kind, typer.Option(help="Of the table by relation; both are measured.")] = Kind.score,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the map with what the running model's heads write."""
+    from headatlas.atlas import Atlas
+    from headatlas.running import mean_over_relations, validate_atlas
+
+    loaded = Atlas.load(atlas)
+    with Bar() as bar:
+        validate_atlas(
+            loaded,
+            model=model,
+            adapter=adapter,
+            relations=relation or None,
+            add_relations=add_relations or None,
+            templates=templates,
+            pairs=pairs,
+            seed=seed,
+            device=device,
+            threads=threads,
+            progress=bar.show,
+        )
+    facts = loaded.manifest["evidence"]["validation"]
+    if as_json:
+        print_json(facts | {"mean_over_relations": mean_over_relations(facts["correlations"])})
+        return
+    _show_validation(facts, kind.value)
+    if facts["left_out"]:
+        say(f"Left out, their pairs are not known here: {', '.join(facts['left_out'])}. Name them by --add-relations.")
+    dropped = sum(group["left_out"] for group in facts["groups"])
+    if dropped:
+        say(f"Left out, their words are tokenised otherwise inside the texts: {dropped} pairs.")
+    say(f"{facts['prompts']} texts of {len(facts['templates'])} templates, {facts['seconds']:.0f} s.")
+    say(f"Picture: {atlas / 'validation.png'}")
+
+
+def _show_validation(facts: dict[str, Any], kind: str) -> None:
+    from headatlas.running import ALL, CONDITIONS, mean_over_relations
+
+    rows, coefficients = facts["correlations"], ("pearson", "spearman")
+    heading = [f"{condition}\n{name.title()}" for condition in CONDITIONS for name in coefficients]
+    for tokens, title in SOURCES.items():
+        lines = []
+        here = [row for row in rows if (row["tokens"], row["kind"]) == (tokens, kind) and row["relation"] != ALL]
+        for name in dict.fromkeys(row["relation"] for row in here):
+            of_name = {row["condition"]: row for row in here if row["relation"] == name}
+            cells = [_told(of_name[condition][each]) for condition in CONDITIONS for each in coefficients]
+            lines.append([name, str(of_name[CONDITIONS[0]]["pairs"]), *cells])
+        if lines:
+            show_table(f"Correlation of the {kind} over heads, {title}", ["relation", "pairs", *heading], lines,
+                       right=(1, 2, 3, 4, 5))  # fmt: skip
+    lines = []
+    for what, of_what in (("mean over relations", mean_over_relations(rows)), ("all points together", rows)):
+        of_what = [row for row in of_what if row.get("relation", ALL) == ALL]
+        found = {(row["kind"], row["tokens"], row["condition"]): row for row in of_what}
+        for kind_, tokens in dict.fromkeys(key[:2] for key in found):
+            cells = [_told(found[kind_, tokens, condition][each]) for condition in CONDITIONS for each in coefficients]
+            lines.append([what, kind_, tokens, *cells])
+    show_table("In all", ["", "", "source tokens", *heading], lines, right=(3, 4, 5, 6))
+
+
+def _told(coefficient: float | None) -> str:
+    """A dash where one of both scores is the same for all heads, so that there is none."""
+    return "-" if coefficient is None else f"{coefficient:.2f}"
+
+
+@command("ablate")
+def ablate_command(
+    atlas: AtlasFolder,
+    relation: Annotated[list[str], typer.Option(metavar="NAME", help="Remove the heads of this relation; repeatable.")],
+    model: ModelOption = None,
+    adapter: AdapterOption = None,
+    add_relations: AddRelations = None,
+    prompts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Prompts of your own (TOML) instead of the package's.")
+    ] = None,
+    n_prompts: Annotated[int, typer.Option(metavar="N", min=10, help="Most prompts of a task.")] = 40,
+    heads: Annotated[int, typer.Option(metavar="N", min=1, help="Most heads to remove.")] = 64,
+    controls: Annotated[int, typer.Option(metavar="N", min=0, help="Most other tasks beside it.")] = 3,
+    mean: Annotated[
+        bool, typer.Option("--mean", help="Put in a head's place its mean over other relations' prompts, not zero.")
+    ] = False,
+    seed: SeedOption = 0,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a relation's heads from the running model and see what it can no longer do."""
+    from headatlas.atlas import Atlas, records
+    from headatlas.running import ablate_heads
+
+    loaded = Atlas.load(atlas)
+    with Bar() as bar:
+        found = ablate_heads(
+            loaded,
+            relation,
+            model=model,
+            adapter=adapter,
+            add_relations=add_relations or None,
+            prompts=prompts,
+            n_prompts=n_prompts,
+            n_heads=heads,
+            controls=controls,
+            mean=mean,
+            seed=seed,
+            device=device,
+            threads=threads,
+            progress=bar.show,
+        )
+    table: Any = loaded.evidence("ablation")
+    curves = {facts["relation"]: table[table["relation"] == facts["relation"]] for facts in found}
+    if as_json:
+        print_json([facts | {"curve": records(curves[facts["relation"]])} for facts in found])
+        return
+    for facts in found:
+        _show_ablation(facts, curves[facts["relation"]], atlas)
+
+
+def _show_ablation(facts: dict[str, Any], curve: Any, folder: Path) -> None:
+    from headatlas.running import wilson
+    from headatlas.running.ablation import MIN_BASE, file_name
+
+    name = facts["relation"]
+    n = int(curve["prompts"].iloc[0])
+    if facts["status"] != "tested":
+        why = {
+            "not testable": f"the model answers {facts['base']:.0%} of {n} prompts rightly, less than {MIN_BASE:.0%}",
+            "no heads": "no head's score is above the threshold",
+        }
+        say(f"{name}: {facts['status']}; {why[facts['status']]}.")
+        return
+    shares = (curve["correct"] / curve["prompts"]).groupby([curve["task"], curve["order"], curve["removed"]]).first()
+    tasks = [name, *(control["task"] for control in facts["controls"])]
+    rows = []
+    for removed in sorted(set(curve["removed"])):
+        own = shares.get((name, "score", removed))
+        low, high = wilson(round(own * n), n)
+        draws = [
+            share for (task, order, at), share in shares.items() if task == name and order != "score" and at == removed
+        ]
+        cells = [f"{own:.2f}", f"{low:.2f}-{high:.2f}"]
+        cells += [f"{sum(draws) / len(draws):.2f}", f"{min(draws):.2f}-{max(draws):.2f}"] if draws else ["-", "-"]
+        cells += [f"{shares[task, 'score', removed]:.2f}" for task in tasks[1:]]
+        rows.append([str(removed), *cells])
+    title = f"{name}: share of {n} prompts answered rightly, by heads removed"
+    columns = ["removed", "by score", "95 %", "random", "range", *tasks[1:]]
+    show_table(title, columns, rows, right=tuple(range(len(columns))))
+    say(f"Heads, the strongest first: {', '.join(facts['heads'])}")
+    if len(tasks) == 1:
+        say("No other task has little overlap and a like base accuracy.")
+    say(f"Picture: {folder / f'ablation-{file_name(name)}.png'} ({facts['seconds']:.0f} s)")
