@@ -1,9 +1,11 @@
 """The running model is the one that from_pretrained makes, and its heads are where the hooks look."""
 
+import gguf
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
+import gguf_models
 from headatlas.architectures import open_model
 from headatlas.checkpoints import open_checkpoint
 from headatlas.errors import ArchitectureError
@@ -111,3 +113,25 @@ def test_a_model_that_cannot_fit_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(running_model, "memory_available", lambda: 1000)
     with pytest.raises(ArchitectureError, match=r"running the whole model in float32 needs about 0\.0 GB of memory"):
         RunningModel(open_model(open_checkpoint(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["llama", "llama-biases", "llama-tied", "qwen2", "qwen3", "gpt2"])
+def test_a_gguf_file_runs_as_its_model(tmp_path, name):
+    model = gguf_models.make_model(name).eval()
+    ours = RunningModel(open_model(open_checkpoint(gguf_models.write(model, name, tmp_path / "m.gguf"))))
+    with torch.no_grad():
+        assert near(ours.last_logits(IDS), model(IDS).logits[:, -1])
+
+
+def test_gguf_files_of_which_positions_are_not_read_are_refused(tmp_path):
+    def scaled(writer):
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+
+    for name, more, told in (
+        ("gemma", lambda writer: None, "of 'gemma' is not read"),
+        ("qwen2", scaled, "the scale of"),
+    ):
+        path = gguf_models.write(gguf_models.make_model(name), name, tmp_path / f"{name}.gguf", more=more)
+        opened = open_model(open_checkpoint(path))
+        with pytest.raises(ArchitectureError, match=f"cannot be run: .*{told}"):
+            RunningModel(opened)
