@@ -180,7 +180,12 @@ class Continuations:
 
     def __init__(self, running: RunningModel, prompts: Sequence[Sequence[int]]) -> None:
         self.running, self.n_prompts = running, len(prompts)
-        self._batches = [(places, ids, self._past(ids)) for places, ids in batches(prompts)]
+        found = list(batches(prompts))
+        keeps = bool(found) and self._keeps(found[-1][1])
+        self._batches = [
+            (places, ids, self.running.past(ids[:, :-1]) if keeps and ids.shape[1] > 1 else None)
+            for places, ids in found
+        ]
 
     def greedy(self) -> list[int]:
         """The token with the highest logit behind each prompt."""
@@ -194,17 +199,18 @@ class Continuations:
                 said[place] = token
         return said
 
-    def _past(self, ids: Tensor) -> Any:
-        """None where a run from kept keys and values is not the whole run."""
+    def _keeps(self, ids: Tensor) -> bool:
+        """Whether a run from kept keys and values is the whole run, on some of the longest prompts."""
         if ids.shape[1] < 2:
-            return None
+            return False
+        ids = ids[:2]
         whole = self.running.last_logits(ids)
         try:
             past = self.running.past(ids[:, :-1])
             found = self.running.last_logits(ids[:, -1:], copy.deepcopy(past))
         except Exception:  # each family keeps what it likes
-            return None
-        return past if float((found - whole).abs().max()) <= NEAR * float(whole.abs().max()) else None
+            return False
+        return float((found - whole).abs().max()) <= NEAR * float(whole.abs().max())
 
 
 def batches(prompts: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Tensor]]:
