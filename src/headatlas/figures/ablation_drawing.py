@@ -51,7 +51,7 @@ def draw_ablation(atlas: Atlas, relation: str, *, palette: str = "paper") -> Fig
         FigureCanvasAgg(figure)
         figure.metadata = {"Title": f"{one_line(atlas.name)}: {one_line(relation)} as heads are removed"}
         axes = figure.subplots()
-        axes.set_title(figure.metadata["Title"], size=9.5, color=INK, loc="left")
+        figure.suptitle(figure.metadata["Title"], size=9.5, color=INK, x=0.01, ha="left")
         random = own[own["order"] != "score"]
         shares = _share(random).groupby(random["removed"]).agg(["mean", "min", "max"])
         axes.fill_between(shares.index, shares["min"], shares["max"], color="#d9d9d9", linewidth=0, zorder=1)
