@@ -74,7 +74,7 @@ def draw_ablation(atlas: Atlas, relation: str, *, palette: str = "paper") -> Fig
         handles, labels = axes.get_legend_handles_labels()
         order = [len(handles) - 1, *range(len(handles) - 1)]
         figure.legend(
-            [handles[place] for place in order], [labels[place] for place in order], loc="outside right upper",
+            [handles[place] for place in order], [labels[place] for place in order], loc="outside right center",
             frameon=False, fontsize=7.5, labelcolor=INK,
         )  # fmt: skip
     return figure
