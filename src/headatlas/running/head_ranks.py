@@ -50,12 +50,15 @@ class HeadRanks:
         """
         import torch
 
+        from headatlas.scoring import MISS
+
         identity = torch.eye(z.shape[2], device=z.device)[None]
 
         def search(head: int) -> tuple[Tensor, Tensor]:
             ranks = self._free.get()
             try:
-                return ranks.layer(z[:, head].contiguous(), identity, W_O[head][None], [0])
+                found = ranks.pairs(ranks.heads(z[:, head].contiguous(), identity, W_O[head][None], [0]))
+                return found[0] != MISS, found[1] != MISS
             except OverflowError as error:
                 raise OverflowError(head) from error
             finally:
