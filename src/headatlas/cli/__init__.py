@@ -1,6 +1,6 @@
 """The command line: parse, call, print. One file per group of commands."""
 
-from headatlas.cli import comparing, measuring, relations, running, showing  # noqa: F401  (registering commands)
+from headatlas.cli import comparing, explorer, measuring, relations, running, showing  # noqa: F401  (registering commands)
 from headatlas.cli.app import app, main
 
 __all__ = ["app", "main"]

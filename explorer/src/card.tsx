@@ -1,0 +1,270 @@
+// The card of one head: what it does, how sure that is, and where to go from it.
+
+import { useState } from "preact/hooks";
+import { wilson, type Classified } from "./classify";
+import { NOTHING, type AtlasData, type Kind } from "./data";
+import type { View } from "./state";
+
+const NOT_MEASURED = "not measured";
+const MOST_BARS = 8;
+const MOST_EXAMPLES = 12;
+
+interface CardProps {
+  atlas: AtlasData;
+  classified: Classified;
+  view: View;
+  place: number;
+  colours: Map<string, string>;
+  onSelect: (head: string) => void;
+  onRelation: (name: string) => void;
+  onClose: () => void;
+}
+
+/** Tokens as they can be read: a leading space is shown, what cannot be printed is escaped. */
+export function shown(token: string): string {
+  return token
+    .replace(/^ /, "␣")
+    .replace(/[\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069\u200e\u200f]/gu, (letter) => `\\u{${letter.codePointAt(0)!.toString(16)}}`);
+}
+
+export function Card({ atlas, classified, view, place, colours, onSelect, onRelation, onClose }: CardProps) {
+  const { told } = atlas;
+  const [layer, head] = [Math.floor(place / told.heads), place % told.heads];
+  const name = atlas.name(place);
+  const words = (array: string) => {
+    const number = atlas.get(array)?.[place];
+    return number === undefined || number === NOTHING ? "" : atlas.word(number);
+  };
+  if (!atlas.hasHeads(place)) {
+    const why = told.validityTold.find((each) => each.layers.includes(layer));
+    return (
+      <section class="ha-card" aria-label={`Card of ${name}`}>
+        <CardHead name={name} onClose={onClose} />
+        <p>Layer {layer} has no attention heads{why?.why ? `: ${why.why}` : ""}.</p>
+      </section>
+    );
+  }
+  const categories = classified.categories.filter((_, number) => classified.bits[place] & (1 << number));
+  const group = told.kvHeads && told.kvHeads < told.heads ? told.heads / told.kvHeads : 1;
+  const first = Math.floor(head / group) * group;
+  const siblings = Array.from({ length: group }, (_, at) => first + at).filter((other) => other !== head);
+  const inLayer = Array.from({ length: told.heads }, (_, at) => layer * told.heads + at).filter((at) => classified.counts[at]).length;
+  const confidence = atlas.get("confidence")?.[place] ?? 0;
+  return (
+    <section class="ha-card" aria-label={`Card of ${name}`}>
+      <CardHead name={name} onClose={onClose} />
+      <p class="ha-chips">
+        {categories.length ? categories.map((category) => (
+          <span class="ha-chip" key={category}><i style={{ background: colours.get(category) }} />{category}</span>
+        )) : <span class="ha-chip quiet">Unclassified</span>}
+        <span class="ha-quiet">{told.name}</span>
+      </p>
+      <h3>In a sentence</h3>
+      {told.descriptions ? <p>{words("description") || NOT_MEASURED} {words("rule") && words("rule") !== "unclear" && <span class="ha-quiet">({words("rule")}, confidence {confidence.toFixed(2)})</span>}</p> : <p class="ha-quiet">{NOT_MEASURED}</p>}
+      <Bars {...{ atlas, classified, view, place, colours, onRelation }} />
+      <Examples {...{ atlas, view, place }} />
+      <Operations {...{ atlas, place }} />
+      <h3>Evidence from the running model</h3>
+      <Validation {...{ atlas, view, place, classified }} />
+      <Ablation {...{ atlas, classified, place }} />
+      <h3>Heads like it</h3>
+      {told.similar ? <Similar {...{ atlas, place, onSelect, classified, colours }} /> : <p class="ha-quiet">{NOT_MEASURED}</p>}
+      <h3>Where it sits</h3>
+      <p>
+        {siblings.length ? <>It shares its values with {siblings.map((other, at) => <span key={other}>{at ? ", " : ""}<button type="button" class="ha-link" onClick={() => onSelect(`L${layer}H${other}`)}>L{layer}H{other}</button></span>)}. </> : "It has values of its own. "}
+        Of the {told.heads} heads of layer {layer}, {inLayer} {inLayer === 1 ? "has" : "have"} a category. Circuit: {told.validity[layer]}.
+      </p>
+    </section>
+  );
+}
+
+function CardHead({ name, onClose }: { name: string; onClose: () => void }) {
+  return (
+    <header>
+      <h2 tabIndex={-1} id="ha-card-name">{name}</h2>
+      <button type="button" class="ha-close" aria-label={`Close the card of ${name}`} onClick={onClose}>✕</button>
+    </header>
+  );
+}
+
+function Bars({ atlas, classified, view, place, colours, onRelation }: Omit<CardProps, "onSelect" | "onClose">) {
+  const [all, setAll] = useState(false);
+  const kinds: Kind[] = atlas.has("suppression") ? ["score", "suppression"] : ["score"];
+  return (
+    <>
+      {kinds.map((kind) => {
+        const rows = atlas.told.relations
+          .map((relation, number) => ({ relation, number, share: atlas.share(kind, number, place) }))
+          .filter((row) => row.share > 0)
+          .sort((one, other) => other.share - one.share);
+        const few = all ? rows : rows.slice(0, kind === view.kind ? MOST_BARS : 3);
+        const threshold = Number(view.threshold);
+        return (
+          <div key={kind}>
+            <h3>{kind === "score" ? "Promotes" : "Suppresses"}</h3>
+            {!rows.length && <p class="ha-quiet">No target of any relation is among its {kind === "score" ? "highest" : "lowest"} logits.</p>}
+            <ul class="ha-bars">
+              {few.map(({ relation, number, share }) => {
+                const chance = atlas.chance(kind, number, place);
+                const hits = atlas.hits(kind, number, place);
+                const between = hits === undefined ? null : wilson(hits, relation.pairs);
+                const does = kind === view.kind && classified.implements[number * atlas.size + place] === 1;
+                const told = [
+                  hits === undefined ? `${kind} ${share.toFixed(2)}` : `${hits} of ${relation.pairs} pairs`,
+                  between ? `95 % interval ${between[0].toFixed(2)} to ${between[1].toFixed(2)}` : "interval not known",
+                  chance ? `chance ${chance.level.toFixed(3)}${chance.exact ? "" : " (from re-pairings)"}, q ${formatted(chance.q)}` : `chance ${NOT_MEASURED}`,
+                ].join(", ");
+                return (
+                  <li key={relation.name}>
+                    <button type="button" class="ha-link" title={relation.description} onClick={() => onRelation(relation.name)}>{relation.name}</button>
+                    <span class="ha-number">{share.toFixed(2)}</span>
+                    <div class="ha-bar" role="img" aria-label={`${relation.name}: ${share.toFixed(2)}, ${told}`}>
+                      <i class="fill" style={{ width: `${share * 100}%`, background: colours.get(relation.category), opacity: does ? 1 : 0.45 }} />
+                      {between && <i class="interval" style={{ left: `${between[0] * 100}%`, width: `${(between[1] - between[0]) * 100}%` }} />}
+                      <i class="threshold" style={{ left: `${threshold * 100}%` }} />
+                      {chance && <i class="chance" style={{ left: `${chance.level * 100}%` }} />}
+                    </div>
+                    <small>{told}</small>
+                  </li>
+                );
+              })}
+            </ul>
+            {rows.length > few.length && <button type="button" class="ha-link" onClick={() => setAll(true)}>all {rows.length} relations</button>}
+          </div>
+        );
+      })}
+      <p class="ha-quiet ha-key"><i class="threshold" /> threshold <i class="chance" /> chance <i class="interval" /> 95 % interval</p>
+    </>
+  );
+}
+
+export function formatted(q: number): string {
+  return q === 0 ? "0" : q < 0.001 ? q.toExponential(0) : q.toFixed(3);
+}
+
+function Examples({ atlas, view, place }: { atlas: AtlasData; view: View; place: number }) {
+  const hit = atlas.hitsOf(place, view.kind);
+  if (!atlas.told.pairs) return <><h3>Examples</h3><p class="ha-quiet">{NOT_MEASURED}</p></>;
+  const byRelation = new Map<number, number[]>();
+  for (const pair of hit) {
+    const { relation } = atlas.pair(pair);
+    byRelation.set(relation, [...(byRelation.get(relation) ?? []), pair]);
+  }
+  const strongest = [...byRelation].sort(([one], [other]) => atlas.share(view.kind, other, place) - atlas.share(view.kind, one, place)).slice(0, 3);
+  const relationOf = atlas.get("pair.relation")!;
+  return (
+    <>
+      <h3>Examples</h3>
+      {!strongest.length && <p class="ha-quiet">No hits.</p>}
+      {strongest.map(([relation, pairs]) => {
+        const hits = new Set(pairs);
+        const missed: number[] = [];
+        for (let pair = 0; pair < relationOf.length && missed.length < 6; pair++) if (relationOf[pair] === relation && !hits.has(pair)) missed.push(pair);
+        return (
+          <div key={relation} class="ha-examples">
+            <strong>{atlas.told.relations[relation].name}</strong>
+            <p>{pairs.slice(0, MOST_EXAMPLES).map((pair) => <Pair key={pair} {...atlas.pair(pair)} />)}{pairs.length > MOST_EXAMPLES && ` and ${pairs.length - MOST_EXAMPLES} more`}</p>
+            {missed.length > 0 && <p class="ha-quiet">misses {missed.map((pair) => <Pair key={pair} {...atlas.pair(pair)} />)}</p>}
+          </div>
+        );
+      })}
+    </>
+  );
+}
+
+function Pair({ source, target }: { source: string; target: string }) {
+  return <span class="ha-pair"><bdi>{shown(source)}</bdi> → <bdi>{shown(target)}</bdi></span>;
+}
+
+function Operations({ atlas, place }: { atlas: AtlasData; place: number }) {
+  const told = atlas.told.operations;
+  const [all, setAll] = useState(false);
+  if (!told) return <><h3>Salient operations</h3><p class="ha-quiet">{NOT_MEASURED}</p></>;
+  const [tokens, amplification, mapped] = [atlas.get("op.token")!, atlas.get("op.amplification")!, atlas.get("op.mapped")!];
+  const list = (rank: number, side: number) =>
+    Array.from({ length: told.mapped }, (_, to) => mapped[((place * told.tokens + rank) * 2 + side) * told.mapped + to]).filter((word) => word !== NOTHING);
+  const rows = Array.from({ length: told.tokens }, (_, rank) => rank).filter((rank) => tokens[place * told.tokens + rank] !== NOTHING);
+  return (
+    <>
+      <h3>Salient operations</h3>
+      <table class="ha-operations">
+        <thead><tr><th scope="col">token</th><th scope="col" class="right">amplified</th><th scope="col">promotes</th><th scope="col">suppresses</th></tr></thead>
+        <tbody>
+          {rows.slice(0, all ? rows.length : 8).map((rank) => (
+            <tr key={rank}>
+              <th scope="row"><bdi>{shown(atlas.word(tokens[place * told.tokens + rank]))}</bdi></th>
+              <td class="right">{amplification[place * told.tokens + rank].toFixed(2)}</td>
+              {[0, 1].map((side) => <td key={side}>{list(rank, side).map((word, at) => <bdi key={at} class="ha-token">{shown(atlas.word(word))}</bdi>)}</td>)}
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      {!all && rows.length > 8 && <button type="button" class="ha-link" onClick={() => setAll(true)}>all {rows.length} tokens</button>}
+    </>
+  );
+}
+
+function Validation({ atlas, view, place, classified }: { atlas: AtlasData; view: View; place: number; classified: Classified }) {
+  const values = atlas.get(`validation.${view.kind}`);
+  if (!values) return <p class="ha-quiet">Attention fixed on the source, and in context: {NOT_MEASURED}.</p>;
+  const { relations } = atlas.told;
+  const rows = relations
+    .map((relation, number) => ({ relation, number, share: atlas.share(view.kind, number, place) }))
+    .filter(({ number, share }) => share > 0 && (classified.implements[number * atlas.size + place] || share > 0.05))
+    .sort((one, other) => other.share - one.share)
+    .slice(0, 5);
+  const value = (number: number, condition: number) => values[((number * 2 + condition) * 2 + 0) * atlas.size + place];
+  const cell = (share: number) => (Number.isNaN(share) ? NOT_MEASURED : share.toFixed(2));
+  if (!rows.length) return <p class="ha-quiet">No relation to compare.</p>;
+  return (
+    <table>
+      <thead><tr><th scope="col">relation</th><th scope="col" class="right">weights</th><th scope="col" class="right">attention fixed</th><th scope="col" class="right">in context</th></tr></thead>
+      <tbody>{rows.map(({ relation, number, share }) => (
+        <tr key={relation.name}><th scope="row">{relation.name}</th><td class="right">{share.toFixed(2)}</td><td class="right">{cell(value(number, 0))}</td><td class="right">{cell(value(number, 1))}</td></tr>
+      ))}</tbody>
+    </table>
+  );
+}
+
+function Ablation({ atlas, classified, place }: { atlas: AtlasData; classified: Classified; place: number }) {
+  const curves = atlas.told.ablation;
+  if (!curves) return <p class="ha-quiet">Removal of heads: {NOT_MEASURED}.</p>;
+  const relations = atlas.told.relations.filter((_, number) => classified.implements[number * atlas.size + place]).map((each) => each.name);
+  const mine = curves.filter((curve) => curve.order === "score" && curve.task === curve.relation && relations.includes(curve.relation));
+  if (!mine.length) return <p class="ha-quiet">Removal of heads: {NOT_MEASURED} for its relations.</p>;
+  return (
+    <ul>
+      {mine.map((curve) => {
+        const accuracy = (at: number, of = curve) => of.correct[at] / of.prompts[at];
+        const last = curve.removed.length - 1;
+        const random = curves.filter((other) => other.relation === curve.relation && other.task === curve.task && other.order.startsWith("random"));
+        const mean = random.length ? random.reduce((sum, other) => sum + accuracy(other.removed.length - 1, other), 0) / random.length : NaN;
+        return (
+          <li key={curve.relation}>
+            Without the {curve.removed[last]} heads of {curve.relation}, accuracy goes from {accuracy(0).toFixed(2)} to {accuracy(last).toFixed(2)}
+            {random.length ? `; without as many random heads, to ${mean.toFixed(2)}` : ""}.
+          </li>
+        );
+      })}
+    </ul>
+  );
+}
+
+function Similar({ atlas, place, onSelect, classified, colours }: Pick<CardProps, "atlas" | "place" | "onSelect" | "classified" | "colours">) {
+  const [others, values] = [atlas.get("similar.place")!, atlas.get("similar.value")!];
+  const numbers = Array.from({ length: atlas.told.similar }, (_, rank) => place * atlas.told.similar + rank).filter((at) => others[at] !== NOTHING);
+  return (
+    <ul class="ha-similar">
+      {numbers.map((at) => {
+        const name = atlas.name(others[at]);
+        const categories = classified.categories.filter((_, number) => classified.bits[others[at]] & (1 << number));
+        return (
+          <li key={at}>
+            <button type="button" class="ha-link" onClick={() => onSelect(name)}>{name}</button> <span class="ha-quiet">{values[at].toFixed(2)}</span>{" "}
+            {categories.map((category) => <i key={category} class="ha-dot" title={category} style={{ background: colours.get(category) }} />)}
+          </li>
+        );
+      })}
+    </ul>
+  );
+}

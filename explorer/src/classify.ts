@@ -1,0 +1,76 @@
+// Shares to categories, exactly as `headatlas.categories.classify` does it; fast enough for every step of a slider.
+
+import type { AtlasData, Explored, Kind, Profile } from "./data";
+
+/** A threshold as a fraction: "0.15" is 15 / 100, so that 3 of 20 is not above it. */
+export function parseThreshold(text: string): { over: bigint; under: bigint } | undefined {
+  const found = /^0?(?:\.(\d{1,15}))?$|^0$/.exec(text.trim());
+  if (!found || !text.trim()) return undefined;
+  const digits = found[1] ?? "0";
+  return { over: BigInt(digits), under: 10n ** BigInt(digits.length) };
+}
+
+export interface Classified {
+  categories: string[];
+  /** Of each place, the set of its categories as bits. */
+  bits: Uint32Array;
+  /** Of each relation and place, 1 where the head implements the relation. */
+  implements: Uint8Array;
+  counts: Uint8Array;
+  nHeads: number;
+  nClassified: number;
+}
+
+export function classify(
+  explored: Explored,
+  atlas: AtlasData,
+  kind: Kind,
+  profile: Profile,
+  threshold: string,
+): Classified {
+  const { relations } = atlas.told;
+  const categories = explored.palettes.paper.categories.map(([name]) => name);
+  const limit = parseThreshold(threshold) ?? parseThreshold(atlas.told.threshold)!;
+  const hits = atlas.get(`${kind}.hits`);
+  const shares = atlas.get(`${kind}.share`);
+  const [chance, q] = [atlas.get(`${kind}.chance`), atlas.get(`${kind}.q`)];
+  const strict = profile === "calibrated" && q !== undefined && chance !== undefined;
+  const bits = new Uint32Array(atlas.size);
+  const does = new Uint8Array(relations.length * atlas.size);
+  for (let relation = 0; relation < relations.length; relation++) {
+    const { pairs, category } = relations[relation];
+    const bit = 1 << categories.indexOf(category);
+    // Whole hits: more than this many are above the threshold.
+    const most = Number((limit.over * BigInt(pairs)) / limit.under);
+    const share = Number(limit.over) / Number(limit.under);
+    for (let place = 0; place < atlas.size; place++) {
+      const at = relation * atlas.size + place;
+      let above = hits ? hits[at] > most : shares ? shares[at] > share : false;
+      if (above && strict) {
+        const value = hits ? hits[at] / pairs : shares![at];
+        above = q![at] < explored.maxQ && value - chance![at] > explored.minExcess;
+      }
+      if (above && atlas.hasHeads(place)) {
+        does[at] = 1;
+        bits[place] |= bit;
+      }
+    }
+  }
+  const counts = new Uint8Array(atlas.size);
+  let [nHeads, nClassified] = [0, 0];
+  for (let place = 0; place < atlas.size; place++) {
+    for (let rest = bits[place]; rest; rest &= rest - 1) counts[place]++;
+    if (atlas.hasHeads(place)) nHeads++;
+    if (counts[place]) nClassified++;
+  }
+  return { categories, bits, implements: does, counts, nHeads, nClassified };
+}
+
+/** Wilson's 95 % interval of a share. */
+export function wilson(hits: number, pairs: number): [number, number] {
+  const z2 = 1.959963984540054 ** 2;
+  const share = hits / pairs;
+  const middle = (share + z2 / (2 * pairs)) / (1 + z2 / pairs);
+  const half = (Math.sqrt(z2) / (1 + z2 / pairs)) * Math.sqrt((share * (1 - share)) / pairs + z2 / (4 * pairs * pairs));
+  return [middle - half, middle + half];
+}

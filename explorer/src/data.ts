@@ -1,0 +1,195 @@
+// The payload that `headatlas/explorer/payload.py` packs, read back: words from its header, numbers as typed arrays.
+
+export const NOTHING = 0xffffffff;
+export type Kind = "score" | "suppression";
+export type Profile = "maps" | "calibrated";
+
+export interface Relation {
+  name: string;
+  category: string;
+  k: number;
+  pairs: number;
+  description: string;
+}
+
+export interface Block {
+  type: "title" | "heading" | "text" | "list" | "table" | "code";
+  rows: string[][];
+}
+
+export interface Curve {
+  relation: string;
+  task: string;
+  order: string;
+  removed: number[];
+  correct: number[];
+  prompts: number[];
+}
+
+export interface Palette {
+  categories: [string, string][];
+  counts: string[];
+  unclassified: string;
+  notApplicable: string;
+  scale: string[];
+}
+
+interface Told {
+  prefix: string;
+  name: string;
+  measure: string;
+  label: string;
+  threshold: string;
+  profile: Profile;
+  layers: number;
+  heads: number;
+  kvHeads: number | null;
+  note: string;
+  validity: string[];
+  validityTold: { kind: string; why: string; layers: number[] }[];
+  hasHeads: boolean[];
+  relations: Relation[];
+  notMeasured: { name: string; category: string; pairs: number | null }[];
+  hasCounts: boolean;
+  pairs: boolean;
+  operations: { tokens: number; mapped: number } | null;
+  similar: number;
+  descriptions: boolean;
+  validation: boolean;
+  ablation: Curve[] | null;
+  report: Block[];
+}
+
+type Numbers = Uint8Array | Uint32Array | Float32Array | Float64Array;
+const TYPES: Record<string, new (buffer: ArrayBuffer, offset: number, length: number) => Numbers> = {
+  uint8: Uint8Array,
+  uint32: Uint32Array,
+  float32: Float32Array,
+  float64: Float64Array,
+};
+
+export interface Explored {
+  atlases: AtlasData[];
+  palettes: Record<string, Palette>;
+  maxQ: number;
+  minExcess: number;
+}
+
+/** One atlas: what its manifest tells, and its arrays by name. A place is `layer * heads + head`. */
+export class AtlasData {
+  readonly size: number;
+  constructor(
+    readonly told: Told,
+    readonly words: string[],
+    private readonly arrays: Map<string, Numbers>,
+  ) {
+    this.size = told.layers * told.heads;
+  }
+
+  get(name: string): Numbers | undefined {
+    return this.arrays.get(this.told.prefix + name);
+  }
+
+  word(number: number): string {
+    return this.words[number] ?? "";
+  }
+
+  has(kind: Kind): boolean {
+    return this.get(`${kind}.hits`) !== undefined || this.get(`${kind}.share`) !== undefined;
+  }
+
+  hasChance(kind: Kind): boolean {
+    return this.get(`${kind}.q`) !== undefined;
+  }
+
+  /** Whole hits where they are known, else undefined. */
+  hits(kind: Kind, relation: number, place: number): number | undefined {
+    return this.get(`${kind}.hits`)?.[relation * this.size + place];
+  }
+
+  share(kind: Kind, relation: number, place: number): number {
+    const at = relation * this.size + place;
+    const hits = this.get(`${kind}.hits`);
+    return hits ? hits[at] / this.told.relations[relation].pairs : (this.get(`${kind}.share`)?.[at] ?? 0);
+  }
+
+  chance(kind: Kind, relation: number, place: number): { level: number; q: number; exact: boolean } | undefined {
+    const at = relation * this.size + place;
+    const level = this.get(`${kind}.chance`);
+    if (!level) return undefined;
+    return { level: level[at], q: this.get(`${kind}.q`)![at], exact: this.get(`${kind}.exact`)![at] === 1 };
+  }
+
+  hasHeads(place: number): boolean {
+    return this.told.hasHeads[Math.floor(place / this.told.heads)];
+  }
+
+  name(place: number): string {
+    return `L${Math.floor(place / this.told.heads)}H${place % this.told.heads}`;
+  }
+
+  /** The place of a name such as `L23H4`, whatever its case; undefined where there is no such head. */
+  place(name: string): number | undefined {
+    const found = /^\s*l?(\d+)\s*[h.,\s]\s*(\d+)\s*$/i.exec(name);
+    if (!found) return undefined;
+    const [layer, head] = [Number(found[1]), Number(found[2])];
+    return layer < this.told.layers && head < this.told.heads ? layer * this.told.heads + head : undefined;
+  }
+
+  /** Pairs that a head hits: numbers into `pair.*`. */
+  hitsOf(place: number, kind: Kind): number[] {
+    const places = this.get("hit.place");
+    if (!places) return [];
+    const [pairs, kinds] = [this.get("hit.pair")!, this.get("hit.kind")!];
+    const wanted = kind === "score" ? 0 : 1;
+    const found: number[] = [];
+    for (let at = lowerBound(places, place); at < places.length && places[at] === place; at++)
+      if (kinds[at] === wanted) found.push(pairs[at]);
+    return found;
+  }
+
+  pair(number: number): { relation: number; source: string; target: string } {
+    return {
+      relation: this.get("pair.relation")![number],
+      source: this.word(this.get("pair.source")![number]),
+      target: this.word(this.get("pair.target")![number]),
+    };
+  }
+}
+
+function lowerBound(sorted: Numbers, value: number): number {
+  let [low, high] = [0, sorted.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (sorted[middle] < value) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+export async function open(compressed: Uint8Array): Promise<Explored> {
+  const stream = new Blob([compressed as BlobPart]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const buffer = await new Response(stream).arrayBuffer();
+  const length = new DataView(buffer).getUint32(0, true);
+  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
+  if (header.format !== 1) throw new Error(`Expected data of format 1, found ${header.format}.`);
+  const arrays = new Map<string, Numbers>();
+  for (const [name, { type, shape, offset }] of Object.entries<any>(header.arrays)) {
+    const count = shape.reduce((product: number, size: number) => product * size, 1);
+    arrays.set(name, new TYPES[type](buffer, 4 + length + offset, count));
+  }
+  return {
+    atlases: header.atlases.map((told: Told) => new AtlasData(told, header.words, arrays)),
+    palettes: header.palettes,
+    maxQ: header.maxQ,
+    minExcess: header.minExcess,
+  };
+}
+
+/** The bytes of base64 text, which may be long. */
+export function fromBase64(text: string): Uint8Array {
+  const binary = atob(text);
+  const bytes = new Uint8Array(binary.length);
+  for (let at = 0; at < binary.length; at++) bytes[at] = binary.charCodeAt(at);
+  return bytes;
+}

@@ -1,0 +1,253 @@
+// Panels as lists of rectangles and texts: the screen, SVG and PNG are all painted from them.
+
+import type { Classified } from "./classify";
+import type { AtlasData, Explored, Palette } from "./data";
+import type { View } from "./state";
+
+export type Shape =
+  | { x: number; y: number; width: number; height: number; colour: string }
+  | { x: number; y: number; size: number; anchor: "start" | "middle" | "end"; colour: string; text: string; turned?: boolean };
+
+export interface Drawing {
+  title: string;
+  width: number;
+  height: number;
+  background: string;
+  shapes: Shape[];
+}
+
+export interface Ink {
+  background: string;
+  text: string;
+  quiet: string;
+  bar: string;
+  unclassified: string;
+  notApplicable: string;
+  hatch: string;
+  line: string;
+}
+
+export const INKS: Record<"light" | "dark", Ink> = {
+  light: { background: "#ffffff", text: "#1a1a1a", quiet: "#595959", bar: "#8c8c8c", unclassified: "#d9d9d9", notApplicable: "#f4f4f4", hatch: "#c4c4c4", line: "#ffffff" },
+  dark: { background: "#15181c", text: "#f0f0f0", quiet: "#a9b0b8", bar: "#7d858f", unclassified: "#363c44", notApplicable: "#1d2126", hatch: "#3b424b", line: "#15181c" },
+};
+
+/** What one panel shows: the colour of every place, and which places its bars count. */
+export interface Panel {
+  key: string;
+  title: string;
+  atlas: AtlasData;
+  colours: string[];
+  counted: Uint8Array | null;
+  bar: string;
+}
+
+export interface Legend {
+  swatches: [string, string][];
+  scale: { colours: string[]; from: string; to: string } | null;
+}
+
+export interface Geometry {
+  cell: number;
+  left: number;
+  top: number;
+  width: number;
+  height: number;
+}
+
+const SIDE = { left: 40, top: 52, right: 34, bottom: 36, bars: 22 };
+export const LOST = { light: "#262626", dark: "#f2f2f2" };
+const DIFFERENCE = ["#2166ac", "#f2f2f2", "#b2182b"];
+
+export function geometry(atlas: AtlasData, width: number, most = 28): Geometry {
+  const { layers, heads } = atlas.told;
+  const cell = Math.max(2, Math.min(most, Math.floor((width - SIDE.left - SIDE.right) / layers)));
+  return { cell, left: SIDE.left, top: SIDE.top, width: layers * cell + SIDE.left + SIDE.right, height: heads * cell + SIDE.top + SIDE.bottom };
+}
+
+export function panels(explored: Explored, classified: Classified[], view: View, dark: boolean): { panels: Panel[]; legend: Legend } {
+  const palette = explored.palettes[view.palette];
+  const ink = INKS[dark ? "dark" : "light"];
+  if (view.sides === "difference" && explored.atlases.length > 1) return differences(explored, classified, view, palette, ink, dark);
+  const chosen = explored.atlases.map((atlas, number) => ({ atlas, found: classified[number] })).filter((_, number) => view.sides === "both" || (view.sides === "b" ? number === 1 : number === 0));
+  const all = chosen.flatMap(({ atlas, found }, number) => {
+    const suffix = explored.atlases.length > 1 ? ` · ${atlas.told.name}` : "";
+    return view.relation ? [scalePanel(atlas, view, palette, ink, suffix, number)] : categoryPanels(atlas, found, palette, ink, suffix, number);
+  });
+  if (view.relation) return { panels: all, legend: { swatches: noHeads(explored, ink), scale: { colours: palette.scale, from: "0", to: "1" } } };
+  const names = palette.categories.map(([name, colour]) => [name, colour] as [string, string]);
+  const counts = palette.counts.slice(0, Math.max(0, names.length - 1)).map((colour, number) => [`${number + 2} categories`, colour] as [string, string]);
+  return { panels: all, legend: { swatches: [...counts.reverse(), ...names.reverse(), ["Unclassified", ink.unclassified], ...noHeads(explored, ink)], scale: null } };
+}
+
+function noHeads(explored: Explored, ink: Ink): [string, string][] {
+  return explored.atlases[0].told.hasHeads.every(Boolean) ? [] : [["No attention heads", ink.notApplicable]];
+}
+
+function rest(atlas: AtlasData, ink: Ink): string[] {
+  return Array.from({ length: atlas.size }, (_, place) => (atlas.hasHeads(place) ? ink.unclassified : ink.notApplicable));
+}
+
+function categoryPanels(atlas: AtlasData, found: Classified, palette: Palette, ink: Ink, suffix: string, number: number): Panel[] {
+  const composite = rest(atlas, ink);
+  for (let place = 0; place < atlas.size; place++) {
+    const count = found.counts[place];
+    if (count === 1) composite[place] = palette.categories[31 - Math.clz32(found.bits[place])][1];
+    else if (count > 1) composite[place] = palette.counts[Math.min(count - 2, palette.counts.length - 1)];
+  }
+  const made: Panel[] = [
+    { key: `${number}:all`, title: `All Categories${suffix}`, atlas, colours: composite, counted: found.counts.map((count) => (count ? 1 : 0)), bar: ink.bar },
+  ];
+  palette.categories.forEach(([name, colour], index) => {
+    const colours = rest(atlas, ink);
+    const counted = new Uint8Array(atlas.size);
+    for (let place = 0; place < atlas.size; place++)
+      if (found.bits[place] & (1 << index)) {
+        colours[place] = colour;
+        counted[place] = 1;
+      }
+    made.push({ key: `${number}:${name}`, title: name + suffix, atlas, colours, counted, bar: colour });
+  });
+  return made;
+}
+
+function scalePanel(atlas: AtlasData, view: View, palette: Palette, ink: Ink, suffix: string, number: number): Panel {
+  const relation = atlas.told.relations.findIndex((each) => each.name === view.relation);
+  const colours = rest(atlas, ink).map((colour, place) => (atlas.hasHeads(place) ? palette.scale[Math.round(atlas.share(view.kind, relation, place) * 255)] : colour));
+  return { key: `${number}:${view.relation}`, title: view.relation + suffix, atlas, colours, counted: null, bar: ink.bar };
+}
+
+function differences(explored: Explored, classified: Classified[], view: View, palette: Palette, ink: Ink, dark: boolean): { panels: Panel[]; legend: Legend } {
+  const [first, second] = explored.atlases;
+  if (view.relation) {
+    const relation = first.told.relations.findIndex((each) => each.name === view.relation);
+    const colours = rest(first, ink).map((colour, place) =>
+      first.hasHeads(place) ? diverging(second.share(view.kind, relation, place) - first.share(view.kind, relation, place)) : colour,
+    );
+    const scale = Array.from({ length: 256 }, (_, step) => diverging(step / 127.5 - 1));
+    return {
+      panels: [{ key: "difference", title: `${view.relation}: ${second.told.name} − ${first.told.name}`, atlas: second, colours, counted: null, bar: ink.bar }],
+      legend: { swatches: noHeads(explored, ink), scale: { colours: scale, from: "−1", to: "+1" } },
+    };
+  }
+  const lost = LOST[dark ? "dark" : "light"];
+  const made = [["All Categories", ink.bar] as [string, string], ...palette.categories].map(([name, colour], index) => {
+    const colours = rest(first, ink);
+    const counted = new Uint8Array(first.size);
+    for (let place = 0; place < first.size; place++) {
+      const has = classified.map((found) => (index === 0 ? found.counts[place] > 0 : (found.bits[place] & (1 << (index - 1))) !== 0));
+      const full = index === 0 ? palette.counts[0] : colour;
+      if (has[0] && has[1]) colours[place] = mixed(full, ink.background);
+      else if (has[1]) colours[place] = full;
+      else if (has[0]) colours[place] = lost;
+      if (has[0] !== has[1]) counted[place] = 1;
+    }
+    return { key: `difference:${name}`, title: name, atlas: second, colours, counted, bar: ink.bar };
+  });
+  const sample = palette.counts[0];
+  return {
+    panels: made,
+    legend: { swatches: [["kept", mixed(sample, ink.background)], ["gained", sample], ["lost", lost], ["in neither", ink.unclassified], ...noHeads(explored, ink)], scale: null },
+  };
+}
+
+const channels = (colour: string) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+const hex = (parts: number[]) => "#" + parts.map((part) => Math.round(part).toString(16).padStart(2, "0")).join("");
+
+function mixed(colour: string, ground: string, share = 0.45): string {
+  const [over, under] = [channels(colour), channels(ground)];
+  return hex(over.map((part, at) => share * part + (1 - share) * under[at]));
+}
+
+function diverging(value: number): string {
+  const [low, middle, high] = DIFFERENCE.map(channels);
+  const end = value < 0 ? low : high;
+  const share = Math.sqrt(Math.min(1, Math.abs(value)));
+  return hex(middle.map((part, at) => part + (end[at] - part) * share));
+}
+
+/** Distance between ticks: round numbers, with room for their text. */
+export function tickStep(count: number, cell: number, room: number): number {
+  const steps = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128];
+  return steps.find((step) => step * cell >= room && count / step <= 8) ?? steps[steps.length - 1];
+}
+
+export function draw(panel: Panel, box: Geometry, ink: Ink, dimmed: Uint8Array | null): Drawing {
+  const { layers, heads, kvHeads, hasHeads, validity } = panel.atlas.told;
+  const { cell, left, top } = box;
+  const shapes: Shape[] = [];
+  const gap = cell >= 8 ? 1 : 0;
+  shapes.push({ x: left, y: 16, size: 14, anchor: "start", colour: ink.text, text: panel.title });
+  const perLayer = new Array<number>(layers).fill(0);
+  const perHead = new Array<number>(heads).fill(0);
+  for (let layer = 0; layer < layers; layer++)
+    for (let head = 0; head < heads; head++) {
+      const place = layer * heads + head;
+      if (panel.counted?.[place]) {
+        perLayer[layer]++;
+        perHead[head]++;
+      }
+      const colour = dimmed && !dimmed[place] && hasHeads[layer] ? mixed(panel.colours[place], ink.background, 0.25) : panel.colours[place];
+      shapes.push({ x: left + layer * cell, y: top + head * cell, width: cell - gap, height: cell - gap, colour });
+    }
+  for (let layer = 0; layer < layers; layer++) {
+    const x = left + layer * cell;
+    if (!hasHeads[layer])
+      for (let y = top; y < top + heads * cell; y += 6) shapes.push({ x, y, width: cell - gap, height: 1, colour: ink.hatch });
+    else if (validity[layer] !== "exact" && validity[layer] !== "not known")
+      shapes.push({ x, y: top + heads * cell + 1, width: cell - gap, height: 3, colour: ink.quiet });
+  }
+  if (kvHeads && kvHeads < heads && heads % kvHeads === 0 && cell >= 4)
+    for (let head = heads / kvHeads; head < heads; head += heads / kvHeads)
+      shapes.push({ x: left - 5, y: top + head * cell - 1, width: layers * cell + 5, height: gap || 1, colour: ink.quiet });
+  if (panel.counted) {
+    const most = Math.max(1, ...perLayer);
+    perLayer.forEach((count, layer) => {
+      const height = Math.round((count / most) * SIDE.bars);
+      if (height) shapes.push({ x: left + layer * cell, y: top - 3 - height, width: Math.max(1, cell - gap), height, colour: panel.bar });
+    });
+    const widest = Math.max(1, ...perHead);
+    perHead.forEach((count, head) => {
+      const width = Math.round((count / widest) * SIDE.bars);
+      if (width) shapes.push({ x: left + layers * cell + 3, y: top + head * cell, width, height: Math.max(1, cell - gap), colour: panel.bar });
+    });
+  }
+  const below = top + heads * cell;
+  const step = tickStep(layers, cell, 24);
+  for (let layer = 0; layer < layers; layer += step)
+    shapes.push({ x: left + (layer + 0.5) * cell, y: below + 15, size: 11, anchor: "middle", colour: ink.quiet, text: String(layer) });
+  shapes.push({ x: left + (layers * cell) / 2, y: below + 30, size: 12, anchor: "middle", colour: ink.text, text: "layer" });
+  const down = tickStep(heads, cell, 13);
+  for (let head = 0; head < heads; head += down)
+    shapes.push({ x: left - 8, y: top + (head + 0.5) * cell + 4, size: 11, anchor: "end", colour: ink.quiet, text: String(head) });
+  shapes.push({ x: 12, y: top + (heads * cell) / 2, size: 12, anchor: "middle", colour: ink.text, text: "head", turned: true });
+  return { title: panel.title, width: box.width, height: box.height, background: ink.background, shapes };
+}
+
+/** All panels of a view as one drawing, with the legend, for export. */
+export function compose(drawings: Drawing[], legend: Legend, caption: string, ink: Ink): Drawing {
+  const shapes: Shape[] = [];
+  let [x, y, row, width] = [0, 8, 0, 0];
+  const most = Math.max(900, drawings[0]?.width ?? 0);
+  for (const drawing of drawings) {
+    if (x > 0 && x + drawing.width > most) [x, y, row] = [0, y + row + 12, 0];
+    for (const shape of drawing.shapes) shapes.push({ ...shape, x: shape.x + x, y: shape.y + y });
+    x += drawing.width + 12;
+    row = Math.max(row, drawing.height);
+    width = Math.max(width, x);
+  }
+  y += row + 18;
+  let at = 12;
+  for (const [name, colour] of legend.swatches) {
+    if (at + 30 + name.length * 7.2 > Math.max(width, 480)) [at, y] = [12, y + 20];
+    shapes.push({ x: at, y: y - 10, width: 12, height: 12, colour }, { x: at + 18, y, size: 12, anchor: "start", colour: ink.text, text: name });
+    at += 36 + name.length * 7.2;
+  }
+  if (legend.scale) {
+    shapes.push({ x: 12, y, size: 12, anchor: "start", colour: ink.text, text: legend.scale.from });
+    legend.scale.colours.forEach((colour, step) => shapes.push({ x: 34 + step, y: y - 10, width: 1, height: 12, colour }));
+    shapes.push({ x: 298, y, size: 12, anchor: "start", colour: ink.text, text: legend.scale.to });
+  }
+  shapes.push({ x: 12, y: y + 24, size: 11, anchor: "start", colour: ink.quiet, text: caption });
+  return { title: caption, width: Math.max(width, 480, caption.length * 6), height: y + 36, background: ink.background, shapes };
+}

@@ -1,0 +1,157 @@
+// The panels on screen: canvases that are drawn again when what they show changes, a pointer that all of them share.
+
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { draw, geometry, type Geometry, type Ink, type Panel } from "./drawing";
+import { paint } from "./exports";
+
+interface MapProps {
+  panels: Panel[];
+  ink: Ink;
+  matches: Uint8Array | null;
+  selected: number | undefined;
+  tooltip: (panel: Panel, place: number) => string[];
+  onPick: (place: number) => void;
+  onClose: () => void;
+}
+
+export function HeadMap({ panels, ink, matches, selected, tooltip, onPick, onClose }: MapProps) {
+  const area = useRef<HTMLDivElement>(null);
+  const [width, setWidth] = useState(0);
+  const [pointer, setPointer] = useState<{ key: string; place: number; keyboard: boolean } | null>(null);
+  useLayoutEffect(() => {
+    const element = area.current!;
+    const measure = () => setWidth(element.clientWidth);
+    measure();
+    const observer = new ResizeObserver(measure);
+    observer.observe(element);
+    return () => observer.disconnect();
+  }, []);
+  const atlas = panels[0].atlas;
+  const { layers, heads } = atlas.told;
+  const flat = heads / layers < 0.6;
+  const sizes = useMemo(() => {
+    if (!width) return [];
+    const rest = panels.length - 1;
+    const columns = flat ? (width > 1500 ? Math.min(rest, 4) : width > 620 ? 2 : 1) : width > 900 ? 4 : 2;
+    const [large, small] = flat ? [width, width / columns - 14] : width > 900 ? [width * 0.5, width * 0.25 - 14] : [width, width / 2 - 14];
+    return panels.map((_, number) => geometry(atlas, panels.length === 1 || number === 0 ? large : small));
+  }, [width, panels.length, atlas, flat]);
+  const said = pointer && panels.find((panel) => panel.key === pointer.key);
+  const move = (key: string, place: number) => setPointer({ key, place, keyboard: true });
+
+  const onKey = (panel: Panel) => (event: KeyboardEvent) => {
+    const now = pointer?.place ?? selected ?? 0;
+    const [layer, head] = [Math.floor(now / heads), now % heads];
+    const steps: Record<string, [number, number]> = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], Home: [-layers, 0], End: [layers, 0] };
+    if (event.key === "Enter" || event.key === " ") onPick(now);
+    else if (event.key === "Escape") {
+      setPointer(null);
+      onClose();
+    } else if (steps[event.key]) {
+      const [across, down] = steps[event.key];
+      const to = [Math.min(layers - 1, Math.max(0, layer + across)), Math.min(heads - 1, Math.max(0, head + down))];
+      move(panel.key, pointer ? to[0] * heads + to[1] : now);
+    } else return;
+    event.preventDefault();
+  };
+
+  return (
+    <div class={`ha-map ${flat ? "flat" : "tall"}`} ref={area}>
+      {sizes.length > 0 &&
+        panels.map((panel, number) => (
+          <PanelView
+            key={panel.key}
+            panel={panel}
+            box={sizes[number]}
+            ink={ink}
+            matches={matches}
+            marked={pointer?.place}
+            selected={selected}
+            onMove={(place) => setPointer(place === undefined ? null : { key: panel.key, place, keyboard: false })}
+            onPick={onPick}
+            onKey={onKey(panel)}
+            onBlur={() => setPointer((now) => (now?.keyboard ? null : now))}
+            tip={pointer?.key === panel.key ? tooltip(panel, pointer.place) : null}
+          />
+        ))}
+      <div class="ha-unseen" aria-live="polite">
+        {said && pointer?.keyboard ? tooltip(said, pointer.place).join(". ") : ""}
+      </div>
+    </div>
+  );
+}
+
+interface PanelProps {
+  panel: Panel;
+  box: Geometry;
+  ink: Ink;
+  matches: Uint8Array | null;
+  marked: number | undefined;
+  selected: number | undefined;
+  tip: string[] | null;
+  onMove: (place: number | undefined) => void;
+  onPick: (place: number) => void;
+  onKey: (event: KeyboardEvent) => void;
+  onBlur: () => void;
+}
+
+function PanelView({ panel, box, ink, matches, marked, selected, tip, onMove, onPick, onKey, onBlur }: PanelProps) {
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const { layers, heads } = panel.atlas.told;
+  const drawing = useMemo(() => draw(panel, box, ink, matches), [panel, box, ink, matches]);
+  useEffect(() => {
+    const ratio = window.devicePixelRatio || 1;
+    const element = canvas.current!;
+    element.width = Math.round(drawing.width * ratio);
+    element.height = Math.round(drawing.height * ratio);
+    element.style.width = `${drawing.width}px`;
+    element.style.height = `${drawing.height}px`;
+    const context = element.getContext("2d")!;
+    context.scale(ratio, ratio);
+    context.clearRect(0, 0, drawing.width, drawing.height);
+    paint(context, drawing);
+  }, [drawing]);
+  const at = (event: MouseEvent): number | undefined => {
+    const frame = canvas.current!.getBoundingClientRect();
+    const layer = Math.floor((event.clientX - frame.left - box.left) / box.cell);
+    const head = Math.floor((event.clientY - frame.top - box.top) / box.cell);
+    return layer >= 0 && layer < layers && head >= 0 && head < heads ? layer * heads + head : undefined;
+  };
+  const spot = (place: number) => ({ x: box.left + Math.floor(place / heads) * box.cell, y: box.top + (place % heads) * box.cell });
+  const cross = marked === undefined ? null : spot(marked);
+  const kept = selected === undefined ? null : spot(selected);
+  const size = Math.max(4, box.cell);
+  const onRight = cross && cross.x > box.width * 0.55;
+  return (
+    <div class="ha-panel" style={{ width: `${box.width}px`, height: `${box.height}px` }}>
+      <canvas
+        ref={canvas}
+        tabIndex={0}
+        role="application"
+        aria-roledescription="map of heads"
+        aria-label={`${panel.title}: ${layers} layers by ${heads} heads. Arrow keys move, Enter opens the head's card, Escape closes it. The table below holds the same.`}
+        onMouseMove={(event) => onMove(at(event))}
+        onMouseLeave={() => onMove(undefined)}
+        onClick={(event) => {
+          const place = at(event);
+          if (place !== undefined) onPick(place);
+        }}
+        onKeyDown={onKey}
+        onBlur={onBlur}
+      />
+      {cross && (
+        <>
+          <div class="ha-cross" style={{ left: `${cross.x}px`, top: `${box.top}px`, width: `${size}px`, height: `${heads * box.cell}px` }} />
+          <div class="ha-cross" style={{ left: `${box.left}px`, top: `${cross.y}px`, width: `${layers * box.cell}px`, height: `${size}px` }} />
+          <div class="ha-spot" style={{ left: `${cross.x - 2}px`, top: `${cross.y - 2}px`, width: `${size + 3}px`, height: `${size + 3}px` }} />
+        </>
+      )}
+      {kept && <div class="ha-spot kept" style={{ left: `${kept.x - 2}px`, top: `${kept.y - 2}px`, width: `${size + 3}px`, height: `${size + 3}px` }} />}
+      {cross && tip && (
+        <div class="ha-tip" style={{ [onRight ? "right" : "left"]: `${onRight ? box.width - cross.x + 10 : cross.x + size + 10}px`, top: `${cross.y + size + 6}px` }}>
+          {tip.map((line, number) => (number ? <div key={line}>{line}</div> : <strong key={line}>{line}</strong>))}
+        </div>
+      )}
+    </div>
+  );
+}

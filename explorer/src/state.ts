@@ -1,0 +1,82 @@
+// What a view is made of, and how it stands in the address, so that a link shows the same view.
+
+import type { AtlasData, Explored, Kind, Profile } from "./data";
+import { parseThreshold } from "./classify";
+
+export type Tab = "heads" | "report";
+export type Sides = "a" | "b" | "both" | "difference";
+
+export interface View {
+  kind: Kind;
+  profile: Profile;
+  threshold: string;
+  relation: string;
+  palette: string;
+  theme: "auto" | "light" | "dark";
+  head: string;
+  query: string;
+  tab: Tab;
+  sides: Sides;
+  sort: string;
+}
+
+export function firstView(explored: Explored): View {
+  const { told } = explored.atlases[0];
+  return {
+    kind: "score",
+    profile: told.profile,
+    threshold: told.threshold,
+    relation: "",
+    palette: "paper",
+    theme: "auto",
+    head: "",
+    query: "",
+    tab: "heads",
+    sides: explored.atlases.length > 1 ? "both" : "a",
+    sort: "",
+  };
+}
+
+/** A view with what of `given` makes sense for these atlases; everything else stays. */
+export function changed(explored: Explored, view: View, given: Partial<Record<keyof View, unknown>>): View {
+  const atlas = explored.atlases[0];
+  const next = { ...view };
+  const text = (name: keyof View) => (typeof given[name] === "string" ? (given[name] as string) : undefined);
+  const oneOf = <T extends string>(name: keyof View, known: readonly T[]) => {
+    const value = text(name);
+    return known.includes(value as T) ? (value as T) : undefined;
+  };
+  next.kind = oneOf("kind", explored.atlases.every((each) => each.has("suppression")) ? ["score", "suppression"] : ["score"]) ?? next.kind;
+  next.profile = oneOf("profile", ["maps", "calibrated"] as const) ?? next.profile;
+  if (next.profile === "calibrated" && !explored.atlases.every((each) => each.hasChance(next.kind))) next.profile = "maps";
+  const threshold = text("threshold");
+  if (threshold !== undefined && parseThreshold(threshold)) next.threshold = threshold;
+  next.relation = oneOf("relation", ["", ...atlas.told.relations.map((each) => each.name)]) ?? next.relation;
+  next.palette = oneOf("palette", Object.keys(explored.palettes)) ?? next.palette;
+  next.theme = oneOf("theme", ["auto", "light", "dark"] as const) ?? next.theme;
+  next.tab = oneOf("tab", ["heads", "report"] as const) ?? next.tab;
+  next.sides = explored.atlases.length > 1 ? (oneOf("sides", ["a", "b", "both", "difference"] as const) ?? next.sides) : "a";
+  next.query = text("query")?.slice(0, 200) ?? next.query;
+  next.sort = text("sort")?.slice(0, 40) ?? next.sort;
+  const head = text("head");
+  if (head !== undefined) {
+    const place = atlas.place(head);
+    next.head = place === undefined ? "" : atlas.name(place);
+  }
+  return next;
+}
+
+export function toHash(explored: Explored, view: View): string {
+  const first = firstView(explored);
+  const parts = new URLSearchParams();
+  for (const name of Object.keys(first) as (keyof View)[]) if (view[name] !== first[name]) parts.set(name, view[name]);
+  return parts.toString();
+}
+
+export function fromHash(explored: Explored, hash: string): View {
+  return changed(explored, firstView(explored), Object.fromEntries(new URLSearchParams(hash.replace(/^#/, ""))));
+}
+
+export function selected(atlas: AtlasData, view: View): number | undefined {
+  return view.head ? atlas.place(view.head) : undefined;
+}

@@ -1,0 +1,34 @@
+"""The command that opens the explorer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headatlas.cli.app import command
+from headatlas.cli.screen import say
+
+
+@command("explore")
+def explore_command(
+    atlas: Annotated[Path, typer.Argument(metavar="ATLAS", help="Folder made by `headatlas map` or `import`.")],
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[OTHER]", help="A second atlas, such as a fine-tune's, beside it.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: explorer.html in ATLAS.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
+) -> None:
+    """Make a page with the whole atlas, to be searched and clicked through; it needs no network."""
+    from headatlas.atlas import Atlas
+    from headatlas.explorer import PAGE, write_page
+
+    atlases = [Atlas.load(folder) for folder in (atlas, other) if folder is not None]
+    default = PAGE if other is None else f"explorer-with-{other.absolute().name}.html"
+    path = write_page(atlas / default if output is None else output, *atlases)
+    say(f"Wrote {path}")
+    if show and typer.launch(path.absolute().as_uri()) != 0:
+        say("No browser could be opened: open the file by hand.")

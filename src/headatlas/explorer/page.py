@@ -1,0 +1,70 @@
+"""One HTML file that holds the explorer and its data, and asks nothing of any network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+from importlib.resources import files
+from pathlib import Path
+
+from headatlas.atlas import Atlas, write_atomically
+from headatlas.errors import AtlasError
+from headatlas.explorer.payload import build_payload
+from headatlas.printable import printable
+
+PAGE = "explorer.html"
+"""The page's name in an atlas folder."""
+
+
+def build_page(*atlases: Atlas) -> str:
+    """The page of one atlas, or of two side by side, as HTML.
+
+    Raises:
+        AtlasError: two atlases that cannot be compared.
+    """
+    script, style = (_static(name) for name in ("page.js", "explorer.css"))
+    title = html.escape(printable(" and ".join(atlas.name for atlas in atlases)))
+    data = base64.b64encode(build_payload(list(atlases))).decode()
+    policy = (
+        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title} · headatlas</title>\n<style>{style}</style>\n</head>\n<body>\n"
+        '<div id="headatlas" class="headatlas"><p class="loading">Opening the atlas…</p></div>\n'
+        "<noscript>This page draws its maps with JavaScript, which is switched off here.</noscript>\n"
+        f'<script type="application/octet-stream" id="headatlas-data">{data}</script>\n'
+        f"<script>{script}</script>\n</body>\n</html>\n"
+    )
+
+
+def write_page(path: str | Path, *atlases: Atlas) -> Path:
+    """Write the page of one atlas, or of two.
+
+    Raises:
+        AtlasError: the file cannot be written, or two atlases cannot be compared.
+    """
+    path, text = Path(path), build_page(*atlases)
+    try:
+        write_atomically(path, lambda file: file.write_text(text, "utf-8"))
+    except OSError as error:
+        raise AtlasError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    return path
+
+
+def refresh_page(atlas: Atlas) -> None:
+    """Write the page of the atlas's folder anew, where it has one: after evidence was added."""
+    if atlas.folder is not None and (atlas.folder / PAGE).is_file():
+        write_page(atlas.folder / PAGE, atlas)
+
+
+def _static(name: str) -> str:
+    return (files("headatlas.explorer") / "static" / name).read_text("utf-8").strip()
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,0 +1,331 @@
+"""What the explorer shows, as one block of bytes: a JSON header with all words, and arrays of numbers behind it.
+
+Layout before compression: the header's length (4 bytes, little endian), the header in UTF-8 padded with spaces to a
+multiple of 8, then the arrays, each at a multiple of 8. The header's `arrays` says name, type, shape and offset. Words
+that occur often stand once in `words`, and arrays hold their numbers. `explorer/src/data.ts` is the other side.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import struct
+from typing import TYPE_CHECKING, Any
+
+from headatlas.atlas import KINDS, Atlas
+from headatlas.settings import MAX_Q, MIN_EXCESS
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+FORMAT = 1
+NOTHING = 0xFFFFFFFF
+"""In an array of numbers of words or heads: there is none."""
+
+CONDITIONS, LENGTHS = ("attention-fixed", "in-context"), ("one", "several")
+
+
+def build_payload(atlases: list[Atlas]) -> bytes:
+    """The data of one atlas, or of two that are shown beside each other, compressed by gzip.
+
+    Raises:
+        AtlasError: two atlases that cannot be compared.
+    """
+    from headatlas.comparison import check_comparable
+
+    if len(atlases) == 2:
+        check_comparable(*atlases)
+    arrays = _Arrays()
+    words = _Words()
+    told = [_atlas(atlas, f"{number}.", arrays, words) for number, atlas in enumerate(atlases)]
+    header = {
+        "format": FORMAT,
+        "atlases": told,
+        "words": words.all,
+        "palettes": _palettes(atlases[0]),
+        "maxQ": MAX_Q,
+        "minExcess": MIN_EXCESS,
+    }
+    return gzip.compress(arrays.pack(header), compresslevel=6, mtime=0)
+
+
+class _Words:
+    """Numbers for strings, each string once."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def number(self, word: str) -> int:
+        return self._numbers.setdefault(word, len(self._numbers))
+
+    def numbers(self, column: pd.Series) -> np.ndarray:
+        import pandas as pd
+
+        codes, unique = pd.factorize(column.astype(str))
+        import numpy as np
+
+        return np.array([self.number(str(word)) for word in unique], dtype="uint32")[codes]
+
+    @property
+    def all(self) -> list[str]:
+        # A lone surrogate cannot be written as UTF-8.
+        return [word.encode("utf-8", "replace").decode("utf-8") for word in self._numbers]
+
+
+class _Arrays:
+    def __init__(self) -> None:
+        self._arrays: dict[str, np.ndarray] = {}
+
+    def add(self, name: str, values: np.ndarray) -> None:
+        self._arrays[name] = values
+
+    def pack(self, header: dict[str, Any]) -> bytes:
+        places, blocks, offset = {}, [], 0
+        for name, values in self._arrays.items():
+            block = values.tobytes()
+            places[name] = {"type": str(values.dtype), "shape": list(values.shape), "offset": offset}
+            blocks.append(block + b"\0" * (-len(block) % 8))
+            offset += len(blocks[-1])
+        text = json.dumps(header | {"arrays": places}, ensure_ascii=False, allow_nan=False).encode()
+        text += b" " * (-(len(text) + 4) % 8)
+        return struct.pack("<I", len(text)) + text + b"".join(blocks)
+
+
+def _atlas(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> dict[str, Any]:
+    import numpy as np
+
+    for kind in KINDS if atlas.has_suppression else KINDS[:1]:
+        if atlas.counts_known:
+            hits = atlas.data["hits" if kind == "score" else "suppression_hits"].values
+            arrays.add(f"{prefix}{kind}.hits", hits.astype("uint32"))
+        else:
+            arrays.add(f"{prefix}{kind}.share", np.nan_to_num(atlas.kind(kind).values).astype("float64"))
+        chance, q_values, exact = atlas.chance(kind), atlas.q_values(kind), atlas.chance_exact(kind)
+        if chance is not None and q_values is not None and exact is not None:
+            arrays.add(f"{prefix}{kind}.chance", np.nan_to_num(chance.values).astype("float64"))
+            arrays.add(f"{prefix}{kind}.q", np.nan_to_num(q_values.values, nan=1.0).astype("float64"))
+            arrays.add(f"{prefix}{kind}.exact", exact.values.astype("uint8"))
+    items = {item["relation"]: item for item in atlas.manifest["relations"]["items"]}
+    relations = [
+        {
+            "name": name,
+            "category": str(atlas.data["category"].values[number]),
+            "k": int(atlas.data["k"].values[number]),
+            "pairs": int(atlas.data["pairs"].values[number]),
+            "description": items.get(name, {}).get("description", ""),
+        }
+        for number, name in enumerate(atlas.relations)
+    ]
+    model = atlas.manifest["model"]
+    return {
+        "prefix": prefix,
+        "name": atlas.name,
+        "measure": atlas.measure,
+        "label": atlas.label,
+        "threshold": atlas.threshold,
+        "profile": atlas.profile,
+        "layers": atlas.n_layers,
+        "heads": atlas.n_heads,
+        "kvHeads": model.get("n_kv_heads"),
+        "note": model.get("note") or "",
+        "validity": atlas.validity,
+        "validityTold": [{"kind": kind, "why": why, "layers": layers} for kind, why, layers in atlas.validity_told],
+        "hasHeads": atlas.has_heads.tolist(),
+        "relations": relations,
+        "notMeasured": [
+            {"name": item["relation"], "category": item["category"], "pairs": item.get("pairs")}
+            for item in items.values()
+            if item["relation"] not in atlas.relations
+        ],
+        "hasCounts": atlas.counts_known,
+        "pairs": _pair_hits(atlas, prefix, arrays, words),
+        "operations": _operations(atlas, prefix, arrays, words),
+        "similar": _similar(atlas, prefix, arrays),
+        "descriptions": _descriptions(atlas, prefix, arrays, words),
+        "validation": _validation(atlas, prefix, arrays),
+        "ablation": _ablation(atlas),
+        "report": _report(atlas),
+    }
+
+
+def _pair_hits(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> bool:
+    """Pairs that any head hits, and which head hits which."""
+    import numpy as np
+
+    hits = atlas.pair_hits
+    if hits is None:
+        return False
+    relation_of = {name: number for number, name in enumerate(atlas.relations)}
+    key = ["relation", "source_id", "target_id"]
+    pairs = hits.drop_duplicates(key).reset_index(drop=True)
+    number = hits[key].merge(pairs[key].assign(number=range(len(pairs))), on=key, how="left")["number"].to_numpy()
+    place = hits["layer"].to_numpy() * atlas.n_heads + hits["head"].to_numpy()
+    order = np.lexsort((number, place))
+    arrays.add(f"{prefix}pair.relation", pairs["relation"].map(relation_of).to_numpy("uint32"))
+    arrays.add(f"{prefix}pair.source", words.numbers(pairs["source"]))
+    arrays.add(f"{prefix}pair.target", words.numbers(pairs["target"]))
+    arrays.add(f"{prefix}hit.place", place[order].astype("uint32"))
+    arrays.add(f"{prefix}hit.pair", number[order].astype("uint32"))
+    arrays.add(f"{prefix}hit.kind", (hits["kind"].to_numpy() == "suppressed")[order].astype("uint8"))
+    return True
+
+
+def _operations(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> dict[str, int] | None:
+    import numpy as np
+
+    table = atlas.evidence("operations")
+    if table is None or not len(table):
+        return None
+    n_tokens, n_mapped = int(table["rank"].max()) + 1, int(table["to_rank"].max()) + 1
+    n_places = atlas.n_layers * atlas.n_heads
+    place = table["layer"].to_numpy() * atlas.n_heads + table["head"].to_numpy()
+    rank, to_rank = table["rank"].to_numpy(), table["to_rank"].to_numpy()
+    side = (table["side"].to_numpy() == "suppressed").astype(int)
+    tokens = np.full((n_places, n_tokens), NOTHING, "uint32")
+    tokens[place, rank] = words.numbers(table["token"])
+    amplification = np.zeros((n_places, n_tokens), "float32")
+    amplification[place, rank] = table["amplification"].to_numpy()
+    mapped = np.full((n_places, n_tokens, 2, n_mapped), NOTHING, "uint32")
+    mapped[place, rank, side, to_rank] = words.numbers(table["to_token"])
+    arrays.add(f"{prefix}op.token", tokens)
+    arrays.add(f"{prefix}op.amplification", amplification)
+    arrays.add(f"{prefix}op.mapped", mapped)
+    return {"tokens": n_tokens, "mapped": n_mapped}
+
+
+def _similar(atlas: Atlas, prefix: str, arrays: _Arrays) -> int:
+    import numpy as np
+
+    table = atlas.evidence("similar")
+    if table is None or not len(table):
+        return 0
+    most = int(table["rank"].max()) + 1
+    place = table["layer"].to_numpy() * atlas.n_heads + table["head"].to_numpy()
+    others = np.full((atlas.n_layers * atlas.n_heads, most), NOTHING, "uint32")
+    others[place, table["rank"].to_numpy()] = table["other_layer"] * atlas.n_heads + table["other_head"]
+    values = np.zeros(others.shape, "float32")
+    values[place, table["rank"].to_numpy()] = table["similarity"]
+    arrays.add(f"{prefix}similar.place", others)
+    arrays.add(f"{prefix}similar.value", values)
+    return most
+
+
+def _descriptions(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> bool:
+    import numpy as np
+
+    table = atlas.evidence("descriptions")
+    if table is None:
+        return False
+    place = table["layer"].to_numpy() * atlas.n_heads + table["head"].to_numpy()
+    for name in ("description", "rule"):
+        column = np.full(atlas.n_layers * atlas.n_heads, NOTHING, "uint32")
+        column[place] = words.numbers(table[name])
+        arrays.add(f"{prefix}{name}", column)
+    confidence = np.zeros(atlas.n_layers * atlas.n_heads, "float32")
+    confidence[place] = table["confidence"]
+    arrays.add(f"{prefix}confidence", confidence)
+    return True
+
+
+def _validation(atlas: Atlas, prefix: str, arrays: _Arrays) -> bool:
+    """Scores of the running model, where measured: (relation, condition, length of sources, place); else NaN."""
+    import numpy as np
+
+    table = atlas.evidence("validation")
+    if table is None:
+        return False
+    table = table[table["relation"].isin(atlas.relations)]
+    where = (
+        table["relation"].map({name: number for number, name in enumerate(atlas.relations)}).to_numpy("int64"),
+        table["condition"].map({name: number for number, name in enumerate(CONDITIONS)}).to_numpy("int64"),
+        table["tokens"].map({name: number for number, name in enumerate(LENGTHS)}).to_numpy("int64"),
+        table["layer"].to_numpy() * atlas.n_heads + table["head"].to_numpy(),
+    )
+    shape = (len(atlas.relations), len(CONDITIONS), len(LENGTHS), atlas.n_layers * atlas.n_heads)
+    for kind in KINDS:
+        values = np.full(shape, np.nan, "float32")
+        values[where] = table[kind]
+        arrays.add(f"{prefix}validation.{kind}", values)
+    return True
+
+
+def _ablation(atlas: Atlas) -> list[dict[str, Any]] | None:
+    table = atlas.evidence("ablation")
+    if table is None:
+        return None
+    curves = []
+    for (relation, task, order), rows in table.groupby(["relation", "task", "order"], sort=False):
+        rows = rows.sort_values("removed")
+        columns = {name: [int(value) for value in rows[name]] for name in ("removed", "correct", "prompts")}
+        curves.append({"relation": str(relation), "task": str(task), "order": str(order), **columns})
+    return curves
+
+
+def _report(atlas: Atlas) -> list[dict[str, Any]]:
+    """The report as blocks of plain text: headings, paragraphs, lists, tables; nothing in it is markup."""
+    from markdown_it import MarkdownIt
+
+    blocks: list[dict[str, Any]] = []
+    row: list[str] = []
+    open_blocks: list[str] = []
+    level = ""
+    for token in MarkdownIt("commonmark").enable("table").parse(atlas.report()):
+        if token.nesting == 1:
+            open_blocks.append(token.type)
+            level = token.tag
+            if token.type == "table_open":
+                blocks.append({"type": "table", "rows": []})
+            elif token.type == "tr_open":
+                row = []
+            elif token.type in ("bullet_list_open", "ordered_list_open"):
+                blocks.append({"type": "list", "rows": []})
+        elif token.nesting == -1:
+            open_blocks.pop()
+            if token.type == "tr_close":
+                blocks[-1]["rows"].append(row)
+        elif token.type == "inline":
+            text = _plain(token)
+            if "table_open" in open_blocks:
+                row.append(text)
+            elif "list_item_open" in open_blocks:
+                blocks[-1]["rows"].append([text])
+            elif text:
+                kind = "title" if level == "h1" else "heading" if level.startswith("h") else "text"
+                blocks.append({"type": kind, "rows": [[text]]})
+        elif token.type in ("fence", "code_block"):
+            blocks.append({"type": "code", "rows": [[token.content]]})
+    return blocks
+
+
+def _plain(token: Any) -> str:
+    parts = []
+    for child in token.children or []:
+        if child.type in ("text", "code_inline", "text_special", "entity"):
+            parts.append(child.content)
+        elif child.type in ("softbreak", "hardbreak"):
+            parts.append(" ")
+        elif child.type == "image":
+            return ""
+    return "".join(parts).strip()
+
+
+def _palettes(atlas: Atlas) -> dict[str, Any]:
+    """The colours of the figures, for the categories of an atlas, with their continuous scales as 256 colours."""
+    import matplotlib
+    from matplotlib.colors import to_hex
+
+    from headatlas.categories import classify
+    from headatlas.figures import PALETTES
+
+    names = classify(atlas, profile="maps").categories
+    return {
+        name: {
+            "categories": [[category, colour] for category, colour in palette.of_categories(names).items()],
+            "counts": [palette.of_count(count) for count in range(2, max(3, len(names) + 1))],
+            "unclassified": palette.unclassified,
+            "notApplicable": palette.not_applicable,
+            "scale": [to_hex(matplotlib.colormaps[palette.scale](step / 255)) for step in range(256)],
+        }
+        for name, palette in PALETTES.items()
+    }
