@@ -34,6 +34,9 @@ TOKENS, MAPPED, SIMILAR = 30, 5, 5
 N_PROBES, SEED = 256, 20
 """Tokens over which the outputs of heads are compared, and what they are drawn with."""
 
+SMALL = 1e12
+"""Multiplications up to which `headatlas map` gathers operations by itself: about a minute on one core."""
+
 PARTS = ".operations"
 IN_MEMORY = 2**30
 """Bytes of input vectors that are kept in memory; more lie in a file that is read a block at a time."""
@@ -116,6 +119,19 @@ def gather_operations(
     atlas.add_evidence("similar", found.similar, found.similar_facts)
     if atlas.folder is not None:
         shutil.rmtree(atlas.folder / PARTS, ignore_errors=True)
+
+
+def estimated_work(atlas: Atlas) -> float:
+    """Multiplications that the default operations need, about: each token's values and amplifications, the first MLP
+    (taken as four times as wide as the model), and the logits of each head's salient tokens."""
+    sizes = atlas.manifest["model"]
+    n_layers, n_heads, d_model, d_vocab = (sizes[name] for name in ("n_layers", "n_heads", "d_model", "d_vocab"))
+    d_head = sizes["d_head"] or d_model // n_heads
+    n_kv_heads = sizes["n_kv_heads"] or n_heads
+    values = d_vocab * d_head * (n_kv_heads * d_model + n_heads * d_head)
+    logits = n_heads * TOKENS * d_vocab * d_model
+    # The first MLP computes in float64, which takes about twice as long.
+    return float(n_layers * (values + logits) + 2 * d_vocab * 8 * d_model**2)
 
 
 @dataclass
@@ -316,7 +332,8 @@ def operations_table(layers: Sequence[dict[str, np.ndarray]], texts: Sequence[st
         without_output += int((~there.any(1)).sum())
         left_out += int((~there).sum())
         for side in ("promoted", "suppressed"):
-            head, rank, to_rank = (each for each in np.indices(arrays[side].shape))
+            places = np.indices(arrays[side].shape)
+            head, rank, to_rank = places[0], places[1], places[2]
             chosen = np.broadcast_to(there[..., None], head.shape)
             token, to = np.broadcast_to(arrays["token"][..., None], head.shape), arrays[side]
             amplification = np.broadcast_to(arrays["amplification"][..., None], head.shape)

@@ -66,6 +66,13 @@ def map_command(
     chance: Annotated[
         bool, typer.Option("--chance/--no-chance", help="Measure what re-paired targets would score, too.")
     ] = True,
+    operations: Annotated[
+        bool | None,
+        typer.Option(
+            "--operations/--no-operations",
+            help="Gather what each head does most too; default: where that is little work.",
+        ),
+    ] = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     engine: EngineOption = EngineName.local,
@@ -75,6 +82,7 @@ def map_command(
 ) -> None:
     """Score all heads of a model and write its atlas: data, figures and report."""
     from headatlas.atlas import MANIFEST
+    from headatlas.cli.cards import operations_after_map
     from headatlas.survey import map_heads
 
     confirmed = (output / MANIFEST).is_file() and not overwrite
@@ -98,9 +106,12 @@ def map_command(
             overwrite=overwrite,
             progress=bar.show,
         )
+        left = operations_after_map(output, model, adapter, operations, device, threads, bar.show)
     if confirmed:
         say(f"{output} already holds this map: same model, relations and settings.")
     _show_summary(atlas, output)
+    if left:
+        say(left)
 
 
 @command("survey", goes_on=True)

@@ -1,0 +1,78 @@
+"""Commands that tell what single heads do: operations, head, find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headatlas.cli.app import command
+from headatlas.cli.options import AtlasFolder, DeviceOption, ThreadsOption
+from headatlas.cli.screen import Bar, say
+
+ModelOption = Annotated[
+    str | None, typer.Option("--model", metavar="MODEL", help="Where the atlas's model is now; default: as it says.")
+]
+AdapterOption = Annotated[Path | None, typer.Option(metavar="PATH", help="The LoRA adapter that it was mapped with.")]
+
+
+@command("operations", goes_on=True)
+def operations_command(
+    atlas: AtlasFolder,
+    model: ModelOption = None,
+    adapter: AdapterOption = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Salient tokens of each head.")] = 30,
+    mapped: Annotated[int, typer.Option(min=1, help="Tokens that each is mapped to, promoted and suppressed.")] = 5,
+    similar: Annotated[int, typer.Option(min=1, help="Heads most like each head.")] = 5,
+    junk: Annotated[bool, typer.Option("--junk", help="Let bytes, special and unused tokens count too.")] = False,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+) -> None:
+    """Gather what every head does most, and which heads are alike, into an atlas."""
+    from headatlas.atlas import Atlas
+    from headatlas.operations import gather_operations
+
+    loaded = Atlas.load(atlas)
+    with Bar() as bar:
+        gather_operations(
+            loaded,
+            model,
+            adapter,
+            tokens=tokens,
+            mapped=mapped,
+            similar=similar,
+            junk=junk,
+            device=device,
+            threads=threads,
+            progress=bar.show,
+        )
+    facts = loaded.manifest["evidence"]["operations"]
+    say(
+        f"{atlas}: {tokens} salient tokens of each head, of {facts['looked_at']:,} tokens "
+        f"({sum(facts['junk_tokens'].values()):,} are junk{', counted too' if junk else ''}), in "
+        f"{facts['seconds']:.0f} s. `headatlas head {atlas} L0H0` shows a head's card."
+    )
+
+
+def operations_after_map(
+    folder: Path,
+    model: str | None,
+    adapter: Path | None,
+    wanted: bool | None,
+    device: str,
+    threads: int | None,
+    progress: Callable[[str, int, int], None],
+) -> str:
+    """Gather the operations of a map that was just made, where they are wanted or little work; else say how."""
+    from headatlas.atlas import Atlas
+    from headatlas.operations import SMALL, estimated_work, gather_operations
+
+    atlas = Atlas.load(folder)
+    if atlas.evidence("operations") is not None:
+        return ""
+    if wanted or (wanted is None and estimated_work(atlas) <= SMALL):
+        gather_operations(atlas, model, adapter, device=device, threads=threads, progress=progress)
+        return ""
+    return f"What each head does most was not measured: `headatlas operations {folder}` gathers it."
