@@ -1,8 +1,8 @@
 """What every head of an atlas's model does most, and which heads are alike: joins the model, the scoring, the atlas.
 
-Two tables of evidence: `operations` (the tokens that a head amplifies most, and the tokens with the highest and lowest
-logits of each) and `similar` (the heads whose outputs are most alike). Finished layers are safe in `ATLAS/.operations/`
-until both are in the atlas. Knows nothing of what a head's operations mean.
+Tables of evidence: `operations` (the tokens that a head amplifies most, and the tokens with the highest and lowest
+logits of each), `similar` (the heads whose outputs are most alike), and `descriptions` of both and the scores, by the
+rules in `headatlas.cards`. Finished layers are safe in `ATLAS/.operations/` until all are in the atlas.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def gather_operations(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Add the evidence `operations` and `similar` to an atlas.
+    """Add the evidence `operations`, `similar` and `descriptions` to an atlas.
 
     A token is amplified by `norm(x @ W_V @ W_O) / norm(x)`, with the input vector `x` and the terms of the atlas's
     scores; it is mapped to the tokens with the highest (promoted) and lowest (suppressed) logits
@@ -101,6 +101,7 @@ def gather_operations(
 
     >>> gather_operations(atlas)  # doctest: +SKIP
     """
+    from headatlas.cards.describing import describe_heads, neighbourhood_of
     from headatlas.opening import open_model_of
     from headatlas.vocabulary import read_vocabulary
 
@@ -115,8 +116,12 @@ def gather_operations(
         "processor_seconds": round(time.process_time() - used, 3),
         "device": device,
     }
+    descriptions, told_by = describe_heads(
+        atlas, found.operations, neighbourhood_of(opened, found.operations, vocabulary.ids(wanted.junk))
+    )
     atlas.add_evidence("operations", found.operations, facts)
     atlas.add_evidence("similar", found.similar, found.similar_facts)
+    atlas.add_evidence("descriptions", descriptions, told_by | {"tool": facts["tool"]})
     if atlas.folder is not None:
         shutil.rmtree(atlas.folder / PARTS, ignore_errors=True)
 

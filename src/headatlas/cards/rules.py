@@ -1,0 +1,217 @@
+"""How one word is made from another: a table of rules, each a small function of two words that says whether it holds.
+
+Words come without the space before them. A rule knows the two words alone: not the head, nor how often it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from headatlas.relations import builtin_relations
+
+Agrees = Callable[[str, str], bool]
+
+SHORTEST_STEM = 3
+"""Letters that a word must have for an affix to be told from chance."""
+
+ORDERS = (
+    ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"),
+    ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"),
+    ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+     "december"),
+    ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"),
+)  # fmt: skip
+
+SUFFIXES = ("s", "ed", "ing", "er", "est", "ly", "ness", "tion", "ment", "ful", "able", "ism", "ist", "al", "y")
+PREFIXES = ("un", "re", "in", "dis", "non", "pre", "over", "sub")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A way in which mapped words follow from their sources.
+
+    Args:
+        name: as in the table `descriptions`.
+        told: what the head does, after "promotes" or "suppresses".
+        agrees: whether it holds for a source and a mapped word.
+        general: it holds wherever a special one does as well, and is told only where none of them does.
+    """
+
+    name: str
+    told: str
+    agrees: Agrees
+    general: bool = False
+
+
+def is_same_word(source: str, word: str) -> bool:
+    return source == word and any(map(str.isalnum, word))
+
+
+def is_other_case(source: str, word: str) -> bool:
+    """The same letters in another case, whichever."""
+    return source != word and source.casefold() == word.casefold()
+
+
+def is_capitalised(source: str, word: str) -> bool:
+    return is_other_case(source, word) and source.islower() and word == source.capitalize()
+
+
+def is_upper(source: str, word: str) -> bool:
+    return is_other_case(source, word) and len(word) > 1 and word.isupper()
+
+
+def is_lower(source: str, word: str) -> bool:
+    return is_other_case(source, word) and word.islower()
+
+
+def with_suffix(suffix: str) -> Agrees:
+    """`word` is the source with this ending; an `e` or `y` at the source's end may give way to it."""
+
+    def agrees(source: str, word: str) -> bool:
+        source, word = source.casefold(), word.casefold()
+        if len(source) < SHORTEST_STEM or not source.isalpha() or not word.endswith(suffix):
+            return False
+        forms = {source + suffix}
+        if suffix[0] in "eiay" and source.endswith("e"):
+            forms.add(source[:-1] + suffix)
+        if suffix == "s":
+            forms |= {source + "es"}
+        if source.endswith("y"):
+            forms |= {source[:-1] + "i" + suffix, source[:-1] + "ie" + suffix}
+        if suffix in ("ed", "ing", "er", "est"):
+            forms.add(source + source[-1] + suffix)
+        return word in forms
+
+    return agrees
+
+
+def without_suffix(suffix: str) -> Agrees:
+    added = with_suffix(suffix)
+    return lambda source, word: added(word, source)
+
+
+def with_prefix(prefix: str) -> Agrees:
+    def agrees(source: str, word: str) -> bool:
+        source, word = source.casefold(), word.casefold()
+        return len(source) >= SHORTEST_STEM and source.isalpha() and word == prefix + source
+
+    return agrees
+
+
+def without_prefix(prefix: str) -> Agrees:
+    added = with_prefix(prefix)
+    return lambda source, word: added(word, source)
+
+
+def is_first_letters(source: str, word: str) -> bool:
+    """The first one to three letters of a longer word."""
+    source, word = source.casefold(), word.casefold()
+    return word.isalpha() and len(word) <= 3 and len(source) > len(word) + 1 and source.startswith(word)
+
+
+def is_first_letter(source: str, word: str) -> bool:
+    return len(word) == 1 and is_first_letters(source, word)
+
+
+def is_last_letters(source: str, word: str) -> bool:
+    """The last one to three letters of a longer word."""
+    source, word = source.casefold(), word.casefold()
+    return word.isalpha() and len(word) <= 3 and len(source) > len(word) + 1 and source.endswith(word)
+
+
+def is_last_letter(source: str, word: str) -> bool:
+    return len(word) == 1 and is_last_letters(source, word)
+
+
+def has_same_first_letter(source: str, word: str) -> bool:
+    """Begins with the same letter, in whatever case."""
+    return source[:1].isalpha() and source[:1].casefold() == word[:1].casefold()
+
+
+def is_spelt_alike(source: str, word: str) -> bool:
+    """Another word with the same first four letters, or the whole of a shorter one."""
+    source, word = source.casefold(), word.casefold()
+    shared = min(4, len(source), len(word))
+    return source != word and shared >= SHORTEST_STEM and source[:shared].isalpha() and source[:shared] == word[:shared]
+
+
+def is_longer(source: str, word: str) -> bool:
+    """A word that goes on where the source, the beginning of a word, ends."""
+    source, word = source.casefold(), word.casefold()
+    return len(source) >= 2 and source.isalpha() and len(word) > len(source) and word.startswith(source)
+
+
+def in_order(step: int) -> Agrees:
+    """The word `step` places later: of numbers, number words, days, months."""
+
+    def agrees(source: str, word: str) -> bool:
+        source, word = source.casefold(), word.casefold()
+        if source.isascii() and source.isdigit() and word.isascii() and word.isdigit() and len(source) < 10:
+            return len(word) < 10 and int(word) == int(source) + step
+        return any(
+            source in order and word in order and order.index(word) == order.index(source) + step for order in ORDERS
+        )
+
+    return agrees
+
+
+def is_translation(name: str) -> Agrees:
+    """A pair of the built-in relation of this name."""
+
+    def agrees(source: str, word: str) -> bool:
+        return (source.casefold(), word.casefold()) in _translations()[name]
+
+    return agrees
+
+
+@cache
+def _translations() -> dict[str, frozenset[tuple[str, str]]]:
+    return {
+        relation.name: frozenset(
+            (source.casefold(), target.casefold())
+            for source, target in relation.pairs
+            if source.casefold() != target.casefold()
+        )
+        for relation in builtin_relations()
+        if relation.category == "Translation"
+    }
+
+
+@cache
+def all_rules() -> Sequence[Rule]:
+    """The table; of rules that hold equally often, the earlier one is told."""
+    affixes = [
+        *(Rule(f"+{suffix}", f"the word with -{suffix}", with_suffix(suffix)) for suffix in SUFFIXES),
+        *(Rule(f"-{suffix}", f"the word without its -{suffix}", without_suffix(suffix)) for suffix in SUFFIXES),
+        *(Rule(f"{prefix}-", f"the word with {prefix}-", with_prefix(prefix)) for prefix in PREFIXES),
+        *(Rule(f"without {prefix}-", f"the word without its {prefix}-", without_prefix(prefix)) for prefix in PREFIXES),
+    ]
+    translations = [
+        Rule(name, "{} in {}".format(*_languages(name)), is_translation(name)) for name in sorted(_translations())
+    ]
+    return (
+        Rule("same word", "the same word again", is_same_word),
+        Rule("capitalised", "the word capitalised", is_capitalised),
+        Rule("uppercase", "the word in capitals", is_upper),
+        Rule("lowercase", "the word in small letters", is_lower),
+        *affixes,
+        Rule("next in order", "the next in order, such as 3 for 2", in_order(1)),
+        Rule("previous in order", "the one before in order, such as 2 for 3", in_order(-1)),
+        *translations,
+        Rule("first letter", "the word's first letter", is_first_letter),
+        Rule("last letter", "the word's last letter", is_last_letter),
+        Rule("first letters", "the word's first letters", is_first_letters, general=True),
+        Rule("last letters", "the word's last letters", is_last_letters, general=True),
+        Rule("other case", "the word in another case", is_other_case, general=True),
+        Rule("completion", "words that begin with it", is_longer, general=True),
+        Rule("spelt alike", "other words that begin alike", is_spelt_alike, general=True),
+        Rule("same first letter", "words with the same first letter", has_same_first_letter, general=True),
+    )
+
+
+def _languages(name: str) -> tuple[str, str]:
+    first, _, second = name.partition("_to_")
+    return f"{first.capitalize()} words", second.capitalize()
