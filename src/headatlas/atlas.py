@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
+    from headatlas.cards.card import Card
+
 SCHEMA_VERSION = 3
 NOT_APPLICABLE, NOT_KNOWN = "not applicable", "not known"
 """Validity of a layer without attention heads, and of imported scores; else one of `architectures.VALIDITIES`."""
@@ -347,7 +349,13 @@ class Atlas:
         rows = rows.sort_values(order, ascending=[False, False, True, True, True], ignore_index=True)
         return pd.DataFrame(rows)
 
-    # Drawing and telling know the atlas, not the reverse: these three only pass the call on.
+    # Drawing and telling know the atlas, not the reverse: these only pass the call on.
+
+    def head(self, name: str, profile: str | None = None) -> Card:
+        """The card of a head such as `L23H4`; see `headatlas.cards.card.Card`."""
+        from headatlas.cards.card import make_card
+
+        return make_card(self, name, profile)
 
     def figure(self, **options: Any) -> Figure:
         """The map as a matplotlib figure; options as in `headatlas.figures.draw_map`."""

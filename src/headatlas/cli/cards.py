@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headatlas.cli.app import command
 from headatlas.cli.options import AtlasFolder, DeviceOption, ThreadsOption
-from headatlas.cli.screen import Bar, say
+from headatlas.cli.screen import Bar, console, print_json, say
+
+if TYPE_CHECKING:
+    from headatlas.atlas import Atlas
 
 ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="MODEL", help="Where the atlas's model is now; default: as it says.")
@@ -76,3 +79,50 @@ def operations_after_map(
         gather_operations(atlas, model, adapter, device=device, threads=threads, progress=progress)
         return ""
     return f"What each head does most was not measured: `headatlas operations {folder}` gathers it."
+
+
+@command("head")
+def head_command(
+    source: Annotated[str, typer.Argument(metavar="MODEL_OR_ATLAS", help="Atlas folder; or a model, mapped first.")],
+    name: Annotated[str, typer.Argument(metavar="HEAD", help="Such as L23H4: layer and head, counted from 0.")],
+    profile: Annotated[
+        str | None, typer.Option(help="What counts as implemented: maps or calibrated; default: the atlas's own.")
+    ] = None,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: everything, for other programs.")] = False,
+) -> None:
+    """Show all that is known of one head."""
+    from headatlas.errors import SettingsError
+
+    if as_markdown and as_json:
+        raise SettingsError("markdown, json: expected one of both, found both.")
+    atlas = _atlas_of(source, name)
+    card = atlas.head(name, profile)
+    if as_json:
+        print_json(card.as_dict())
+    elif as_markdown:
+        typer.echo(card.markdown(), nl=False)
+    else:
+        from headatlas.cli.card_screen import show_card
+        from headatlas.figures import PALETTES
+
+        names = tuple(dict.fromkeys(item["category"] for item in atlas.manifest["relations"]["items"]))
+        show_card(card.as_dict(), PALETTES["paper"].of_categories(names), console())
+
+
+def _atlas_of(source: str, name: str) -> Atlas:
+    """The atlas in a folder, or one of a model that is measured now and kept in memory."""
+    from headatlas.atlas import MANIFEST, Atlas
+    from headatlas.cards.card import refuse_bad_name
+    from headatlas.operations import SMALL, estimated_work, gather_operations
+    from headatlas.survey import map_heads
+
+    refuse_bad_name(name)
+    if (Path(source) / MANIFEST).is_file():
+        return Atlas.load(source)
+    with Bar() as bar:
+        atlas = map_heads(source, progress=bar.show)
+        atlas.head(name)  # a head that is not there is refused before more is measured
+        if estimated_work(atlas) <= SMALL:
+            gather_operations(atlas, source, progress=bar.show)
+    return atlas

@@ -1,0 +1,272 @@
+"""A head's card in a terminal, from 80 columns on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headatlas.cards.markdown import (
+    NOT_MEASURED,
+    ablation_rows,
+    counted,
+    interval,
+    q_value,
+    share,
+    shown_relations,
+    validation_rows,
+)
+from headatlas.printable import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+WIDE = 100
+"""Columns from which what is suppressed stands beside what is promoted."""
+
+MOST_RELATIONS, MOST_OPERATIONS, MOST_EXAMPLES = 8, 12, 5
+BAR = 12
+NO_BREAK = "\u00a0"
+
+
+def show_card(told: dict[str, Any], colours: dict[str, str], screen: Console) -> None:
+    """Print a card.
+
+    Args:
+        told: what `Card.as_dict` gives.
+        colours: of the categories.
+    """
+    from rich.padding import Padding
+
+    screen.print(_title(told, colours))
+    screen.print(_subtitle(told))
+    screen.print()
+    screen.print(Padding(_description(told), (0, 0, 0, 2)))
+    sections = (
+        ("Relations", _relations(told, colours, screen.width)),
+        ("Examples", _examples(told)),
+        ("What it amplifies most, and what it makes of it", _operations(told, screen.width)),
+        ("Heads beside it", _neighbours(told, colours)),
+        ("The running model", _evidence(told)),
+    )
+    for title, body in sections:
+        screen.print()
+        screen.rule(f"[bold]{title}[/]", align="left", style="dim", characters="─")
+        screen.print(Padding(body, (0, 0, 0, 2)))
+
+
+def _title(told: dict[str, Any], colours: dict[str, str]) -> Text:
+    from rich.text import Text
+
+    title = Text.assemble((f" {told['name']} ", "bold reverse"), "  ")
+    for name in told["categories"]:
+        title.append(f"■ {printable(name)}  ", style=f"bold {colours[name]}")
+    if not told["categories"]:
+        title.append("no category", style="dim")
+    return title
+
+
+def _subtitle(told: dict[str, Any]) -> Text:
+    from rich.text import Text
+
+    why = f" ({told['validity']['why']})" if told["validity"]["why"] else ""
+    parts = [told["model"]["name"], f"layer {told['layer']}", f"{told['validity']['kind']}{why}", told["measure"]]
+    parts.append(told["label"] if told["label"].startswith(told["profile"]) else f"{told['label']}; {told['profile']}")
+    return Text(printable(" · ".join(parts)), style="dim")
+
+
+def _description(told: dict[str, Any]) -> Text:
+    from rich.text import Text
+
+    description = told["description"]
+    if description is None:
+        return Text(f"What it does most: {NOT_MEASURED}.", style="dim")
+    if description["rule"] == "unclear":
+        return Text("No rule describes what it does most.", style="italic dim")
+    text = Text(printable(description["description"]) + ".", style="italic")
+    text.append(f"  confidence {description['confidence']:.2f}", style="dim not italic")
+    return text
+
+
+def _relations(told: dict[str, Any], colours: dict[str, str], width: int) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    shown = told["relations"][:MOST_RELATIONS]
+    has_chance = any(each["score_chance"] is not None for each in shown)
+    has_counts = any(each["hits"] is not None for each in shown)
+    has_suppression = any(each["suppression"] is not None for each in shown)
+    wide = width >= WIDE
+    table = _grid(expand=False)
+    table.add_column("relation", no_wrap=True, overflow="ellipsis", min_width=12)
+    table.add_column("score", no_wrap=True, min_width=BAR + 5)
+    if has_counts:
+        table.add_column("hits", justify="right", no_wrap=True)
+        table.add_column("95 %", justify="right", no_wrap=True)
+    if has_chance:
+        table.add_column("chance", justify="right", no_wrap=True)
+        table.add_column("q", justify="right", no_wrap=True)
+    if has_suppression and (wide or not has_chance):
+        table.add_column("suppr.", justify="right", no_wrap=True)
+    for each in shown:
+        colour = colours[each["category"]] if each["implements"] else "bright_black"
+        name = Text.assemble(
+            ("✓ " if each["implements"] else "  ", colour),
+            (printable(each["relation"]), "" if each["implements"] else "dim"),
+        )
+        cells: list[RenderableType] = [name, _bar(each["score"], each["score_chance"], colour)]
+        if has_counts:
+            cells += [counted(each["hits"], each["pairs"]), interval(each["score_interval"])]
+        if has_chance:
+            cells += [share(each["score_chance"]), q_value(each["score_q"])]
+        if has_suppression and (wide or not has_chance):
+            cells.append(share(each["suppression"]))
+        table.add_row(*cells)
+    n_more = len(told["relations"]) - len(shown)
+    notes = [f"✓ implemented: above {told['threshold']}" + " and beyond chance" * (told["profile"] == "calibrated")]
+    notes += [f"{n_more} more measured"] * (n_more > 0)
+    missing = {"chance and q": has_chance, "hits and interval": has_counts, "suppression": has_suppression}
+    notes += [f"{name}: {NOT_MEASURED}" for name, there in missing.items() if not there]
+    if has_chance:
+        notes.append("│ in a bar: chance")
+    return Group(table, Text(" · ".join(notes), style="dim"), *_suppressed(told))
+
+
+def _suppressed(told: dict[str, Any]) -> list[Text]:
+    """A line on the relations whose targets the head suppresses."""
+    from rich.text import Text
+
+    known = [each for each in told["relations"] if each["suppression"] is not None]
+    strong = sorted(known, key=lambda each: -each["suppression"])
+    named = [
+        f"{each['relation']} {each['suppression']:.2f}"
+        for each in strong
+        if each["suppression"] > float(told["threshold"])
+    ]
+    return [Text(printable(f"suppresses: {', '.join(named[:4])}"))] if named else []
+
+
+def _bar(value: float, chance: float | None, colour: str) -> Text:
+    from rich.text import Text
+
+    full = round(value * BAR)
+    bar = Text("━" * full, style=colour) + Text("╌" * (BAR - full), style="bright_black")
+    if chance is not None:
+        at = min(BAR - 1, int(chance * BAR))
+        bar = bar[:at] + Text("│", style="bold") + bar[at + 1 :]
+    return bar + Text(f" {value:.2f}", style="bold" if colour != "bright_black" else "dim")
+
+
+def _examples(told: dict[str, Any]) -> RenderableType:
+    from rich.text import Text
+
+    table = _grid(header=False)
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=26)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", ratio=1)
+    for each in shown_relations(told):
+        examples = each["examples"]
+        if examples is None:
+            return Text(NOT_MEASURED, style="dim")
+        first = True
+        for name, mark, style in (
+            ("hit", "hits", "green"),
+            ("missed", "misses", "red"),
+            ("suppressed", "suppr.", "magenta"),
+        ):
+            if examples[name]:
+                pairs = ", ".join(_pair(*pair) for pair in examples[name][:MOST_EXAMPLES])
+                table.add_row(printable(each["relation"]) if first else "", Text(mark, style=style), pairs)
+                first = False
+    return table if table.row_count else Text("none", style="dim")
+
+
+def _pair(source: str, target: str) -> str:
+    """A pair that a line break does not part."""
+    return f"{printable(source)} → {printable(target)}".replace(" ", NO_BREAK)
+
+
+def _operations(told: dict[str, Any], width: int) -> RenderableType:
+    from rich.text import Text
+
+    if told["operations"] is None:
+        return Text(f"{NOT_MEASURED}; `headatlas operations` gathers it", style="dim")
+    if not told["operations"]:
+        return Text("its output is zero", style="dim")
+    table = _grid()
+    table.add_column("token", no_wrap=True, overflow="ellipsis", max_width=18)
+    table.add_column("×", justify="right", no_wrap=True, style="dim")
+    table.add_column("promotes", no_wrap=True, overflow="ellipsis", ratio=1)
+    if width >= WIDE:
+        table.add_column("suppresses", no_wrap=True, overflow="ellipsis", ratio=1, style="dim")
+    for each in told["operations"][:MOST_OPERATIONS]:
+        cells = [Text(_token(each["token"]), style="bold"), f"{each['amplification']:.1f}", _tokens(each["promoted"])]
+        if width >= WIDE:
+            cells.append(_tokens(each["suppressed"]))
+        table.add_row(*cells)
+    return table
+
+
+def _tokens(tokens: list[str]) -> Text:
+    from rich.text import Text
+
+    return Text(" ").join(
+        Text(_token(token)) + Text(" ·" * (at + 1 < len(tokens)), style="bright_black")
+        for at, token in enumerate(tokens)
+    )
+
+
+def _token(token: str) -> str:
+    """A token as it reads; where it is blank, as its escape."""
+    return printable(token.strip(" ")) or f"{len(token)} spaces"
+
+
+def _neighbours(told: dict[str, Any], colours: dict[str, str]) -> RenderableType:
+    from rich.text import Text
+
+    table = _grid(header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold", ratio=1)
+
+    def named(each: dict[str, Any], more: str = "") -> Text:
+        swatches = Text.assemble(*(("■", colours[name]) for name in each["categories"]))
+        style = "bold reverse" if each["name"] == told["name"] else ""
+        return Text.assemble((each["name"], style), NO_BREAK if each["categories"] else "", swatches, (more, "dim"))
+
+    def joined(parts: list[Text]) -> Text:
+        return Text("   ").join(parts) if parts else Text("none", style="dim")
+
+    similar, group, layer = told["similar"], told["key_value_group"], told["layer_context"]
+    nothing = Text(NOT_MEASURED, style="dim")
+    alike = (
+        nothing if similar is None else joined([named(each, f"{NO_BREAK}{each['similarity']:.2f}") for each in similar])
+    )
+    table.add_row("most alike", alike)
+    shared = Text("not known", style="dim") if group is None else joined([named(each) for each in group["heads"]])
+    table.add_row("same key-value head", shared)
+    table.add_row(f"layer {told['layer']}", f"{layer['classified']} of {layer['n_heads']} heads have a category")
+    if layer["n_heads"] <= 16:
+        table.add_row("", joined([named(each) for each in layer["heads"]]))
+    return table
+
+
+def _evidence(told: dict[str, Any]) -> RenderableType:
+    from rich.text import Text
+
+    table = _grid(header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold", ratio=1)
+    for name, rows in (("validation", validation_rows(told)), ("ablation", ablation_rows(told))):
+        if rows is None:
+            table.add_row(name, Text(NOT_MEASURED, style="dim"))
+        elif not rows:
+            table.add_row(name, Text("none for its relations", style="dim"))
+        for at, row in enumerate(rows or ()):
+            table.add_row(name if not at else "", printable(row))
+    return table
+
+
+def _grid(header: bool = True, expand: bool = True) -> Table:
+    from rich.table import Table
+
+    return Table(box=None, show_header=header, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False, expand=expand)
