@@ -110,6 +110,7 @@ def test_every_command_is_documented():
     names = [command.name for command in app.registered_commands]
     assert len(names) == 12
     assert len(names) == 11
+    assert len(names) == 13
     for name in names:
         assert f"## `headatlas {name}`" in text
 

@@ -22,6 +22,7 @@ _HOME = {
     "builtin_relations": "headatlas.relations",
     "classify": "headatlas.categories",
     "compare_atlases": "headatlas.comparison",
+    "find_heads": "headatlas.cards.finding",
     "import_scores": "headatlas.importing",
     "load_atlas": "headatlas.atlas",
     "load_relations": "headatlas.relations",
@@ -40,6 +41,7 @@ __all__ = [
     "builtin_relations",
     "classify",
     "compare_atlases",
+    "find_heads",
     "import_scores",
     "load_atlas",
     "load_relations",
@@ -51,6 +53,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from headatlas.atlas import Atlas, load_atlas
+    from headatlas.cards.finding import find_heads
     from headatlas.categories import Classification, classify
     from headatlas.comparison import compare_atlases
     from headatlas.importing import import_scores

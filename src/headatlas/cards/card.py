@@ -118,7 +118,7 @@ class Card:
         atlas, place = self.atlas, (self.layer, self.head)
         found = []
         for at, name in enumerate(atlas.relations):
-            known = {"relation": name, "category": str(atlas.data["category"].values[at])}
+            known: dict[str, Any] = {"relation": name, "category": str(atlas.data["category"].values[at])}
             for what in ("k", "pairs"):
                 known[what] = int(atlas.data[what].values[at]) or None
             known["implements"] = bool(self._classification.implements[(at, *place)])
@@ -171,7 +171,7 @@ class Card:
         if hits is None:
             return None
         own = (hits["layer"] == self.layer) & (hits["head"] == self.head)
-        told = {kind: _pairs(hits[own & (hits["kind"] == kind)]) for kind in ("promoted", "suppressed")}
+        told = {kind: _pairs(hits.loc[own & (hits["kind"] == kind)]) for kind in ("promoted", "suppressed")}
         hit = set(told["promoted"])
         missed = [pair for pair in _pairs(hits) if pair not in hit]
         lists = {"hit": told["promoted"], "missed": missed, "suppressed": told["suppressed"]}
@@ -190,8 +190,8 @@ class Card:
         table = self.atlas.evidence("operations")
         if table is None:
             return None
-        own = table[(table["layer"] == self.layer) & (table["head"] == self.head)]
-        strength = own.drop_duplicates("rank").sort_values("rank")["amplification"].tolist()
+        own = self._own(table)
+        strength = own.groupby("rank")["amplification"].first().tolist()
         return [
             {
                 "token_id": each.token_id,
@@ -229,7 +229,7 @@ class Card:
         if table is None:
             return None
         implemented = {each["relation"] for each in self.relations if each["implements"]}
-        return records(table[table["relation"].isin(implemented)])
+        return records(table.loc[table["relation"].isin(list(implemented))])
 
     @cached_property
     def key_value_group(self) -> dict[str, Any] | None:
@@ -260,11 +260,15 @@ class Card:
         classification = self._classification
         return tuple(name for name in classification.categories if classification.of(name)[layer, head])
 
+    def _own(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The head's own rows of a table of evidence."""
+        return table.loc[(table["layer"] == self.layer) & (table["head"] == self.head)]
+
     def _rows(self, evidence: str) -> list[dict[str, Any]] | None:
         table = self.atlas.evidence(evidence)
         if table is None:
             return None
-        own = table[(table["layer"] == self.layer) & (table["head"] == self.head)]
+        own = self._own(table)
         return records(own.drop(columns=["layer", "head"]))
 
 

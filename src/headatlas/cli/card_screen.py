@@ -26,7 +26,6 @@ WIDE = 100
 
 MOST_RELATIONS, MOST_OPERATIONS, MOST_EXAMPLES = 8, 12, 5
 BAR = 12
-NO_BREAK = "\u00a0"
 
 
 def show_card(told: dict[str, Any], colours: dict[str, str], screen: Console) -> None:
@@ -182,8 +181,8 @@ def _examples(told: dict[str, Any]) -> RenderableType:
 
 
 def _pair(source: str, target: str) -> str:
-    """A pair that a line break does not part."""
-    return f"{printable(source)} → {printable(target)}".replace(" ", NO_BREAK)
+    """A pair without spaces, so that no line ends within it."""
+    return f"{printable(source)}→{printable(target)}"
 
 
 def _operations(told: dict[str, Any], width: int) -> RenderableType:
@@ -231,16 +230,14 @@ def _neighbours(told: dict[str, Any], colours: dict[str, str]) -> RenderableType
     def named(each: dict[str, Any], more: str = "") -> Text:
         swatches = Text.assemble(*(("■", colours[name]) for name in each["categories"]))
         style = "bold reverse" if each["name"] == told["name"] else ""
-        return Text.assemble((each["name"], style), NO_BREAK if each["categories"] else "", swatches, (more, "dim"))
+        return Text.assemble((each["name"], style), swatches, (more, "dim"))
 
     def joined(parts: list[Text]) -> Text:
         return Text("   ").join(parts) if parts else Text("none", style="dim")
 
     similar, group, layer = told["similar"], told["key_value_group"], told["layer_context"]
     nothing = Text(NOT_MEASURED, style="dim")
-    alike = (
-        nothing if similar is None else joined([named(each, f"{NO_BREAK}{each['similarity']:.2f}") for each in similar])
-    )
+    alike = nothing if similar is None else joined([named(each, f"·{each['similarity']:.2f}") for each in similar])
     table.add_row("most alike", alike)
     shared = Text("not known", style="dim") if group is None else joined([named(each) for each in group["heads"]])
     table.add_row("same key-value head", shared)

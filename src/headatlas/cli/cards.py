@@ -10,10 +10,13 @@ import typer
 
 from headatlas.cli.app import command
 from headatlas.cli.options import AtlasFolder, DeviceOption, ThreadsOption
-from headatlas.cli.screen import Bar, console, print_json, say
+from headatlas.cli.screen import Bar, console, print_json, say, show_table
 
 if TYPE_CHECKING:
     from headatlas.atlas import Atlas
+
+MOST_PAIRS = 8
+"""Pairs whose ranks are shown; --json has all."""
 
 ModelOption = Annotated[
     str | None, typer.Option("--model", metavar="MODEL", help="Where the atlas's model is now; default: as it says.")
@@ -126,3 +129,42 @@ def _atlas_of(source: str, name: str) -> Atlas:
         if estimated_work(atlas) <= SMALL:
             gather_operations(atlas, source, progress=bar.show)
     return atlas
+
+
+@command("find")
+def find_command(
+    source: Annotated[str, typer.Argument(metavar="MODEL_OR_ATLAS", help="Atlas folder, or a model.")],
+    pairs: Annotated[list[str], typer.Argument(metavar="PAIR...", help="Such as 'France->Paris'.")],
+    model: ModelOption = None,
+    adapter: AdapterOption = None,
+    k: Annotated[
+        int | None, typer.Option("--k", min=1, help="How many highest logits count; default: the atlas's.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many heads to show.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Rank the heads that map given words to given words."""
+    from headatlas.cards.finding import find_heads, parse_pairs
+
+    parse_pairs(pairs)
+    with Bar() as bar:
+        found = find_heads(source, pairs, model=model, adapter=adapter, k=k, progress=bar.show)
+    for first, second, why in found.left_out:
+        say(f"Left out: {first} -> {second}: {why}.", style="yellow")
+    told = found.as_dict(top)
+    if as_json:
+        print_json(told)
+        return
+    rows = [
+        [row["name"], f"{row['hits']} of {len(found.pairs)}", f"{row['median_rank']:,g}", _ranks(row["ranks"])]
+        for row in told["heads"]
+    ]
+    title = f"{found.name}: {', '.join(f'{first} → {second}' for first, second in found.pairs[:MOST_PAIRS])}"
+    title += f" and {len(found.pairs) - MOST_PAIRS} more" if len(found.pairs) > MOST_PAIRS else ""
+    columns = ["head", f"among the {found.k} highest", "median rank", "rank of each target"]
+    show_table(title, columns, rows, (1, 2))
+
+
+def _ranks(ranks: list[int]) -> str:
+    more = f" and {len(ranks) - MOST_PAIRS} more" if len(ranks) > MOST_PAIRS else ""
+    return "  ".join(f"{rank:,}" for rank in ranks[:MOST_PAIRS]) + more

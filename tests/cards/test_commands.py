@@ -1,0 +1,92 @@
+"""The commands operations, head and find, as typed."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from headatlas.atlas import Atlas
+from headatlas.cli import app
+from headatlas.relations import builtin_relations
+from models import make_model, save_model
+from planted import HEAD, LAYER, PAIRS, make_planted, write_relation
+
+NAME = f"L{LAYER}H{HEAD}"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("cards")
+    make_planted(place / "tiny")
+    write_relation(place / "planted.json")
+    return place
+
+
+@pytest.fixture
+def run(place, monkeypatch):
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def call(*arguments, code=0):
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert result.exit_code == code, (result.output, result.exception)
+        return result
+
+    if not (place / "atlas" / "atlas.json").exists():
+        call("map", "tiny", "-o", "atlas", "--relations", "planted.json", "--no-operations")
+    return call
+
+
+def test_map_gathers_operations_or_says_how(run, place):
+    result = run("map", "tiny", "-o", "atlas", "--relations", "planted.json", "--no-operations")
+    assert "was not measured: `headatlas operations atlas` gathers it." in result.stderr
+    run("map", "tiny", "-o", "with", "--relations", "planted.json")
+    assert set(Atlas.load(place / "with").manifest["evidence"]) == {"operations", "similar", "descriptions"}
+
+
+def test_operations_then_head(run, place):
+    assert "not measured" in run("head", "atlas", NAME).stdout
+    result = run("operations", "atlas", "--tokens", "9")
+    assert "9 salient tokens of each head" in result.stderr
+    screen = run("head", "atlas", NAME)
+    assert "mplements planted (1.00)" in screen.stdout and NAME in screen.stdout
+    told = json.loads(run("head", "atlas", NAME, "--json").stdout)
+    assert len(told["operations"]) == 9
+    assert told["relations"][0] | {"score": 1.0, "hits": len(PAIRS)} == told["relations"][0]
+    assert run("head", "atlas", NAME, "--markdown").stdout.startswith(f"# {NAME} of tiny")
+
+
+def test_head_of_a_model_is_measured_in_memory(run, place):
+    (relation,) = (relation for relation in builtin_relations() if relation.name == "country_to_continent")
+    words = [word for pair in relation.pairs[:60] for word in pair]
+    save_model(make_model("llama", vocab_size=131), place / "countries", words)
+    before = sorted(place.iterdir())
+    told = json.loads(run("head", "countries", "L1H5", "--json").stdout)
+    assert told["relations"][0]["relation"] == "country_to_continent"
+    assert len(told["operations"]) == 30 and told["description"] is not None
+    assert "expected L0H0 to L2H5" in " ".join(run("head", "countries", "L1H9", code=2).stderr.split())
+    assert sorted(place.iterdir()) == before
+
+
+def test_bad_names_are_one_sentence(run):
+    for name, told in (("23", "expected a name such as L23H4, found '23'"), ("L9H0", "expected L0H0 to L2H3 in tiny")):
+        result = run("head", "atlas", name, code=2)
+        assert told in " ".join(result.stderr.split())
+    assert "expected one of both" in run("head", "atlas", NAME, "--json", "--markdown", code=2).stderr
+
+
+def test_find(run):
+    pairs = [f"{source}->{target}" for source, target in PAIRS[:3]]
+    result = run("find", "atlas", *pairs, "Rome->Paris", "--top", "2", "--k", "1")
+    assert "Left out: Rome -> Paris: 'Rome' is not one token of this model." in result.stderr
+    assert f"{NAME}" in result.stdout and "3 of 3" in result.stdout
+    told = json.loads(run("find", "tiny", *pairs, "--json", "--k", "1").stdout)
+    assert told["heads"][0] == {
+        "name": NAME,
+        "layer": LAYER,
+        "head": HEAD,
+        "hits": 3,
+        "median_rank": 1.0,
+        "ranks": [1, 1, 1],
+    }
+    assert "expected two words such as France->Paris" in run("find", "tiny", "France", code=2).stderr
