@@ -35,7 +35,10 @@ N_PROBES, SEED = 256, 20
 """Tokens over which the outputs of heads are compared, and what they are drawn with."""
 
 SMALL = 1e12
-"""Multiplications up to which `headatlas map` gathers operations by itself: about a minute on one core."""
+"""Multiplications up to which `headatlas map` gathers operations by itself."""
+
+RATE = 3e10
+"""Multiplications a second of one core, as the demo model's operations were done where this was written."""
 
 PARTS = ".operations"
 IN_MEMORY = 2**30

@@ -10,7 +10,7 @@ import typer
 
 from headatlas.cli.app import command
 from headatlas.cli.options import AtlasFolder, DeviceOption, ThreadsOption
-from headatlas.cli.screen import Bar, console, print_json, say, show_table
+from headatlas.cli.screen import Bar, console, print_json, say, show_table, told_duration
 
 if TYPE_CHECKING:
     from headatlas.atlas import Atlas
@@ -73,15 +73,19 @@ def operations_after_map(
 ) -> str:
     """Gather the operations of a map that was just made, where they are wanted or little work; else say how."""
     from headatlas.atlas import Atlas
-    from headatlas.operations import SMALL, estimated_work, gather_operations
+    from headatlas.operations import RATE, SMALL, estimated_work, gather_operations
 
     atlas = Atlas.load(folder)
     if atlas.evidence("operations") is not None:
         return ""
-    if wanted or (wanted is None and estimated_work(atlas) <= SMALL):
+    work = estimated_work(atlas)
+    if wanted or (wanted is None and work <= SMALL):
         gather_operations(atlas, model, adapter, device=device, threads=threads, progress=progress)
         return ""
-    return f"What each head does most was not measured: `headatlas operations {folder}` gathers it."
+    return (
+        f"What each head does most was not measured: `headatlas operations {folder}` gathers it in about "
+        f"{told_duration(work / RATE)} of one core's time (estimate)."
+    )
 
 
 @command("head")
