@@ -279,7 +279,7 @@ class _Work:
         projected = torch.empty(*outputs.shape[:2], self.width, device=outputs.device)
         for probe in range(outputs.shape[1]):
             signs = torch.randint(2, (self.model.d_model, self.width), generator=generator, dtype=torch.int8)
-            projected[:, probe] = outputs[:, probe] @ (2 * signs - 1).to(outputs) / self.width**0.5
+            projected[:, probe] = outputs[:, probe] @ (2 * signs - 1).to(outputs)
         return projected
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from headatlas.cards.description import UNCLEAR, KnownRelation, Operation, describe, usual_words
+from headatlas.cards.description import UNCLEAR, KnownRelation, Operation, _rule, describe, usual_words
 from headatlas.cards.neighbourhood import Neighbourhood
+from headatlas.cards.rules import all_rules
 
 WORDS = ["Paris", "apple", "stone", "river", "cloud", "music", "winter", "garden", "market", "bottle", "yellow", "frog"]
 NOISE = ["qzv", "xjk", "wvq", "zzk", "kqx", "vjw", "jqz", "xwz", "qkv", "zxv", "kjq", "wqz"]
@@ -64,6 +65,15 @@ def test_numbers_in_order_and_translations():
     pairs = [("house", "maison"), ("water", "eau"), ("night", "nuit"), ("dog", "chien"), ("cat", "chat")]
     told = describe(operations([[pair[1]] for pair in pairs], [["x"]] * 5, sources=[pair[0] for pair in pairs]))
     assert (told.rule, told.text[:33]) == ("english_to_french", "Promotes English words in French ")
+
+
+def test_chance_is_the_mean_over_all_re_pairings():
+    copied = operations([[word] for word in WORDS])
+    found = _rule(all_rules()[0], copied, "promoted", "promotes")
+    assert (found.share, found.chance) == (1.0, 0.0)
+    alike = operations([["Paris"]] * 12, sources=["Paris"] * 4 + WORDS[4:])
+    found = _rule(all_rules()[0], alike, "promoted", "promotes")
+    assert (found.share, found.chance) == (4 / 12, 4 / 12)
 
 
 def test_what_shuffled_mappings_give_as_well_is_not_said():
