@@ -1,18 +1,19 @@
-"""From an atlas back to its model, which has to be the very one that was mapped."""
+"""From an atlas back to its model and its relations, which have to be the very ones that were mapped."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from headatlas.errors import AtlasError
+from headatlas.errors import AtlasError, SettingsError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from headatlas.architectures import HeadModel
     from headatlas.atlas import Atlas
+    from headatlas.relations import EncodedRelation, Relation
 
 
 def open_model_of(
@@ -50,3 +51,49 @@ def open_model_of(
             f"another ({found[:12]}). Name its model with --model, and its adapter, if it has one, with --adapter."
         )
     return heads, checkpoint.load_tokenizer()
+
+
+def relations_of(
+    atlas: Atlas,
+    tokenizer: PreTrainedTokenizerBase,
+    d_vocab: int,
+    names: Iterable[str] | None = None,
+    add_relations: Any = None,
+) -> tuple[dict[str, EncodedRelation], list[str]]:
+    """The relations that the atlas measured, encoded as they were then.
+
+    Args:
+        names: only these; they have to be there.
+        add_relations: those that are not built in: relations, or files and folders of them.
+
+    Returns:
+        Relations by name, in the atlas's order, and the names of those whose pairs are not known here.
+
+    Raises:
+        SettingsError: a name that the atlas did not measure, or whose pairs are not known here.
+    """
+    from headatlas.relations import encode_relations
+    from headatlas.settings import Settings
+    from headatlas.survey import choose_relations
+
+    for name in names or ():
+        if name not in atlas.relations:
+            raise SettingsError(
+                f"relation: expected one that the atlas measured ({', '.join(atlas.relations)}), found {name!r}."
+            )
+    kept = {name: atlas.manifest["settings"][name] for name in ("k", "k_copying")}
+    known: list[Relation] = choose_relations(None, None)
+    if add_relations is not None:
+        own = choose_relations(add_relations, None)
+        known = [relation for relation in known if relation.name not in {each.name for each in own}] + own
+    encoded = {each.name: each for each in encode_relations(known, tokenizer, d_vocab, Settings(**kept))}
+    hashes = {item["relation"]: item.get("hash") for item in atlas.manifest["relations"]["items"]}
+    wanted = [name for name in atlas.relations if names is None or name in set(names)]
+    there = {name: encoded[name] for name in wanted if name in encoded and encoded[name].relation.hash == hashes[name]}
+    missing = [name for name in wanted if name not in there]
+    if missing and (names is not None or not there):
+        raise SettingsError(
+            f"relation: the pairs of {missing[0]!r} are not those of a built-in relation. Name the file that the atlas "
+            f"was made with by --add-relations."
+        )
+    return there, missing

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas.errors import SettingsError
-from headatlas.run_folder import RunFolder
+from headatlas.run_folder import RunFolder, add_evidence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,9 +122,12 @@ def gather_operations(
     descriptions, told_by = describe_heads(
         atlas, found.operations, neighbourhood_of(opened, found.operations, vocabulary.ids(wanted.junk))
     )
-    atlas.add_evidence("operations", found.operations, facts)
-    atlas.add_evidence("similar", found.similar, found.similar_facts)
-    atlas.add_evidence("descriptions", descriptions, told_by | {"tool": facts["tool"]})
+    tables = {
+        "operations": (found.operations, facts),
+        "similar": (found.similar, found.similar_facts),
+        "descriptions": (descriptions, told_by | {"tool": facts["tool"]}),
+    }
+    add_evidence(atlas, tables)
     if atlas.folder is not None:
         shutil.rmtree(atlas.folder / PARTS, ignore_errors=True)
 

@@ -18,6 +18,7 @@ from headatlas.errors import AtlasError
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
 UNFINISHED = ".unfinished"
 RUN = "run.json"
@@ -25,12 +26,14 @@ LOCK = "lock"
 FIGURE_FORMATS = ("png", "svg", "pdf")
 FIGURES = {"score": "figure", "suppression": "suppression"}
 REPORT = "report.md"
+PAGE = "explorer.html"
 GO_ON = "Finished layers are safe; make room and run the same command again."
 OUTPUTS = (
     MANIFEST,
     SCORES,
     HITS,
     REPORT,
+    PAGE,
     *(f"{stem}.{fmt}" for stem in FIGURES.values() for fmt in FIGURE_FORMATS),
     *(f"{name}.parquet" for name in EVIDENCE),
 )
@@ -173,6 +176,7 @@ def write_folder(atlas: Atlas, folder: str | Path) -> None:
     Raises:
         AtlasError: the folder cannot be written.
     """
+    from headatlas.explorer import write_page
     from headatlas.figures import draw_map, save_figure
     from headatlas.reports import write_report
 
@@ -187,9 +191,20 @@ def write_folder(atlas: Atlas, folder: str | Path) -> None:
         suppression = "suppression.png" if atlas.has_suppression else None
         text = write_report(atlas, figure="figure.png", suppression_figure=suppression)
         write_atomically(folder / REPORT, lambda path: path.write_text(text, "utf-8"))
+        write_page(folder / PAGE, atlas)
     except OSError as error:
         raise AtlasError(f"{folder}: cannot be written ({error.strerror or error}).") from error
     atlas.save(folder)
+
+
+def add_evidence(atlas: Atlas, tables: dict[str, tuple[pd.DataFrame, dict[str, Any]]]) -> None:
+    """Add tables of evidence with their facts to an atlas, and show them on the page of its folder, if there is one."""
+    from headatlas.explorer import write_page
+
+    for name, (table, facts) in tables.items():
+        atlas.add_evidence(name, table, facts)
+    if atlas.folder is not None and (atlas.folder / PAGE).is_file():
+        write_page(atlas.folder / PAGE, atlas)
 
 
 def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:

@@ -171,8 +171,8 @@ def test_names_of_files_are_safe():
 
 def test_the_means_are_means(planted):
     """Of other relations' prompts alone, at the last token."""
+    from headatlas.opening import open_model_of, relations_of
     from headatlas.running import RunningModel
-    from headatlas.running.opening import open_model_of, relations_of
 
     atlas = headatlas.load_atlas(planted / "atlas")
     heads, tokenizer = open_model_of(atlas)

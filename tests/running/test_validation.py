@@ -89,7 +89,7 @@ def test_hits_are_those_of_the_plain_loop(planted):
     opened = open_model(open_checkpoint(planted / "model"))
     tokenizer = open_checkpoint(planted / "model").load_tokenizer()
     relations = [
-        each for each in headatlas.running.opening.relations_of(
+        each for each in headatlas.opening.relations_of(
             headatlas.load_atlas(planted / "atlas"), tokenizer, opened.d_vocab, None, planted / "r.json"
         )[0].values()
     ]  # fmt: skip

@@ -13,9 +13,6 @@ from headatlas.errors import AtlasError
 from headatlas.explorer.payload import build_payload
 from headatlas.printable import printable
 
-PAGE = "explorer.html"
-"""The page's name in an atlas folder."""
-
 
 def build_page(*atlases: Atlas) -> str:
     """The page of one atlas, or of two side by side, as HTML.
@@ -54,12 +51,6 @@ def write_page(path: str | Path, *atlases: Atlas) -> Path:
     except OSError as error:
         raise AtlasError(f"{path}: cannot be written ({error.strerror or error}).") from error
     return path
-
-
-def refresh_page(atlas: Atlas) -> None:
-    """Write the page of the atlas's folder anew, where it has one: after evidence was added."""
-    if atlas.folder is not None and (atlas.folder / PAGE).is_file():
-        write_page(atlas.folder / PAGE, atlas)
 
 
 def _static(name: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas import KINDS, Atlas
@@ -35,7 +36,7 @@ def build_payload(atlases: list[Atlas]) -> bytes:
     from headatlas.comparison import check_comparable
 
     if len(atlases) == 2:
-        check_comparable(*atlases)
+        check_comparable(atlases[0], atlases[1])
     arrays = _Arrays()
     words = _Words()
     told = [_atlas(atlas, f"{number}.", arrays, words) for number, atlas in enumerate(atlases)]
@@ -59,12 +60,12 @@ class _Words:
     def number(self, word: str) -> int:
         return self._numbers.setdefault(word, len(self._numbers))
 
-    def numbers(self, column: pd.Series) -> np.ndarray:
+    def numbers(self, table: pd.DataFrame, column: str) -> np.ndarray:
+        """Numbers of a column's words: UInt32[ndarray, "n_rows"]."""
+        import numpy as np
         import pandas as pd
 
-        codes, unique = pd.factorize(column.astype(str))
-        import numpy as np
-
+        codes, unique = pd.factorize(np.asarray(table[column].to_numpy(), dtype=object))
         return np.array([self.number(str(word)) for word in unique], dtype="uint32")[codes]
 
     @property
@@ -156,15 +157,14 @@ def _pair_hits(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> boo
     hits = atlas.pair_hits
     if hits is None:
         return False
-    relation_of = {name: number for number, name in enumerate(atlas.relations)}
     key = ["relation", "source_id", "target_id"]
     pairs = hits.drop_duplicates(key).reset_index(drop=True)
     number = hits[key].merge(pairs[key].assign(number=range(len(pairs))), on=key, how="left")["number"].to_numpy()
-    place = hits["layer"].to_numpy() * atlas.n_heads + hits["head"].to_numpy()
+    place = _places(hits, atlas)
     order = np.lexsort((number, place))
-    arrays.add(f"{prefix}pair.relation", pairs["relation"].map(relation_of).to_numpy("uint32"))
-    arrays.add(f"{prefix}pair.source", words.numbers(pairs["source"]))
-    arrays.add(f"{prefix}pair.target", words.numbers(pairs["target"]))
+    arrays.add(f"{prefix}pair.relation", _indices(pairs, "relation", atlas.relations).astype("uint32"))
+    arrays.add(f"{prefix}pair.source", words.numbers(pairs, "source"))
+    arrays.add(f"{prefix}pair.target", words.numbers(pairs, "target"))
     arrays.add(f"{prefix}hit.place", place[order].astype("uint32"))
     arrays.add(f"{prefix}hit.pair", number[order].astype("uint32"))
     arrays.add(f"{prefix}hit.kind", (hits["kind"].to_numpy() == "suppressed")[order].astype("uint8"))
@@ -177,17 +177,16 @@ def _operations(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> di
     table = atlas.evidence("operations")
     if table is None or not len(table):
         return None
-    n_tokens, n_mapped = int(table["rank"].max()) + 1, int(table["to_rank"].max()) + 1
-    n_places = atlas.n_layers * atlas.n_heads
-    place = table["layer"].to_numpy() * atlas.n_heads + table["head"].to_numpy()
+    n_places, place = atlas.n_layers * atlas.n_heads, _places(table, atlas)
     rank, to_rank = table["rank"].to_numpy(), table["to_rank"].to_numpy()
+    n_tokens, n_mapped = int(rank.max()) + 1, int(to_rank.max()) + 1
     side = (table["side"].to_numpy() == "suppressed").astype(int)
     tokens = np.full((n_places, n_tokens), NOTHING, "uint32")
-    tokens[place, rank] = words.numbers(table["token"])
+    tokens[place, rank] = words.numbers(table, "token")
     amplification = np.zeros((n_places, n_tokens), "float32")
     amplification[place, rank] = table["amplification"].to_numpy()
     mapped = np.full((n_places, n_tokens, 2, n_mapped), NOTHING, "uint32")
-    mapped[place, rank, side, to_rank] = words.numbers(table["to_token"])
+    mapped[place, rank, side, to_rank] = words.numbers(table, "to_token")
     arrays.add(f"{prefix}op.token", tokens)
     arrays.add(f"{prefix}op.amplification", amplification)
     arrays.add(f"{prefix}op.mapped", mapped)
@@ -200,12 +199,12 @@ def _similar(atlas: Atlas, prefix: str, arrays: _Arrays) -> int:
     table = atlas.evidence("similar")
     if table is None or not len(table):
         return 0
-    most = int(table["rank"].max()) + 1
-    place = table["layer"].to_numpy() * atlas.n_heads + table["head"].to_numpy()
+    rank, place = table["rank"].to_numpy(), _places(table, atlas)
+    most = int(rank.max()) + 1
     others = np.full((atlas.n_layers * atlas.n_heads, most), NOTHING, "uint32")
-    others[place, table["rank"].to_numpy()] = table["other_layer"] * atlas.n_heads + table["other_head"]
+    others[place, rank] = _places(table, atlas, "other_")
     values = np.zeros(others.shape, "float32")
-    values[place, table["rank"].to_numpy()] = table["similarity"]
+    values[place, rank] = table["similarity"].to_numpy()
     arrays.add(f"{prefix}similar.place", others)
     arrays.add(f"{prefix}similar.value", values)
     return most
@@ -217,13 +216,13 @@ def _descriptions(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> 
     table = atlas.evidence("descriptions")
     if table is None:
         return False
-    place = table["layer"].to_numpy() * atlas.n_heads + table["head"].to_numpy()
+    place = _places(table, atlas)
     for name in ("description", "rule"):
         column = np.full(atlas.n_layers * atlas.n_heads, NOTHING, "uint32")
-        column[place] = words.numbers(table[name])
+        column[place] = words.numbers(table, name)
         arrays.add(f"{prefix}{name}", column)
     confidence = np.zeros(atlas.n_layers * atlas.n_heads, "float32")
-    confidence[place] = table["confidence"]
+    confidence[place] = table["confidence"].to_numpy()
     arrays.add(f"{prefix}confidence", confidence)
     return True
 
@@ -231,21 +230,22 @@ def _descriptions(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> 
 def _validation(atlas: Atlas, prefix: str, arrays: _Arrays) -> bool:
     """Scores of the running model, where measured: (relation, condition, length of sources, place); else NaN."""
     import numpy as np
+    import pandas as pd
 
     table = atlas.evidence("validation")
     if table is None:
         return False
-    table = table[table["relation"].isin(atlas.relations)]
+    table = pd.DataFrame(table[table["relation"].isin(atlas.relations)])
     where = (
-        table["relation"].map({name: number for number, name in enumerate(atlas.relations)}).to_numpy("int64"),
-        table["condition"].map({name: number for number, name in enumerate(CONDITIONS)}).to_numpy("int64"),
-        table["tokens"].map({name: number for number, name in enumerate(LENGTHS)}).to_numpy("int64"),
-        table["layer"].to_numpy() * atlas.n_heads + table["head"].to_numpy(),
+        _indices(table, "relation", atlas.relations),
+        _indices(table, "condition", CONDITIONS),
+        _indices(table, "tokens", LENGTHS),
+        _places(table, atlas),
     )
     shape = (len(atlas.relations), len(CONDITIONS), len(LENGTHS), atlas.n_layers * atlas.n_heads)
     for kind in KINDS:
         values = np.full(shape, np.nan, "float32")
-        values[where] = table[kind]
+        values[where] = table[kind].to_numpy()
         arrays.add(f"{prefix}validation.{kind}", values)
     return True
 
@@ -255,11 +255,24 @@ def _ablation(atlas: Atlas) -> list[dict[str, Any]] | None:
     if table is None:
         return None
     curves = []
-    for (relation, task, order), rows in table.groupby(["relation", "task", "order"], sort=False):
+    for names, rows in table.groupby(["relation", "task", "order"], sort=False):
         rows = rows.sort_values("removed")
         columns = {name: [int(value) for value in rows[name]] for name in ("removed", "correct", "prompts")}
-        curves.append({"relation": str(relation), "task": str(task), "order": str(order), **columns})
+        curves.append(dict(zip(("relation", "task", "order"), map(str, names), strict=True)) | columns)  # type: ignore[arg-type]
     return curves
+
+
+def _places(table: pd.DataFrame, atlas: Atlas, prefix: str = "") -> np.ndarray:
+    """Layer x n_heads + head of each row: Int[ndarray, "n_rows"]."""
+    return table[f"{prefix}layer"].to_numpy() * atlas.n_heads + table[f"{prefix}head"].to_numpy()
+
+
+def _indices(table: pd.DataFrame, column: str, names: Sequence[str]) -> np.ndarray:
+    """Where each row's word stands in `names`: Int[ndarray, "n_rows"]."""
+    import numpy as np
+
+    number = {name: at for at, name in enumerate(names)}
+    return np.array([number[str(word)] for word in table[column].to_numpy()], dtype="int64")
 
 
 def _report(atlas: Atlas) -> list[dict[str, Any]]:

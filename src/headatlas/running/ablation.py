@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas import head_name
 from headatlas.errors import SettingsError
+from headatlas.opening import open_model_of, relations_of
+from headatlas.run_folder import add_evidence
 from headatlas.running.model import Continuations, RunningModel, batches
-from headatlas.running.opening import open_model_of, relations_of
 from headatlas.running.questions import PROMPTS, PromptText, Questions, load_prompts, make_questions
 
 if TYPE_CHECKING:
@@ -300,7 +301,7 @@ def _keep(atlas: Atlas, name: str, facts: dict[str, Any], rows: list[tuple[str, 
     if before is not None:
         table = pd.concat([before[before["relation"] != name], table], ignore_index=True)
     known = atlas.manifest.get("evidence", {}).get("ablation", {}).get("relations", {})
-    atlas.add_evidence("ablation", table, {"relations": known | {name: facts}})
+    add_evidence(atlas, {"ablation": (table, {"relations": known | {name: facts}})})
     if atlas.folder is not None:
         from headatlas.figures import draw_ablation, save_figure
 

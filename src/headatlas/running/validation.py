@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas.errors import ArchitectureError, AtlasError, SettingsError
+from headatlas.opening import open_model_of, relations_of
+from headatlas.run_folder import add_evidence
 from headatlas.running.contexts import Contexts, load_templates, make_contexts
 from headatlas.running.correlations import correlate
 from headatlas.running.model import RunningModel, batches
-from headatlas.running.opening import open_model_of, relations_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,7 +118,7 @@ def validate_atlas(
             "packages": {"torch": torch.__version__.split("+")[0], "transformers": _version("transformers")},
             "correlations": correlate(atlas, table),
         }
-        atlas.add_evidence("validation", table, facts)
+        add_evidence(atlas, {"validation": (table, facts)})
         if atlas.folder is not None:
             from headatlas.figures import draw_validation, save_figure
 
