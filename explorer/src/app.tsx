@@ -2,7 +2,7 @@
 
 import { render } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { Card, formatted, shown } from "./card";
+import { Card, formatted, level, shown } from "./card";
 import { classify } from "./classify";
 import type { Explored } from "./data";
 import { compose, draw, geometry, INKS, panels as panelsOf, type Panel } from "./drawing";
@@ -106,6 +106,13 @@ function App({ explored, first, onChange, bind }: AppProps) {
     const big = panels.map((panel) => draw(panel, geometry(panel.atlas, Math.max(430, panel.atlas.told.layers * 8 + 80), 14), ink, matches));
     return compose(big, legend, caption, ink);
   };
+  const legendView = (
+    <div class="ha-legend" aria-label="Legend">
+      {legend.swatches.map(([name, colour]) => <span key={name}><i style={{ background: colour }} />{name}</span>)}
+      {legend.scale && <span>{legend.scale.from} <i class="scale">{legend.scale.colours.filter((_, at) => at % 8 === 0).map((colour) => <b key={colour} style={{ background: colour }} />)}</i> {legend.scale.to}</span>}
+      {explored.palettes.paper.categories.length === 0 && <span>No relation was measurable.</span>}
+    </div>
+  );
   const file = `${atlas.told.name} ${view.relation || view.kind}`;
 
   return (
@@ -128,12 +135,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
       <Controls {...{ explored, view, update }} />
       <div class="ha-body">
         <main>
-          <HeadMap panels={panels} ink={ink} matches={matches} selected={place} tooltip={tooltip} onPick={(at) => select(atlas.name(at))} onClose={close} />
-          <div class="ha-legend" aria-label="Legend">
-            {legend.swatches.map(([name, colour]) => <span key={name}><i style={{ background: colour }} />{name}</span>)}
-            {legend.scale && <span>{legend.scale.from} <i class="scale">{legend.scale.colours.filter((_, at) => at % 8 === 0).map((colour) => <b key={colour} style={{ background: colour }} />)}</i> {legend.scale.to}</span>}
-            {explored.palettes.paper.categories.length === 0 && <span>No relation was measurable.</span>}
-          </div>
+          <HeadMap panels={panels} ink={ink} matches={matches} selected={place} tooltip={tooltip} onPick={(at) => select(atlas.name(at))} onClose={close} legend={legendView} />
           <div class="ha-tabs" role="tablist" aria-label="Below the map">
             {(["heads", "report"] as const).map((tab) => (
               <button key={tab} type="button" role="tab" id={`ha-tab-${tab}`} aria-selected={view.tab === tab} aria-controls="ha-below" onClick={() => update({ tab })}>{tab === "heads" ? "Heads" : "What the map shows"}</button>
@@ -193,7 +195,7 @@ function Controls({ explored, view, update }: { explored: Explored; view: View; 
       <Choice name="Heads that" value={view.kind} options={[["score", "promote"], ["suppression", "suppress"]]} disabled={noSuppression ? "suppression" : ""} why="suppression was not measured" onPick={(kind) => update({ kind } as Partial<View>)} />
       <Choice name="Profile" value={view.profile} options={[["maps", "maps"], ["calibrated", "calibrated"]]} disabled={noChance ? "calibrated" : ""} why="chance levels were not measured" onPick={(profile) => update({ profile } as Partial<View>)} />
       {explored.atlases.length > 1 && (
-        <Choice name="Atlases" value={view.sides} options={[["both", "both"], ["a", explored.atlases[0].told.name], ["b", explored.atlases[1].told.name], ["difference", "difference"]]} disabled="" why="" onPick={(sides) => update({ sides: sides as Sides })} />
+        <Choice name="Atlases" value={view.sides} options={[["both", "both"], ["a", "A"], ["b", "B"], ["difference", "difference"]]} disabled="" why="" onPick={(sides) => update({ sides: sides as Sides })} />
       )}
       <Choice name="Colours" value={view.palette} options={Object.keys(explored.palettes).map((name) => [name, name])} disabled="" why="" onPick={(palette) => update({ palette })} />
       <Choice name="Theme" value={view.theme} options={[["auto", "auto"], ["light", "light"], ["dark", "dark"]]} disabled="" why="" onPick={(theme) => update({ theme } as Partial<View>)} />
@@ -232,7 +234,7 @@ function cells(atlas: Explored["atlases"][0], view: View, row: Row): string[] {
   const chance = atlas.chance(view.kind, row.relation, row.place);
   return [
     name, relation.name, relation.category, row.share.toFixed(3), hits === undefined ? "not known" : `${hits} of ${relation.pairs}`,
-    chance ? chance.level.toFixed(3) : "not measured", chance ? formatted(chance.q) : "not measured", row.why,
+    chance ? level(chance) : "not measured", chance ? formatted(chance.q) : "not measured", row.why,
   ];
 }
 

@@ -111,9 +111,10 @@ function Bars({ atlas, classified, view, place, colours, onRelation }: Omit<Card
                 const does = kind === view.kind && classified.implements[number * atlas.size + place] === 1;
                 const told = [
                   hits === undefined ? `${kind} ${share.toFixed(2)}` : `${hits} of ${relation.pairs} pairs`,
-                  between ? `95 % interval ${between[0].toFixed(2)} to ${between[1].toFixed(2)}` : "interval not known",
-                  chance ? `chance ${chance.level.toFixed(3)}${chance.exact ? "" : " (from re-pairings)"}, q ${formatted(chance.q)}` : `chance ${NOT_MEASURED}`,
-                ].join(", ");
+                  between ? `${between[0].toFixed(2)} to ${between[1].toFixed(2)}` : "interval not known",
+                  chance ? `chance ${level(chance)}` : `chance ${NOT_MEASURED}`,
+                  ...(chance ? [`q ${formatted(chance.q)}`] : []),
+                ].join(" · ");
                 return (
                   <li key={relation.name}>
                     <button type="button" class="ha-link" title={relation.description} onClick={() => onRelation(relation.name)}>{relation.name}</button>
@@ -136,6 +137,11 @@ function Bars({ atlas, classified, view, place, colours, onRelation }: Omit<Card
       <p class="ha-quiet ha-key"><i class="threshold" /> threshold <i class="chance" /> chance <i class="interval" /> 95 % interval</p>
     </>
   );
+}
+
+/** A chance level; from re-pairings it is an estimate. */
+export function level({ level, exact }: { level: number; exact: boolean }): string {
+  return exact ? level.toFixed(3) : `≈ ${level.toFixed(3)}`;
 }
 
 export function formatted(q: number): string {

@@ -68,13 +68,16 @@ export function geometry(atlas: AtlasData, width: number, most = 28): Geometry {
 export function panels(explored: Explored, classified: Classified[], view: View, dark: boolean): { panels: Panel[]; legend: Legend } {
   const palette = explored.palettes[view.palette];
   const ink = INKS[dark ? "dark" : "light"];
+  // Nothing lies near the ground's brightness in both themes.
+  const scale = dark ? [...palette.scale].reverse() : palette.scale;
   if (view.sides === "difference" && explored.atlases.length > 1) return differences(explored, classified, view, palette, ink, dark);
   const chosen = explored.atlases.map((atlas, number) => ({ atlas, found: classified[number] })).filter((_, number) => view.sides === "both" || (view.sides === "b" ? number === 1 : number === 0));
-  const all = chosen.flatMap(({ atlas, found }, number) => {
-    const suffix = explored.atlases.length > 1 ? ` · ${atlas.told.name}` : "";
-    return view.relation ? [scalePanel(atlas, view, palette, ink, suffix, number)] : categoryPanels(atlas, found, palette, ink, suffix, number);
+  const all = chosen.flatMap(({ atlas, found }) => {
+    const number = explored.atlases.indexOf(atlas);
+    const suffix = explored.atlases.length > 1 ? ` · ${"AB"[number]}: ${atlas.told.name}` : "";
+    return view.relation ? [scalePanel(atlas, view, scale, ink, suffix, number)] : categoryPanels(atlas, found, palette, ink, suffix, number);
   });
-  if (view.relation) return { panels: all, legend: { swatches: noHeads(explored, ink), scale: { colours: palette.scale, from: "0", to: "1" } } };
+  if (view.relation) return { panels: all, legend: { swatches: noHeads(explored, ink), scale: { colours: scale, from: "0", to: "1" } } };
   const names = palette.categories.map(([name, colour]) => [name, colour] as [string, string]);
   const counts = palette.counts.slice(0, Math.max(0, names.length - 1)).map((colour, number) => [`${number + 2} categories`, colour] as [string, string]);
   return { panels: all, legend: { swatches: [...counts.reverse(), ...names.reverse(), ["Unclassified", ink.unclassified], ...noHeads(explored, ink)], scale: null } };
@@ -106,14 +109,14 @@ function categoryPanels(atlas: AtlasData, found: Classified, palette: Palette, i
         colours[place] = colour;
         counted[place] = 1;
       }
-    made.push({ key: `${number}:${name}`, title: name + suffix, atlas, colours, counted, bar: colour });
+    made.push({ key: `${number}:${name}`, title: name, atlas, colours, counted, bar: colour });
   });
   return made;
 }
 
-function scalePanel(atlas: AtlasData, view: View, palette: Palette, ink: Ink, suffix: string, number: number): Panel {
+function scalePanel(atlas: AtlasData, view: View, scale: string[], ink: Ink, suffix: string, number: number): Panel {
   const relation = atlas.told.relations.findIndex((each) => each.name === view.relation);
-  const colours = rest(atlas, ink).map((colour, place) => (atlas.hasHeads(place) ? palette.scale[Math.round(atlas.share(view.kind, relation, place) * 255)] : colour));
+  const colours = rest(atlas, ink).map((colour, place) => (atlas.hasHeads(place) ? scale[Math.round(atlas.share(view.kind, relation, place) * 255)] : colour));
   return { key: `${number}:${view.relation}`, title: view.relation + suffix, atlas, colours, counted: null, bar: ink.bar };
 }
 
@@ -126,7 +129,7 @@ function differences(explored: Explored, classified: Classified[], view: View, p
     );
     const scale = Array.from({ length: 256 }, (_, step) => diverging(step / 127.5 - 1));
     return {
-      panels: [{ key: "difference", title: `${view.relation}: ${second.told.name} − ${first.told.name}`, atlas: second, colours, counted: null, bar: ink.bar }],
+      panels: [{ key: "difference:", title: `${view.relation}: ${second.told.name} − ${first.told.name}`, atlas: second, colours, counted: null, bar: ink.bar }],
       legend: { swatches: noHeads(explored, ink), scale: { colours: scale, from: "−1", to: "+1" } },
     };
   }

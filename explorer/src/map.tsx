@@ -1,5 +1,6 @@
 // The panels on screen: canvases that are drawn again when what they show changes, a pointer that all of them share.
 
+import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { draw, geometry, type Geometry, type Ink, type Panel } from "./drawing";
 import { paint } from "./exports";
@@ -12,9 +13,11 @@ interface MapProps {
   tooltip: (panel: Panel, place: number) => string[];
   onPick: (place: number) => void;
   onClose: () => void;
+  /** Stands beside the first panel where the map is flat, else below. */
+  legend: ComponentChildren;
 }
 
-export function HeadMap({ panels, ink, matches, selected, tooltip, onPick, onClose }: MapProps) {
+export function HeadMap({ panels, ink, matches, selected, tooltip, onPick, onClose, legend }: MapProps) {
   const area = useRef<HTMLDivElement>(null);
   const [width, setWidth] = useState(0);
   const [pointer, setPointer] = useState<{ key: string; place: number; keyboard: boolean } | null>(null);
@@ -29,13 +32,17 @@ export function HeadMap({ panels, ink, matches, selected, tooltip, onPick, onClo
   const atlas = panels[0].atlas;
   const { layers, heads } = atlas.told;
   const flat = heads / layers < 0.6;
+  // Panels of one atlas stand together; the first of them is the large one.
+  const groups = useMemo(() => [...new Set(panels.map(groupOf))].map((group) => panels.filter((panel) => groupOf(panel) === group)), [panels]);
   const sizes = useMemo(() => {
-    if (!width) return [];
-    const rest = panels.length - 1;
-    const columns = flat ? (width > 1500 ? Math.min(rest, 4) : width > 620 ? 2 : 1) : width > 900 ? 4 : 2;
-    const [large, small] = flat ? [width, width / columns - 14] : width > 900 ? [width * 0.5, width * 0.25 - 14] : [width, width / 2 - 14];
-    return panels.map((_, number) => geometry(atlas, panels.length === 1 || number === 0 ? large : small));
-  }, [width, panels.length, atlas, flat]);
+    const beside = groups.length > 1 && width > 1000;
+    const room = beside ? width / groups.length - 16 : width;
+    const wide = room > 700;
+    const columns = flat ? (room > 1500 ? 4 : room > 620 ? 2 : 1) : 2;
+    const large = flat || !wide ? room : room * 0.5;
+    const small = flat ? room / columns - 14 : wide ? room * 0.25 - 14 : room / columns - 14;
+    return { room, large: geometry(atlas, large), small: geometry(atlas, small) };
+  }, [width, groups.length, atlas, flat]);
   const said = pointer && panels.find((panel) => panel.key === pointer.key);
   const move = (key: string, place: number) => setPointer({ key, place, keyboard: true });
 
@@ -55,30 +62,43 @@ export function HeadMap({ panels, ink, matches, selected, tooltip, onPick, onClo
     event.preventDefault();
   };
 
+  const view = (panel: Panel, box: Geometry) => (
+    <PanelView
+      key={panel.key}
+      panel={panel}
+      box={box}
+      ink={ink}
+      matches={matches}
+      marked={pointer?.place}
+      selected={selected}
+      onMove={(place) => setPointer(place === undefined ? null : { key: panel.key, place, keyboard: false })}
+      onPick={onPick}
+      onKey={onKey(panel)}
+      onBlur={() => setPointer((now) => (now?.keyboard ? null : now))}
+      tip={pointer?.key === panel.key ? tooltip(panel, pointer.place) : null}
+    />
+  );
+
   return (
-    <div class={`ha-map ${flat ? "flat" : "tall"}`} ref={area}>
-      {sizes.length > 0 &&
-        panels.map((panel, number) => (
-          <PanelView
-            key={panel.key}
-            panel={panel}
-            box={sizes[number]}
-            ink={ink}
-            matches={matches}
-            marked={pointer?.place}
-            selected={selected}
-            onMove={(place) => setPointer(place === undefined ? null : { key: panel.key, place, keyboard: false })}
-            onPick={onPick}
-            onKey={onKey(panel)}
-            onBlur={() => setPointer((now) => (now?.keyboard ? null : now))}
-            tip={pointer?.key === panel.key ? tooltip(panel, pointer.place) : null}
-          />
+    <div class={`ha-map ${flat ? "flat" : "tall"} ${groups.length > 1 ? "several" : ""}`} ref={area}>
+      {width > 0 &&
+        groups.map((group, number) => (
+          <div key={groupOf(group[0])} class="ha-group" style={{ width: `${sizes.room}px` }}>
+            {view(group[0], sizes.large)}
+            {flat && groups.length === 1 && number === 0 && legend}
+            {group.length > 1 && <div class="ha-small">{group.slice(1).map((panel) => view(panel, sizes.small))}</div>}
+          </div>
         ))}
+      {(!flat || groups.length > 1) && legend}
       <div class="ha-unseen" aria-live="polite">
         {said && pointer?.keyboard ? tooltip(said, pointer.place).join(". ") : ""}
       </div>
     </div>
   );
+}
+
+function groupOf(panel: Panel): string {
+  return panel.key.slice(0, panel.key.indexOf(":"));
 }
 
 interface PanelProps {
