@@ -39,9 +39,10 @@ export function HeadMap({ panels, ink, matches, selected, tooltip, onPick, onClo
     const room = beside ? width / groups.length - 16 : width;
     const wide = room > 700;
     const columns = flat ? (room > 1500 ? 4 : room > 620 ? 2 : 1) : 2;
-    const large = flat || !wide ? room : room * 0.5;
+    const legendBeside = flat && wide && groups.length === 1;
+    const large = legendBeside ? room - 175 : flat || !wide ? room : room * 0.5;
     const small = flat ? room / columns - 14 : wide ? room * 0.25 - 14 : room / columns - 14;
-    return { room, large: geometry(atlas, large), small: geometry(atlas, small) };
+    return { room, legendBeside, large: geometry(atlas, large), small: geometry(atlas, small) };
   }, [width, groups.length, atlas, flat]);
   const said = pointer && panels.find((panel) => panel.key === pointer.key);
   const move = (key: string, place: number) => setPointer({ key, place, keyboard: true });
@@ -80,16 +81,16 @@ export function HeadMap({ panels, ink, matches, selected, tooltip, onPick, onClo
   );
 
   return (
-    <div class={`ha-map ${flat ? "flat" : "tall"} ${groups.length > 1 ? "several" : ""}`} ref={area}>
+    <div class={`ha-map ${flat ? "flat" : "tall"} ${sizes.legendBeside ? "" : "several"}`} ref={area}>
       {width > 0 &&
-        groups.map((group, number) => (
+        groups.map((group) => (
           <div key={groupOf(group[0])} class="ha-group" style={{ width: `${sizes.room}px` }}>
             {view(group[0], sizes.large)}
-            {flat && groups.length === 1 && number === 0 && legend}
+            {sizes.legendBeside && legend}
             {group.length > 1 && <div class="ha-small">{group.slice(1).map((panel) => view(panel, sizes.small))}</div>}
           </div>
         ))}
-      {(!flat || groups.length > 1) && legend}
+      {!sizes.legendBeside && legend}
       <div class="ha-unseen" aria-live="polite">
         {said && pointer?.keyboard ? tooltip(said, pointer.place).join(". ") : ""}
       </div>
