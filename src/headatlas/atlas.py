@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas.errors import AtlasError, SettingsError
-from headatlas.settings import MAX_Q, MIN_EXCESS, parse_threshold
+from headatlas.settings import MAX_Q, MIN_EXCESS, checked_profile, parse_threshold
 
 if TYPE_CHECKING:
     import numpy as np
@@ -319,11 +319,14 @@ class Atlas:
         relation: str | None = None,
         min_score: str | float | None = None,
         kind: str = "score",
+        profile: str | None = None,
     ) -> pd.DataFrame:
         """The heads whose score is strictly above `min_score` (default: the threshold), strongest first.
 
+        With the profile `calibrated` (default: the atlas's own) only those whose score is also beyond chance.
+
         Returns a row per head and relation: name (`L23H4`), layer, head, relation, category, score, hits, pairs,
-        validity.
+        chance, q, low and high (Wilson's 95 % interval), validity; None where not measured.
 
         >>> atlas.heads("Knowledge")  # doctest: +SKIP
         """
@@ -335,8 +338,10 @@ class Atlas:
         ):
             if value is not None and value not in known:
                 raise SettingsError(f"{what}: expected one of {', '.join(known)}, found {value!r}.")
-        chosen = self.above(min_score, kind).ravel()
-        table = self.table
+        chosen = self.above(min_score, kind)
+        if (self.profile if profile is None else checked_profile(profile)) == "calibrated":
+            chosen = chosen & self.beyond_chance(kind)
+        chosen, table = chosen.ravel(), self.table
         if category is not None:
             chosen = chosen & (table["category"] == category).to_numpy()
         if relation is not None:
@@ -344,6 +349,10 @@ class Atlas:
         hits = "hits" if kind == "score" else "suppression_hits"
         rows = table.loc[chosen, ["layer", "head", "relation", "category", kind, hits, "pairs", "validity"]]
         rows = rows.rename(columns={kind: "score", hits: "hits"})
+        low, high = self.interval(kind) or (None, None)
+        for name, values in (("chance", self.chance(kind)), ("q", self.q_values(kind)), ("low", low), ("high", high)):
+            column = None if values is None else values.values.ravel()[chosen]
+            rows.insert(len(rows.columns) - 1, name, column)
         rows.insert(0, "name", [head_name(*place) for place in zip(rows["layer"], rows["head"], strict=True)])
         order = ["score", "pairs", "layer", "head", "relation"]
         rows = rows.sort_values(order, ascending=[False, False, True, True, True], ignore_index=True)

@@ -7,9 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from headatlas.atlas import Atlas
-from headatlas.errors import SettingsError
 from headatlas.relations import category_order
-from headatlas.settings import PROFILES
+from headatlas.settings import checked_profile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,9 +77,7 @@ def classify(
     import numpy as np
 
     threshold = atlas.threshold if threshold is None else str(threshold)
-    profile = atlas.profile if profile is None else profile
-    if profile not in PROFILES:
-        raise SettingsError(f"profile: expected one of {', '.join(PROFILES)}, found {profile!r}.")
+    profile = checked_profile(atlas.profile if profile is None else profile)
     implements = atlas.above(threshold, kind)
     if profile == "calibrated":
         implements = implements & atlas.beyond_chance(kind)

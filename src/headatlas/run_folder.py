@@ -25,6 +25,7 @@ RUN = "run.json"
 LOCK = "lock"
 FIGURE_FORMATS = ("png", "svg", "pdf")
 FIGURES = {"score": "figure", "suppression": "suppression"}
+SENSITIVITY = "sensitivity"
 REPORT = "report.md"
 PAGE = "explorer.html"
 GO_ON = "Finished layers are safe; make room and run the same command again."
@@ -34,7 +35,7 @@ OUTPUTS = (
     HITS,
     REPORT,
     PAGE,
-    *(f"{stem}.{fmt}" for stem in FIGURES.values() for fmt in FIGURE_FORMATS),
+    *(f"{stem}.{fmt}" for stem in (*FIGURES.values(), SENSITIVITY) for fmt in FIGURE_FORMATS),
     *(f"{name}.parquet" for name in EVIDENCE),
 )
 
@@ -177,7 +178,7 @@ def write_folder(atlas: Atlas, folder: str | Path) -> None:
         AtlasError: the folder cannot be written.
     """
     from headatlas.explorer import write_page
-    from headatlas.figures import draw_map, save_figure
+    from headatlas.figures import draw_map, draw_sensitivity, save_figure
     from headatlas.reports import write_report
 
     folder = Path(folder)
@@ -188,8 +189,17 @@ def write_folder(atlas: Atlas, folder: str | Path) -> None:
                 figure = draw_map(atlas, kind=kind)
                 for fmt in FIGURE_FORMATS:
                     save_figure(figure, folder / f"{stem}.{fmt}")
-        suppression = "suppression.png" if atlas.has_suppression else None
-        text = write_report(atlas, figure="figure.png", suppression_figure=suppression)
+        ranked = atlas.pair_hits is not None
+        if ranked:
+            figure = draw_sensitivity(atlas)
+            for fmt in FIGURE_FORMATS:
+                save_figure(figure, folder / f"{SENSITIVITY}.{fmt}")
+        text = write_report(
+            atlas,
+            figure="figure.png",
+            suppression_figure="suppression.png" if atlas.has_suppression else None,
+            sensitivity_figure=f"{SENSITIVITY}.png" if ranked else None,
+        )
         write_atomically(folder / REPORT, lambda path: path.write_text(text, "utf-8"))
         write_page(folder / PAGE, atlas)
     except OSError as error:

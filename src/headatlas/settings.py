@@ -56,8 +56,7 @@ class Settings:
             raise SettingsError(
                 f"contextualize: expected one of {', '.join(CONTEXTUALIZE)}, found {self.contextualize!r}."
             )
-        if self.profile not in PROFILES:
-            raise SettingsError(f"profile: expected one of {', '.join(PROFILES)}, found {self.profile!r}.")
+        checked_profile(self.profile)
 
     @classmethod
     def of_profile(
@@ -100,6 +99,13 @@ class Settings:
 
 def _told(value: object) -> str:
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+
+
+def checked_profile(profile: str) -> str:
+    """The profile, if there is such a one; else raises `SettingsError`."""
+    if profile not in PROFILES:
+        raise SettingsError(f"profile: expected one of {', '.join(PROFILES)}, found {profile!r}.")
+    return profile
 
 
 def parse_threshold(threshold: str | float) -> Fraction:

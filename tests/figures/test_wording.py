@@ -43,7 +43,7 @@ def test_printable(text, shown):
 def test_a_changed_threshold_is_part_of_the_settings(label, own, threshold, expected):
     atlas = make_atlas(2, 2, ("Knowledge",))
     atlas.manifest["label"], atlas.manifest["settings"]["threshold"] = label, own
-    assert settings_label(atlas, threshold) == expected
+    assert settings_label(atlas, classify(atlas, threshold)) == expected
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ gives the same numbers.
 from headatlas.analysis.analysis import Analysis, analyse
 from headatlas.analysis.arrangements import Arrangement
 from headatlas.analysis.boundaries import Boundary, best_boundary
+from headatlas.analysis.chance import BeyondChance, Unproven, count_classified
 from headatlas.analysis.coverage import Coverage
 from headatlas.analysis.exceptional import Apart, Strongest
 from headatlas.analysis.meetings import Meeting, overlap_in_layers
@@ -18,13 +19,16 @@ __all__ = [
     "Analysis",
     "Apart",
     "Arrangement",
+    "BeyondChance",
     "Boundary",
     "Coverage",
     "Meeting",
     "Span",
     "Strongest",
+    "Unproven",
     "analyse",
     "best_boundary",
+    "count_classified",
     "holm",
     "overlap_in_layers",
 ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from headatlas.analysis.arrangements import Arrangement, find_arrangements
 from headatlas.analysis.boundaries import Boundary, find_boundaries
+from headatlas.analysis.chance import BeyondChance, find_beyond_chance, find_borderline
 from headatlas.analysis.coverage import Coverage, sum_coverage
 from headatlas.analysis.exceptional import (
     Apart,
@@ -20,8 +22,11 @@ from headatlas.analysis.exceptional import (
 )
 from headatlas.analysis.meetings import Meeting, find_meetings
 from headatlas.analysis.spans import Span, find_span
-from headatlas.atlas import Atlas
+from headatlas.atlas import KINDS, Atlas
 from headatlas.categories import Classification, classify
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Analysis:
         both_maps: heads that implement a relation against those that suppress one; None where either has no head.
         unimplemented: measured relations that no head implements.
         coverage: pairs kept and dropped.
+        beyond_chance: what chance levels say; None where they were not measured.
+        borderline: where a share's interval holds the threshold, (relation, layer, head); None where not known.
         seed: of the permutation tests.
     """
 
@@ -63,21 +70,31 @@ class Analysis:
     both_maps: Meeting | None
     unimplemented: tuple[str, ...]
     coverage: Coverage
+    beyond_chance: BeyondChance | None
+    borderline: np.ndarray | None
     seed: int
 
 
-def analyse(atlas: Atlas, threshold: str | float | None = None, kind: str = "score", seed: int = 0) -> Analysis:
+def analyse(
+    atlas: Atlas,
+    threshold: str | float | None = None,
+    kind: str = "score",
+    profile: str | None = None,
+    seed: int = 0,
+) -> Analysis:
     """Compute what the map of an atlas shows.
 
     Args:
         threshold: strict limit, 0 to 1; default: the atlas's own.
         kind: `score` or `suppression`.
+        profile: `maps` or `calibrated`; default: the atlas's own.
         seed: of the permutation tests; the same seed gives the same numbers.
 
     Raises:
-        AtlasError: suppression is asked for and unknown. SettingsError: an argument is out of its range.
+        AtlasError: suppression or `calibrated` is asked for and was not measured.
+        SettingsError: an argument is out of its range.
     """
-    found = classify(atlas, threshold, kind)
+    found = classify(atlas, threshold, kind, profile)
     anything = found.count > 0
     named = [(category, found.of(category)) for category in found.categories]
     # Chance is over the heads that there are: layers without any take no part in a test.
@@ -102,20 +119,20 @@ def analyse(atlas: Atlas, threshold: str | float | None = None, kind: str = "sco
         strongest=strongest,
         best=find_best(strongest),
         apart=tuple(row for category, has in named for row in find_apart(category, has)),
-        both=find_both(atlas, found.threshold) if atlas.has_suppression else None,
-        both_maps=_both_maps(atlas, found.threshold),
+        both=find_both(atlas, found.threshold, found.profile) if atlas.has_suppression else None,
+        both_maps=_both_maps(atlas, found.threshold, found.profile),
         unimplemented=tuple(
             name for name, heads in zip(atlas.relations, found.implements, strict=True) if not heads.any()
         ),
         coverage=sum_coverage(atlas),
+        beyond_chance=find_beyond_chance(atlas, found.threshold, kind),
+        borderline=find_borderline(atlas, found.threshold, kind),
         seed=seed,
     )
 
 
-def _both_maps(atlas: Atlas, threshold: str) -> Meeting | None:
-    import numpy as np
-
+def _both_maps(atlas: Atlas, threshold: str, profile: str) -> Meeting | None:
     if not atlas.has_suppression:
         return None
-    maps = [(kind, np.any(atlas.above(threshold, kind), axis=0)[atlas.has_heads]) for kind in ("score", "suppression")]
+    maps = [(kind, classify(atlas, threshold, kind, profile).count[atlas.has_heads] > 0) for kind in KINDS]
     return next(iter(find_meetings(maps)), None)

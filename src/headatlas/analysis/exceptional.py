@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from headatlas.atlas import Atlas
-from headatlas.categories import Classification
+from headatlas.atlas import KINDS, Atlas
+from headatlas.categories import Classification, classify
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,9 +131,10 @@ def find_apart(category: str, has: np.ndarray) -> tuple[Apart, ...]:
     return tuple(rows)
 
 
-def find_both(atlas: Atlas, threshold: str) -> tuple[tuple[str, Place], ...]:
-    """The relations of which a head has both score and suppression above the threshold, with that head."""
-    both = atlas.above(threshold) & atlas.above(threshold, "suppression")
+def find_both(atlas: Atlas, threshold: str, profile: str = "maps") -> tuple[tuple[str, Place], ...]:
+    """The relations that a head both implements and suppresses, with that head."""
+    promoted, suppressed = (classify(atlas, threshold, kind, profile).implements for kind in KINDS)
+    both = promoted & suppressed
     return tuple((name, place) for name, heads in zip(atlas.relations, both, strict=True) for place in places(heads))
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from headatlas.cli.app import command
-from headatlas.cli.options import AtlasFolder, ExportFormat, Kind, KindOption, Output, Palette, Threshold
+from headatlas.cli.options import AtlasFolder, ExportFormat, Kind, KindOption, Output, Palette, ProfileOption, Threshold
 from headatlas.cli.screen import print_json, put, say, show_table, told_count
 
 
@@ -19,6 +19,10 @@ def figure_command(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="A .png, .svg or .pdf file.")],
     kind: KindOption = Kind.score,
     threshold: Threshold = None,
+    profile: ProfileOption = None,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Draw how many heads are classified by threshold and k instead.")
+    ] = False,
     relation: Annotated[
         str | None, typer.Option(metavar="NAME", help="Draw this relation's score as a continuous heat map.")
     ] = None,
@@ -31,25 +35,34 @@ def figure_command(
 ) -> None:
     """Draw the map, or one relation's heat map."""
     from headatlas.atlas import Atlas
-    from headatlas.figures import draw_map, save_figure
+    from headatlas.figures import draw_map, draw_sensitivity, save_figure
 
+    loaded = Atlas.load(atlas)
     size = float(width) if width.replace(".", "", 1).isdigit() else width
-    drawn = draw_map(
-        Atlas.load(atlas), kind=kind.value, threshold=threshold, relation=relation, palette=palette.value, width=size
-    )
+    if sensitivity:
+        drawn = draw_sensitivity(loaded, kind=kind.value)
+    else:
+        drawn = draw_map(
+            loaded, kind=kind.value, threshold=threshold, profile=profile, relation=relation, palette=palette.value,
+            width=size,
+        )  # fmt: skip
     save_figure(drawn, output)
     say(f"Wrote {output}")
 
 
 @command("report")
 def report_command(
-    atlas: AtlasFolder, kind: KindOption = Kind.score, threshold: Threshold = None, output: Output = None
+    atlas: AtlasFolder,
+    kind: KindOption = Kind.score,
+    threshold: Threshold = None,
+    profile: ProfileOption = None,
+    output: Output = None,
 ) -> None:
     """Tell in words and numbers what the map shows (Markdown)."""
     from headatlas.atlas import Atlas
     from headatlas.reports import write_report
 
-    put(write_report(Atlas.load(atlas), kind=kind.value, threshold=threshold), output)
+    put(write_report(Atlas.load(atlas), kind=kind.value, threshold=threshold, profile=profile), output)
 
 
 @command("heads")
@@ -61,13 +74,14 @@ def heads_command(
         str | None, typer.Option(metavar="SHARE", help="Strictly above this; default: the atlas's threshold.")
     ] = None,
     kind: KindOption = Kind.score,
+    profile: ProfileOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the heads that do it, strongest first; tab-separated when piped."""
     from headatlas.atlas import Atlas, records
 
-    rows = Atlas.load(atlas).heads(category=category, relation=relation, min_score=min_score, kind=kind.value)
-    columns = ["name", "relation", "category", "score", "hits", "pairs", "validity"]
+    rows = Atlas.load(atlas).heads(category, relation, min_score, kind.value, profile)
+    columns = ["name", "relation", "category", "score", "hits", "pairs", "chance", "q", "validity"]
     if as_json:
         print_json(records(rows))
         return
@@ -79,15 +93,17 @@ def heads_command(
             f"{row['score']:.3f}",
             told_count(row["hits"]),
             told_count(row["pairs"]),
+            "-" if row["chance"] is None else f"{row['chance']:.3f}",
+            "-" if row["q"] is None else f"{row['q']:.2g}",
             row["validity"],
         ]
-        for row in rows.to_dict("records")
+        for row in records(rows)
     ]
     if not sys.stdout.isatty():
         for row in cells:
             typer.echo("\t".join(row))
         return
-    show_table(f"{len(cells)} heads x relations", columns, cells, right=(3, 4, 5))
+    show_table(f"{len(cells)} heads x relations", columns, cells, right=(3, 4, 5, 6, 7))
 
 
 @command("export")

@@ -15,6 +15,7 @@ _HOME = {
     "draw_ablation": "headatlas.figures.ablation_drawing",
     "draw_comparison": "headatlas.figures.comparison_drawing",
     "draw_map": "headatlas.figures.drawing",
+    "draw_sensitivity": "headatlas.figures.sensitivity_drawing",
     "draw_survey": "headatlas.figures.survey_drawing",
     "draw_validation": "headatlas.figures.validation_drawing",
     "render": "headatlas.figures.saving",
@@ -26,6 +27,7 @@ __all__ = [
     "draw_ablation",
     "draw_comparison",
     "draw_map",
+    "draw_sensitivity",
     "draw_survey",
     "draw_validation",
     "render",
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from headatlas.figures.comparison_drawing import draw_comparison
     from headatlas.figures.drawing import draw_map
     from headatlas.figures.saving import render, save_figure
+    from headatlas.figures.sensitivity_drawing import draw_sensitivity
     from headatlas.figures.survey_drawing import draw_survey
     from headatlas.figures.validation_drawing import draw_validation
 

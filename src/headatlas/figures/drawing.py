@@ -75,6 +75,7 @@ def draw_map(
     *,
     kind: str = "score",
     threshold: str | float | None = None,
+    profile: str | None = None,
     palette: str = "paper",
     relation: str | None = None,
     width: str | float | None = None,
@@ -84,20 +85,21 @@ def draw_map(
     Args:
         kind: `score` or `suppression`.
         threshold: strict limit, 0 to 1; default: the atlas's own.
+        profile: `maps` or `calibrated`; default: the atlas's own.
         palette: `paper` or `colour-blind`.
         relation: name of a measured relation, drawn as one continuous map instead.
         width: `screen` (default), `page` (5.5 in), `column` (3.25 in), or a number of inches from 2 to 40.
 
     Raises:
         SettingsError: an argument is outside its range.
-        AtlasError: suppression, or the relation, was not measured.
+        AtlasError: suppression, chance levels for `calibrated`, or the relation were not measured.
 
     >>> draw_map(atlas, width="column").savefig("map.pdf")  # doctest: +SKIP
     """
     if palette not in PALETTES:
         raise SettingsError(f"palette: expected one of {', '.join(PALETTES)}, found {palette!r}.")
     look = choose_look(width)
-    classification = classify(atlas, threshold, kind)
+    classification = classify(atlas, threshold, kind, profile)
     if relation is not None:
         _check_relation(atlas, relation)
     with plain_style():

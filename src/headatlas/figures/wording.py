@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from headatlas.atlas import Atlas
 from headatlas.categories import Classification
-from headatlas.settings import Settings, parse_threshold
+from headatlas.settings import MAX_Q, MIN_EXCESS, Settings, parse_threshold
 
 MAX_NAME, MAX_NOTE = 60, 240
 """Characters of a name, and of a sentence about the model, that are shown."""
@@ -30,8 +30,15 @@ def one_line(text: object, at_most: int = MAX_NAME) -> str:
     return safe if len(safe) <= at_most else safe[: at_most - 1].rstrip() + "…"
 
 
-def settings_label(atlas: Atlas, threshold: str) -> str:
-    """The atlas's label, with the threshold of this figure where it is not the atlas's own."""
+def settings_label(atlas: Atlas, classification: Classification) -> str:
+    """The atlas's label, with the profile and the threshold of this figure where they are not the atlas's own."""
+    label = _with_threshold(atlas, classification.threshold)
+    if classification.profile != atlas.profile and label.startswith(atlas.profile):
+        label = classification.profile + label.removeprefix(atlas.profile)
+    return label
+
+
+def _with_threshold(atlas: Atlas, threshold: str) -> str:
     if parse_threshold(threshold) == parse_threshold(atlas.threshold):
         return atlas.label
     label = re.sub(r"(, modified: |, )threshold=[0-9.e-]+", lambda match: match[1], atlas.label)
@@ -49,10 +56,17 @@ def caption(atlas: Atlas, classification: Classification, relation: str | None =
     parts = [
         one_line(atlas.name),
         f"{measured}, imported" if imported else measured,
-        *([] if imported else [f"settings: {one_line(settings_label(atlas, threshold), 120)}"]),
+        *([] if imported else [f"settings: {one_line(settings_label(atlas, classification), 120)}"]),
     ]
     if relation is None:
-        parts.append(f"{kind} above {threshold}: {classification.n_classified:,} of {classification.n_heads:,} heads")
+        beyond = (
+            f" and beyond chance (q < {MAX_Q:g}, {MIN_EXCESS:g} above it)"
+            if classification.profile == "calibrated"
+            else ""
+        )
+        parts.append(
+            f"{kind} above {threshold}{beyond}: {classification.n_classified:,} of {classification.n_heads:,} heads"
+        )
     else:
         of = atlas.data.sel(relation=relation)
         k, pairs = int(of["k"]), int(of["pairs"])
@@ -87,7 +101,7 @@ def metadata(atlas: Atlas, classification: Classification, relation: str | None 
         "Title": f"{one_line(atlas.name)}: attention heads {what}",
         "Description": " · ".join(caption(atlas, classification, relation)),
         "Model": one_line(atlas.name, MAX_NOTE),
-        "Settings": one_line(settings_label(atlas, classification.threshold), MAX_NOTE),
+        "Settings": one_line(settings_label(atlas, classification), MAX_NOTE),
         "Measure": one_line(atlas.measure),
         "Kind": kind.lower(),
         "Threshold": classification.threshold,

@@ -186,7 +186,7 @@ def suppression(atlas: Atlas, found: Analysis, figure: str) -> str:
     """The other map in short; `figure` is Markdown."""
     if not atlas.has_suppression:
         return "## Suppression\n\nNot known: these scores came without it."
-    classification = classify(atlas, found.classification.threshold, "suppression")
+    classification = classify(atlas, found.classification.threshold, "suppression", found.classification.profile)
     n = classification.n_classified
     parts = [
         "## Suppression",

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from headatlas.analysis import analyse
 from headatlas.atlas import Atlas
-from headatlas.reports import findings, provenance
+from headatlas.reports import chance, findings, provenance
 from headatlas.reports.text import escape
 
 
@@ -14,8 +14,10 @@ def write_report(
     atlas: Atlas,
     threshold: str | float | None = None,
     kind: str = "score",
+    profile: str | None = None,
     figure: str | None = None,
     suppression_figure: str | None = None,
+    sensitivity_figure: str | None = None,
 ) -> str:
     """The report of an atlas, as Markdown.
 
@@ -25,12 +27,14 @@ def write_report(
     Args:
         threshold: strict limit, 0 to 1; default: the atlas's own.
         kind: `score` or `suppression`.
-        figure, suppression_figure: relative names of pictures to show.
+        profile: `maps` or `calibrated`; default: the atlas's own.
+        figure, suppression_figure, sensitivity_figure: relative names of pictures to show.
 
     Raises:
-        AtlasError: suppression is asked for and unknown. SettingsError: an argument is out of its range.
+        AtlasError: suppression or `calibrated` is asked for and was not measured.
+        SettingsError: an argument is out of its range.
     """
-    found = analyse(atlas, threshold, kind)
+    found = analyse(atlas, threshold, kind, profile)
     suppressing = kind == "suppression"
     parts = [
         f"# {'Suppression' if suppressing else 'Heads'} of {escape(atlas.name)}",
@@ -38,6 +42,7 @@ def write_report(
         findings.in_short(atlas, found),
         provenance.settings_line(atlas, found),
         findings.heads_per_category(atlas, found),
+        chance.how_far_chance(atlas, found, _picture("Classified heads by threshold and k", sensitivity_figure)),
         findings.where_in_layers(found),
         findings.early_and_late(found),
         findings.which_meet(found),

@@ -9,7 +9,7 @@ from typing import Any
 from headatlas.analysis import DRAWS, Analysis
 from headatlas.atlas import Atlas
 from headatlas.reports.text import agree, code, count, escape, listed, table
-from headatlas.settings import parse_threshold
+from headatlas.settings import MAX_Q, MIN_EXCESS, parse_threshold
 
 METHOD = """@inproceedings{elhelo-geva-2025-inferring,
   title         = {Inferring Functionality of Attention Heads from their Parameters},
@@ -42,13 +42,15 @@ COVERAGE = {
 def settings_line(atlas: Atlas, found: Analysis) -> str:
     """What the numbers are numbers of, in one line."""
     classification = found.classification
-    imported = "imported" in atlas.manifest
+    imported, strict = "imported" in atlas.manifest, classification.profile == "calibrated"
     settings = (
         "Scores were imported, k and pairs are not known" if imported else f"Settings: {escape(_label(atlas, found))}"
     )
     return (
         f"Measured: {MEASURED[atlas.measure]} ({atlas.measure}). {settings}. A head "
-        f"counts for a relation when its {classification.kind} is above {escape(classification.threshold)}."
+        f"counts for a relation when its {classification.kind} is above {escape(classification.threshold)}"
+        + (f" and beyond chance (q < {MAX_Q:g}, more than {MIN_EXCESS:g} above the chance level)" if strict else "")
+        + "."
     )
 
 
@@ -196,10 +198,12 @@ def _input(atlas: Atlas, imported: bool) -> str:
 
 
 def _label(atlas: Atlas, found: Analysis) -> str:
-    threshold = found.classification.threshold
+    threshold, profile, label = found.classification.threshold, found.classification.profile, atlas.label
+    if profile != atlas.profile:
+        label = f"{label}, shown with the profile {profile}"
     if parse_threshold(threshold) == parse_threshold(atlas.threshold):
-        return atlas.label
-    return f"{atlas.label}, shown at threshold {threshold}"
+        return label
+    return f"{label}, shown at threshold {threshold}"
 
 
 def _leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:

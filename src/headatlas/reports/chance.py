@@ -1,0 +1,79 @@
+"""The part of the report that tells how far the map could be chance."""
+
+from __future__ import annotations
+
+from headatlas.analysis import Analysis
+from headatlas.atlas import Atlas, head_name
+from headatlas.reports.text import agree, code, count, escape, percent, table
+from headatlas.settings import MAX_Q, MIN_EXCESS
+
+MOST_LISTED = 10
+
+
+def how_far_chance(atlas: Atlas, found: Analysis, picture: str) -> str:
+    """Both profiles' counts, what the stricter one leaves out, and what stands at the threshold's edge."""
+    kind, threshold = found.classification.kind, found.classification.threshold
+    parts = ["## How far it could be chance"]
+    chance = found.beyond_chance
+    if chance is None:
+        parts.append("Chance levels: not measured.")
+    else:
+        rows = [
+            [escape(name), f"{int(chance.maps.of(name).sum()):,}", f"{int(chance.calibrated.of(name).sum()):,}"]
+            for name in chance.maps.categories
+        ]
+        rows.append(["Any", f"{chance.maps.n_classified:,}", f"{chance.calibrated.n_classified:,}"])
+        parts.append(
+            f"The profile `maps` counts a head whose {kind} is above {escape(threshold)}. The profile `calibrated` "
+            f"also asks that this is beyond chance: q < {MAX_Q:g}, and more than {MIN_EXCESS:g} above what the head "
+            f"would reach if the relation's targets were paired anew."
+        )
+        parts.append(table(["category", "maps", "calibrated"], rows, right=(1, 2)))
+        n = len(chance.unproven)
+        if n:
+            listed = chance.unproven[:MOST_LISTED]
+            more = f" The {MOST_LISTED} highest:" if n > MOST_LISTED else ""
+            parts.append(f"{count(n, kind)} above the threshold {agree(n, 'is', 'are')} not beyond chance.{more}")
+            rows = [
+                [code(each.relation), head_name(*each.head), f"{each.share:.2f}", f"{each.chance:.2f}", _q(each.q)]
+                for each in listed
+            ]
+            parts.append(table(["relation", "head", kind, "chance", "q"], rows, right=(2, 3, 4)))
+        else:
+            parts.append(f"Every {kind} above the threshold is beyond chance.")
+        parts.append(
+            f"{percent(chance.exact)} of the chance levels are exact, over all sources and targets of a relation: "
+            f"those of heads with three hits or more, and of relations with few targets. The others are means over "
+            f"seeded re-pairings, and their p-value is taken as 1. p-values are upper bounds; q-values are "
+            f"Benjamini-Hochberg's, over all heads and measured relations."
+        )
+    parts.append(_borderline(atlas, found))
+    return "\n\n".join(part for part in [*parts, picture] if part)
+
+
+def _borderline(atlas: Atlas, found: Analysis) -> str:
+    kind = found.classification.kind
+    if found.borderline is None:
+        return "Borderline heads: not known, as the numbers of pairs are not."
+    implemented = found.classification.implements
+    above = implemented & found.borderline
+    n = int(above.sum())
+    below = int((found.borderline & ~atlas.above(found.classification.threshold, kind)).sum())
+    sentence = (
+        f"Borderline: of {count(int(implemented.sum()), kind)} that count, {n:,} "
+        f"{agree(n, 'has', 'have')} a 95 % interval (Wilson) that holds the threshold, and so "
+        f"{agree(below, 'does', 'do')} {below:,} below it."
+    )
+    shares = atlas.kind(kind).values
+    places = sorted(zip(*above.nonzero(), strict=True), key=lambda place: (shares[place], place))[:MOST_LISTED]
+    if not places:
+        return sentence
+    named = ", ".join(
+        f"{head_name(int(layer), int(head))} {code(atlas.relations[relation])} ({shares[relation, layer, head]:.2f})"
+        for relation, layer, head in places
+    )
+    return f"{sentence} {'The nearest' if n > len(places) else 'These'}: {named}."
+
+
+def _q(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
