@@ -13,7 +13,8 @@ from headatlas.importing import import_scores
 from headatlas.reports import write_report
 
 PYTHIA = Path(__file__).parents[3] / "shared" / "reference" / "pythia-6.9b-scores.csv"
-HEADINGS = ["In short", "Heads per category", "How far it could be chance", "Where in the layers", "Early and late", "Which categories meet",
+HEADINGS = ["In short", "Heads per category", "How far it could be chance", "Where in the layers", "Early and late",
+            "Which categories meet",
             "Layers or heads", "Rare and exceptional", "Strongest heads of each relation", "Suppression", "Coverage",
             "Validity",
             "Settings and versions", "How to cite", "Limits"]  # fmt: skip
