@@ -114,7 +114,9 @@ def test_commands_show_either_profile(tmp_path):
 def test_the_plot_has_a_line_for_each_k():
     figure = draw_sensitivity(with_hits(make_atlas(n_layers=7, n_heads=5)))
     lines = [line for line in figure.axes[0].get_lines() if str(line.get_label()).startswith("k = ")]
-    assert [line.get_label() for line in lines] == ["k = 1", "k = 2", "k = 5", "k = 10 (measured)"]
+    assert [line.get_label() for line in lines] == ["k = 1", "k = 2", "k = 5", "k = 10, as measured"]
     assert render(figure, "png")[:4] == b"\x89PNG"
+    strict = draw_sensitivity(with_hits(make_atlas(n_layers=7, n_heads=5, chance=True))).axes[0].get_lines()
+    assert "k = 10, calibrated" in [line.get_label() for line in strict]
     with pytest.raises(AtlasError, match="needs the ranks of hits"):
         draw_sensitivity(make_atlas())

@@ -20,6 +20,9 @@ LOOKED_AT = 0.031
 OVERHEAD = 0.75
 """Time of the search over that of as many products of outputs with W_U, likewise; many are shorter, by W_O."""
 
+CHANCE = 1.5
+"""Time of the chance levels over that of the scores, likewise."""
+
 PROGRAM = 450_000_000
 """Bytes that the program and its libraries take before any weight is there."""
 
@@ -35,6 +38,7 @@ class Plan:
         validity: of the heads: `kind`, `why` and `layers` of each that occurs.
         to_read: bytes of the tensors that are needed; `size`: bytes of all.
         memory: most memory at a time, an estimate.
+        chance_seconds: of the chance levels, likewise; `--no-chance` saves them.
         seconds: of scoring on this machine's processors, an estimate from its speed in matrix products; reading and
             transfer come on top.
         measurable, not_measurable: names of relations.
@@ -57,6 +61,7 @@ class Plan:
     size: int
     memory: int
     seconds: float
+    chance_seconds: float
     measurable: list[str]
     not_measurable: list[str]
     n_pairs: int
@@ -92,6 +97,7 @@ def plan_map(
     encoded = encode_relations(chosen, checkpoint.load_tokenizer(), opened.d_vocab, settings)
     measured = [relation for relation in encoded if relation.measurable]
     sources = {token for relation in measured for token in relation.source_ids}
+    seconds = _seconds(opened, len(sources), count_threads(threads)) if sources else 0.0
     return Plan(
         name=checkpoint.name,
         source=checkpoint.source,
@@ -108,7 +114,8 @@ def plan_map(
         to_read=_bytes_to_read(opened),
         size=checkpoint.size,
         memory=_memory(opened, measured, len(sources), count_threads(threads)),
-        seconds=_seconds(opened, len(sources), count_threads(threads)) if sources else 0.0,
+        seconds=seconds,
+        chance_seconds=CHANCE * seconds,
         measurable=[relation.name for relation in measured],
         not_measurable=[relation.name for relation in encoded if not relation.measurable],
         n_pairs=sum(len(relation.pairs) for relation in measured),

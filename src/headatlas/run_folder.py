@@ -189,7 +189,7 @@ def write_folder(atlas: Atlas, folder: str | Path) -> None:
                 figure = draw_map(atlas, kind=kind)
                 for fmt in FIGURE_FORMATS:
                     save_figure(figure, folder / f"{stem}.{fmt}")
-        ranked = atlas.pair_hits is not None
+        ranked = atlas.pair_hits is not None and "rank" in atlas.pair_hits
         if ranked:
             figure = draw_sensitivity(atlas)
             for fmt in FIGURE_FORMATS:

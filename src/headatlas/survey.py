@@ -134,6 +134,7 @@ def map_heads(
         manifest = {
             **_manifest_head(opened, checkpoint.source, settings, fingerprint, identity),
             "self_check": "off" if checks is None else _told_checks(checks),
+            "chance": _told_chance() if chance else None,
             "relations": _relations_entry(chosen, encoded, relations is None, add_relations is not None),
             "packages": _versions(),
             "run": run.facts | {"engine": engine.name, "device": engine.device, "threads": engine.threads},
@@ -324,6 +325,12 @@ def _manifest_head(
 
 def _told_checks(checks: list[LayerCheck]) -> dict[str, Any]:
     return {"largest_error": max(check.error for check in checks), "layers": [check.as_dict() for check in checks]}
+
+
+def _told_chance() -> dict[str, int]:
+    from headatlas.scoring.chance import FEWEST_HITS, RE_PAIRINGS
+
+    return {"exact_from_hits": FEWEST_HITS, "re_pairings": RE_PAIRINGS}
 
 
 def _relations_entry(

@@ -31,12 +31,14 @@ class BeyondChance:
         maps, calibrated: the heads under either profile.
         unproven: what `maps` counts and `calibrated` does not, the largest share first.
         exact: share of chance levels that are exact, 0 to 1.
+        re_pairings: behind each of the others; None where the manifest does not say.
     """
 
     maps: Classification
     calibrated: Classification
     unproven: tuple[Unproven, ...]
     exact: float
+    re_pairings: int | None
 
 
 def find_beyond_chance(atlas: Atlas, threshold: str, kind: str) -> BeyondChance | None:
@@ -45,6 +47,7 @@ def find_beyond_chance(atlas: Atlas, threshold: str, kind: str) -> BeyondChance 
     if chance is None or q_values is None or exact is None:
         return None
     maps, calibrated = (classify(atlas, threshold, kind, profile) for profile in ("maps", "calibrated"))
+    told = atlas.manifest.get("chance") or {}
     shares = atlas.kind(kind).values
     places = zip(*(maps.implements & ~calibrated.implements).nonzero(), strict=True)
     unproven = [
@@ -58,7 +61,9 @@ def find_beyond_chance(atlas: Atlas, threshold: str, kind: str) -> BeyondChance 
         for relation, layer, head in places
     ]
     unproven.sort(key=lambda each: (-each.share, each.relation, each.head))
-    return BeyondChance(maps, calibrated, tuple(unproven), float(exact.values[:, atlas.has_heads].mean()))
+    return BeyondChance(
+        maps, calibrated, tuple(unproven), float(exact.values[:, atlas.has_heads].mean()), told.get("re_pairings")
+    )
 
 
 def find_borderline(atlas: Atlas, threshold: str, kind: str) -> np.ndarray | None:
@@ -75,7 +80,9 @@ def find_borderline(atlas: Atlas, threshold: str, kind: str) -> np.ndarray | Non
 def count_classified(
     atlas: Atlas, thresholds: list[str], ks: list[int], kind: str = "score"
 ) -> dict[int, list[int]] | None:
-    """Heads with any category, for each k and threshold, as the ranks of the hits tell; None where they are not known.
+    """Heads with any category under the profile `maps`, for each k and threshold, as the ranks of the hits tell.
+
+    None where ranks are not known.
 
     Args:
         thresholds: strict limits, 0 to 1.

@@ -228,7 +228,8 @@ def _show_plan(plan: Plan) -> None:
         "validity": "\n".join(validity),
         "to read": f"{told_bytes(plan.to_read)} of {told_bytes(plan.size)} ({plan.to_read / max(plan.size, 1):.0%})",
         "memory": f"about {told_bytes(plan.memory)} (estimate)",
-        "time": f"about {told_duration(plan.seconds)} of scoring on this machine (estimate), and reading",
+        "time": f"about {told_duration(plan.seconds)} of scoring and {told_duration(plan.chance_seconds)} of chance "
+        "levels on this machine (estimates), and reading",
         "relations": f"{kept} of {of} measurable, {plan.n_pairs:,} pairs{missing}",
     }
     if plan.note:

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from headatlas.analysis.chance import count_classified
 from headatlas.atlas import Atlas
+from headatlas.categories import classify
 from headatlas.errors import AtlasError
 from headatlas.figures.drawing import FRAME, INK, QUIET, MapFigure, plain_style
 from headatlas.figures.wording import one_line
@@ -15,6 +16,7 @@ THRESHOLDS = [f"{step / 100:g}" for step in range(2, 61)]
 SMALLER = (1, 2, 5, 10)
 """Values of k that are shown beside the measured one, where they are smaller."""
 
+STRICT = "#d95f02"
 COLOURS = ("#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#084594")
 
 
@@ -37,7 +39,7 @@ def draw_sensitivity(atlas: Atlas, *, kind: str = "score") -> Figure:
         figure = MapFigure(figsize=(5.4, 3.4), dpi=160, facecolor="white", layout="constrained")
         FigureCanvasAgg(figure)
         title = f"{one_line(atlas.name)}: classified heads by threshold and k"
-        figure.metadata = {"Title": title}
+        figure.metadata = {"Title": title, "Settings": one_line(atlas.label, 200), "Kind": kind}
         axes = figure.subplots()
         for number, (k, counts) in enumerate(found.items()):
             axes.plot(
@@ -46,8 +48,12 @@ def draw_sensitivity(atlas: Atlas, *, kind: str = "score") -> Figure:
                 drawstyle="steps-post",
                 linewidth=2 if k == measured else 1.2,
                 color=COLOURS[len(COLOURS) - len(found) + number],
-                label=f"k = {k}" + " (measured)" * (k == measured),
+                label=f"k = {k}" + ", as measured" * (k == measured),
             )
+        if atlas.chance(kind) is not None:
+            strict = [classify(atlas, each, kind, "calibrated").n_classified for each in THRESHOLDS]
+            axes.plot([float(each) for each in THRESHOLDS], strict, drawstyle="steps-post", linewidth=1.4,
+                      linestyle="--", color=STRICT, label=f"k = {measured}, calibrated")  # fmt: skip
         limit = float(atlas.threshold)
         axes.axvline(limit, color=QUIET, linewidth=0.8, linestyle=":")
         axes.annotate(
@@ -57,7 +63,7 @@ def draw_sensitivity(atlas: Atlas, *, kind: str = "score") -> Figure:
         axes.set_title(title, size=9, color=INK, loc="left")
         axes.set_xlabel(f"{kind} above", size=8, color=INK)
         axes.set_ylabel(f"heads of {n_heads:,}", size=8, color=INK)
-        axes.set_xlim(0, 0.6)
+        axes.set_xlim(0, max(0.6, limit + 0.05))
         axes.set_ylim(0, None)
         axes.grid(color="#e6e6e6", linewidth=0.6)
         axes.tick_params(labelsize=7.5, width=0.5, color=FRAME, labelcolor=INK)

@@ -44,8 +44,8 @@ def how_far_chance(atlas: Atlas, found: Analysis, picture: str) -> str:
         parts.append(
             f"{percent(chance.exact)} of the chance levels are exact, over all sources and targets of a relation: "
             f"those of heads with three hits or more, and of relations with few targets. The others are means over "
-            f"seeded re-pairings, and their p-value is taken as 1. p-values are upper bounds; q-values are "
-            f"Benjamini-Hochberg's, over all heads and measured relations."
+            f"{chance.re_pairings or 'several'} seeded re-pairings, and their p-value is taken as 1. "
+            f"p-values are upper bounds; q-values are Benjamini-Hochberg's, over all heads and measured relations."
         )
     parts.append(_borderline(atlas, found))
     return "\n\n".join(part for part in [*parts, picture] if part)
