@@ -1,7 +1,7 @@
 // The panels on screen: canvases that are drawn again when what they show changes, a pointer that all of them share.
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { draw, geometry, type Geometry, type Ink, type Panel } from "./drawing";
 import { paint } from "./exports";
 
@@ -120,7 +120,7 @@ function PanelView({ panel, box, ink, matches, marked, selected, tip, onMove, on
   const canvas = useRef<HTMLCanvasElement>(null);
   const { layers, heads } = panel.atlas.told;
   const drawing = useMemo(() => draw(panel, box, ink, matches), [panel, box, ink, matches]);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const ratio = window.devicePixelRatio || 1;
     const element = canvas.current!;
     element.width = Math.round(drawing.width * ratio);
