@@ -58,8 +58,10 @@ export async function png(drawing: Drawing, scale = 2): Promise<Blob> {
 }
 
 export function paint(context: CanvasRenderingContext2D, drawing: Drawing): void {
+  let colour = "";
   for (const shape of drawing.shapes) {
-    context.fillStyle = shape.colour;
+    // Neighbours mostly share their colour, and setting one costs more than filling a cell.
+    if (shape.colour !== colour) context.fillStyle = colour = shape.colour;
     if ("text" in shape) {
       context.font = `${shape.size}px system-ui, sans-serif`;
       context.textAlign = shape.anchor === "middle" ? "center" : shape.anchor === "end" ? "right" : "left";
