@@ -1,0 +1,192 @@
+"""What the explorer is given equals the atlas, number by number and word by word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from atlases import HOSTILE, PAIRS, make_atlas, make_evidence
+from explorer_payload import unpack
+from headatlas.atlas import KINDS, Atlas
+from headatlas.errors import AtlasError
+from headatlas.explorer.payload import CONDITIONS, LENGTHS, NOTHING, build_payload
+from headatlas.figures import PALETTES
+from headatlas.importing import import_scores
+from headatlas.settings import MAX_Q, MIN_EXCESS
+
+N_LAYERS, N_HEADS = 7, 3
+
+
+@pytest.fixture
+def atlas() -> Atlas:
+    """Every size is another: 4 relations, 7 layers, 3 heads, and no heads in layer 5."""
+    return make_evidence(make_atlas(N_LAYERS, N_HEADS, chance=True, without_heads=(5,)), n_tokens=5, n_mapped=2)
+
+
+def places(table: pd.DataFrame, prefix: str = "") -> list[int]:
+    return [row[f"{prefix}layer"] * N_HEADS + row[f"{prefix}head"] for row in table.to_dict("records")]
+
+
+def test_counts_and_chance_are_the_atlas_s_own(atlas: Atlas) -> None:
+    _, arrays = unpack(build_payload([atlas]))
+    for kind, variable in (("score", "hits"), ("suppression", "suppression_hits")):
+        np.testing.assert_array_equal(arrays[f"0.{kind}.hits"], atlas.data[variable].values)
+        exact, chance, q_values = atlas.chance_exact(kind), atlas.chance(kind), atlas.q_values(kind)
+        assert exact is not None and chance is not None and q_values is not None
+        np.testing.assert_array_equal(arrays[f"0.{kind}.exact"], exact.values)
+        np.testing.assert_array_equal(arrays[f"0.{kind}.chance"], np.nan_to_num(chance.values))
+        np.testing.assert_array_equal(arrays[f"0.{kind}.q"], np.nan_to_num(q_values.values, nan=1.0))
+
+
+def test_the_header_tells_the_atlas_and_the_rules_of_its_profiles(atlas: Atlas) -> None:
+    header, _ = unpack(build_payload([atlas]))
+    (told,) = header["atlases"]
+    assert (header["maxQ"], header["minExcess"]) == (MAX_Q, MIN_EXCESS)
+    assert (told["layers"], told["heads"], told["kvHeads"]) == (N_LAYERS, N_HEADS, 3)
+    assert (told["name"], told["threshold"], told["profile"]) == ("demo-135M", "0.15", "maps")
+    assert told["hasHeads"] == [layer != 5 for layer in range(N_LAYERS)]
+    assert {"kind": "not applicable", "why": "linear attention", "layers": [5]} in told["validityTold"]
+    assert [(r["name"], r["category"], r["k"], r["pairs"]) for r in told["relations"]] == [
+        (f"{category.lower()}_relation", category, 10, PAIRS)
+        for category in ("Algorithmic", "Knowledge", "Linguistic", "Translation")
+    ]
+    for name, palette in PALETTES.items():
+        assert header["palettes"][name]["unclassified"] == palette.unclassified
+        assert len(header["palettes"][name]["scale"]) == 256
+
+
+def test_operations_stand_at_their_head_rank_and_side(atlas: Atlas) -> None:
+    header, arrays = unpack(build_payload([atlas]))
+    table = atlas.evidence("operations")
+    assert table is not None and header["atlases"][0]["operations"] == {"tokens": 5, "mapped": 2}
+    words = header["words"]
+    for row, place in zip(table.to_dict("records"), places(table), strict=True):
+        side = int(row["side"] == "suppressed")
+        assert words[arrays["0.op.token"][place, row["rank"]]] == row["token"]
+        assert words[arrays["0.op.mapped"][place, row["rank"], side, row["to_rank"]]] == row["to_token"]
+        assert arrays["0.op.amplification"][place, row["rank"]] == np.float32(row["amplification"])
+    without = slice(5 * N_HEADS, 6 * N_HEADS)
+    assert (arrays["0.op.token"][without] == NOTHING).all()
+    assert (arrays["0.op.mapped"][without] == NOTHING).all()
+
+
+def test_similar_heads_and_descriptions_stand_at_their_head(atlas: Atlas) -> None:
+    header, arrays = unpack(build_payload([atlas]))
+    similar, told = atlas.evidence("similar"), atlas.evidence("descriptions")
+    assert similar is not None and told is not None
+    at = (places(similar), similar["rank"].to_numpy())
+    assert arrays["0.similar.place"][at].tolist() == places(similar, "other_")
+    np.testing.assert_array_equal(arrays["0.similar.value"][at], similar["similarity"].astype("float32"))
+    for name in ("description", "rule"):
+        assert [header["words"][number] for number in arrays[f"0.{name}"][places(told)]] == list(told[name])
+    np.testing.assert_array_equal(arrays["0.confidence"][places(told)], told["confidence"].astype("float32"))
+
+
+def test_validation_holds_what_was_measured_and_nan_elsewhere(atlas: Atlas) -> None:
+    table = atlas.evidence("validation")
+    assert table is not None
+    _, arrays = unpack(build_payload([atlas]))
+    for kind in KINDS:
+        values = arrays[f"0.validation.{kind}"].copy()
+        for row, place in zip(table.to_dict("records"), places(table), strict=True):
+            at = (atlas.relations.index(row["relation"]), CONDITIONS.index(row["condition"]),
+                  LENGTHS.index(row["tokens"]), place)  # fmt: skip
+            assert values[at] == np.float32(row[kind])
+            values[at] = np.nan
+        assert np.isnan(values).all()
+
+
+def test_ablation_curves_go_by_the_number_of_removed_heads(atlas: Atlas) -> None:
+    table = atlas.evidence("ablation")
+    assert table is not None
+    (told,) = unpack(build_payload([atlas]))[0]["atlases"]
+    rows = [
+        (curve["relation"], curve["task"], curve["order"], *each)
+        for curve in told["ablation"]
+        for each in zip(curve["removed"], curve["correct"], curve["prompts"], strict=True)
+    ]
+    names = ["relation", "task", "order", "removed", "correct", "prompts"]
+    assert sorted(rows) == sorted(table[names].itertuples(index=False, name=None))
+    assert all(curve["removed"] == sorted(curve["removed"]) for curve in told["ablation"])
+
+
+def test_pair_hits_are_the_atlas_s_and_sorted_by_place() -> None:
+    atlas = make_atlas(N_LAYERS, N_HEADS)
+    relation = atlas.relations[1]
+    table = pd.DataFrame(
+        [
+            (relation, 6, 2, 11, " a", 12, HOSTILE[0], "promoted", 0),
+            (relation, 0, 1, 11, " a", 12, HOSTILE[0], "suppressed", 3),
+            (relation, 0, 1, 13, HOSTILE[4], 14, " d", "promoted", 1),
+        ],
+        columns=["relation", "layer", "head", "source_id", "source", "target_id", "target", "kind", "rank"],
+    )
+    atlas.pair_hits = table
+    header, arrays = unpack(build_payload([atlas]))
+    words = header["words"]
+    assert arrays["0.hit.place"].tolist() == sorted(arrays["0.hit.place"].tolist())
+    found = {
+        (int(place), words[arrays["0.pair.source"][pair]], words[arrays["0.pair.target"][pair]], int(kind))
+        for place, pair, kind in zip(arrays["0.hit.place"], arrays["0.hit.pair"], arrays["0.hit.kind"], strict=True)
+    }
+    assert found == {(20, " a", HOSTILE[0], 0), (1, " a", HOSTILE[0], 1), (1, HOSTILE[4], " d", 0)}
+    assert len(arrays["0.pair.relation"]) == 2 and set(arrays["0.pair.relation"]) == {1}
+
+
+def test_evidence_that_an_atlas_lacks_is_absent_and_not_zero() -> None:
+    header, arrays = unpack(build_payload([make_atlas(N_LAYERS, N_HEADS)]))
+    (told,) = header["atlases"]
+    assert (told["operations"], told["similar"], told["ablation"]) == (None, 0, None)
+    assert not (told["pairs"] or told["descriptions"] or told["validation"])
+    assert set(arrays) == {"0.score.hits", "0.suppression.hits"}
+
+
+def test_imported_shares_are_shown_as_shares_without_counts_or_suppression(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    rows = [f"capitals,Knowledge,{layer},{head},{(layer * 3 + head) / 7}" for layer in range(2) for head in range(3)]
+    path.write_text("\n".join(["relation,category,layer,head,score", *rows]))
+    atlas = import_scores(path, "weights")
+    header, arrays = unpack(build_payload([atlas]))
+    (told,) = header["atlases"]
+    assert not told["hasCounts"] and not told["pairs"] and told["relations"][0]["pairs"] == 0
+    assert set(arrays) == {"0.score.share"}
+    np.testing.assert_array_equal(arrays["0.score.share"], atlas.scores.values)
+    assert arrays["0.score.share"][0, 1, 2] == 5 / 7
+
+
+def test_a_relation_that_was_not_measurable_is_named_with_its_pairs() -> None:
+    (told,) = unpack(build_payload([make_atlas(N_LAYERS, N_HEADS, unmeasured=("Knowledge",))]))[0]["atlases"]
+    assert told["notMeasured"] == [{"name": "knowledge_words", "category": "Knowledge", "pairs": 3}]
+    assert "knowledge_words" not in [relation["name"] for relation in told["relations"]]
+
+
+def test_a_lone_surrogate_does_not_stop_the_page(atlas: Atlas) -> None:
+    table = atlas.evidence("descriptions")
+    assert table is not None
+    table["description"] = table["description"].astype(object)
+    table.loc[0, "description"] = "maps \udcff to x"
+    header, arrays = unpack(build_payload([atlas]))
+    assert header["words"][arrays["0.description"][0]] == "maps ? to x"
+
+
+def test_two_atlases_keep_their_numbers_apart() -> None:
+    one, two = (make_atlas(N_LAYERS, N_HEADS, seed=seed, name=f"model {seed}") for seed in (1, 2))
+    header, arrays = unpack(build_payload([one, two]))
+    assert [told["name"] for told in header["atlases"]] == ["model 1", "model 2"]
+    for prefix, atlas in zip(("0.", "1."), (one, two), strict=True):
+        np.testing.assert_array_equal(arrays[f"{prefix}score.hits"], atlas.data["hits"].values)
+    assert (arrays["0.score.hits"] != arrays["1.score.hits"]).any()
+
+
+def test_atlases_that_cannot_be_compared_are_refused() -> None:
+    with pytest.raises(AtlasError):
+        build_payload([make_atlas(N_LAYERS, N_HEADS), make_atlas(N_LAYERS + 1, N_HEADS)])
+
+
+def test_the_bytes_hold_no_time(atlas: Atlas) -> None:
+    payload = build_payload([atlas])
+    assert payload == build_payload([atlas])
+    assert payload[4:8] == bytes(4)  # gzip's time stamp
