@@ -16,6 +16,8 @@ interface Model {
 async function render({ model, el }: { model: Model; el: HTMLElement }): Promise<() => void> {
   const root = document.createElement("div");
   root.className = "headatlas in-notebook";
+  // JupyterLab takes arrows and Enter for its cells unless told not to.
+  root.dataset.lmSuppressShortcuts = "true";
   el.appendChild(root);
   const payload = model.get("payload");
   const explored = await open(new Uint8Array(payload.buffer, payload.byteOffset, payload.byteLength));

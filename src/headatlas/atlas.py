@@ -378,6 +378,21 @@ class Atlas:
 
         return write_report(self, **options)
 
+    def explore(self, other: Atlas | None = None) -> Any:
+        """The explorer as a widget for notebooks, of this atlas or of two; `headatlas.explorer.ExplorerWidget`.
+
+        Raises:
+            SettingsError: the package anywidget is not installed.
+        """
+        try:
+            from headatlas.explorer.widget import ExplorerWidget
+        except ModuleNotFoundError as error:
+            raise SettingsError(
+                "explore: expected the package anywidget, found none. Install headatlas[notebook], or open the page "
+                "that `headatlas explore` writes."
+            ) from error
+        return ExplorerWidget(*(self,) if other is None else (self, other))
+
     def _repr_png_(self) -> bytes:
         from headatlas.figures import render
 

@@ -1,0 +1,56 @@
+"""The explorer inside a notebook: the page's own core as a widget, with the view shared between browser and Python."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+import anywidget
+import traitlets
+
+from headatlas.atlas import Atlas, head_name
+from headatlas.errors import SettingsError
+from headatlas.explorer.payload import build_payload
+
+
+class ExplorerWidget(anywidget.AnyWidget):
+    """One atlas, or two beside each other, to be explored in JupyterLab and other notebooks.
+
+    Attributes:
+        view: what is shown, as the page has it in its address (`threshold`, `relation`, `kind`, `profile`, ...); read
+            and set it. What makes no sense is left out by the browser.
+        selection: name of the head whose card is open, such as `L23H4`, or None.
+
+    Where no widget can run, the notebook keeps the picture of the map.
+    """
+
+    _esm = (files("headatlas.explorer") / "static" / "widget.js").read_text("utf-8")
+    _css = (files("headatlas.explorer") / "static" / "explorer.css").read_text("utf-8")
+    payload = traitlets.Bytes().tag(sync=True)
+    view = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, *atlases: Atlas) -> None:
+        self._atlases = atlases
+        super().__init__(payload=build_payload(list(atlases)), view={})
+
+    @property
+    def selection(self) -> str | None:
+        return self.view.get("head") or None
+
+    @selection.setter
+    def selection(self, head: str | None) -> None:
+        first = self._atlases[0]
+        known = {head_name(layer, number) for layer in range(first.n_layers) for number in range(first.n_heads)}
+        if head is not None and head not in known:
+            last = head_name(first.n_layers - 1, first.n_heads - 1)
+            raise SettingsError(f"selection: expected L0H0 to {last}, or None, found {head!r}.")
+        self.view = {**self.view, "head": head or ""}
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        """The widget, and for readers without one the picture of the map."""
+        import base64
+
+        shown = super()._repr_mimebundle_(**options)
+        data, metadata = shown if isinstance(shown, tuple) else (shown or {}, {})
+        picture = base64.b64encode(self._atlases[0]._repr_png_()).decode()
+        return {**data, "image/png": picture}, metadata

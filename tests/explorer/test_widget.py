@@ -1,0 +1,48 @@
+"""The explorer in a notebook: what Python and the browser share, and what stays where no widget runs."""
+
+import base64
+import sys
+
+import pytest
+
+from atlases import make_atlas
+from headatlas.errors import AtlasError, SettingsError
+from headatlas.explorer.payload import build_payload
+
+
+def test_the_widget_holds_the_page_s_data_and_core():
+    atlas = make_atlas(5, 3)
+    widget = atlas.explore()
+    assert widget.payload == build_payload([atlas])
+    assert "DecompressionStream" in widget._esm and ".ha-panel" in widget._css
+    both = atlas.explore(make_atlas(5, 3, name="tuned"))
+    assert both.payload != widget.payload
+    with pytest.raises(AtlasError, match="cannot be compared"):
+        atlas.explore(make_atlas(7, 3))
+
+
+def test_the_selection_is_read_from_the_view_and_set_in_it():
+    widget = make_atlas(5, 3).explore()
+    assert widget.selection is None
+    widget.view = {"threshold": "0.3", "head": "L2H1"}  # as the browser sends it
+    assert widget.selection == "L2H1"
+    widget.selection = "L4H2"
+    assert widget.view == {"threshold": "0.3", "head": "L4H2"}
+    widget.selection = None
+    assert widget.selection is None and widget.view["threshold"] == "0.3"
+    for bad in ("L5H0", "L0H3", "x", "l1h1"):
+        with pytest.raises(SettingsError, match="expected L0H0 to L4H2, or None"):
+            widget.selection = bad
+
+
+def test_a_reader_without_widgets_gets_the_picture():
+    data, _ = make_atlas(5, 3).explore()._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert base64.b64decode(data["image/png"])[:4] == b"\x89PNG"
+
+
+def test_without_anywidget_one_sentence_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    monkeypatch.delitem(sys.modules, "headatlas.explorer.widget", raising=False)
+    with pytest.raises(SettingsError, match=r"Install headatlas\[notebook\]"):
+        make_atlas(5, 3).explore()
