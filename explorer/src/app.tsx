@@ -3,7 +3,7 @@
 import { render } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Card, formatted, level, shown } from "./card";
-import { classify } from "./classify";
+import { classify, thresholdShare } from "./classify";
 import type { Explored } from "./data";
 import { compose, draw, geometry, INKS, panels as panelsOf, type Panel } from "./drawing";
 import { csv, png, save, svg } from "./exports";
@@ -189,7 +189,7 @@ function Controls({ explored, view, update }: { explored: Explored; view: View; 
       </label>
       <label>
         <span>Threshold <output>{view.threshold}</output></span>
-        <input type="range" min="0" max="0.95" step="0.01" value={view.threshold} aria-label="Threshold" aria-valuetext={view.threshold}
+        <input type="range" min="0" max="0.95" step="0.01" value={thresholdShare(view.threshold)} aria-label="Threshold" aria-valuetext={view.threshold}
           onInput={(event) => update({ threshold: String(Number(event.currentTarget.value)) })} />
       </label>
       <Choice name="Heads that" value={view.kind} options={[["score", "promote"], ["suppression", "suppress"]]} disabled={noSuppression ? "suppression" : ""} why="suppression was not measured" onPick={(kind) => update({ kind } as Partial<View>)} />

@@ -1,7 +1,7 @@
 // The card of one head: what it does, how sure that is, and where to go from it.
 
 import { useState } from "preact/hooks";
-import { wilson, type Classified } from "./classify";
+import { thresholdShare, wilson, type Classified } from "./classify";
 import { NOTHING, type AtlasData, type Kind } from "./data";
 import type { View } from "./state";
 
@@ -98,7 +98,7 @@ function Bars({ atlas, classified, view, place, colours, onRelation }: Omit<Card
           .filter((row) => row.share > 0)
           .sort((one, other) => other.share - one.share);
         const few = all ? rows : rows.slice(0, kind === view.kind ? MOST_BARS : 3);
-        const threshold = Number(view.threshold);
+        const threshold = thresholdShare(view.threshold);
         return (
           <div key={kind}>
             <h3>{kind === "score" ? "Promotes" : "Suppresses"}</h3>

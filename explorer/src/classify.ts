@@ -2,12 +2,23 @@
 
 import type { AtlasData, Explored, Kind, Profile } from "./data";
 
-/** A threshold as a fraction: "0.15" is 15 / 100, so that 3 of 20 is not above it. */
+/** A threshold as a fraction: "0.15" is 15 / 100, so that 3 of 20 is not above it; "1/3" is itself. */
 export function parseThreshold(text: string): { over: bigint; under: bigint } | undefined {
+  const ratio = /^(\d{1,40})\/(\d{1,40})$/.exec(text);
+  if (ratio) {
+    const [over, under] = [BigInt(ratio[1]), BigInt(ratio[2])];
+    return over < under ? { over, under } : undefined;
+  }
   const found = /^0?(?:\.(\d{1,15}))?$|^0$/.exec(text.trim());
   if (!found || !text.trim()) return undefined;
   const digits = found[1] ?? "0";
   return { over: BigInt(digits), under: 10n ** BigInt(digits.length) };
+}
+
+/** Where a threshold stands on a scale from 0 to 1, for drawing. */
+export function thresholdShare(text: string): number {
+  const limit = parseThreshold(text)!;
+  return Number(limit.over) / Number(limit.under);
 }
 
 export interface Classified {

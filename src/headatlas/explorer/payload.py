@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas import KINDS, Atlas
-from headatlas.settings import MAX_Q, MIN_EXCESS
+from headatlas.settings import MAX_Q, MIN_EXCESS, parse_threshold
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,7 +124,7 @@ def _atlas(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> dict[st
         "name": atlas.name,
         "measure": atlas.measure,
         "label": atlas.label,
-        "threshold": atlas.threshold,
+        "threshold": _threshold(atlas.threshold),
         "profile": atlas.profile,
         "layers": atlas.n_layers,
         "heads": atlas.n_heads,
@@ -148,6 +148,16 @@ def _atlas(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> dict[st
         "ablation": _ablation(atlas),
         "report": _report(atlas),
     }
+
+
+def _threshold(threshold: str) -> str:
+    """The same value as the page writes it: decimal with up to 15 digits, or a ratio such as 1/3."""
+    exact = parse_threshold(threshold)
+    digits = next((n for n in range(1, 16) if 10**n % exact.denominator == 0), None)
+    if digits is None:
+        return f"{exact.numerator}/{exact.denominator}"
+    decimal = f"{exact.numerator * 10**digits // exact.denominator:0{digits}}"
+    return f"0.{decimal}" if exact else "0"
 
 
 def _pair_hits(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> bool:

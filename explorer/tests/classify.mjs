@@ -1,0 +1,24 @@
+// Classifies as the page does: a payload's path as argument, views as JSON on standard input, answers as JSON.
+import { build } from "esbuild";
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+const built = await build({
+  stdin: {
+    contents: 'export * from "./classify"; export * from "./data"; export * from "./exports"; export * from "./state";',
+    resolveDir: fileURLToPath(new URL("../src", import.meta.url)),
+    loader: "ts",
+  },
+  bundle: true,
+  format: "esm",
+  write: false,
+});
+const core = await import(`data:text/javascript;base64,${Buffer.from(built.outputFiles[0].text).toString("base64")}`);
+const explored = await core.open(readFileSync(process.argv[2]));
+const views = JSON.parse(readFileSync(0, "utf8"));
+const answers = views.map(({ kind, profile, threshold }) => {
+  const found = core.classify(explored, explored.atlases[0], kind, profile, threshold ?? core.firstView(explored).threshold);
+  return { categories: found.categories, bits: [...found.bits], implements: [...found.implements], heads: found.nHeads };
+});
+const cells = ["=1+1", "+1", "-1", "-1.5", "-1+1", "@sum", "\t=1", "\r=1", 'a"b', "a,b", "a\nb", "plain"].map(core.csvCell);
+console.log(JSON.stringify({ answers, cells }));
