@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from atlases import HOSTILE, make_atlas, make_evidence
+from browsers import ROOT, find_browser
 from headatlas.atlas import Atlas
 from headatlas.categories import classify
 from headatlas.explorer import write_page
 from headatlas.figures import PALETTES
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.system
 WITHOUT = 4
 WORD = "Ljubljana"
@@ -43,17 +40,6 @@ CHECKS = (
     "no violation that axe finds, light",
     "no violation that axe finds, dark",
 )
-
-
-def find_browser() -> str:
-    names = (os.environ.get("HEADATLAS_CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
-    found = next((path for path in map(shutil.which, names) if path), None)
-    if found is None:
-        told = "The explorer's tests need a browser: apt-get install chromium, or name one in HEADATLAS_CHROMIUM."
-        if os.environ.get("CI"):
-            pytest.fail(told)
-        pytest.skip(told)
-    return found
 
 
 def with_pairs(atlas: Atlas) -> Atlas:
