@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from headatlas.atlas import Atlas
 from headatlas.categories import Classification, classify
+from headatlas.settings import parse_threshold
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +75,8 @@ def find_borderline(atlas: Atlas, threshold: str, kind: str) -> np.ndarray | Non
     if between is None:
         return None
     low, high = (np.nan_to_num(each.values) for each in between)
-    return (low <= float(threshold)) & (float(threshold) < high) & atlas.has_heads[None, :, None]
+    limit = float(parse_threshold(threshold))
+    return (low <= limit) & (limit < high) & atlas.has_heads[None, :, None]
 
 
 def count_classified(
@@ -89,8 +91,6 @@ def count_classified(
         ks: a relation whose own k is smaller keeps it.
     """
     import numpy as np
-
-    from headatlas.settings import parse_threshold
 
     hits = atlas.pair_hits
     if hits is None or "rank" not in hits:

@@ -15,6 +15,7 @@ from headatlas.cards.markdown import (
     validation_rows,
 )
 from headatlas.printable import printable
+from headatlas.settings import parse_threshold
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -140,7 +141,7 @@ def _suppressed(told: dict[str, Any]) -> list[Text]:
     named = [
         f"{each['relation']} {each['suppression']:.2f}"
         for each in strong
-        if each["suppression"] > float(told["threshold"])
+        if each["suppression"] > float(parse_threshold(told["threshold"]))
     ]
     return [Text(printable(f"suppresses: {', '.join(named[:4])}"))] if named else []
 

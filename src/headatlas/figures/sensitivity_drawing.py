@@ -11,6 +11,7 @@ from headatlas.categories import classify
 from headatlas.errors import AtlasError
 from headatlas.figures.drawing import FRAME, INK, QUIET, MapFigure, plain_style
 from headatlas.figures.wording import one_line
+from headatlas.settings import parse_threshold
 
 THRESHOLDS = [f"{step / 100:g}" for step in range(2, 61)]
 SMALLER = (1, 2, 5, 10)
@@ -54,7 +55,7 @@ def draw_sensitivity(atlas: Atlas, *, kind: str = "score") -> Figure:
             strict = [classify(atlas, each, kind, "calibrated").n_classified for each in THRESHOLDS]
             axes.plot([float(each) for each in THRESHOLDS], strict, drawstyle="steps-post", linewidth=1.4,
                       linestyle="--", color=STRICT, label=f"k = {measured}, calibrated")  # fmt: skip
-        limit = float(atlas.threshold)
+        limit = float(parse_threshold(atlas.threshold))
         axes.axvline(limit, color=QUIET, linewidth=0.8, linestyle=":")
         axes.annotate(
             f" threshold {one_line(atlas.threshold, 8)}", (limit, 0.97), xycoords=("data", "axes fraction"), size=7.5,
