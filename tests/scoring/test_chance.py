@@ -119,6 +119,18 @@ def test_threads_and_the_other_relations_change_nothing():
         assert np.array_equal(array[:, 0], getattr(whole, name)[:, 2]), name
 
 
+def test_large_relations_are_looked_at_in_parts(monkeypatch):
+    case = make_case()
+    whole = measure(case)[1]
+    monkeypatch.setattr("headatlas.scoring.rank_search.BLOCK_ELEMENTS", 60)
+    parts = measure(case)[1]
+    for name, array in vars(whole).items():
+        assert np.array_equal(array, getattr(parts, name)), name
+    monkeypatch.setattr(chance, "LARGEST_MATRIX", 31 * 11)
+    limited = measure(case)[1]
+    assert not limited.exact[:, 2].any() and (limited.p_value[:, 2] == 1).all() and limited.exact[:, 1].all()
+
+
 def test_a_head_that_answers_everything_alike_is_no_better_than_chance():
     tensors, source, target, k, ends = make_case()
     x, W_V, W_O, W_U = tensors

@@ -104,8 +104,7 @@ class ChanceLevels:
         possible = np.array([each.has_matrix for each in self._relations])
         exact = possible[:, None] & (always[:, None] | (hits >= FEWEST_HITS))
         level, p_value = np.zeros(hits.shape), np.ones(hits.shape)
-        open_cells = self._search.candidates(heads, self._blocks)
-        asked = [self._needed(cells, exact[:, :, head]) for head, cells in enumerate(open_cells)]
+        asked = self._search.candidates(heads, self._blocks, lambda head, cells: self._needed(cells, exact[:, :, head]))
         for head, (cells, found) in enumerate(zip(asked, self._search.cells(heads, self._blocks, asked), strict=True)):
             is_hit = cells.chosen(found.nonzero()[:, 0])
             block, side, row, column = (

@@ -206,8 +206,15 @@ class Cells:
     def __len__(self) -> int:
         return len(self.row)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Cells]) -> Cells:
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in _OF_CELL))
+
     def chosen(self, which: Tensor) -> Cells:
         return Cells(self.block[which], self.side[which], self.row[which], self.column[which])
+
+
+_OF_CELL = ("block", "side", "row", "column")
 
 
 class _Asked(Protocol):
@@ -247,8 +254,8 @@ class _SomeCells:
         self._head = torch.arange(len(asked), device=device).repeat_interleave(
             torch.tensor([len(each) for each in asked], device=device)
         )
-        joined = [torch.cat([getattr(each, name) for each in asked]) for name in ("block", "side", "row", "column")]
-        self._block, self._side, row, column = joined
+        joined = Cells.joined(asked)
+        self._block, self._side, row, column = joined.block, joined.side, joined.row, joined.column
         starts = [
             torch.tensor([0, *(len(getattr(block, name)) for block in blocks)]).cumsum(0)[:-1].to(device)
             for name in ("source", "target")
@@ -324,27 +331,33 @@ class RankSearch:
         promoted, suppressed = ranks.view(heads.n_heads, 2, -1).cpu().unbind(1)
         return promoted, suppressed
 
-    def candidates(self, heads: Heads, blocks: Sequence[CellBlock]) -> list[Cells]:
-        """The cells that the sample does not show to be misses, head by head.
+    def candidates(self, heads: Heads, blocks: Sequence[CellBlock], keep: Callable[[int, Cells], Cells]) -> list[Cells]:
+        """The cells that the sample does not show to be misses, and of those what is wanted, head by head.
 
         Args:
             blocks: sources and targets, each of which with each is a cell.
+            keep: given a head and some of its cells, those that are wanted; called before there are many.
         """
 
         def find(head: int) -> Cells:
             value, limits = heads.value(head), heads.limits[head]
             projected = heads.W_O[head] @ self.W_U_targets
-            found = []
+            kept, fresh, n_fresh = [], [], 0
             for number, block in enumerate(blocks):
-                rows = block.source
-                logits = value[rows] @ projected[:, block.target]
-                highest, lowest = (limit[rows, None] for limit in limits[block.k])
-                of_sides = (logits >= highest, logits <= lowest)
-                for side, is_open in enumerate(of_sides):
-                    row, column = is_open.nonzero(as_tuple=True)
-                    found.append((torch.full_like(row, number), torch.full_like(row, side), row, column))
-            block_of, side, row, column = (torch.cat(parts) for parts in zip(*found, strict=True))
-            return Cells(block_of, side, row, column)
+                of_targets = projected[:, block.target]
+                at_once = max(1, BLOCK_ELEMENTS // max(1, of_targets.shape[1]))
+                for start, rows in zip(itertools.count(0, at_once), block.source.split(at_once), strict=False):
+                    logits = value[rows] @ of_targets
+                    highest, lowest = (limit[rows, None] for limit in limits[block.k])
+                    for side, is_open in enumerate((logits >= highest, logits <= lowest)):
+                        row, column = is_open.nonzero(as_tuple=True)
+                        number_of, side_of = torch.full_like(row, number), torch.full_like(row, side)
+                        fresh.append(Cells(number_of, side_of, row + start, column))
+                        n_fresh += len(row)
+                    if n_fresh > BLOCK_ELEMENTS:
+                        kept.append(keep(head, Cells.joined(fresh)))
+                        fresh, n_fresh = [], 0
+            return Cells.joined([*kept, keep(head, Cells.joined(fresh))] if fresh else kept)
 
         return list(self._workers.map(find, range(heads.n_heads)))
 
