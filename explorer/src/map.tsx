@@ -42,7 +42,9 @@ export function HeadMap({ panels, ink, matches, selected, tooltip, onPick, onClo
     const legendBeside = flat && wide && groups.length === 1;
     const large = legendBeside ? room - 175 : flat || !wide ? room : room * 0.5;
     const small = flat ? room / columns - 14 : wide ? room * 0.25 - 14 : room / columns - 14;
-    return { room, legendBeside, large: geometry(atlas, large), small: geometry(atlas, small) };
+    // On a very large screen the cells grow with it, but the first panel leaves room for the others.
+    const most = Math.max(28, Math.floor(room / 64));
+    return { room, legendBeside, large: geometry(atlas, large, most), small: geometry(atlas, small, most) };
   }, [width, groups.length, atlas, flat]);
   const said = pointer && panels.find((panel) => panel.key === pointer.key);
   const move = (key: string, place: number) => setPointer({ key, place, keyboard: true });
