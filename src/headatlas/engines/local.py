@@ -60,7 +60,6 @@ class LayerScorer:
 
     def score(self, layers: Sequence[int]) -> Iterator[tuple[int, LayerHits]]:
         """Each layer's hits, in the order of `layers`; the next layer is read while one is searched."""
-
         with ThreadPoolExecutor(1) as reader:
             ahead = reader.submit(self._read, layers[0]) if layers else None
             for number, layer in enumerate(layers):

@@ -29,7 +29,7 @@ RE_PAIRINGS = 4
 FEWEST_HITS = 3
 """From so many hits on, a chance level is exact and a p-value computed; below, the p-value is bounded by 1."""
 
-LARGEST_MATRIX = 4_000_000
+LARGEST_MATRIX = 16_000_000
 """A relation with more places (sources x targets) than this gets no matrix: re-pairings, and no p-value below 1."""
 
 
