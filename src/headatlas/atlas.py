@@ -41,8 +41,14 @@ CHANCE_VARIABLES = {
 }
 """Of each kind: the expected share under re-paired targets, whether it is exact, and a bound of the p-value."""
 
-EVIDENCE = ("operations", "similar", "descriptions", "validation", "ablation")
-"""Tables that other measurements add to an atlas; see docs/folder.md."""
+EVIDENCE = {
+    "operations": "operations",
+    "similar": "operations",
+    "descriptions": "operations",
+    "validation": "validate",
+    "ablation": "ablate",
+}
+"""Tables that other measurements add to an atlas, see docs/folder.md, and the command that gathers each."""
 
 COVERAGE_COLUMNS = (
     "relation", "category", "k", "in_file", "pairs", "duplicates", "source_dropped", "target_dropped", "measurable",
@@ -217,7 +223,8 @@ class Atlas:
         if name not in self._evidence:
             import pandas as pd
 
-            path = _checked(Path(self.folder or "."), f"{name}.parquet", self.manifest)
+            remedy = f"Run `headatlas {EVIDENCE[name]}` again."
+            path = _checked(Path(self.folder or "."), f"{name}.parquet", self.manifest, remedy)
             self._evidence[name] = pd.read_parquet(path)
         return self._evidence[name]
 
@@ -606,15 +613,15 @@ def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     write_atomically(folder / MANIFEST, lambda file: file.write_text(text, "utf-8"))
 
 
-def _checked(folder: Path, name: str, manifest: dict[str, Any]) -> Path:
+def _checked(folder: Path, name: str, manifest: dict[str, Any], remedy: str = "Run the map again.") -> Path:
     """The path of a file that the manifest names, if it is the one that was written with it."""
     entry, path = manifest["files"].get(name), folder / name
     if entry is None:
-        raise AtlasError(f"{folder / MANIFEST}: expected {name} among its files, found none. Run the map again.")
+        raise AtlasError(f"{folder / MANIFEST}: expected {name} among its files, found none. {remedy}")
     if not path.is_file():
-        raise AtlasError(f"{folder}: the manifest names {name!r}, which is not there. Run the map again.")
+        raise AtlasError(f"{folder}: the manifest names {name!r}, which is not there. {remedy}")
     if _sha256(path) != entry["sha256"]:
-        raise AtlasError(f"{path}: the file is not the one that was written with atlas.json. Run the map again.")
+        raise AtlasError(f"{path}: the file is not the one that was written with atlas.json. {remedy}")
     return path
 
 

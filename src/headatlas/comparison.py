@@ -168,7 +168,7 @@ def check_comparable(first: Atlas, second: Atlas, given: dict[str, Any] | None =
     rows: list[tuple[str, Any, Any]] = [
         ("the measure", first.measure, second.measure),
         ("layers x heads", f"{first.n_layers} x {first.n_heads}", f"{second.n_layers} x {second.n_heads}"),
-        ("the layers with heads", _layers_without(first), _layers_without(second)),
+        ("the list of layers without heads", _layers_without(first), _layers_without(second)),
     ]
     for name in sorted({*_settings(first), *_settings(second)} - skipped):
         rows.append((name, _settings(first).get(name), _settings(second).get(name)))
@@ -208,7 +208,7 @@ def _pairs(atlas: Atlas) -> object:
 
 
 def _layers_without(atlas: Atlas) -> str:
-    return "all but " + (", ".join(str(layer) for layer in (~atlas.has_heads).nonzero()[0]) or "none")
+    return ", ".join(str(layer) for layer in (~atlas.has_heads).nonzero()[0]) or "empty"
 
 
 def _relation_change(
