@@ -3,7 +3,7 @@
 import { render } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Card, formatted, level, shown } from "./card";
-import { classify, thresholdShare } from "./classify";
+import { categoriesAt, classify, thresholdShare } from "./classify";
 import type { Explored } from "./data";
 import { compose, draw, geometry, INKS, panels as panelsOf, type Panel } from "./drawing";
 import { csv, png, save, svg } from "./exports";
@@ -88,7 +88,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
     const layer = Math.floor(at / of.told.heads);
     const title = `${of.name(at)}${explored.atlases.length > 1 ? ` · ${of.told.name}` : ""}`;
     if (!of.hasHeads(at)) return [title, `no attention heads: ${of.told.validityTold.find((each) => each.layers.includes(layer))?.why || "not applicable"}`];
-    const categories = its.categories.filter((_, number) => its.bits[at] & (1 << number));
+    const categories = categoriesAt(its, at);
     const best = of.told.relations
       .map((relation, number) => ({ name: relation.name, number, share: of.share(view.kind, number, at) }))
       .filter((each) => (view.relation ? each.name === view.relation : each.share > 0))

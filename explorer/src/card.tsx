@@ -1,7 +1,7 @@
 // The card of one head: what it does, how sure that is, and where to go from it.
 
 import { useState } from "preact/hooks";
-import { thresholdShare, wilson, type Classified } from "./classify";
+import { categoriesAt, thresholdShare, wilson, type Classified } from "./classify";
 import { NOTHING, type AtlasData, type Kind } from "./data";
 import type { View } from "./state";
 
@@ -44,7 +44,7 @@ export function Card({ atlas, classified, view, place, colours, onSelect, onRela
       </section>
     );
   }
-  const categories = classified.categories.filter((_, number) => classified.bits[place] & (1 << number));
+  const categories = categoriesAt(classified, place);
   const group = told.kvHeads && told.kvHeads < told.heads ? told.heads / told.kvHeads : 1;
   const first = Math.floor(head / group) * group;
   const siblings = Array.from({ length: group }, (_, at) => first + at).filter((other) => other !== head);
@@ -263,7 +263,7 @@ function Similar({ atlas, place, onSelect, classified, colours }: Pick<CardProps
     <ul class="ha-similar">
       {numbers.map((at) => {
         const name = atlas.name(others[at]);
-        const categories = classified.categories.filter((_, number) => classified.bits[others[at]] & (1 << number));
+        const categories = categoriesAt(classified, others[at]);
         return (
           <li key={at}>
             <button type="button" class="ha-link" onClick={() => onSelect(name)}>{name}</button> <span class="ha-quiet">{values[at].toFixed(2)}</span>{" "}

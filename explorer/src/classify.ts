@@ -23,13 +23,18 @@ export function thresholdShare(text: string): number {
 
 export interface Classified {
   categories: string[];
-  /** Of each place, the set of its categories as bits. */
-  bits: Uint32Array;
+  /** Of each category, by place, 1 where the head has it. */
+  has: Uint8Array[];
   /** Of each relation and place, 1 where the head implements the relation. */
   implements: Uint8Array;
-  counts: Uint8Array;
+  counts: Uint16Array;
   nHeads: number;
   nClassified: number;
+}
+
+/** The names of a head's categories. */
+export function categoriesAt(found: Classified, place: number): string[] {
+  return found.categories.filter((_, number) => found.has[number][place]);
 }
 
 export function classify(
@@ -46,11 +51,11 @@ export function classify(
   const shares = atlas.get(`${kind}.share`);
   const [chance, q] = [atlas.get(`${kind}.chance`), atlas.get(`${kind}.q`)];
   const strict = profile === "calibrated" && q !== undefined && chance !== undefined;
-  const bits = new Uint32Array(atlas.size);
+  const has = categories.map(() => new Uint8Array(atlas.size));
   const does = new Uint8Array(relations.length * atlas.size);
   for (let relation = 0; relation < relations.length; relation++) {
     const { pairs, category } = relations[relation];
-    const bit = 1 << categories.indexOf(category);
+    const ofCategory = has[categories.indexOf(category)];
     // Whole hits: more than this many are above the threshold.
     const most = Number((limit.over * BigInt(pairs)) / limit.under);
     const share = Number(limit.over) / Number(limit.under);
@@ -63,18 +68,18 @@ export function classify(
       }
       if (above && atlas.hasHeads(place)) {
         does[at] = 1;
-        bits[place] |= bit;
+        ofCategory[place] = 1;
       }
     }
   }
-  const counts = new Uint8Array(atlas.size);
+  const counts = new Uint16Array(atlas.size);
+  for (const each of has) for (let place = 0; place < atlas.size; place++) counts[place] += each[place];
   let [nHeads, nClassified] = [0, 0];
   for (let place = 0; place < atlas.size; place++) {
-    for (let rest = bits[place]; rest; rest &= rest - 1) counts[place]++;
     if (atlas.hasHeads(place)) nHeads++;
     if (counts[place]) nClassified++;
   }
-  return { categories, bits, implements: does, counts, nHeads, nClassified };
+  return { categories, has, implements: does, counts, nHeads, nClassified };
 }
 
 /** Wilson's 95 % interval of a share. */

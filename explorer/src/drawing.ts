@@ -95,17 +95,17 @@ function categoryPanels(atlas: AtlasData, found: Classified, palette: Palette, i
   const composite = rest(atlas, ink);
   for (let place = 0; place < atlas.size; place++) {
     const count = found.counts[place];
-    if (count === 1) composite[place] = palette.categories[31 - Math.clz32(found.bits[place])][1];
+    if (count === 1) composite[place] = palette.categories[found.has.findIndex((each) => each[place])][1];
     else if (count > 1) composite[place] = palette.counts[Math.min(count - 2, palette.counts.length - 1)];
   }
   const made: Panel[] = [
-    { key: `${number}:all`, title: `All Categories${suffix}`, atlas, colours: composite, counted: found.counts.map((count) => (count ? 1 : 0)), bar: ink.bar },
+    { key: `${number}:all`, title: `All Categories${suffix}`, atlas, colours: composite, counted: Uint8Array.from(found.counts, (count) => (count ? 1 : 0)), bar: ink.bar },
   ];
   palette.categories.forEach(([name, colour], index) => {
     const colours = rest(atlas, ink);
     const counted = new Uint8Array(atlas.size);
     for (let place = 0; place < atlas.size; place++)
-      if (found.bits[place] & (1 << index)) {
+      if (found.has[index][place]) {
         colours[place] = colour;
         counted[place] = 1;
       }
@@ -138,7 +138,7 @@ function differences(explored: Explored, classified: Classified[], view: View, p
     const colours = rest(first, ink);
     const counted = new Uint8Array(first.size);
     for (let place = 0; place < first.size; place++) {
-      const has = classified.map((found) => (index === 0 ? found.counts[place] > 0 : (found.bits[place] & (1 << (index - 1))) !== 0));
+      const has = classified.map((found) => (index === 0 ? found.counts[place] > 0 : found.has[index - 1][place] > 0));
       const full = index === 0 ? palette.counts[0] : colour;
       if (has[0] && has[1]) colours[place] = mixed(full, ink.background);
       else if (has[1]) colours[place] = full;

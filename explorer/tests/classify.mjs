@@ -18,7 +18,7 @@ const explored = await core.open(readFileSync(process.argv[2]));
 const views = JSON.parse(readFileSync(0, "utf8"));
 const answers = views.map(({ kind, profile, threshold }) => {
   const found = core.classify(explored, explored.atlases[0], kind, profile, threshold ?? core.firstView(explored).threshold);
-  return { categories: found.categories, bits: [...found.bits], implements: [...found.implements], heads: found.nHeads };
+  return { categories: found.categories, has: found.has.map((each) => [...each]), implements: [...found.implements], heads: found.nHeads };
 });
 const cells = ["=1+1", "+1", "-1", "-1.5", "-1+1", "@sum", "\t=1", "\r=1", 'a"b', "a,b", "a\nb", "plain"].map(core.csvCell);
 console.log(JSON.stringify({ answers, cells }));

@@ -34,8 +34,8 @@ def assert_same(atlas: Atlas, views: list[dict[str, Any]], folder: Path) -> None
         expected = classify(atlas, **view)
         assert np.array_equal(np.array(answer["implements"], bool), expected.implements.ravel()), view
         for number, category in enumerate(answer["categories"]):
-            bits = np.array(answer["bits"]) >> number & 1
-            assert np.array_equal(bits.astype(bool), expected.has[expected.categories.index(category)].ravel()), view
+            has = np.array(answer["has"][number], bool)
+            assert np.array_equal(has, expected.has[expected.categories.index(category)].ravel()), view
 
 
 def test_every_view_has_the_categories_of_the_command_line(tmp_path):
@@ -48,6 +48,11 @@ def test_every_view_has_the_categories_of_the_command_line(tmp_path):
         for threshold in [*thresholds, "0.175", "0.999"]
     ]
     assert_same(atlas, views, tmp_path)
+
+
+def test_categories_beyond_the_bits_of_a_number_stay_apart(tmp_path):
+    atlas = make_atlas(n_layers=6, n_heads=4, categories=tuple(f"Category {number}" for number in range(70)))
+    assert_same(atlas, [{"kind": "score", "profile": "maps", "threshold": "0.15"}], tmp_path)
 
 
 @pytest.mark.parametrize("threshold", ["1e-1", "3/20", "1/3", "0.15000000000000000000", "+0.15", "0.", "00.2"])
