@@ -105,11 +105,10 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Changed:
-    """A tensor of which each row is changed by itself, such as a norm's weight to which 1 was added."""
+class _Wrapped:
+    """A tensor that is another one, in another order or shape."""
 
     inner: Tensor
-    change: Callable[[torch.Tensor], torch.Tensor]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -123,28 +122,25 @@ class Changed:
     def file(self) -> str:
         return self.inner.file
 
+
+@dataclass(frozen=True)
+class Changed(_Wrapped):
+    """A tensor of which each row is changed by itself, such as a norm's weight to which 1 was added."""
+
+    change: Callable[[torch.Tensor], torch.Tensor]
+
     def read(self, rows: slice) -> torch.Tensor:
         return self.change(self.inner.read(rows))
 
 
 @dataclass(frozen=True)
-class Transposed:
+class Transposed(_Wrapped):
     """A weight that is stored as (out, in) and wanted as (in, out); of experts, each by itself."""
-
-    inner: Tensor
 
     @property
     def shape(self) -> tuple[int, ...]:
         *before, n_out, n_in = self.inner.shape
         return (*before, n_in, n_out)
-
-    @property
-    def n_bytes(self) -> int:
-        return self.inner.n_bytes
-
-    @property
-    def file(self) -> str:
-        return self.inner.file
 
     def read(self, rows: slice) -> torch.Tensor:
         if len(self.shape) > 2:
@@ -153,42 +149,24 @@ class Transposed:
 
 
 @dataclass(frozen=True)
-class Reshaped:
+class Reshaped(_Wrapped):
     """A small tensor that lost an axis of length 1."""
 
-    inner: Tensor
-    shape: tuple[int, ...]
-
-    @property
-    def n_bytes(self) -> int:
-        return self.inner.n_bytes
-
-    @property
-    def file(self) -> str:
-        return self.inner.file
-
-    def read(self, rows: slice) -> torch.Tensor:
-        return self.inner.read(slice(None)).reshape(self.shape)[rows]
-
-
-@dataclass(frozen=True)
-class Unpaired:
-    """Queries or keys of which the file has the rows that turn together side by side, in each head."""
-
-    inner: Tensor
-    n_heads: int
+    wanted: tuple[int, ...]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.inner.shape
+        return self.wanted
 
-    @property
-    def n_bytes(self) -> int:
-        return self.inner.n_bytes
+    def read(self, rows: slice) -> torch.Tensor:
+        return self.inner.read(slice(None)).reshape(self.wanted)[rows]
 
-    @property
-    def file(self) -> str:
-        return self.inner.file
+
+@dataclass(frozen=True)
+class Unpaired(_Wrapped):
+    """Queries or keys of which the file has the rows that turn together side by side, in each head."""
+
+    n_heads: int
 
     def read(self, rows: slice) -> torch.Tensor:
         stored = self.inner.read(slice(None))
@@ -197,24 +175,12 @@ class Unpaired:
 
 
 @dataclass(frozen=True)
-class Interleaved:
+class Interleaved(_Wrapped):
     """Queries, keys and values of one kv head after the other, where the file has all queries, keys, then values."""
 
     inner: Stored
     n_heads: int
     n_kv_heads: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.inner.shape
-
-    @property
-    def n_bytes(self) -> int:
-        return self.inner.n_bytes
-
-    @property
-    def file(self) -> str:
-        return self.inner.file
 
     def read(self, rows: slice) -> torch.Tensor:
         import numpy as np

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headatlas.cli.app import command
-from headatlas.cli.options import AtlasFolder, DeviceOption, ThreadsOption
+from headatlas.cli.options import AdapterOption, AtlasFolder, DeviceOption, JsonOption, ModelOption, ThreadsOption
 from headatlas.cli.screen import Bar, console, print_json, say, show_table, told_duration
 
 if TYPE_CHECKING:
@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 
 MOST_PAIRS = 8
 """Pairs whose ranks are shown; --json has all."""
-
-ModelOption = Annotated[
-    str | None, typer.Option("--model", metavar="MODEL", help="Where the atlas's model is now; default: as it says.")
-]
-AdapterOption = Annotated[Path | None, typer.Option(metavar="PATH", help="The LoRA adapter that it was mapped with.")]
 
 
 @command("operations", goes_on=True)
@@ -145,7 +140,7 @@ def find_command(
         int | None, typer.Option("--k", min=1, help="How many highest logits count; default: the atlas's.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many heads to show.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Rank the heads that map given words to given words."""
     from headatlas.cards.finding import find_heads, parse_pairs

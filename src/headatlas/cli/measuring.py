@@ -15,10 +15,11 @@ from headatlas.cli.options import (
     DeviceOption,
     EngineName,
     EngineOption,
+    EngineThreadsOption,
     GpusOption,
+    JsonOption,
     Measure,
     Relations,
-    ThreadsOption,
     Threshold,
 )
 from headatlas.cli.screen import Bar, console, print_json, say, show_table, told_bytes, told_count, told_duration
@@ -74,7 +75,7 @@ def map_command(
         ),
     ] = None,
     device: DeviceOption = "cpu",
-    threads: ThreadsOption = None,
+    threads: EngineThreadsOption = None,
     engine: EngineOption = EngineName.local,
     address: AddressOption = None,
     gpus_per_task: GpusOption = 0,
@@ -119,7 +120,7 @@ def survey_command(
     models: Annotated[Path, typer.Argument(metavar="MODELS.toml", help="The models: [[model]], name, source.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for atlases and index.")],
     device: DeviceOption = "cpu",
-    threads: ThreadsOption = None,
+    threads: EngineThreadsOption = None,
     engine: EngineOption = EngineName.local,
     address: AddressOption = None,
     gpus_per_task: GpusOption = 0,
@@ -147,7 +148,7 @@ def plan_command(
     add_relations: AddRelations = None,
     adapter: Annotated[Path | None, typer.Option(metavar="PATH", help="LoRA adapter.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Say what a map of a model would read and take, without reading weights."""
     from headatlas.planning import plan_map

@@ -42,7 +42,17 @@ Threshold = Annotated[
 ]
 KindOption = Annotated[Kind, typer.Option(help="Targets among the highest logits, or among the lowest.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads; with ray, CPUs of one task (default 1).")]
+ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
+EngineThreadsOption = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads; with ray, CPUs of one task (default 1).")
+]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", metavar="MODEL", help="Where the atlas's model is now; default: as it says.")
+]
+AdapterOption = Annotated[
+    Path | None, typer.Option("--adapter", metavar="PATH", help="The LoRA adapter that it was mapped with.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 EngineOption = Annotated[EngineName, typer.Option(help="Where layers are scored: this process, or a Ray cluster.")]
 AddressOption = Annotated[
     str | None, typer.Option(metavar="ADDR", help="With ray: auto (default), HOST:PORT of its head, or local.")

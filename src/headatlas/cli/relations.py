@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from headatlas.cli.app import command
+from headatlas.cli.options import JsonOption
 from headatlas.cli.screen import print_json, say, show_table
 from headatlas.relations import DROP_REASONS
 
@@ -22,7 +23,7 @@ def relations_command(
         str | None,
         typer.Option(metavar="MODEL", help="Say what this model's tokenizer keeps; 'demo' is the demo model."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the relations, show one, or check a file of your own."""
     from headatlas.errors import SettingsError

@@ -8,18 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from headatlas.cli.app import command
-from headatlas.cli.options import AddRelations, AtlasFolder, DeviceOption, Kind
+from headatlas.cli.options import (
+    AdapterOption,
+    AddRelations,
+    AtlasFolder,
+    DeviceOption,
+    JsonOption,
+    Kind,
+    ModelOption,
+    ThreadsOption,
+)
 from headatlas.cli.screen import Bar, print_json, say, show_table
 
-ModelOption = Annotated[
-    str | None, typer.Option("--model", metavar="MODEL", help="Where the atlas's model is; default: where it was.")
-]
-AdapterOption = Annotated[
-    Path | None, typer.Option("--adapter", metavar="PATH", help="LoRA adapter that the atlas was made with.")
-]
 SeedOption = Annotated[int, typer.Option(help="Of all random choices.")]
-ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 SOURCES = {"one": "sources of one token", "several": "sources of several tokens (against the score of one)"}
 

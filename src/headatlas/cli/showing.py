@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from headatlas.cli.app import command
-from headatlas.cli.options import AtlasFolder, ExportFormat, Kind, KindOption, Output, Palette, ProfileOption, Threshold
+from headatlas.cli.options import (
+    AtlasFolder,
+    ExportFormat,
+    JsonOption,
+    Kind,
+    KindOption,
+    Output,
+    Palette,
+    ProfileOption,
+    Threshold,
+)
 from headatlas.cli.screen import print_json, put, say, show_table, told_count
 
 
@@ -75,7 +85,7 @@ def heads_command(
     ] = None,
     kind: KindOption = Kind.score,
     profile: ProfileOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the heads that do it, strongest first; tab-separated when piped."""
     from headatlas.atlas import Atlas, records
