@@ -37,9 +37,6 @@ N_PROBES, SEED = 256, 20
 SMALL = 1e12
 """Multiplications up to which `headatlas map` gathers operations by itself."""
 
-RATE = 3e10
-"""Multiplications a second of one core, as the demo model's operations were done where this was written."""
-
 PARTS = ".operations"
 IN_MEMORY = 2**30
 """Bytes of input vectors that are kept in memory; more lie in a file that is read a block at a time."""
@@ -132,13 +129,24 @@ def gather_operations(
         shutil.rmtree(atlas.folder / PARTS, ignore_errors=True)
 
 
-def estimated_work(atlas: Atlas) -> float:
-    """Multiplications that the default operations need, about: each token's values and amplifications, the first MLP
-    (taken as four times as wide as the model), and the logits of each head's salient tokens."""
+def work_of(atlas: Atlas) -> float:
+    """`estimated_work` of an atlas's model."""
     sizes = atlas.manifest["model"]
-    n_layers, n_heads, d_model, d_vocab = (sizes[name] for name in ("n_layers", "n_heads", "d_model", "d_vocab"))
-    d_head = sizes["d_head"] or d_model // n_heads
-    n_kv_heads = sizes["n_kv_heads"] or n_heads
+    names = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_head", "d_vocab")
+    return estimated_work(**{name: sizes[name] for name in names})
+
+
+def estimated_work(
+    n_layers: int, n_heads: int, n_kv_heads: int | None, d_model: int, d_head: int | None, d_vocab: int
+) -> float:
+    """Multiplications that the default operations need, about: each token's values and amplifications, the first MLP
+    (taken as four times as wide as the model), and the logits of each head's salient tokens.
+
+    Args:
+        n_kv_heads, d_head: None where layers differ.
+    """
+    d_head = d_head or d_model // n_heads
+    n_kv_heads = n_kv_heads or n_heads
     values = d_vocab * d_head * (n_kv_heads * d_model + n_heads * d_head)
     logits = n_heads * TOKENS * d_vocab * d_model
     # The first MLP computes in float64, which takes about twice as long.

@@ -23,6 +23,9 @@ OVERHEAD = 0.75
 CHANCE = 1.5
 """Time of the chance levels over that of the scores, likewise."""
 
+OPERATIONS = 1.8
+"""Time of what each head does most over that of its products, likewise."""
+
 PROGRAM = 450_000_000
 """Bytes that the program and its libraries take before any weight is there."""
 
@@ -39,6 +42,7 @@ class Plan:
         to_read: bytes of the tensors that are needed; `size`: bytes of all.
         memory: most memory at a time, an estimate.
         chance_seconds: of the chance levels, likewise; `--no-chance` saves them.
+        operations_seconds: of `headatlas operations`, likewise.
         seconds: of scoring on this machine's processors, an estimate from its speed in matrix products; reading and
             transfer come on top.
         measurable, not_measurable: names of relations.
@@ -62,6 +66,7 @@ class Plan:
     memory: int
     seconds: float
     chance_seconds: float
+    operations_seconds: float
     measurable: list[str]
     not_measurable: list[str]
     n_pairs: int
@@ -87,6 +92,7 @@ def plan_map(
     from headatlas.architectures import open_model
     from headatlas.checkpoints import demo_model, open_checkpoint
     from headatlas.engines.local import count_threads
+    from headatlas.operations import estimated_work
     from headatlas.relations import encode_relations
     from headatlas.survey import choose_relations
 
@@ -98,6 +104,8 @@ def plan_map(
     measured = [relation for relation in encoded if relation.measurable]
     sources = {token for relation in measured for token in relation.source_ids}
     seconds = _seconds(opened, len(sources), count_threads(threads)) if sources else 0.0
+    n_kv_heads, d_head = (opened.n_kv_heads, opened.d_head) if opened.alike else (None, None)
+    work = estimated_work(opened.n_layers, opened.n_heads, n_kv_heads, opened.d_model, d_head, opened.d_vocab)
     return Plan(
         name=checkpoint.name,
         source=checkpoint.source,
@@ -106,8 +114,8 @@ def plan_map(
         read_by="entry" if opened.has_entry else "module structure",
         n_layers=opened.n_layers,
         n_heads=opened.n_heads,
-        n_kv_heads=opened.n_kv_heads if opened.alike else None,
-        d_head=opened.d_head if opened.alike else None,
+        n_kv_heads=n_kv_heads,
+        d_head=d_head,
         d_model=opened.d_model,
         d_vocab=opened.d_vocab,
         validity=opened.validity_told(),
@@ -116,6 +124,7 @@ def plan_map(
         memory=_memory(opened, measured, len(sources), count_threads(threads)),
         seconds=seconds,
         chance_seconds=CHANCE * seconds,
+        operations_seconds=operations_seconds(work, threads),
         measurable=[relation.name for relation in measured],
         not_measurable=[relation.name for relation in encoded if not relation.measurable],
         n_pairs=sum(len(relation.pairs) for relation in measured),
@@ -166,6 +175,13 @@ def _seconds(model: HeadModel, n_sources: int, threads: int) -> float:
     values = model.d_model * model.d_head * (model.n_kv_heads + model.n_heads)
     logits = LOOKED_AT * model.d_vocab * model.d_model * model.n_heads
     return OVERHEAD * len(layers) * 2 * n_sources * (values + logits) / _products_per_second(threads)
+
+
+def operations_seconds(work: float, threads: int | None) -> float:
+    """Time of `headatlas operations` of so many multiplications on this machine's processors, an estimate."""
+    from headatlas.engines.local import count_threads
+
+    return OPERATIONS * 2 * work / _products_per_second(count_threads(threads))
 
 
 def _products_per_second(threads: int) -> float:

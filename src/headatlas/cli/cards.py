@@ -68,18 +68,19 @@ def operations_after_map(
 ) -> str:
     """Gather the operations of a map that was just made, where they are wanted or little work; else say how."""
     from headatlas.atlas import Atlas
-    from headatlas.operations import RATE, SMALL, estimated_work, gather_operations
+    from headatlas.operations import SMALL, gather_operations, work_of
+    from headatlas.planning import operations_seconds
 
     atlas = Atlas.load(folder)
     if atlas.evidence("operations") is not None:
         return ""
-    work = estimated_work(atlas)
+    work = work_of(atlas)
     if wanted or (wanted is None and work <= SMALL):
         gather_operations(atlas, model, adapter, device=device, threads=threads, progress=progress)
         return ""
     return (
         f"What each head does most was not measured: `headatlas operations {folder}` gathers it in about "
-        f"{told_duration(work / RATE)} of one core's time (estimate)."
+        f"{told_duration(operations_seconds(work, threads))} (estimate)."
     )
 
 
@@ -116,7 +117,7 @@ def _atlas_of(source: str, name: str) -> Atlas:
     """The atlas in a folder, or one of a model that is measured now and kept in memory."""
     from headatlas.atlas import MANIFEST, Atlas
     from headatlas.cards.card import refuse_bad_name
-    from headatlas.operations import SMALL, estimated_work, gather_operations
+    from headatlas.operations import SMALL, gather_operations, work_of
     from headatlas.survey import map_heads
 
     refuse_bad_name(name)
@@ -125,7 +126,7 @@ def _atlas_of(source: str, name: str) -> Atlas:
     with Bar() as bar:
         atlas = map_heads(source, progress=bar.show)
         atlas.head(name)  # a head that is not there is refused before more is measured
-        if estimated_work(atlas) <= SMALL:
+        if work_of(atlas) <= SMALL:
             gather_operations(atlas, source, progress=bar.show)
     return atlas
 

@@ -230,7 +230,8 @@ def _show_plan(plan: Plan) -> None:
         "to read": f"{told_bytes(plan.to_read)} of {told_bytes(plan.size)} ({plan.to_read / max(plan.size, 1):.0%})",
         "memory": f"about {told_bytes(plan.memory)} (estimate)",
         "time": f"about {told_duration(plan.seconds)} of scoring and {told_duration(plan.chance_seconds)} of chance "
-        "levels on this machine (estimates), and reading",
+        "levels on this machine (estimates), and reading; what each head does most (`headatlas operations`) "
+        f"about {told_duration(plan.operations_seconds)}",
         "relations": f"{kept} of {of} measurable, {plan.n_pairs:,} pairs{missing}",
     }
     if plan.note:
