@@ -2,14 +2,16 @@
 
 import { render } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { Card, formatted, level, shown } from "./card";
-import { categoriesAt, classify, thresholdShare } from "./classify";
+import { Card, level } from "./card";
+import { categoriesAt, classify } from "./classify";
+import { Choice, Controls } from "./controls";
 import type { Explored } from "./data";
-import { compose, draw, geometry, INKS, panels as panelsOf, type Panel } from "./drawing";
+import { atlasName, compose, counted, draw, geometry, INKS, panels as panelsOf, type Panel } from "./drawing";
 import { csv, png, save, svg } from "./exports";
 import { HeadMap } from "./map";
-import { search, type Row } from "./search";
-import { changed, selected, type Sides, type View } from "./state";
+import { search } from "./search";
+import { changed, selected, shownSides, type View } from "./state";
+import { Heads, Matches, sorted, tableOf } from "./table";
 
 export interface Mounted {
   set: (given: Partial<View>) => void;
@@ -30,6 +32,8 @@ interface AppProps {
   onChange: (view: View) => void;
   bind: (setter: (given: Partial<View>) => void) => void;
 }
+
+const TABS = [["heads", "Heads"], ["report", "What the map shows"]] as const;
 
 function prefersDark(): boolean {
   return matchMedia("(prefers-color-scheme: dark)").matches;
@@ -56,37 +60,64 @@ function App({ explored, first, onChange, bind }: AppProps) {
     () => explored.atlases.map((atlas) => classify(explored, atlas, view.kind, view.profile, view.threshold)),
     [explored, view.kind, view.profile, view.threshold],
   );
-  const shownAtlas = view.sides === "b" || view.sides === "difference" ? explored.atlases.length - 1 : 0;
-  const [atlas, found] = [explored.atlases[shownAtlas], classified[shownAtlas]];
+  const two = explored.atlases.length > 1;
+  const sides = shownSides(view);
+  const side = view.side === "b" ? 1 : 0;
+  const [atlas, found] = [explored.atlases[side], classified[side]];
   const { panels, legend } = useMemo(() => panelsOf(explored, classified, view, dark), [explored, classified, view.relation, view.sides, view.palette, view.kind, dark]);
-  const result = useMemo(() => search(atlas, found, view.kind, view.query, view.relation), [atlas, found, view.kind, view.query, view.relation]);
-  const matches = useMemo(() => {
-    if (!view.query.trim()) return null;
-    const set = new Uint8Array(atlas.size);
-    for (const row of result.rows) set[row.place] = 1;
-    return set;
-  }, [result, view.query, atlas]);
+  const { rows, said, matches } = useMemo(() => search(explored, classified, view), [explored, classified, view.kind, view.query, view.relation, view.sides]);
   const colours = useMemo(() => new Map(explored.palettes[view.palette].categories), [explored, view.palette]);
   const place = selected(atlas, view);
   const opener = useRef<HTMLElement | null>(null);
-  const select = (head: string) => {
+  const picked = useRef<Element | null>(null);
+  const select = (head: string, given: Partial<View> = {}) => {
     opener.current ??= document.activeElement as HTMLElement | null;
-    update({ head });
+    picked.current = document.activeElement?.closest(".ha-panel") ?? null;
+    update({ head, ...given });
   };
   const close = () => {
     update({ head: "" });
-    opener.current?.focus?.();
+    const back = opener.current?.isConnected && opener.current !== document.body ? opener.current : root.current?.querySelector("canvas");
+    back?.focus({ preventScroll: true });
     opener.current = null;
   };
+  const enter = () => {
+    const typed = atlas.place(view.query);
+    if (typed !== undefined) select(atlas.name(typed), { query: "" });
+    else if (rows.length) select(atlas.name(sorted(explored, { ...view, sort: "" }, rows)[0].place));
+  };
   useEffect(() => {
-    if (view.head) root.current?.querySelector<HTMLElement>("#ha-card-name")?.focus({ preventScroll: true });
+    if (!view.head) return;
+    root.current?.querySelector<HTMLElement>("#ha-card-name")?.focus({ preventScroll: true });
+    // In a narrow window the card lies over the map's lower part.
+    picked.current?.querySelector(".kept")?.scrollIntoView({ block: "nearest" });
+    picked.current = null;
   }, [view.head]);
 
+  useEffect(() => {
+    // What is sticky must not cover what the keyboard reaches, or the card.
+    const element = root.current!;
+    const observer = new ResizeObserver(() => element.style.setProperty("--controls", `${element.querySelector<HTMLElement>(".ha-controls")!.offsetHeight}px`));
+    observer.observe(element.querySelector(".ha-controls")!);
+    return () => observer.disconnect();
+  }, []);
+
+  const differing = (at: number): string[] => {
+    const [first, second] = explored.atlases;
+    const categories = classified.map((its, number) => `${"AB"[number]}: ${categoriesAt(its, at).join(", ") || "Unclassified"}`);
+    const changes = first.told.relations
+      .map(({ name }, number) => ({ name, from: first.share(view.kind, number, at), to: second.share(view.kind, number, at) }))
+      .filter((each) => (view.relation ? each.name === view.relation : each.from !== each.to))
+      .sort((one, other) => Math.abs(other.to - other.from) - Math.abs(one.to - one.from))
+      .slice(0, 3);
+    return [first.name(at), ...categories, ...changes.map(({ name, from, to }) => `${name} ${from.toFixed(2)} → ${to.toFixed(2)}`)];
+  };
   const tooltip = (panel: Panel, at: number): string[] => {
     const { atlas: of } = panel;
-    const its = classified[explored.atlases.indexOf(of)];
+    const its = classified[panel.side];
     const layer = Math.floor(at / of.told.heads);
-    const title = `${of.name(at)}${explored.atlases.length > 1 ? ` · ${of.told.name}` : ""}`;
+    if (view.sides === "difference" && of.hasHeads(at)) return differing(at);
+    const title = two ? `${of.name(at)} · ${atlasName(explored, panel.side)}` : of.name(at);
     if (!of.hasHeads(at)) return [title, `no attention heads: ${of.told.validityTold.find((each) => each.layers.includes(layer))?.why || "not applicable"}`];
     const categories = categoriesAt(its, at);
     const best = of.told.relations
@@ -96,224 +127,94 @@ function App({ explored, first, onChange, bind }: AppProps) {
       .slice(0, 3)
       .map(({ name, number, share }) => {
         const chance = of.chance(view.kind, number, at);
-        return `${name} ${share.toFixed(2)}${chance ? ` (chance ${chance.level.toFixed(2)})` : ""}`;
+        return `${name} ${share.toFixed(2)}${chance ? ` (chance ${level(chance, 2)})` : ""}`;
       });
     const validity = of.told.validity[layer];
     return [title, categories.join(", ") || "Unclassified", ...best, ...(validity === "exact" ? [] : [`circuit: ${validity}`])];
   };
-  const caption = `${explored.atlases.map((each) => each.told.name).join(" and ")} · ${view.kind}${view.relation ? ` of ${view.relation}` : ` above ${view.threshold}`} · profile ${view.profile} · headatlas`;
+  const names = sides.map((number) => atlasName(explored, number));
+  const caption = [
+    view.sides === "difference" ? `difference B − A; ${names.join(", ")}` : names.join(", "),
+    view.relation ? `${view.kind} of ${view.relation}` : `${view.kind} above ${view.threshold}, profile ${view.profile}`,
+    ...(view.query.trim() ? [`framed: ${view.query.trim()}`] : []),
+    "headatlas",
+  ].join(" · ");
   const drawing = () => {
-    const big = panels.map((panel) => draw(panel, geometry(panel.atlas, Math.max(430, panel.atlas.told.layers * 8 + 80), 14), ink, matches));
+    const big = panels.map((panel) => ({ ...draw(panel, geometry(panel.atlas, Math.max(430, panel.atlas.told.layers * 8 + 80)), ink, matches[panel.side]), side: panel.side }));
     return compose(big, legend, caption, ink);
   };
   const legendView = (
-    <div class="ha-legend" aria-label="Legend">
+    <div class="ha-legend" role="group" aria-label="Legend">
       {legend.swatches.map(([name, colour]) => <span key={name}><i style={{ background: colour }} />{name}</span>)}
       {legend.scale && <span>{legend.scale.from} <i class="scale">{legend.scale.colours.filter((_, at) => at % 8 === 0).map((colour) => <b key={colour} style={{ background: colour }} />)}</i> {legend.scale.to}</span>}
+      {legend.note && <span class="ha-quiet">{legend.note}</span>}
       {explored.palettes.paper.categories.length === 0 && <span>No relation was measurable.</span>}
     </div>
   );
-  const file = `${atlas.told.name} ${view.relation || view.kind}`;
+  const file = [names.join(" "), ...(view.sides === "difference" ? ["difference"] : []), view.kind, ...(view.relation ? [view.relation] : [`above ${view.threshold} ${view.profile}`]), view.query.trim()].filter(Boolean).join(" ");
+  const relation = atlas.told.relations.findIndex((each) => each.name === view.relation);
+  const implementing = (number: number) => {
+    const { implements: does } = classified[number];
+    return relation < 0 ? classified[number].nClassified : does.subarray(relation * atlas.size, (relation + 1) * atlas.size).reduce((sum, one) => sum + one, 0);
+  };
+  const became = (from: number, to: number) => Array.from(classified[from].counts).filter((count, at) => count > 0 && classified[to].counts[at] === 0).length;
+  const sideChoice = two && shownSides(view).length > 1 && (
+    <Choice name="Atlas" value={view.side} options={[["a", "A"], ["b", "B"]]} onPick={(picked) => update({ side: picked } as Partial<View>)} />
+  );
+  const own = view.kind === "score" && view.threshold === atlas.told.threshold && view.profile === atlas.told.profile;
 
   return (
-    <div ref={root} class={`ha ${dark ? "dark" : "light"} ${place === undefined ? "" : "with-card"}`}>
+    <div ref={root} class={`ha ${dark ? "dark" : "light"} ${place === undefined && !view.query.trim() ? "" : "with-aside"}`} onKeyDown={(event) => event.key === "Escape" && view.head && close()}>
       <header class="ha-top">
         <div>
-          <h1>{explored.atlases.map((each) => each.told.name).join(" ⇄ ")}</h1>
+          <h1>{explored.atlases.map((_, number) => atlasName(explored, number)).join(" ⇄ ")}</h1>
           <p class="ha-quiet">
-            {atlas.told.layers} layers × {atlas.told.heads} heads{atlas.told.kvHeads && atlas.told.kvHeads < atlas.told.heads ? ` in ${atlas.told.kvHeads} key-value groups` : ""} ·{" "}
-            {view.relation ? <>relation <strong>{view.relation}</strong></> : <><strong>{found.nClassified}</strong> of {found.nHeads} heads have a category</>} · {atlas.told.measure}, {atlas.told.label}
+            {counted(atlas.told.layers, "layer")} × {counted(atlas.told.heads, "head")}{atlas.told.kvHeads && atlas.told.kvHeads < atlas.told.heads ? ` in ${atlas.told.kvHeads} key-value groups` : ""} ·{" "}
+            {sides.map((number, at) => <>{at ? ", " : ""}{sides.length > 1 && `${"AB"[number]}: `}<strong>{implementing(number)}</strong></>)} of {found.nHeads} heads {view.relation ? `implement ${view.relation}` : "have a category"}
+            {view.sides === "difference" && !view.relation && <>; {became(1, 0)} gain their first, {became(0, 1)} lose all</>} · {atlas.told.measure}, settings {atlas.told.label}, profile {view.profile}
             {atlas.told.note ? ` · ${atlas.told.note}` : ""}
           </p>
         </div>
         <div class="ha-exports" role="group" aria-label="Save this view">
           <button type="button" onClick={() => save(`${file}.svg`, svg(drawing()), "image/svg+xml")}>SVG</button>
           <button type="button" onClick={() => void png(drawing()).then((blob) => save(`${file}.png`, blob))}>PNG</button>
-          <button type="button" onClick={() => save(`${file}.csv`, csv(tableOf(atlas, view, result.rows)), "text/csv")}>CSV</button>
+          <button type="button" onClick={() => save(`${file}.csv`, csv(tableOf(explored, classified, view, rows)), "text/csv")}>CSV</button>
         </div>
       </header>
-      <Controls {...{ explored, view, update }} />
+      <Controls {...{ explored, view, update, enter }} found={rows.length} />
       <div class="ha-body">
         <main>
-          <HeadMap panels={panels} ink={ink} matches={matches} selected={place} tooltip={tooltip} onPick={(at) => select(atlas.name(at))} onClose={close} legend={legendView} />
+          <HeadMap panels={panels} ink={ink} matches={matches} selected={place} tooltip={tooltip} onPick={(panel, at) => select(atlas.name(at), view.sides === "both" ? { side: panel.side ? "b" : "a" } : {})} legend={legendView} />
           <div class="ha-tabs" role="tablist" aria-label="Below the map">
-            {(["heads", "report"] as const).map((tab) => (
-              <button key={tab} type="button" role="tab" id={`ha-tab-${tab}`} aria-selected={view.tab === tab} aria-controls="ha-below" onClick={() => update({ tab })}>{tab === "heads" ? "Heads" : "What the map shows"}</button>
+            {TABS.map(([tab, text]) => (
+              <button key={tab} type="button" role="tab" id={`ha-tab-${tab}`} aria-selected={view.tab === tab} aria-controls="ha-below" tabIndex={view.tab === tab ? 0 : -1} onClick={() => update({ tab })}
+                onKeyDown={(event) => {
+                  if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
+                  const [other] = TABS.find(([name]) => name !== tab)!;
+                  update({ tab: other });
+                  root.current?.querySelector<HTMLElement>(`#ha-tab-${other}`)?.focus();
+                }}>{text}</button>
             ))}
           </div>
           <div id="ha-below" role="tabpanel" aria-labelledby={`ha-tab-${view.tab}`}>
-            {view.tab === "heads" ? <Heads {...{ atlas, view, rows: result.rows, said: result.said, colours, update, select }} /> : <Report blocks={atlas.told.report} />}
+            {view.tab === "heads" ? <Heads {...{ explored, view, rows, said, colours, update, select }} /> : (
+              <>
+                {sideChoice}
+                {!own && <p class="ha-note">Written for scores above {atlas.told.threshold} by the profile {atlas.told.profile}, whatever is chosen above. <code>headatlas report</code> makes it for other choices.</p>}
+                <Report blocks={atlas.told.report} />
+              </>
+            )}
           </div>
         </main>
-        {place !== undefined && (
-          <aside onKeyDown={(event) => event.key === "Escape" && close()}>
-            <Card {...{ atlas, classified: found, view, place, colours }} onSelect={select} onRelation={(relation) => update({ relation })} onClose={close} />
+        {place !== undefined ? (
+          <aside aria-label="Card">
+            <Card key={`${side} ${place}`} {...{ explored, side, atlas, classified: found, view, place, colours, own }} onSelect={select} onRelation={(name) => update({ relation: name })} onClose={close} choice={sideChoice} />
           </aside>
-        )}
+        ) : view.query.trim() ? (
+          <aside aria-label="Search"><Matches {...{ explored, view, rows, said, colours, select }} /></aside>
+        ) : null}
       </div>
     </div>
-  );
-}
-
-function Controls({ explored, view, update }: { explored: Explored; view: View; update: (given: Partial<View>) => void }) {
-  const atlas = explored.atlases[0];
-  const noChance = !explored.atlases.every((each) => each.hasChance(view.kind));
-  const noSuppression = !explored.atlases.every((each) => each.has("suppression"));
-  const [typed, setTyped] = useState(view.query);
-  useEffect(() => setTyped(view.query), [view.query]);
-  const byCategory = new Map<string, string[]>();
-  for (const { name, category } of atlas.told.relations) byCategory.set(category, [...(byCategory.get(category) ?? []), name]);
-  return (
-    <form class="ha-controls" role="search" onSubmit={(event) => event.preventDefault()}>
-      <label class="grow">
-        Search
-        <input type="search" value={typed} placeholder="Paris, L23H4, capital, Knowledge…" spellcheck={false} aria-label="Search for a head, a word, a relation or a category"
-          onInput={(event) => {
-            setTyped(event.currentTarget.value);
-            update({ query: event.currentTarget.value, tab: "heads" });
-          }}
-          onKeyDown={(event) => {
-            const place = atlas.place(typed);
-            if (event.key === "Enter" && place !== undefined) update({ head: atlas.name(place), query: "" });
-            if (event.key === "Escape") update({ query: "" });
-          }} />
-      </label>
-      <label>
-        Show
-        <select value={view.relation} aria-label="Categories or one relation" onChange={(event) => update({ relation: event.currentTarget.value })}>
-          <option value="">all categories</option>
-          {[...byCategory].map(([category, names]) => (
-            <optgroup key={category} label={category}>{names.map((name) => <option key={name} value={name}>{name}</option>)}</optgroup>
-          ))}
-        </select>
-      </label>
-      <label>
-        <span>Threshold <output>{view.threshold}</output></span>
-        <input type="range" min="0" max="0.95" step="0.01" value={thresholdShare(view.threshold)} aria-label="Threshold" aria-valuetext={view.threshold}
-          onInput={(event) => update({ threshold: String(Number(event.currentTarget.value)) })} />
-      </label>
-      <Choice name="Heads that" value={view.kind} options={[["score", "promote"], ["suppression", "suppress"]]} disabled={noSuppression ? "suppression" : ""} why="suppression was not measured" onPick={(kind) => update({ kind } as Partial<View>)} />
-      <Choice name="Profile" value={view.profile} options={[["maps", "maps"], ["calibrated", "calibrated"]]} disabled={noChance ? "calibrated" : ""} why="chance levels were not measured" onPick={(profile) => update({ profile } as Partial<View>)} />
-      {explored.atlases.length > 1 && (
-        <Choice name="Atlases" value={view.sides} options={[["both", "both"], ["a", "A"], ["b", "B"], ["difference", "difference"]]} disabled="" why="" onPick={(sides) => update({ sides: sides as Sides })} />
-      )}
-      <Choice name="Colours" value={view.palette} options={Object.keys(explored.palettes).map((name) => [name, name])} disabled="" why="" onPick={(palette) => update({ palette })} />
-      <Choice name="Theme" value={view.theme} options={[["auto", "auto"], ["light", "light"], ["dark", "dark"]]} disabled="" why="" onPick={(theme) => update({ theme } as Partial<View>)} />
-    </form>
-  );
-}
-
-interface ChoiceProps {
-  name: string;
-  value: string;
-  options: [string, string][];
-  disabled: string;
-  why: string;
-  onPick: (value: string) => void;
-}
-
-function Choice({ name, value, options, disabled, why, onPick }: ChoiceProps) {
-  return (
-    <fieldset class="ha-choice">
-      <legend>{name}</legend>
-      {options.map(([option, text]) => (
-        <button key={option} type="button" aria-pressed={value === option} disabled={option === disabled} title={option === disabled ? why : undefined} onClick={() => onPick(option)}>{text}</button>
-      ))}
-      {disabled && <span class="ha-unseen">{why}</span>}
-    </fieldset>
-  );
-}
-
-const COLUMNS = ["head", "relation", "category", "share", "hits", "chance", "q", "match"] as const;
-
-function cells(atlas: Explored["atlases"][0], view: View, row: Row): string[] {
-  const relation = atlas.told.relations[row.relation];
-  const name = atlas.name(row.place);
-  if (!relation) return [name, "salient operations", "", "", "", "", "", row.why];
-  const hits = atlas.hits(view.kind, row.relation, row.place);
-  const chance = atlas.chance(view.kind, row.relation, row.place);
-  return [
-    name, relation.name, relation.category, row.share.toFixed(3), hits === undefined ? "not known" : `${hits} of ${relation.pairs}`,
-    chance ? level(chance) : "not measured", chance ? formatted(chance.q) : "not measured", row.why,
-  ];
-}
-
-function tableOf(atlas: Explored["atlases"][0], view: View, rows: Row[]): string[][] {
-  return [[...COLUMNS], ...sorted(atlas, view, rows).map((row) => cells(atlas, view, row))];
-}
-
-function sorted(atlas: Explored["atlases"][0], view: View, rows: Row[]): Row[] {
-  const [column, order] = [view.sort.replace(/^-/, ""), view.sort.startsWith("-") ? -1 : 1];
-  const value = (row: Row): number | string => {
-    const relation = atlas.told.relations[row.relation];
-    if (column === "head") return row.place;
-    if (column === "relation" || column === "category") return relation?.[column === "relation" ? "name" : "category"] ?? "";
-    if (column === "hits") return atlas.hits(view.kind, row.relation, row.place) ?? -1;
-    if (column === "chance" || column === "q") return atlas.chance(view.kind, row.relation, row.place)?.[column === "q" ? "q" : "level"] ?? 2;
-    if (column === "match") return row.why;
-    return Number.isNaN(row.share) ? -1 : row.share;
-  };
-  const direction = view.sort ? order : -1;
-  return [...rows].sort((one, other) => {
-    const [a, b] = [value(one), value(other)];
-    return (a < b ? -1 : a > b ? 1 : 0) * direction || one.place - other.place || one.relation - other.relation;
-  });
-}
-
-const MOST_ROWS = 100;
-
-interface HeadsProps {
-  atlas: Explored["atlases"][0];
-  view: View;
-  rows: Row[];
-  said: string;
-  colours: Map<string, string>;
-  update: (given: Partial<View>) => void;
-  select: (head: string) => void;
-}
-
-function Heads({ atlas, view, rows, said, colours, update, select }: HeadsProps) {
-  const [most, setMost] = useState(MOST_ROWS);
-  const ordered = useMemo(() => sorted(atlas, view, rows), [atlas, view.kind, view.sort, rows]);
-  useEffect(() => setMost(MOST_ROWS), [rows]);
-  const now = view.sort || "-share";
-  const matched = rows.some((row) => row.why);
-  const columns = COLUMNS.filter((column) => column !== "match" || matched);
-  return (
-    <>
-      <p class="ha-quiet" role="status">{rows.length.toLocaleString("en")} {rows.length === 1 ? "row" : "rows"}: {said}</p>
-      <div class="ha-scroll" tabIndex={0} role="region" aria-label="Table of heads">
-        <table class="ha-heads">
-          <thead>
-            <tr>{columns.map((column) => {
-              const [name, down] = [now.replace(/^-/, ""), now.startsWith("-")];
-              const numeric = ["share", "hits", "chance", "q"].includes(column);
-              const next = name === column ? (down ? column : `-${column}`) : column === "share" || column === "hits" ? `-${column}` : column;
-              return (
-                <th key={column} scope="col" class={numeric ? "right" : ""} aria-sort={name === column ? (down ? "descending" : "ascending") : "none"}>
-                  <button type="button" onClick={() => update({ sort: next })}>{column === "share" ? view.kind : column}{name === column ? (down ? " ▾" : " ▴") : ""}</button>
-                </th>
-              );
-            })}</tr>
-          </thead>
-          <tbody>
-            {ordered.slice(0, most).map((row) => {
-              const [name, relation, category, ...rest] = cells(atlas, view, row);
-              return (
-                <tr key={`${row.place}:${row.relation}`} class={view.head === name ? "picked" : ""}>
-                  <th scope="row"><button type="button" class="ha-link" onClick={() => select(name)}>{name}</button></th>
-                  <td>{relation}</td>
-                  <td>{category && <i class="ha-dot" style={{ background: colours.get(category) }} />}{category}</td>
-                  {rest.slice(0, 4).map((text, at) => <td key={at} class="right">{text}</td>)}
-                  {matched && <td class="ha-match"><bdi>{shown(rest[4])}</bdi></td>}
-                </tr>
-              );
-            })}
-          </tbody>
-        </table>
-      </div>
-      {ordered.length > most && <button type="button" class="ha-more" onClick={() => setMost(most + 500)}>show more of {ordered.length.toLocaleString("en")}</button>}
-    </>
   );
 }
 

@@ -1,20 +1,32 @@
 // The card of one head: what it does, how sure that is, and where to go from it.
 
+import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { categoriesAt, thresholdShare, wilson, type Classified } from "./classify";
-import { NOTHING, type AtlasData, type Kind } from "./data";
+import { NOTHING, type AtlasData, type Explored, type Kind } from "./data";
+import { atlasName } from "./drawing";
 import type { View } from "./state";
 
 const NOT_MEASURED = "not measured";
 const MOST_BARS = 8;
+const FEW_BARS = 3;
+const MOST_RELATIONS = 4;
+const MOST_MISSED = 6;
+const MOST_TOKENS = 8;
 const MOST_EXAMPLES = 12;
 
 interface CardProps {
+  explored: Explored;
+  side: number;
   atlas: AtlasData;
   classified: Classified;
   view: View;
   place: number;
   colours: Map<string, string>;
+  /** Whether the view has the settings that the description was written for. */
+  own: boolean;
+  /** Between the atlases of a page of two. */
+  choice: ComponentChildren;
   onSelect: (head: string) => void;
   onRelation: (name: string) => void;
   onClose: () => void;
@@ -27,7 +39,7 @@ export function shown(token: string): string {
     .replace(/[\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069\u200e\u200f]/gu, (letter) => `\\u{${letter.codePointAt(0)!.toString(16)}}`);
 }
 
-export function Card({ atlas, classified, view, place, colours, onSelect, onRelation, onClose }: CardProps) {
+export function Card({ explored, side, atlas, classified, view, place, colours, own, choice, onSelect, onRelation, onClose }: CardProps) {
   const { told } = atlas;
   const [layer, head] = [Math.floor(place / told.heads), place % told.heads];
   const name = atlas.name(place);
@@ -39,7 +51,7 @@ export function Card({ atlas, classified, view, place, colours, onSelect, onRela
     const why = told.validityTold.find((each) => each.layers.includes(layer));
     return (
       <section class="ha-card" aria-label={`Card of ${name}`}>
-        <CardHead name={name} onClose={onClose} />
+        <CardHead {...{ name, choice, onClose }} />
         <p>Layer {layer} has no attention heads{why?.why ? `: ${why.why}` : ""}.</p>
       </section>
     );
@@ -52,15 +64,15 @@ export function Card({ atlas, classified, view, place, colours, onSelect, onRela
   const confidence = atlas.get("confidence")?.[place] ?? 0;
   return (
     <section class="ha-card" aria-label={`Card of ${name}`}>
-      <CardHead name={name} onClose={onClose} />
+      <CardHead {...{ name, choice, onClose }} />
       <p class="ha-chips">
         {categories.length ? categories.map((category) => (
           <span class="ha-chip" key={category}><i style={{ background: colours.get(category) }} />{category}</span>
         )) : <span class="ha-chip quiet">Unclassified</span>}
-        <span class="ha-quiet">{told.name}</span>
+        <span class="ha-quiet">{atlasName(explored, side)}</span>
       </p>
       <h3>In a sentence</h3>
-      {told.descriptions ? <p>{words("description") || NOT_MEASURED} {words("rule") && words("rule") !== "unclear" && <span class="ha-quiet">({words("rule")}, confidence {confidence.toFixed(2)})</span>}</p> : <p class="ha-quiet">{NOT_MEASURED}</p>}
+      {told.descriptions ? <p>{words("description") || NOT_MEASURED} {words("rule") && words("rule") !== "unclear" && <span class="ha-quiet">({words("rule")}, confidence {confidence.toFixed(2)})</span>}{!own && <span class="ha-note"> Written for scores above {told.threshold}, profile {told.profile}.</span>}</p> : <p class="ha-quiet">{NOT_MEASURED}</p>}
       <Bars {...{ atlas, classified, view, place, colours, onRelation }} />
       <Examples {...{ atlas, view, place }} />
       <Operations {...{ atlas, place }} />
@@ -71,23 +83,24 @@ export function Card({ atlas, classified, view, place, colours, onSelect, onRela
       {told.similar ? <Similar {...{ atlas, place, onSelect, classified, colours }} /> : <p class="ha-quiet">{NOT_MEASURED}</p>}
       <h3>Where it sits</h3>
       <p>
-        {siblings.length ? <>It shares its values with {siblings.map((other, at) => <span key={other}>{at ? ", " : ""}<button type="button" class="ha-link" onClick={() => onSelect(`L${layer}H${other}`)}>L{layer}H{other}</button></span>)}. </> : "It has values of its own. "}
+        {told.kvHeads === null ? "Whether other heads share its values is not known. " : siblings.length ? <>It shares its values with {siblings.map((other, at) => <span key={other}>{at ? ", " : ""}<button type="button" class="ha-link" onClick={() => onSelect(`L${layer}H${other}`)}>L{layer}H{other}</button></span>)}. </> : "It has values of its own. "}
         Of the {told.heads} heads of layer {layer}, {inLayer} {inLayer === 1 ? "has" : "have"} a category. Circuit: {told.validity[layer]}.
       </p>
     </section>
   );
 }
 
-function CardHead({ name, onClose }: { name: string; onClose: () => void }) {
+function CardHead({ name, choice, onClose }: { name: string; choice: ComponentChildren; onClose: () => void }) {
   return (
     <header>
       <h2 tabIndex={-1} id="ha-card-name">{name}</h2>
+      {choice}
       <button type="button" class="ha-close" aria-label={`Close the card of ${name}`} onClick={onClose}>✕</button>
     </header>
   );
 }
 
-function Bars({ atlas, classified, view, place, colours, onRelation }: Omit<CardProps, "onSelect" | "onClose">) {
+function Bars({ atlas, classified, view, place, colours, onRelation }: Pick<CardProps, "atlas" | "classified" | "view" | "place" | "colours" | "onRelation">) {
   const [all, setAll] = useState(false);
   const kinds: Kind[] = atlas.has("suppression") ? ["score", "suppression"] : ["score"];
   return (
@@ -97,7 +110,7 @@ function Bars({ atlas, classified, view, place, colours, onRelation }: Omit<Card
           .map((relation, number) => ({ relation, number, share: atlas.share(kind, number, place) }))
           .filter((row) => row.share > 0)
           .sort((one, other) => other.share - one.share);
-        const few = all ? rows : rows.slice(0, kind === view.kind ? MOST_BARS : 3);
+        const few = all ? rows : rows.slice(0, kind === view.kind ? MOST_BARS : FEW_BARS);
         const threshold = thresholdShare(view.threshold);
         return (
           <div key={kind}>
@@ -130,18 +143,20 @@ function Bars({ atlas, classified, view, place, colours, onRelation }: Omit<Card
                 );
               })}
             </ul>
-            {rows.length > few.length && <button type="button" class="ha-link" onClick={() => setAll(true)}>all {rows.length} relations</button>}
+            {rows.length > (kind === view.kind ? MOST_BARS : FEW_BARS) && <button type="button" class="ha-link" aria-expanded={all} onClick={() => setAll(!all)}>{all ? "fewer" : `all ${rows.length} relations`}</button>}
           </div>
         );
       })}
-      <p class="ha-quiet ha-key"><i class="threshold" /> threshold <i class="chance" /> chance <i class="interval" /> 95 % interval</p>
+      <p class="ha-quiet ha-key">
+        <i class="threshold" /> threshold{atlas.hasChance(view.kind) && <> <i class="chance" /> chance</>}{atlas.told.hasCounts && <> <i class="interval" /> 95 % interval</>}
+      </p>
     </>
   );
 }
 
 /** A chance level; from re-pairings it is an estimate. */
-export function level({ level, exact }: { level: number; exact: boolean }): string {
-  return exact ? level.toFixed(3) : `≈ ${level.toFixed(3)}`;
+export function level({ level, exact }: { level: number; exact: boolean }, digits = 3): string {
+  return exact ? level.toFixed(digits) : `≈ ${level.toFixed(digits)}`;
 }
 
 export function formatted(q: number): string {
@@ -156,7 +171,9 @@ function Examples({ atlas, view, place }: { atlas: AtlasData; view: View; place:
     const { relation } = atlas.pair(pair);
     byRelation.set(relation, [...(byRelation.get(relation) ?? []), pair]);
   }
-  const strongest = [...byRelation].sort(([one], [other]) => atlas.share(view.kind, other, place) - atlas.share(view.kind, one, place)).slice(0, 3);
+  // The relation that is looked at comes first, then the strongest.
+  const asked = (relation: number) => Number(atlas.told.relations[relation].name === view.relation);
+  const strongest = [...byRelation].sort(([one], [other]) => asked(other) - asked(one) || atlas.share(view.kind, other, place) - atlas.share(view.kind, one, place)).slice(0, MOST_RELATIONS);
   const relationOf = atlas.get("pair.relation")!;
   return (
     <>
@@ -165,12 +182,12 @@ function Examples({ atlas, view, place }: { atlas: AtlasData; view: View; place:
       {strongest.map(([relation, pairs]) => {
         const hits = new Set(pairs);
         const missed: number[] = [];
-        for (let pair = 0; pair < relationOf.length && missed.length < 6; pair++) if (relationOf[pair] === relation && !hits.has(pair)) missed.push(pair);
+        for (let pair = 0; pair < relationOf.length && missed.length < MOST_MISSED; pair++) if (relationOf[pair] === relation && !hits.has(pair)) missed.push(pair);
         return (
           <div key={relation} class="ha-examples">
             <strong>{atlas.told.relations[relation].name}</strong>
-            <p>{pairs.slice(0, MOST_EXAMPLES).map((pair) => <Pair key={pair} {...atlas.pair(pair)} />)}{pairs.length > MOST_EXAMPLES && ` and ${pairs.length - MOST_EXAMPLES} more`}</p>
-            {missed.length > 0 && <p class="ha-quiet">misses {missed.map((pair) => <Pair key={pair} {...atlas.pair(pair)} />)}</p>}
+            <p><Pairs {...{ atlas, pairs: pairs.slice(0, MOST_EXAMPLES) }} />{pairs.length > MOST_EXAMPLES && `and ${pairs.length - MOST_EXAMPLES} more`}</p>
+            <Missed {...{ atlas, missed }} count={atlas.told.relations[relation].pairs - pairs.length} />
           </div>
         );
       })}
@@ -178,8 +195,22 @@ function Examples({ atlas, view, place }: { atlas: AtlasData; view: View; place:
   );
 }
 
-function Pair({ source, target }: { source: string; target: string }) {
-  return <span class="ha-pair"><bdi>{shown(source)}</bdi> → <bdi>{shown(target)}</bdi></span>;
+function Pairs({ atlas, pairs }: { atlas: AtlasData; pairs: number[] }) {
+  return (
+    <>
+      {pairs.map((pair, at) => {
+        const { source, target } = atlas.pair(pair);
+        return <span key={pair}><span class="ha-pair"><bdi>{shown(source)}</bdi> → <bdi>{shown(target)}</bdi>{at < pairs.length - 1 ? "," : ""}</span> </span>;
+      })}
+    </>
+  );
+}
+
+/** An atlas holds the words of pairs that some head hits, so that of the missed ones not all can be shown. */
+function Missed({ atlas, missed, count }: { atlas: AtlasData; missed: number[]; count: number }) {
+  if (count <= 0) return <p class="ha-quiet">misses none</p>;
+  if (!missed.length) return <p class="ha-quiet">misses {count}, which no head of the model hits; the atlas does not keep their words</p>;
+  return <p class="ha-quiet">misses {count}{missed.length < count ? ", such as " : ": "}<Pairs {...{ atlas, pairs: missed }} /></p>;
 }
 
 function Operations({ atlas, place }: { atlas: AtlasData; place: number }) {
@@ -196,7 +227,7 @@ function Operations({ atlas, place }: { atlas: AtlasData; place: number }) {
       <table class="ha-operations">
         <thead><tr><th scope="col">token</th><th scope="col" class="right">amplified</th><th scope="col">promotes</th><th scope="col">suppresses</th></tr></thead>
         <tbody>
-          {rows.slice(0, all ? rows.length : 8).map((rank) => (
+          {rows.slice(0, all ? rows.length : MOST_TOKENS).map((rank) => (
             <tr key={rank}>
               <th scope="row"><bdi>{shown(atlas.word(tokens[place * told.tokens + rank]))}</bdi></th>
               <td class="right">{amplification[place * told.tokens + rank].toFixed(2)}</td>
@@ -205,7 +236,7 @@ function Operations({ atlas, place }: { atlas: AtlasData; place: number }) {
           ))}
         </tbody>
       </table>
-      {!all && rows.length > 8 && <button type="button" class="ha-link" onClick={() => setAll(true)}>all {rows.length} tokens</button>}
+      {rows.length > MOST_TOKENS && <button type="button" class="ha-link" aria-expanded={all} onClick={() => setAll(!all)}>{all ? "fewer" : `all ${rows.length} tokens`}</button>}
     </>
   );
 }

@@ -2,7 +2,7 @@
 
 import type { Classified } from "./classify";
 import type { AtlasData, Explored, Palette } from "./data";
-import type { View } from "./state";
+import { shownSides, type View } from "./state";
 
 export type Shape =
   | { x: number; y: number; width: number; height: number; colour: string }
@@ -35,6 +35,8 @@ export const INKS: Record<"light" | "dark", Ink> = {
 /** What one panel shows: the colour of every place, and which places its bars count. */
 export interface Panel {
   key: string;
+  /** Number of its atlas in the page; of a difference, the second. */
+  side: number;
   title: string;
   atlas: AtlasData;
   colours: string[];
@@ -44,11 +46,15 @@ export interface Panel {
 
 export interface Legend {
   swatches: [string, string][];
+  /** What the bars count, where that is not heads. */
+  note: string;
   scale: { colours: string[]; from: string; to: string } | null;
 }
 
 export interface Geometry {
   cell: number;
+  /** Size of texts, 1 as usual. */
+  text: number;
   left: number;
   top: number;
   width: number;
@@ -56,13 +62,26 @@ export interface Geometry {
 }
 
 const SIDE = { left: 40, top: 52, right: 34, bottom: 36, bars: 22 };
+/** So that a title fits above a small map. */
+const LEAST_WIDTH = 190;
 export const LOST = { light: "#262626", dark: "#f2f2f2" };
-const DIFFERENCE = ["#2166ac", "#f2f2f2", "#b2182b"];
+/** Heads that are in any category; no category's colour, and none of their number. */
+const ANY = { light: "#0b7285", dark: "#3bc9db" };
+const DIFFERENCE = { light: ["#2166ac", "#f2f2f2", "#b2182b"], dark: ["#6fb1f0", "#2b3038", "#ff8a80"] };
 
-export function geometry(atlas: AtlasData, width: number, most = 28): Geometry {
+export function geometry(atlas: AtlasData, width: number, text = 1, most = 28): Geometry {
   const { layers, heads } = atlas.told;
-  const cell = Math.max(2, Math.min(most, Math.floor((width - SIDE.left - SIDE.right) / layers)));
-  return { cell, left: SIDE.left, top: SIDE.top, width: layers * cell + SIDE.left + SIDE.right, height: heads * cell + SIDE.top + SIDE.bottom };
+  const [left, right, top, bottom] = [SIDE.left, SIDE.right, SIDE.top, SIDE.bottom].map((room) => Math.round(room * text));
+  const cell = Math.max(2, Math.min(most, Math.floor((width - left - right) / layers)));
+  return { cell, text, left, top, width: Math.max(layers * cell + left + right, Math.round(LEAST_WIDTH * text)), height: heads * cell + top + bottom };
+}
+
+export const counted = (count: number, name: string) => `${count.toLocaleString("en")} ${name}${count === 1 ? "" : "s"}`;
+
+/** What an atlas is called: its name, and where there are two its letter before it. */
+export function atlasName(explored: Explored, side: number): string {
+  const { name } = explored.atlases[side].told;
+  return explored.atlases.length > 1 ? `${"AB"[side]}: ${name}` : name;
 }
 
 export function panels(explored: Explored, classified: Classified[], view: View, dark: boolean): { panels: Panel[]; legend: Legend } {
@@ -71,16 +90,12 @@ export function panels(explored: Explored, classified: Classified[], view: View,
   // Nothing lies near the ground's brightness in both themes.
   const scale = dark ? [...palette.scale].reverse() : palette.scale;
   if (view.sides === "difference" && explored.atlases.length > 1) return differences(explored, classified, view, palette, ink, dark);
-  const chosen = explored.atlases.map((atlas, number) => ({ atlas, found: classified[number] })).filter((_, number) => view.sides === "both" || (view.sides === "b" ? number === 1 : number === 0));
-  const all = chosen.flatMap(({ atlas, found }) => {
-    const number = explored.atlases.indexOf(atlas);
-    const suffix = explored.atlases.length > 1 ? ` · ${"AB"[number]}: ${atlas.told.name}` : "";
-    return view.relation ? [scalePanel(atlas, view, scale, ink, suffix, number)] : categoryPanels(atlas, found, palette, ink, suffix, number);
-  });
-  if (view.relation) return { panels: all, legend: { swatches: noHeads(explored, ink), scale: { colours: scale, from: "0", to: "1" } } };
+  const sides = shownSides(view).filter((side) => side < explored.atlases.length);
+  const all = sides.flatMap((side) => (view.relation ? [scalePanel(explored, view, scale, ink, side)] : categoryPanels(explored, classified[side], palette, ink, side)));
+  if (view.relation) return { panels: all, legend: { swatches: noHeads(explored, ink), note: "", scale: { colours: scale, from: "0", to: "1" } } };
   const names = palette.categories.map(([name, colour]) => [name, colour] as [string, string]);
   const counts = palette.counts.slice(0, Math.max(0, names.length - 1)).map((colour, number) => [`${number + 2} categories`, colour] as [string, string]);
-  return { panels: all, legend: { swatches: [...counts.reverse(), ...names.reverse(), ["Unclassified", ink.unclassified], ...noHeads(explored, ink)], scale: null } };
+  return { panels: all, legend: { swatches: [...counts.reverse(), ...names.reverse(), ["Unclassified", ink.unclassified], ...noHeads(explored, ink)], note: "", scale: null } };
 }
 
 function noHeads(explored: Explored, ink: Ink): [string, string][] {
@@ -91,7 +106,9 @@ function rest(atlas: AtlasData, ink: Ink): string[] {
   return Array.from({ length: atlas.size }, (_, place) => (atlas.hasHeads(place) ? ink.unclassified : ink.notApplicable));
 }
 
-function categoryPanels(atlas: AtlasData, found: Classified, palette: Palette, ink: Ink, suffix: string, number: number): Panel[] {
+function categoryPanels(explored: Explored, found: Classified, palette: Palette, ink: Ink, side: number): Panel[] {
+  const atlas = explored.atlases[side];
+  const two = explored.atlases.length > 1;
   const composite = rest(atlas, ink);
   for (let place = 0; place < atlas.size; place++) {
     const count = found.counts[place];
@@ -99,7 +116,7 @@ function categoryPanels(atlas: AtlasData, found: Classified, palette: Palette, i
     else if (count > 1) composite[place] = palette.counts[Math.min(count - 2, palette.counts.length - 1)];
   }
   const made: Panel[] = [
-    { key: `${number}:all`, title: `All Categories${suffix}`, atlas, colours: composite, counted: Uint8Array.from(found.counts, (count) => (count ? 1 : 0)), bar: ink.bar },
+    { key: `${side}:all`, side, title: two ? atlasName(explored, side) : "All Categories", atlas, colours: composite, counted: Uint8Array.from(found.counts, (count) => (count ? 1 : 0)), bar: ink.bar },
   ];
   palette.categories.forEach(([name, colour], index) => {
     const colours = rest(atlas, ink);
@@ -109,48 +126,48 @@ function categoryPanels(atlas: AtlasData, found: Classified, palette: Palette, i
         colours[place] = colour;
         counted[place] = 1;
       }
-    made.push({ key: `${number}:${name}`, title: name, atlas, colours, counted, bar: colour });
+    made.push({ key: `${side}:${name}`, side, title: two ? `${"AB"[side]}: ${name}` : name, atlas, colours, counted, bar: colour });
   });
   return made;
 }
 
-function scalePanel(atlas: AtlasData, view: View, scale: string[], ink: Ink, suffix: string, number: number): Panel {
+function scalePanel(explored: Explored, view: View, scale: string[], ink: Ink, side: number): Panel {
+  const atlas = explored.atlases[side];
   const relation = atlas.told.relations.findIndex((each) => each.name === view.relation);
   const colours = rest(atlas, ink).map((colour, place) => (atlas.hasHeads(place) ? scale[Math.round(atlas.share(view.kind, relation, place) * 255)] : colour));
-  return { key: `${number}:${view.relation}`, title: view.relation + suffix, atlas, colours, counted: null, bar: ink.bar };
+  return { key: `${side}:${view.relation}`, side, title: explored.atlases.length > 1 ? `${view.relation} · ${atlasName(explored, side)}` : view.relation, atlas, colours, counted: null, bar: ink.bar };
 }
 
 function differences(explored: Explored, classified: Classified[], view: View, palette: Palette, ink: Ink, dark: boolean): { panels: Panel[]; legend: Legend } {
   const [first, second] = explored.atlases;
+  const theme = dark ? "dark" : "light";
   if (view.relation) {
     const relation = first.told.relations.findIndex((each) => each.name === view.relation);
     const colours = rest(first, ink).map((colour, place) =>
-      first.hasHeads(place) ? diverging(second.share(view.kind, relation, place) - first.share(view.kind, relation, place)) : colour,
+      first.hasHeads(place) ? diverging(second.share(view.kind, relation, place) - first.share(view.kind, relation, place), theme) : colour,
     );
-    const scale = Array.from({ length: 256 }, (_, step) => diverging(step / 127.5 - 1));
+    const scale = Array.from({ length: 256 }, (_, step) => diverging(step / 127.5 - 1, theme));
     return {
-      panels: [{ key: "difference:", title: `${view.relation}: ${second.told.name} − ${first.told.name}`, atlas: second, colours, counted: null, bar: ink.bar }],
-      legend: { swatches: noHeads(explored, ink), scale: { colours: scale, from: "−1", to: "+1" } },
+      panels: [{ key: "difference:", side: 1, title: `${view.relation}: B − A`, atlas: second, colours, counted: null, bar: ink.bar }],
+      legend: { swatches: noHeads(explored, ink), note: "", scale: { colours: scale, from: "−1", to: "+1" } },
     };
   }
-  const lost = LOST[dark ? "dark" : "light"];
-  const made = [["All Categories", ink.bar] as [string, string], ...palette.categories].map(([name, colour], index) => {
+  const [lost, any] = [LOST[theme], ANY[theme]];
+  const made = [["Any category: B − A", any] as [string, string], ...palette.categories].map(([name, colour], index) => {
     const colours = rest(first, ink);
     const counted = new Uint8Array(first.size);
     for (let place = 0; place < first.size; place++) {
       const has = classified.map((found) => (index === 0 ? found.counts[place] > 0 : found.has[index - 1][place] > 0));
-      const full = index === 0 ? palette.counts[0] : colour;
-      if (has[0] && has[1]) colours[place] = mixed(full, ink.background);
-      else if (has[1]) colours[place] = full;
+      if (has[0] && has[1]) colours[place] = mixed(colour, ink.background);
+      else if (has[1]) colours[place] = colour;
       else if (has[0]) colours[place] = lost;
       if (has[0] !== has[1]) counted[place] = 1;
     }
-    return { key: `difference:${name}`, title: name, atlas: second, colours, counted, bar: ink.bar };
+    return { key: `difference:${name}`, side: 1, title: name, atlas: second, colours, counted, bar: ink.bar };
   });
-  const sample = palette.counts[0];
   return {
     panels: made,
-    legend: { swatches: [["kept", mixed(sample, ink.background)], ["gained", sample], ["lost", lost], ["in neither", ink.unclassified], ...noHeads(explored, ink)], scale: null },
+    legend: { note: "Bars count changed heads; in the panel of a category, gained and kept have its colour.", swatches: [["kept", mixed(any, ink.background)], ["gained", any], ["lost", lost], ["in neither", ink.unclassified], ...noHeads(explored, ink)], scale: null },
   };
 }
 
@@ -162,8 +179,8 @@ function mixed(colour: string, ground: string, share = 0.45): string {
   return hex(over.map((part, at) => share * part + (1 - share) * under[at]));
 }
 
-function diverging(value: number): string {
-  const [low, middle, high] = DIFFERENCE.map(channels);
+function diverging(value: number, theme: "light" | "dark"): string {
+  const [low, middle, high] = DIFFERENCE[theme].map(channels);
   const end = value < 0 ? low : high;
   const share = Math.sqrt(Math.min(1, Math.abs(value)));
   return hex(middle.map((part, at) => part + (end[at] - part) * share));
@@ -177,10 +194,11 @@ export function tickStep(count: number, cell: number, room: number): number {
 
 export function draw(panel: Panel, box: Geometry, ink: Ink, dimmed: Uint8Array | null): Drawing {
   const { layers, heads, kvHeads, hasHeads, validity } = panel.atlas.told;
-  const { cell, left, top } = box;
+  const { cell, left, top, text } = box;
+  const size = (points: number) => Math.round(points * text * 10) / 10;
   const shapes: Shape[] = [];
   const gap = cell >= 8 ? 1 : 0;
-  shapes.push({ x: left, y: 16, size: 14, anchor: "start", colour: ink.text, text: panel.title });
+  shapes.push({ x: left, y: size(16), size: size(14), anchor: "start", colour: ink.text, text: fitted(panel.title, (box.width - left) / size(7.6)) });
   const perLayer = new Array<number>(layers).fill(0);
   const perHead = new Array<number>(heads).fill(0);
   for (let layer = 0; layer < layers; layer++)
@@ -191,7 +209,15 @@ export function draw(panel: Panel, box: Geometry, ink: Ink, dimmed: Uint8Array |
         perHead[head]++;
       }
       const colour = dimmed && !dimmed[place] && hasHeads[layer] ? mixed(panel.colours[place], ink.background, 0.25) : panel.colours[place];
-      shapes.push({ x: left + layer * cell, y: top + head * cell, width: cell - gap, height: cell - gap, colour });
+      const [x, y] = [left + layer * cell, top + head * cell];
+      shapes.push({ x, y, width: cell - gap, height: cell - gap, colour });
+      if (dimmed?.[place] && cell >= 6)
+        shapes.push(
+          { x, y, width: cell - gap, height: 1, colour: ink.text },
+          { x, y: y + cell - gap - 1, width: cell - gap, height: 1, colour: ink.text },
+          { x, y, width: 1, height: cell - gap, colour: ink.text },
+          { x: x + cell - gap - 1, y, width: 1, height: cell - gap, colour: ink.text },
+        );
     }
   for (let layer = 0; layer < layers; layer++) {
     const x = left + layer * cell;
@@ -206,34 +232,42 @@ export function draw(panel: Panel, box: Geometry, ink: Ink, dimmed: Uint8Array |
   if (panel.counted) {
     const most = Math.max(1, ...perLayer);
     perLayer.forEach((count, layer) => {
-      const height = Math.round((count / most) * SIDE.bars);
+      const height = Math.round((count / most) * SIDE.bars * text);
       if (height) shapes.push({ x: left + layer * cell, y: top - 3 - height, width: Math.max(1, cell - gap), height, colour: panel.bar });
     });
     const widest = Math.max(1, ...perHead);
     perHead.forEach((count, head) => {
-      const width = Math.round((count / widest) * SIDE.bars);
+      const width = Math.round((count / widest) * SIDE.bars * text);
       if (width) shapes.push({ x: left + layers * cell + 3, y: top + head * cell, width, height: Math.max(1, cell - gap), colour: panel.bar });
     });
   }
   const below = top + heads * cell;
-  const step = tickStep(layers, cell, 24);
+  const step = tickStep(layers, cell, 24 * text);
   for (let layer = 0; layer < layers; layer += step)
-    shapes.push({ x: left + (layer + 0.5) * cell, y: below + 15, size: 11, anchor: "middle", colour: ink.quiet, text: String(layer) });
-  shapes.push({ x: left + (layers * cell) / 2, y: below + 30, size: 12, anchor: "middle", colour: ink.text, text: "layer" });
-  const down = tickStep(heads, cell, 13);
+    shapes.push({ x: left + (layer + 0.5) * cell, y: below + size(15), size: size(11), anchor: "middle", colour: ink.quiet, text: String(layer) });
+  shapes.push({ x: left + (layers * cell) / 2, y: below + size(30), size: size(12), anchor: "middle", colour: ink.text, text: "layer" });
+  const down = tickStep(heads, cell, 13 * text);
   for (let head = 0; head < heads; head += down)
-    shapes.push({ x: left - 8, y: top + (head + 0.5) * cell + 4, size: 11, anchor: "end", colour: ink.quiet, text: String(head) });
-  shapes.push({ x: 12, y: top + (heads * cell) / 2, size: 12, anchor: "middle", colour: ink.text, text: "head", turned: true });
+    shapes.push({ x: left - 8, y: top + (head + 0.5) * cell + size(4), size: size(11), anchor: "end", colour: ink.quiet, text: String(head) });
+  shapes.push({ x: size(12), y: top + (heads * cell) / 2, size: size(12), anchor: "middle", colour: ink.text, text: "head", turned: true });
   return { title: panel.title, width: box.width, height: box.height, background: ink.background, shapes };
 }
 
-/** All panels of a view as one drawing, with the legend, for export. */
-export function compose(drawings: Drawing[], legend: Legend, caption: string, ink: Ink): Drawing {
+/** A text in so many letters: its middle is left out, as names that are alike often differ at their end. */
+function fitted(text: string, most: number): string {
+  if (text.length <= most) return text;
+  const kept = Math.max(2, Math.floor(most) - 1);
+  return `${text.slice(0, Math.ceil(kept / 2))}…${text.slice(text.length - Math.floor(kept / 2))}`;
+}
+
+/** All panels of a view as one drawing, with the legend, for export; each atlas begins a row. */
+export function compose(drawings: (Drawing & { side: number })[], legend: Legend, caption: string, ink: Ink): Drawing {
   const shapes: Shape[] = [];
-  let [x, y, row, width] = [0, 8, 0, 0];
+  let [x, y, row, width, side] = [0, 8, 0, 0, drawings[0]?.side];
   const most = Math.max(900, drawings[0]?.width ?? 0);
   for (const drawing of drawings) {
-    if (x > 0 && x + drawing.width > most) [x, y, row] = [0, y + row + 12, 0];
+    if (x > 0 && (x + drawing.width > most || drawing.side !== side)) [x, y, row] = [0, y + row + 12, 0];
+    side = drawing.side;
     for (const shape of drawing.shapes) shapes.push({ ...shape, x: shape.x + x, y: shape.y + y });
     x += drawing.width + 12;
     row = Math.max(row, drawing.height);
@@ -251,6 +285,7 @@ export function compose(drawings: Drawing[], legend: Legend, caption: string, in
     legend.scale.colours.forEach((colour, step) => shapes.push({ x: 34 + step, y: y - 10, width: 1, height: 12, colour }));
     shapes.push({ x: 298, y, size: 12, anchor: "start", colour: ink.text, text: legend.scale.to });
   }
+  if (legend.note) shapes.push({ x: 12, y: (y += 20), size: 11, anchor: "start", colour: ink.quiet, text: legend.note });
   shapes.push({ x: 12, y: y + 24, size: 11, anchor: "start", colour: ink.quiet, text: caption });
-  return { title: caption, width: Math.max(width, 480, caption.length * 6), height: y + 36, background: ink.background, shapes };
+  return { title: caption, width: Math.max(width, 480, Math.max(caption.length, legend.note.length) * 6.2), height: y + 36, background: ink.background, shapes };
 }

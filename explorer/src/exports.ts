@@ -8,8 +8,9 @@ export function csvCell(value: string): string {
   return /[",\n\r]/.test(guarded) ? `"${guarded.replaceAll('"', '""')}"` : guarded;
 }
 
+/** With a byte order mark, without which spreadsheets take another encoding than UTF-8. */
 export function csv(rows: string[][]): string {
-  return rows.map((row) => row.map(csvCell).join(",")).join("\r\n") + "\r\n";
+  return "\ufeff" + rows.map((row) => row.map(csvCell).join(",")).join("\r\n") + "\r\n";
 }
 
 export function save(name: string, content: Blob | string, type = "text/plain"): void {

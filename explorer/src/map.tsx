@@ -2,28 +2,30 @@
 
 import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { draw, geometry, type Geometry, type Ink, type Panel } from "./drawing";
+import { counted, draw, geometry, type Geometry, type Ink, type Panel } from "./drawing";
 import { paint } from "./exports";
 
 interface MapProps {
   panels: Panel[];
   ink: Ink;
-  matches: Uint8Array | null;
+  /** By atlas of the page: places that match a query; null without one. */
+  matches: (Uint8Array | null)[];
   selected: number | undefined;
   tooltip: (panel: Panel, place: number) => string[];
-  onPick: (place: number) => void;
-  onClose: () => void;
+  onPick: (panel: Panel, place: number) => void;
   /** Stands beside the first panel where the map is flat, else below. */
   legend: ComponentChildren;
 }
 
-export function HeadMap({ panels, ink, matches, selected, tooltip, onPick, onClose, legend }: MapProps) {
+export function HeadMap({ panels, ink, matches, selected, tooltip, onPick, legend }: MapProps) {
   const area = useRef<HTMLDivElement>(null);
-  const [width, setWidth] = useState(0);
+  const [{ width, text }, setSize] = useState({ width: 0, text: 1 });
+  // Where the keyboard was last, so that one head can be followed through the panels.
+  const last = useRef<number | undefined>(undefined);
   const [pointer, setPointer] = useState<{ key: string; place: number; keyboard: boolean } | null>(null);
   useLayoutEffect(() => {
     const element = area.current!;
-    const measure = () => setWidth(element.clientWidth);
+    const measure = () => setSize({ width: element.clientWidth, text: parseFloat(getComputedStyle(element).fontSize) / 15 });
     measure();
     const observer = new ResizeObserver(measure);
     observer.observe(element);
@@ -44,23 +46,25 @@ export function HeadMap({ panels, ink, matches, selected, tooltip, onPick, onClo
     const small = flat ? room / columns - 14 : wide ? room * 0.25 - 14 : room / columns - 14;
     // On a very large screen the cells grow with it, but the first panel leaves room for the others.
     const most = Math.max(28, Math.floor(room / 64));
-    return { room, legendBeside, large: geometry(atlas, large, most), small: geometry(atlas, small, most) };
-  }, [width, groups.length, atlas, flat]);
+    return { room, legendBeside, large: geometry(atlas, large, text, most), small: geometry(atlas, small, text, most) };
+  }, [width, text, groups.length, atlas, flat]);
   const said = pointer && panels.find((panel) => panel.key === pointer.key);
-  const move = (key: string, place: number) => setPointer({ key, place, keyboard: true });
-
+  const move = (panel: Panel, place: number) => {
+    last.current = place;
+    setPointer({ key: panel.key, place, keyboard: true });
+  };
   const onKey = (panel: Panel) => (event: KeyboardEvent) => {
-    const now = pointer?.place ?? selected ?? 0;
+    const now = pointer?.place ?? last.current ?? selected ?? 0;
     const [layer, head] = [Math.floor(now / heads), now % heads];
-    const steps: Record<string, [number, number]> = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], Home: [-layers, 0], End: [layers, 0] };
-    if (event.key === "Enter" || event.key === " ") onPick(now);
-    else if (event.key === "Escape") {
-      setPointer(null);
-      onClose();
-    } else if (steps[event.key]) {
+    const steps: Record<string, [number, number]> = {
+      ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], Home: [-layers, 0], End: [layers, 0], PageUp: [0, -heads], PageDown: [0, heads],
+    };
+    if (event.key === "Enter" || event.key === " ") onPick(panel, now);
+    else if (event.key === "Escape") return setPointer(null);
+    else if (steps[event.key]) {
       const [across, down] = steps[event.key];
       const to = [Math.min(layers - 1, Math.max(0, layer + across)), Math.min(heads - 1, Math.max(0, head + down))];
-      move(panel.key, pointer ? to[0] * heads + to[1] : now);
+      move(panel, pointer ? to[0] * heads + to[1] : now);
     } else return;
     event.preventDefault();
   };
@@ -71,12 +75,13 @@ export function HeadMap({ panels, ink, matches, selected, tooltip, onPick, onClo
       panel={panel}
       box={box}
       ink={ink}
-      matches={matches}
+      matches={matches[panel.side]}
       marked={pointer?.place}
       selected={selected}
       onMove={(place) => setPointer(place === undefined ? null : { key: panel.key, place, keyboard: false })}
-      onPick={onPick}
+      onPick={(place) => onPick(panel, place)}
       onKey={onKey(panel)}
+      onFocus={() => move(panel, last.current ?? selected ?? 0)}
       onBlur={() => setPointer((now) => (now?.keyboard ? null : now))}
       tip={pointer?.key === panel.key ? tooltip(panel, pointer.place) : null}
     />
@@ -88,11 +93,11 @@ export function HeadMap({ panels, ink, matches, selected, tooltip, onPick, onClo
         groups.map((group) => (
           <div key={groupOf(group[0])} class="ha-group" style={{ width: `${sizes.room}px` }}>
             {view(group[0], sizes.large)}
-            {sizes.legendBeside && legend}
+            {(sizes.legendBeside || (flat && groups.length === 1)) && legend}
             {group.length > 1 && <div class="ha-small">{group.slice(1).map((panel) => view(panel, sizes.small))}</div>}
           </div>
         ))}
-      {!sizes.legendBeside && legend}
+      {!(flat && groups.length === 1) && legend}
       <div class="ha-unseen" aria-live="polite">
         {said && pointer?.keyboard ? tooltip(said, pointer.place).join(". ") : ""}
       </div>
@@ -115,11 +120,13 @@ interface PanelProps {
   onMove: (place: number | undefined) => void;
   onPick: (place: number) => void;
   onKey: (event: KeyboardEvent) => void;
+  onFocus: () => void;
   onBlur: () => void;
 }
 
-function PanelView({ panel, box, ink, matches, marked, selected, tip, onMove, onPick, onKey, onBlur }: PanelProps) {
+function PanelView({ panel, box, ink, matches, marked, selected, tip, onMove, onPick, onKey, onFocus, onBlur }: PanelProps) {
   const canvas = useRef<HTMLCanvasElement>(null);
+  const tooltip = useRef<HTMLDivElement>(null);
   const { layers, heads } = panel.atlas.told;
   const drawing = useMemo(() => draw(panel, box, ink, matches), [panel, box, ink, matches]);
   useLayoutEffect(() => {
@@ -134,6 +141,16 @@ function PanelView({ panel, box, ink, matches, marked, selected, tip, onMove, on
     context.clearRect(0, 0, drawing.width, drawing.height);
     paint(context, drawing);
   }, [drawing]);
+  useLayoutEffect(() => {
+    // Back into the window, where it would leave it.
+    const element = tooltip.current;
+    if (!element) return;
+    element.style.transform = "";
+    const { left, right, bottom, height } = element.getBoundingClientRect();
+    const across = Math.max(4 - left, Math.min(0, document.documentElement.clientWidth - 4 - right));
+    const up = bottom > window.innerHeight - 4 ? height + Math.max(4, box.cell) + 12 : 0;
+    if (across || up) element.style.transform = `translate(${across}px, ${-up}px)`;
+  });
   const at = (event: MouseEvent): number | undefined => {
     const frame = canvas.current!.getBoundingClientRect();
     const layer = Math.floor((event.clientX - frame.left - box.left) / box.cell);
@@ -152,14 +169,15 @@ function PanelView({ panel, box, ink, matches, marked, selected, tip, onMove, on
         tabIndex={0}
         role="application"
         aria-roledescription="map of heads"
-        aria-label={`${panel.title}: ${layers} layers by ${heads} heads. Arrow keys move, Enter opens the head's card, Escape closes it. The table below holds the same.`}
-        onMouseMove={(event) => onMove(at(event))}
-        onMouseLeave={() => onMove(undefined)}
+        aria-label={`${panel.title}: ${counted(layers, "layer")} by ${counted(heads, "head")}. Arrow keys, Home, End, Page Up and Page Down move, Enter opens the head's card, Escape closes it. The table below holds the same.`}
+        onPointerMove={(event) => event.pointerType !== "touch" && onMove(at(event))}
+        onPointerLeave={() => onMove(undefined)}
         onClick={(event) => {
           const place = at(event);
           if (place !== undefined) onPick(place);
         }}
         onKeyDown={onKey}
+        onFocus={(event) => event.currentTarget.matches(":focus-visible") && onFocus()}
         onBlur={onBlur}
       />
       {cross && (
@@ -171,7 +189,7 @@ function PanelView({ panel, box, ink, matches, marked, selected, tip, onMove, on
       )}
       {kept && <div class="ha-spot kept" style={{ left: `${kept.x - 2}px`, top: `${kept.y - 2}px`, width: `${size + 3}px`, height: `${size + 3}px` }} />}
       {cross && tip && (
-        <div class="ha-tip" style={{ [onRight ? "right" : "left"]: `${onRight ? box.width - cross.x + 10 : cross.x + size + 10}px`, top: `${cross.y + size + 6}px` }}>
+        <div ref={tooltip} class="ha-tip" style={{ [onRight ? "right" : "left"]: `${onRight ? box.width - cross.x + 10 : cross.x + size + 10}px`, top: `${cross.y + size + 6}px` }}>
           {tip.map((line, number) => (number ? <div key={line}>{line}</div> : <strong key={line}>{line}</strong>))}
         </div>
       )}

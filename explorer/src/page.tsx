@@ -2,24 +2,27 @@
 
 import { mount } from "./app";
 import { fromBase64, open } from "./data";
-import { fromHash, toHash, type View } from "./state";
+import { fromHash, isStep, toHash, type View } from "./state";
 
 const root = document.getElementById("headatlas")!;
+root.textContent = "Opening the atlas…";
 
 async function start(): Promise<void> {
   const element = document.getElementById("headatlas-data")!;
   const explored = await open(fromBase64(element.textContent!.trim()));
   element.textContent = "";
   let written = location.hash.replace(/^#/, "");
-  const mounted = mount(root, explored, fromHash(explored, location.hash), (view: View) => {
-    const hash = toHash(explored, view);
+  let last = fromHash(explored, location.hash);
+  const mounted = mount(root, explored, last, (view: View) => {
+    const [hash, step] = [toHash(explored, view), isStep(last, view)];
+    last = view;
     if (hash === written) return;
     written = hash;
-    history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search);
+    history[step ? "pushState" : "replaceState"](null, "", hash ? `#${hash}` : location.pathname + location.search);
   });
   addEventListener("hashchange", () => {
     written = location.hash.replace(/^#/, "");
-    mounted.set(fromHash(explored, location.hash));
+    mounted.set((last = fromHash(explored, location.hash)));
   });
 }
 

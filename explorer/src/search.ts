@@ -1,103 +1,223 @@
-// "Which heads write Paris?": a query is a head's name, a category, a relation, or a word among hits and operations.
+// "Which heads write Paris?": a query is a head, a layer, a category, a relation, a pair, or a word among hits and operations.
 
 import type { Classified } from "./classify";
-import { NOTHING, type AtlasData, type Kind } from "./data";
+import { NOTHING, type AtlasData, type Explored, type Kind } from "./data";
+import { shownSides, type View } from "./state";
 
-export interface Row {
+/** What one atlas has of a query. */
+interface Match {
   place: number;
   /** Number of the relation that the row is about; -1 where it is about none. */
   relation: number;
-  share: number;
   why: string;
+}
+
+/** A row of the table: a head and a relation, with a share for each atlas that is shown. */
+export interface Row extends Match {
+  shares: number[];
+  /** Where two atlases are shown: what becomes of the head, for this relation, from A to B. */
+  change: "" | "kept" | "gained" | "lost";
 }
 
 export interface Found {
   rows: Row[];
   said: string;
+  /** By atlas of the page: places that match; null without a query. */
+  matches: (Uint8Array | null)[];
+}
+
+/** The rows of a view. */
+export function search(explored: Explored, classified: Classified[], view: View): Found {
+  const sides = shownSides(view);
+  const each = sides.map((side) => searchOne(explored.atlases[side], classified[side], view));
+  const asked = view.query.trim() !== "";
+  const merged = new Map<string, Match>();
+  for (const { found } of each)
+    for (const match of found) {
+      const key = `${match.place}:${match.relation}`;
+      const known = merged.get(key);
+      if (!known) merged.set(key, match);
+      else if (match.why && known.why !== match.why) merged.set(key, { ...match, why: [known.why, match.why].filter(Boolean).join("; ") });
+    }
+  let rows = [...merged.values()].map(({ place, relation, why }): Row => {
+    const shares = sides.map((side) => (relation < 0 ? NaN : explored.atlases[side].share(view.kind, relation, place)));
+    const does = sides.map((side) => relation >= 0 && classified[side].implements[relation * explored.atlases[side].size + place] === 1);
+    const change = sides.length < 2 || !(does[0] || does[1]) ? "" : does[0] && does[1] ? "kept" : does[1] ? "gained" : "lost";
+    return { place, relation, why, shares, change };
+  });
+  let { said } = each[0];
+  if (view.sides === "difference" && !asked) {
+    rows = view.relation ? rows.filter(({ shares }) => shares[0] !== shares[1]) : rows.filter(({ change }) => change === "gained" || change === "lost");
+    said = view.relation ? `heads whose ${view.kind} of ${view.relation} differs` : "heads that gain or lose a relation";
+  }
+  const matches = explored.atlases.map((atlas, side) => {
+    const at = sides.indexOf(side);
+    if (!asked || at < 0) return null;
+    const set = new Uint8Array(atlas.size);
+    // In the difference, A and B are one map.
+    for (const { found } of view.sides === "difference" ? each : [each[at]]) for (const { place } of found) set[place] = 1;
+    return set;
+  });
+  return { rows, said, matches };
 }
 
 const fold = (text: string) => text.trim().toLocaleLowerCase();
+const LINKS = new Set(["to", "of", "the", "a", "and", "which", "heads", "head"]);
+const ARROW = /\s*(?:->|=>|→)\s*/;
 
-export function search(atlas: AtlasData, classified: Classified, kind: Kind, query: string, relation: string): Found {
-  const { relations } = atlas.told;
-  const wanted = fold(query);
-  const place = atlas.place(query);
-  if (place !== undefined) {
-    const rows = relations.map((each, number) => ({ place, relation: number, share: atlas.share(kind, number, place), why: "" }));
-    return { rows: rows.filter((row) => row.share > 0), said: `${atlas.name(place)}: its relations` };
-  }
-  const implemented = (chosen: (number: number) => boolean) => {
-    const rows: Row[] = [];
-    for (let number = 0; number < relations.length; number++)
-      if (chosen(number))
-        for (let at = 0; at < atlas.size; at++)
-          if (classified.implements[number * atlas.size + at])
-            rows.push({ place: at, relation: number, share: atlas.share(kind, number, at), why: "" });
-    return rows;
-  };
+/** One form for a word and its plural. */
+const stem = (word: string) => (word.length > 3 ? word.replace(/ies$/, "y").replace(/s$/, "") : word);
+const wordsOf = (text: string) => text.split(/[\s_]+/).filter(Boolean);
+const partsOf = (name: string) => wordsOf(fold(name)).map(stem);
+
+function searchOne(atlas: AtlasData, classified: Classified, view: View): { found: Match[]; said: string } {
+  const { relations, notMeasured } = atlas.told;
+  const { kind } = view;
+  const typed = view.query.trim();
+  const wanted = fold(typed);
+  const chosen = relations.findIndex((each) => each.name === view.relation);
   if (!wanted) {
-    if (!relation) return { rows: implemented(() => true), said: "heads and the relations they implement" };
-    const number = relations.findIndex((each) => each.name === relation);
-    const rows: Row[] = [];
-    for (let at = 0; at < atlas.size; at++) {
-      const share = atlas.share(kind, number, at);
-      if (share > 0) rows.push({ place: at, relation: number, share, why: "" });
-    }
-    return { rows, said: `heads with any hit of ${relation}` };
+    if (chosen < 0) return { found: implementing(atlas, classified, () => true), said: "heads and the relations they implement" };
+    const found = places(atlas).filter((place) => atlas.share(kind, chosen, place) > 0);
+    return { found: found.map((place) => ({ place, relation: chosen, why: "" })), said: `heads with any hit of ${view.relation}` };
   }
-  const category = classified.categories.find((name) => fold(name) === wanted);
-  if (category) return { rows: implemented((number) => relations[number].category === category), said: `heads of the category ${category}` };
-  const named = relations.map((each, number) => [fold(each.name), number] as const).filter(([name]) => name === wanted || name.replaceAll("_", " ") === wanted || (wanted.length > 2 && name.includes(wanted.replaceAll(" ", "_"))));
-  const rows = named.length ? implemented((number) => named.some(([, other]) => other === number)) : [];
-  rows.push(...written(atlas, kind, wanted));
-  const said = named.length ? `relations named like “${query.trim()}”, and the word itself` : `heads that write or read the word “${query.trim()}”`;
-  return { rows, said };
+  const within = ({ found, said }: { found: Match[]; said: string }) =>
+    chosen < 0 ? { found, said } : { found: found.filter(({ relation }) => relation === chosen), said: `${said}; of ${view.relation} alone` };
+
+  const place = atlas.place(typed);
+  if (place !== undefined) return within({ found: hitting(atlas, kind, [place]), said: `${atlas.name(place)}: its relations` });
+  const { layers, heads } = atlas.told;
+  if (/^l\d+\s*h\s*\d+$/i.test(typed)) return { found: [], said: `no head ${typed}: layers are 0 to ${layers - 1}, heads 0 to ${heads - 1}` };
+  const inLayer = /^(?:l|layer\s*)(\d+)$/i.exec(typed);
+  if (inLayer) {
+    const layer = Number(inLayer[1]);
+    if (layer >= layers) return { found: [], said: `no layer ${layer}: layers are 0 to ${layers - 1}` };
+    return within({ found: hitting(atlas, kind, places(atlas).filter((each) => Math.floor(each / heads) === layer)), said: `heads of layer ${layer}, and their relations` });
+  }
+  if (wanted === "unclassified")
+    return within({ found: hitting(atlas, kind, places(atlas).filter((each) => !classified.counts[each])), said: "heads without a category, and what they still hit" });
+  const category = classified.categories.find((name) => fold(name) === wanted) ?? classified.categories.find((name) => wanted.length > 2 && fold(name).startsWith(wanted));
+  if (category) return within({ found: implementing(atlas, classified, (number) => relations[number].category === category), said: `heads of the category ${category}` });
+
+  const [source, target] = typed.split(ARROW).map(fold);
+  if (target !== undefined && source && target) {
+    const [from, to] = [numbersOf(atlas, source), numbersOf(atlas, target)];
+    const found = hitPairs(atlas, kind, (one, other) => from.has(one) && to.has(other));
+    return within({ found: joined(found, operating(atlas, kind, (one, other) => from.has(one) && to.has(other))), said: `heads that map “${source}” to “${target}”` });
+  }
+
+  const named = naming(relations.map((each) => each.name), wanted);
+  const numbers = numbersOf(atlas, wanted);
+  const spoken = joined(
+    hitPairs(atlas, kind, (one, other) => numbers.has(one) || numbers.has(other)),
+    operating(atlas, kind, (one, other, best) => numbers.has(other) || (best && numbers.has(one))),
+  );
+  const missing = naming(notMeasured.map((each) => each.name), wanted).map((number) => notMeasured[number]);
+  const untold = missing.map(({ name, pairs }) => `${name} was not measurable${pairs === null ? "" : `: ${pairs} pairs of single tokens`}`).join("; ");
+  if (named.length) {
+    const said = `heads of ${named.length > 3 ? `${named.length} relations named like “${typed}”` : named.map((number) => relations[number].name).join(", ")}`;
+    const found = implementing(atlas, classified, (number) => named.includes(number));
+    return within({ found: joined(found, spoken), said: [said + (spoken.length ? ", or with the word itself" : ""), untold].filter(Boolean).join("; ") });
+  }
+  if (spoken.length || untold) return within({ found: spoken, said: [spoken.length ? `heads that ${kind === "score" ? "write" : "suppress"} or read the word “${typed}”` : "", untold].filter(Boolean).join("; ") });
+
+  // "capital of France": some words name relations, the others stand in their pairs.
+  const words = wordsOf(wanted).filter((word) => !LINKS.has(word));
+  const namers = words.filter((word) => naming(relations.map((each) => each.name), word).length > 0);
+  const others = numbersOf(atlas, words.filter((word) => !namers.includes(word)).join(" "));
+  if (namers.length && others.size) {
+    const among = naming(relations.map((each) => each.name), namers.join(" "));
+    const found = hitPairs(atlas, kind, (one, other, relation) => among.includes(relation) && (others.has(one) || others.has(other)));
+    if (found.length) return within({ found, said: `heads that hit it in ${among.map((number) => relations[number].name).join(", ")}` });
+  }
+  const told = relations.map((each, number) => [fold(each.description), number] as const).filter(([text]) => wanted.length > 3 && text.includes(wanted)).map(([, number]) => number);
+  if (told.length) return within({ found: implementing(atlas, classified, (number) => told.includes(number)), said: `heads of relations whose description says “${typed}”` });
+  const example = relations[0]?.name;
+  return { found: [], said: `nothing has “${typed}”. Try a head (L0H0), a category (${classified.categories.join(", ") || "none here"})${example ? `, a relation (${example})` : ""}, a pair (France -> Paris) or one word` };
 }
 
-/** Heads that hit a pair with the word, or have it among their salient operations. */
-function written(atlas: AtlasData, kind: Kind, wanted: string): Row[] {
-  const rows: Row[] = [];
+/** Numbers of the names that a query means: its own, or those with all its words, or with words that begin so. */
+function naming(names: string[], wanted: string): number[] {
+  const numbered = names.map((name, number) => ({ name: fold(name), parts: partsOf(name), number }));
+  const chosen = (test: (each: (typeof numbered)[0]) => boolean) => numbered.filter(test).map((each) => each.number);
+  const exact = chosen((each) => each.name === wanted || each.name.replaceAll("_", " ") === wanted);
+  if (exact.length) return exact;
+  const words = wordsOf(wanted).filter((word) => !LINKS.has(word)).map(stem);
+  if (!words.length) return [];
+  const whole = chosen(({ parts }) => words.every((word) => parts.includes(word)));
+  if (whole.length) return whole;
+  return words.every((word) => word.length > 2) ? chosen(({ parts }) => words.every((word) => parts.some((part) => part.startsWith(word)))) : [];
+}
+
+const places = (atlas: AtlasData) => Array.from({ length: atlas.size }, (_, place) => place).filter((place) => atlas.hasHeads(place));
+
+function implementing(atlas: AtlasData, classified: Classified, chosen: (relation: number) => boolean): Match[] {
+  const found: Match[] = [];
+  for (let relation = 0; relation < atlas.told.relations.length; relation++)
+    if (chosen(relation))
+      for (let place = 0; place < atlas.size; place++)
+        if (classified.implements[relation * atlas.size + place]) found.push({ place, relation, why: "" });
+  return found;
+}
+
+/** Every relation of which these heads hit anything. */
+function hitting(atlas: AtlasData, kind: Kind, of: number[]): Match[] {
+  return of.flatMap((place) => atlas.told.relations.map((_, relation) => ({ place, relation, why: "" }))).filter(({ place, relation }) => atlas.share(kind, relation, place) > 0);
+}
+
+function numbersOf(atlas: AtlasData, wanted: string): Set<number> {
   const numbers = new Set<number>();
-  atlas.words.forEach((word, number) => fold(word) === wanted && numbers.add(number));
-  if (!numbers.size) return rows;
-  const seen = new Map<string, Row>();
-  const places = atlas.get("hit.place");
-  if (places) {
-    const [pairs, kinds] = [atlas.get("hit.pair")!, atlas.get("hit.kind")!];
-    const [sources, targets] = [atlas.get("pair.source")!, atlas.get("pair.target")!];
-    for (let at = 0; at < places.length; at++) {
-      const pair = pairs[at];
-      if ((kinds[at] === 0) !== (kind === "score")) continue;
-      const [reads, writes] = [numbers.has(sources[pair]), numbers.has(targets[pair])];
-      if (!reads && !writes) continue;
-      const { relation, source, target } = atlas.pair(pair);
-      const key = `${places[at]}:${relation}`;
-      const why = `${source} → ${target}`;
-      const row = seen.get(key);
-      if (row) row.why += `, ${why}`;
-      else seen.set(key, { place: places[at], relation, share: atlas.share(kind, relation, places[at]), why });
-    }
+  if (wanted) atlas.words.forEach((word, number) => fold(word) === wanted && numbers.add(number));
+  return numbers;
+}
+
+/** Two lists with a row for each head and relation once. */
+function joined(first: Match[], second: Match[]): Match[] {
+  const rows = new Map<string, Match>();
+  for (const match of [...first, ...second]) {
+    const key = `${match.place}:${match.relation}`;
+    rows.set(key, { ...match, why: rows.get(key)?.why || match.why });
   }
-  rows.push(...seen.values());
-  const operations = atlas.told.operations;
-  if (operations) {
-    const [tokens, mapped] = [atlas.get("op.token")!, atlas.get("op.mapped")!];
-    const side = kind === "score" ? 0 : 1;
-    for (let place = 0; place < atlas.size; place++) {
-      let why = "";
-      for (let rank = 0; rank < operations.tokens; rank++) {
-        const token = tokens[place * operations.tokens + rank];
-        if (token === NOTHING) continue;
-        for (let to = 0; to < operations.mapped; to++) {
-          const other = mapped[((place * operations.tokens + rank) * 2 + side) * operations.mapped + to];
-          if (other !== NOTHING && (numbers.has(other) || (to === 0 && numbers.has(token)))) {
-            why ||= `salient: ${atlas.word(token).trim()} → ${atlas.word(other).trim()}`;
-            break;
-          }
-        }
+  return [...rows.values()];
+}
+
+/** Heads that hit one of the wanted pairs; the test is given numbers of words, and of the relation. */
+function hitPairs(atlas: AtlasData, kind: Kind, wanted: (source: number, target: number, relation: number) => boolean): Match[] {
+  const at = atlas.get("hit.place");
+  if (!at) return [];
+  const [pairs, kinds] = [atlas.get("hit.pair")!, atlas.get("hit.kind")!];
+  const [sources, targets, relations] = [atlas.get("pair.source")!, atlas.get("pair.target")!, atlas.get("pair.relation")!];
+  const good = Uint8Array.from(sources, (source, pair) => (wanted(source, targets[pair], relations[pair]) ? 1 : 0));
+  const seen = new Map<string, Match>();
+  for (let hit = 0; hit < at.length; hit++) {
+    if (!good[pairs[hit]] || (kinds[hit] === 0) !== (kind === "score")) continue;
+    const { relation, source, target } = atlas.pair(pairs[hit]);
+    const key = `${at[hit]}:${relation}`;
+    const why = `${source} → ${target}`;
+    const row = seen.get(key);
+    if (row) row.why += `, ${why}`;
+    else seen.set(key, { place: at[hit], relation, why });
+  }
+  return [...seen.values()];
+}
+
+/** Heads with a wanted salient operation; the test is told whether the mapped token is the first. */
+function operating(atlas: AtlasData, kind: Kind, wanted: (token: number, mapped: number, first: boolean) => boolean): Match[] {
+  const { operations } = atlas.told;
+  if (!operations) return [];
+  const [tokens, mapped] = [atlas.get("op.token")!, atlas.get("op.mapped")!];
+  const side = kind === "score" ? 0 : 1;
+  const found: Match[] = [];
+  for (let place = 0; place < atlas.size; place++)
+    search: for (let rank = 0; rank < operations.tokens; rank++) {
+      const token = tokens[place * operations.tokens + rank];
+      if (token === NOTHING) continue;
+      for (let to = 0; to < operations.mapped; to++) {
+        const other = mapped[((place * operations.tokens + rank) * 2 + side) * operations.mapped + to];
+        if (other === NOTHING || !wanted(token, other, to === 0)) continue;
+        found.push({ place, relation: -1, why: `salient: ${atlas.word(token).trim()} → ${atlas.word(other).trim()}` });
+        break search;
       }
-      if (why) rows.push({ place, relation: -1, share: NaN, why });
     }
-  }
-  return rows;
+  return found;
 }

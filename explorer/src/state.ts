@@ -5,6 +5,10 @@ import { parseThreshold } from "./classify";
 
 export type Tab = "heads" | "report";
 export type Sides = "a" | "b" | "both" | "difference";
+export const SORTED_BY = ["head", "relation", "category", "share", "hits", "chance", "q", "match", "a", "b", "difference", "change"] as const;
+
+/** Of a query. */
+export const MOST_LETTERS = 200;
 
 export interface View {
   kind: Kind;
@@ -17,6 +21,8 @@ export interface View {
   query: string;
   tab: Tab;
   sides: Sides;
+  /** Where two atlases are seen at once: the one whose card and report are shown. */
+  side: "a" | "b";
   sort: string;
 }
 
@@ -33,6 +39,7 @@ export function firstView(explored: Explored): View {
     query: "",
     tab: "heads",
     sides: explored.atlases.length > 1 ? "both" : "a",
+    side: "a",
     sort: "",
   };
 }
@@ -56,8 +63,10 @@ export function changed(explored: Explored, view: View, given: Partial<Record<ke
   next.theme = oneOf("theme", ["auto", "light", "dark"] as const) ?? next.theme;
   next.tab = oneOf("tab", ["heads", "report"] as const) ?? next.tab;
   next.sides = explored.atlases.length > 1 ? (oneOf("sides", ["a", "b", "both", "difference"] as const) ?? next.sides) : "a";
-  next.query = text("query")?.slice(0, 200) ?? next.query;
-  next.sort = text("sort")?.slice(0, 40) ?? next.sort;
+  next.side = next.sides === "a" || next.sides === "b" ? next.sides : (oneOf("side", ["a", "b"] as const) ?? next.side);
+  next.query = text("query")?.slice(0, MOST_LETTERS) ?? next.query;
+  next.sort = oneOf("sort", ["", ...SORTED_BY.flatMap((column) => [column, `-${column}`])]) ?? next.sort;
+  if (!next.query.trim() && next.sort.endsWith("match")) next.sort = "";
   const head = text("head");
   if (head !== undefined) {
     const place = atlas.place(head);
@@ -69,12 +78,23 @@ export function changed(explored: Explored, view: View, given: Partial<Record<ke
 export function toHash(explored: Explored, view: View): string {
   const first = firstView(explored);
   const parts = new URLSearchParams();
-  for (const name of Object.keys(first) as (keyof View)[]) if (view[name] !== first[name]) parts.set(name, view[name]);
+  for (const name of Object.keys(first) as (keyof View)[])
+    if (view[name] !== first[name] && !(name === "side" && view.side === view.sides)) parts.set(name, view[name]);
   return parts.toString();
 }
 
 export function fromHash(explored: Explored, hash: string): View {
   return changed(explored, firstView(explored), Object.fromEntries(new URLSearchParams(hash.replace(/^#/, ""))));
+}
+
+/** Numbers of the atlases that the map shows. */
+export function shownSides(view: View): number[] {
+  return view.sides === "a" ? [0] : view.sides === "b" ? [1] : [0, 1];
+}
+
+/** Whether going from one view to the other is a step that the browser's "back" should undo. */
+export function isStep(from: View, to: View): boolean {
+  return (["head", "relation", "tab", "sides"] as const).some((name) => from[name] !== to[name]);
 }
 
 export function selected(atlas: AtlasData, view: View): number | undefined {

@@ -127,7 +127,7 @@ const checks = {
   async "the map by keyboard: arrows, Enter, Escape"(page) {
     const map = page.getByRole("application").first();
     await map.focus();
-    for (const key of ["ArrowRight", "ArrowRight", "ArrowRight", "ArrowDown"]) await page.keyboard.press(key);
+    for (const key of ["ArrowRight", "ArrowRight", "ArrowDown"]) await page.keyboard.press(key);
     assert.match(await page.locator('[aria-live="polite"]').first().innerText(), /^L2H1/);
     assert.equal(await page.locator(".ha-panel .ha-cross").count(), 2 * (1 + given.categories.length));
     await page.keyboard.press("Enter");
@@ -190,10 +190,91 @@ const checks = {
     assert.doesNotMatch(body, /[\u0000-\u0008\u000e-\u001f\u202a-\u202e]/);
     assert.equal(await page.locator("bdi b, .ha-match b").count(), 0);
   },
-  async "a narrow window has no sideways scrolling"(page) {
-    await page.setViewportSize({ width: 390, height: 800 });
-    await page.waitForTimeout(150);
-    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "wider than the window");
+  async "a narrow window: no sideways scrolling, head and card seen together"(page) {
+    for (const width of [320, 390, 800]) {
+      await page.setViewportSize({ width, height: 800 });
+      await page.waitForTimeout(150);
+      assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `wider than ${width}`);
+    }
+    const canvas = page.locator(".ha-panel canvas").nth(2);
+    await canvas.scrollIntoViewIfNeeded();
+    const box = await canvas.boundingBox();
+    await page.mouse.click(box.x + box.width / 2, box.y + box.height / 2);
+    await page.waitForSelector(".ha-card");
+    const card = await page.locator(".ha aside").boundingBox();
+    assert.ok(card.y > 0 && card.y + 40 < 800 && card.y + card.height <= 801, JSON.stringify(card));
+    const kept = await page.locator(".ha-panel .kept").nth(2).boundingBox();
+    assert.ok(kept.y > 0 && kept.y + kept.height <= card.y, JSON.stringify([kept, card]));
+  },
+  async "nothing covers the card's name and its cross"(page) {
+    for (const width of [1010, 1200, 1440]) {
+      await page.setViewportSize({ width, height: 700 });
+      await page.evaluate((head) => (location.hash = `head=${head}`), given.head);
+      await page.waitForSelector(".ha-card");
+      await page.evaluate(() => scrollTo(0, 500));
+      await page.waitForTimeout(100);
+      const covered = await page.evaluate(() => [".ha-close", "#ha-card-name"].filter((each) => {
+        const element = document.querySelector(each);
+        const { left, top, width, height } = element.getBoundingClientRect();
+        return document.elementFromPoint(left + width / 2, top + height / 2) !== element;
+      }));
+      assert.deepEqual(covered, [], `at ${width}`);
+    }
+    await page.locator(".ha-close").click();
+    await page.waitForSelector(".ha-card", { state: "detached" });
+  },
+  async "what the keyboard reaches is not under the controls"(page) {
+    await page.setViewportSize({ width: 1100, height: 500 });
+    await page.locator(".ha-heads tbody button").last().focus();
+    for (let step = 0; step < 30; step++) {
+      await page.keyboard.press("Shift+Tab");
+      const hidden = await page.evaluate(() => {
+        const element = document.activeElement;
+        if (element.closest(".ha-controls, .ha-top") || element.matches(".ha-scroll, canvas")) return "";
+        const { left, top, width, height } = element.getBoundingClientRect();
+        return element.contains(document.elementFromPoint(left + width / 2, top + height / 2)) ? "" : element.textContent;
+      });
+      assert.equal(hidden, "");
+    }
+  },
+  async "back undoes a step, not each tick of the slider"(page) {
+    await page.evaluate((head) => (location.hash = `head=${head}`), given.head);
+    await page.waitForSelector(".ha-card");
+    await page.locator(".ha-similar .ha-link").first().click();
+    await page.waitForFunction((head) => document.querySelector("#ha-card-name").textContent !== head, given.head);
+    for (const threshold of ["0.3", "0.4", "0.5"]) await page.getByRole("slider").fill(threshold);
+    await page.waitForFunction(() => location.hash.includes("0.5"));
+    await page.goBack();
+    await page.waitForFunction((head) => document.querySelector("#ha-card-name").textContent === head, given.head);
+    await page.goBack();
+    await page.waitForSelector(".ha-card", { state: "detached" });
+  },
+  async "a tooltip stays in the window"(page) {
+    await page.setViewportSize({ width: 700, height: 520 });
+    for (const number of [0, 1, 2]) {
+      const canvas = page.locator(".ha-panel canvas").nth(number);
+      await canvas.evaluate((element) => element.scrollIntoView({ block: "end" }));
+      const box = await canvas.boundingBox();
+      for (const [across, down] of [[0.25, 0.6], [0.8, 0.6], [0.5, 0.75]]) {
+        await page.mouse.move(box.x + box.width * across, box.y + box.height * down);
+        const tip = await page.locator(".ha-tip").boundingBox();
+        assert.ok(tip.x >= 0 && tip.y >= 0 && tip.x + tip.width <= 700 && tip.y + tip.height <= 520, JSON.stringify(tip));
+      }
+    }
+  },
+  async "a search shows its strongest matches beside the map; Enter opens the first"(page) {
+    await search(page, given.relation);
+    const listed = page.locator(".ha-matches li");
+    assert.ok(await listed.first().isVisible());
+    const { y } = await listed.first().boundingBox();
+    assert.ok(y < SIZE.height - 40, `at ${y}`);
+    const [first] = await rows(page);
+    await page.getByRole("searchbox").press("Enter");
+    assert.equal(await cardName(page), first[0]);
+    const shown = await page.locator(".ha-examples strong").allInnerTexts();
+    assert.ok(shown.length > 0);
+    await page.keyboard.press("Escape");
+    assert.equal(await page.evaluate(() => document.activeElement.type), "search");
   },
 };
 
@@ -204,7 +285,10 @@ const others = {
     assert.ok((card.match(/not measured/g) ?? []).length >= 5, card);
     const calibrated = page.getByRole("button", { name: "calibrated", exact: true });
     assert.ok(await calibrated.isDisabled());
-    assert.match(await calibrated.getAttribute("title"), /not measured/);
+    assert.match(await page.getByRole("group", { name: "Profile", exact: true }).locator("legend").innerText(), /not measured/);
+    const option = page.locator("option[disabled]");
+    assert.match(await option.innerText(), /^geometry_words \(not measurable: 3 pairs\)/);
+    assert.ok(card.includes("Whether other heads share its values is not known."), card);
     return page;
   },
   async "two atlases: each, both and their difference"() {
@@ -220,6 +304,21 @@ const others = {
     assert.equal(seen.size, 3, "both and A begin with the same panel, B and difference do not");
     await choose(page, "Atlases", "B");
     assert.equal(await counted(page), given.second);
+    return page;
+  },
+  async "two atlases: a click opens the card of the atlas that was clicked"() {
+    const page = await opened("double");
+    const panels = 1 + given.categories.length;
+    for (const [number, letter] of [[0, "A"], [panels, "B"]]) {
+      await page.locator(".ha-panel canvas").nth(number).click();
+      const card = page.locator(".ha-card");
+      await page.waitForFunction((wanted) => document.querySelector(".ha-card")?.innerText.includes(wanted), `${letter}: `);
+      assert.equal(await card.locator(".ha-operations").count(), letter === "A" ? 1 : 0, `only A has operations: ${letter}`);
+    }
+    await page.locator(".ha-card").getByRole("button", { name: "A", exact: true }).click();
+    await page.waitForFunction(() => document.querySelector(".ha-card").innerText.includes("A: "));
+    const hash = await page.evaluate(() => location.hash);
+    assert.ok(!hash.includes("side="), hash);
     return page;
   },
 };

@@ -34,9 +34,15 @@ CHECKS = (
     "a card tells its evidence and leads on",
     "the address holds the view",
     "hostile tokens are text",
-    "a narrow window has no sideways scrolling",
+    "a narrow window: no sideways scrolling, head and card seen together",
+    "nothing covers the card's name and its cross",
+    "what the keyboard reaches is not under the controls",
+    "back undoes a step, not each tick of the slider",
+    "a tooltip stays in the window",
+    "a search shows its strongest matches beside the map; Enter opens the first",
     "what was not measured says so",
     "two atlases: each, both and their difference",
+    "two atlases: a click opens the card of the atlas that was clicked",
     "no violation that axe finds, light",
     "no violation that axe finds, dark",
 )
@@ -66,9 +72,11 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     sizes = {"n_layers": 13, "n_heads": 6, "without_heads": (WITHOUT,)}
     atlas = make_evidence(with_pairs(make_atlas(**sizes, chance=True)), n_tokens=12)  # type: ignore[arg-type]
     other = make_atlas(**sizes, chance=True, seed=1)  # type: ignore[arg-type]
+    bare = make_atlas(**sizes, unmeasured=("Geometry",))  # type: ignore[arg-type]
+    bare.manifest["model"]["n_kv_heads"] = None
     pages = {
         "single": write_page(folder / "single.html", atlas),
-        "bare": write_page(folder / "bare.html", make_atlas(**sizes)),  # type: ignore[arg-type]
+        "bare": write_page(folder / "bare.html", bare),
         "double": write_page(folder / "double.html", atlas, other),
     }
     first = classify(atlas)

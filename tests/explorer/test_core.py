@@ -1,4 +1,4 @@
-"""The page's own classification, run by node, against `headatlas.categories.classify`."""
+"""The page's own core, run by node: classification against `headatlas.categories.classify`, search, and the table."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from atlases import make_atlas
@@ -20,10 +21,10 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.system
 
 
-def ask(atlas: Atlas, views: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
+def ask(atlases: Atlas | list[Atlas], views: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
     assert shutil.which("node") and (ROOT / "node_modules").exists(), "the explorer's tests need node: run `npm ci`"
-    (folder / "payload").write_bytes(build_payload([atlas]))
-    command = ["node", "explorer/tests/classify.mjs", str(folder / "payload")]
+    (folder / "payload").write_bytes(build_payload(atlases if isinstance(atlases, list) else [atlases]))
+    command = ["node", "explorer/tests/core.mjs", str(folder / "payload")]
     done = subprocess.run(command, cwd=ROOT, input=json.dumps(views), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -60,6 +61,119 @@ def test_a_threshold_as_map_accepts_it_is_read(threshold, tmp_path):
     atlas = make_atlas(n_layers=5, n_heads=3)
     atlas.manifest["settings"]["threshold"] = threshold
     assert_same(atlas, [{"kind": "score", "profile": "maps", "threshold": None}], tmp_path)
+
+
+RELATIONS = ("country_to_capital", "capitalised_to_word", "noun_to_pronoun", "city_to_country")
+CATEGORIES = ("Knowledge", "Algorithmic", "Linguistic", "Knowledge 2")
+
+
+def find(atlases: Atlas | list[Atlas], folder: Path, query: str, **view: str) -> tuple[pd.DataFrame, str]:
+    (answer,) = ask(atlases, [{"query": query, **view}], folder)["answers"]
+    columns, *rows = answer["table"]
+    return pd.DataFrame(rows, columns=columns), answer["said"]
+
+
+@pytest.mark.parametrize(
+    ("query", "relations"),
+    [
+        ("capital", {"country_to_capital"}),
+        ("Capitals", {"country_to_capital"}),
+        ("countries", {"country_to_capital", "city_to_country"}),
+        ("capitalised", {"capitalised_to_word"}),
+        ("capitalis", {"capitalised_to_word"}),
+        ("country to capital", {"country_to_capital"}),
+        ("pronoun", {"noun_to_pronoun"}),
+        ("know", {"country_to_capital"}),
+        ("knowledge 2", {"city_to_country"}),
+    ],
+)
+def test_a_query_finds_the_heads_that_implement_what_it_names(query, relations, tmp_path):
+    atlas = make_atlas(9, 5, categories=CATEGORIES, relations=RELATIONS)
+    table, _ = find(atlas, tmp_path, query)
+    found = classify(atlas)
+    expected = {
+        (f"L{layer}H{head}", atlas.relations[number])
+        for number, layer, head in np.argwhere(found.implements)
+        if atlas.relations[number] in relations
+    }
+    assert set(zip(table["head"], table["relation"], strict=True)) == expected and expected
+    assert set(table["implements"]) == {"true"}
+    scores = {(name, relation): atlas.kind("score").sel(relation=relation).values for name, relation in expected}
+    for row in table.itertuples():
+        assert float(row.score) == scores[row.head, row.relation][int(row.layer), int(row.head_index)]
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("L9H0", "no head L9H0: layers are 0 to 8, heads 0 to 4"),
+        ("layer 12", "no layer 12: layers are 0 to 8"),
+        ("geometry_words", "geometry_words was not measurable: 3 pairs of single tokens"),
+        (
+            "zebra",
+            "nothing has “zebra”. Try a head (L0H0), a category (Algorithmic, Knowledge, Linguistic, Knowledge 2)",
+        ),
+        (".*", "nothing has “.*”"),
+    ],
+)
+def test_a_query_without_a_row_says_why(query, said, tmp_path):
+    atlas = make_atlas(9, 5, categories=CATEGORIES, relations=RELATIONS, unmeasured=("Geometry",))
+    table, told = find(atlas, tmp_path, query)
+    assert told.startswith(said) and table.empty
+
+
+def test_heads_of_a_layer_and_heads_without_a_category_are_found(tmp_path):
+    atlas = make_atlas(9, 5, categories=CATEGORIES, relations=RELATIONS)
+    table, _ = find(atlas, tmp_path, "layer 3")
+    hits = atlas.data["hits"].values
+    assert len(table) == int((hits[:, 3] > 0).sum()) and set(table["layer"]) == {"3"}
+    table, _ = find(atlas, tmp_path, "unclassified")
+    none = ~classify(atlas).has.any(0)
+    assert len(table) == int((hits[:, none] > 0).sum()) > 0
+
+
+def test_a_pair_and_words_within_a_relation_are_found(tmp_path):
+    atlas = make_atlas(9, 5, categories=CATEGORIES, relations=RELATIONS)
+    rows = [
+        (relation, source, target, number, number + 1, layer, 1, "promoted", 0)
+        for number, (relation, source, target, layer) in enumerate(
+            [
+                (RELATIONS[0], " France", " Paris", 2),
+                (RELATIONS[0], " France", " Paris", 3),
+                (RELATIONS[0], " Italy", " Rome", 4),
+                (RELATIONS[3], " Paris", " France", 5),
+            ]
+        )
+    ]
+    names = ("relation", "source", "target", "source_id", "target_id", "layer", "head", "kind", "rank")
+    atlas = Atlas(atlas.data, atlas.manifest, pd.DataFrame(rows, columns=list(names)))
+    heads = {
+        query: set(find(atlas, tmp_path, query)[0]["head"]) for query in ("France->Paris", "capital of France", "Paris")
+    }
+    assert heads == {
+        "France->Paris": {"L2H1", "L3H1"},
+        "capital of France": {"L2H1", "L3H1"},
+        "Paris": {"L2H1", "L3H1", "L5H1"},
+    }
+    table, said = find(atlas, tmp_path, "Paris", relation=RELATIONS[3])
+    assert list(table["head"]) == ["L5H1"] and said.endswith("of city_to_country alone")
+
+
+def test_the_difference_lists_what_is_gained_and_lost(tmp_path):
+    atlases = [make_atlas(9, 5, seed=seed) for seed in (0, 1)]
+    before, after = (classify(atlas).implements for atlas in atlases)
+    table, _ = find(atlases, tmp_path, "", sides="difference")
+    listed = {(row.head, row.relation): row.change for row in table.itertuples()}
+    expected = {
+        (f"L{layer}H{head}", atlases[0].relations[number]): "gained" if after[number, layer, head] else "lost"
+        for number, layer, head in np.argwhere(before != after)
+    }
+    assert listed == expected and set(expected.values()) == {"gained", "lost"}
+    assert np.allclose(
+        table["difference"].astype(float), table["b_score"].astype(float) - table["a_score"].astype(float)
+    )
+    both, _ = find(atlases, tmp_path, "", sides="both")
+    assert len(both) == int((before | after).sum()) and (both["change"] == "kept").sum() == int((before & after).sum())
 
 
 def test_no_cell_of_a_csv_file_is_a_formula(tmp_path):

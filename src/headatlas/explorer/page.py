@@ -32,8 +32,8 @@ def build_page(*atlases: Atlas) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title} · headatlas</title>\n<style>{style}</style>\n</head>\n<body>\n"
-        '<div id="headatlas" class="headatlas"><p class="loading">Opening the atlas…</p></div>\n'
-        "<noscript>This page draws its maps with JavaScript, which is switched off here.</noscript>\n"
+        '<div id="headatlas" class="headatlas"><noscript>This page draws its maps with JavaScript, which is switched '
+        "off here.</noscript></div>\n"
         f'<script type="application/octet-stream" id="headatlas-data">{data}</script>\n'
         f"<script>{script}</script>\n</body>\n</html>\n"
     )
