@@ -84,7 +84,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
   const enter = () => {
     const typed = atlas.place(view.query);
     if (typed !== undefined) select(atlas.name(typed), { query: "" });
-    else if (rows.length) select(atlas.name(sorted(explored, { ...view, sort: "" }, rows)[0].place));
+    else if (rows.length) select(atlas.name(sorted(explored, { ...view, sort: "" }, rows, 1)[0].place));
   };
   useEffect(() => {
     if (!view.head) return;

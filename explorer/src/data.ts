@@ -107,10 +107,18 @@ export class AtlasData {
     return this.get(`${kind}.hits`)?.[relation * this.size + place];
   }
 
+  /** The share by relation and place, for many at once. */
+  shares(kind: Kind): (relation: number, place: number) => number {
+    const { relations } = this.told;
+    const [hits, shares] = [this.get(`${kind}.hits`), this.get(`${kind}.share`)];
+    return (relation, place) => {
+      const at = relation * this.size + place;
+      return hits ? hits[at] / relations[relation].pairs : (shares?.[at] ?? 0);
+    };
+  }
+
   share(kind: Kind, relation: number, place: number): number {
-    const at = relation * this.size + place;
-    const hits = this.get(`${kind}.hits`);
-    return hits ? hits[at] / this.told.relations[relation].pairs : (this.get(`${kind}.share`)?.[at] ?? 0);
+    return this.shares(kind)(relation, place);
   }
 
   chance(kind: Kind, relation: number, place: number): { level: number; q: number; exact: boolean } | undefined {

@@ -31,19 +31,16 @@ export function search(explored: Explored, classified: Classified[], view: View)
   const sides = shownSides(view);
   const each = sides.map((side) => searchOne(explored.atlases[side], classified[side], view));
   const asked = view.query.trim() !== "";
-  const merged = new Map<string, Match>();
-  for (const { found } of each)
-    for (const match of found) {
-      const key = `${match.place}:${match.relation}`;
-      const known = merged.get(key);
-      if (!known) merged.set(key, match);
-      else if (match.why && known.why !== match.why) merged.set(key, { ...match, why: [known.why, match.why].filter(Boolean).join("; ") });
-    }
-  let rows = [...merged.values()].map(({ place, relation, why }): Row => {
-    const shares = sides.map((side) => (relation < 0 ? NaN : explored.atlases[side].share(view.kind, relation, place)));
-    const does = sides.map((side) => relation >= 0 && classified[side].implements[relation * explored.atlases[side].size + place] === 1);
-    const change = sides.length < 2 || !(does[0] || does[1]) ? "" : does[0] && does[1] ? "kept" : does[1] ? "gained" : "lost";
-    return { place, relation, why, shares, change };
+  const found = each.length === 1 ? each[0].found : joined(each[0].found, each[1].found);
+  const share = sides.map((side) => explored.atlases[side].shares(view.kind));
+  const does = (side: number, { place, relation }: Match) => relation >= 0 && classified[side].implements[relation * explored.atlases[side].size + place] === 1;
+  const changeOf = (match: Match): Row["change"] => {
+    const [before, after] = [does(0, match), does(1, match)];
+    return before && after ? "kept" : after ? "gained" : before ? "lost" : "";
+  };
+  let rows = found.map((match): Row => {
+    const { place, relation, why } = match;
+    return { place, relation, why, shares: share.map((of) => (relation < 0 ? NaN : of(relation, place))), change: sides.length > 1 ? changeOf(match) : "" };
   });
   let { said } = each[0];
   if (view.sides === "difference" && !asked) {
@@ -171,12 +168,16 @@ function numbersOf(atlas: AtlasData, wanted: string): Set<number> {
   return numbers;
 }
 
-/** Two lists with a row for each head and relation once. */
+const MOST_RELATIONS = 2 ** 20;
+
+/** Two lists with a row for each head and relation once, and all that is told of it. */
 function joined(first: Match[], second: Match[]): Match[] {
-  const rows = new Map<string, Match>();
+  const rows = new Map<number, Match>();
   for (const match of [...first, ...second]) {
-    const key = `${match.place}:${match.relation}`;
-    rows.set(key, { ...match, why: rows.get(key)?.why || match.why });
+    const key = match.place * MOST_RELATIONS + match.relation;
+    const known = rows.get(key);
+    if (!known) rows.set(key, match);
+    else if (match.why && known.why !== match.why) rows.set(key, { ...known, why: [known.why, match.why].filter(Boolean).join("; ") });
   }
   return [...rows.values()];
 }

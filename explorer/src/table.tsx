@@ -63,14 +63,21 @@ function order(view: View, columns: Column[]): { column: Column; down: boolean }
   return { column: columns.find(({ key }) => key === first)!, down: true };
 }
 
-/** The rows of a view in its order; the strongest, or the largest change, first where nothing else was asked for. */
-export function sorted(explored: Explored, view: View, rows: Row[]): Row[] {
+/** The first rows of a view in its order; the strongest, or the largest change, first where nothing else was asked for. */
+export function sorted(explored: Explored, view: View, rows: Row[], most = Infinity): Row[] {
   const { column, down } = order(view, columnsOf(explored, view, rows));
-  return [...rows].sort((one, other) => {
-    const [a, b] = [column.value(one), column.value(other)];
+  let valued = rows.map((row) => ({ row, value: column.value(row) }));
+  if (rows.length > 20 * most && column.numeric) {
+    // Only those that are not behind the last wanted one: sorting all takes longer than a slider may.
+    const ascending = ({ value }: (typeof valued)[0]) => (typeof value !== "number" ? Infinity : down ? -value : value);
+    const last = Float64Array.from(valued, ascending).sort()[most - 1];
+    valued = valued.filter((each) => ascending(each) <= last);
+  }
+  const ordered = valued.sort(({ row: one, value: a }, { row: other, value: b }) => {
     if (a === undefined || b === undefined) return Number(a === undefined) - Number(b === undefined) || one.place - other.place;
     return (a < b ? -1 : a > b ? 1 : 0) * (down ? -1 : 1) || one.place - other.place || one.relation - other.relation;
   });
+  return ordered.slice(0, most).map(({ row }) => row);
 }
 
 /** The table as a file: whole numbers and full precision, a column for each fact. */
@@ -105,7 +112,7 @@ interface HeadsProps {
 
 export function Heads({ explored, view, rows, said, colours, update, select }: HeadsProps) {
   const [most, setMost] = useState(MOST_ROWS);
-  const ordered = useMemo(() => sorted(explored, view, rows), [explored, view.kind, view.sort, view.sides, rows]);
+  const ordered = useMemo(() => sorted(explored, view, rows, most), [explored, view.kind, view.sort, view.sides, rows, most]);
   useEffect(() => setMost(MOST_ROWS), [rows]);
   const columns = columnsOf(explored, view, rows);
   const { column: by, down } = order(view, columns);
@@ -123,7 +130,7 @@ export function Heads({ explored, view, rows, said, colours, update, select }: H
             ))}</tr>
           </thead>
           <tbody>
-            {ordered.slice(0, most).map((row) => {
+            {ordered.map((row) => {
               const name = columns[0].text(row);
               return (
                 <tr key={`${row.place}:${row.relation}`} class={view.head === name ? "picked" : ""}>
@@ -139,7 +146,7 @@ export function Heads({ explored, view, rows, said, colours, update, select }: H
           </tbody>
         </table>
       </div>
-      {ordered.length > most && <button type="button" class="ha-more" onClick={() => setMost(most + 500)}>show more of {ordered.length.toLocaleString("en")}</button>}
+      {rows.length > most && <button type="button" class="ha-more" onClick={() => setMost(most + 500)}>show more of {rows.length.toLocaleString("en")}</button>}
     </>
   );
 }
@@ -160,7 +167,7 @@ interface MatchesProps {
 /** The strongest rows of a search, beside the map, where they are seen without scrolling. */
 export function Matches({ explored, view, rows, said, colours, select }: MatchesProps) {
   const first: AtlasData = explored.atlases[0];
-  const best = useMemo(() => sorted(explored, { ...view, sort: "" }, rows).slice(0, MOST_MATCHES), [explored, view.kind, view.sides, rows]);
+  const best = useMemo(() => sorted(explored, { ...view, sort: "" }, rows, MOST_MATCHES), [explored, view.kind, view.sides, rows]);
   return (
     <section class="ha-matches" aria-label="Matches">
       <h2>{rowsTold(rows)} <span class="ha-quiet">found</span></h2>
