@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headatlas.errors import AtlasError, SettingsError
+from headatlas.errors import AtlasError, SettingsError, expected_names
 from headatlas.settings import MAX_Q, MIN_EXCESS, checked_profile, parse_threshold
 
 if TYPE_CHECKING:
@@ -104,6 +104,19 @@ class Atlas:
     @property
     def relations(self) -> list[str]:
         return [str(name) for name in self.data["relation"].values]
+
+    def check_relation(self, name: str) -> None:
+        """Refuse a relation that has no scores here.
+
+        Raises:
+            AtlasError: the relation was not measurable on this model.
+            SettingsError: no such relation.
+        """
+        if name in self.relations:
+            return
+        if name in [item["relation"] for item in self.manifest["relations"]["items"]]:
+            raise AtlasError(f"{self.name}: the relation {name!r} was not measurable on this model; it has no scores.")
+        raise SettingsError(f"relation: expected {expected_names(self.relations, name)}, found {name!r}.")
 
     @property
     def n_layers(self) -> int:
@@ -344,7 +357,7 @@ class Atlas:
             ("category", category, sorted({item["category"] for item in self.manifest["relations"]["items"]})),
         ):
             if value is not None and value not in known:
-                raise SettingsError(f"{what}: expected one of {', '.join(known)}, found {value!r}.")
+                raise SettingsError(f"{what}: expected {expected_names(known, value)}, found {value!r}.")
         chosen = self.above(min_score, kind)
         if (self.profile if profile is None else checked_profile(profile)) == "calibrated":
             chosen = chosen & self.beyond_chance(kind)

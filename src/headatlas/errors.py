@@ -14,6 +14,26 @@ Each message is one sentence that says where, what was expected, what was found 
 prints it and exits with 2.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+FEW = 8
+"""Names that a message lists; of more it gives the nearest."""
+
+
+def expected_names(known: Sequence[str], found: str) -> str:
+    """What a message says was expected: all names where they are few, else those most like what was found.
+
+    >>> expected_names(["score", "suppression"], "scores")
+    'one of score, suppression'
+    """
+    from difflib import get_close_matches
+
+    if len(known) <= FEW:
+        return f"one of {', '.join(known)}"
+    return f"one of {len(known)}, such as {', '.join(get_close_matches(found, known, 4, 0.5) or known[:4])}"
+
 
 class HeadatlasError(Exception):
     """Base of all errors that headatlas raises on purpose."""

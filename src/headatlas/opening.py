@@ -63,24 +63,19 @@ def relations_of(
     """The relations that the atlas measured, encoded as they were then.
 
     Args:
-        names: only these; they have to be there.
+        names: only these, which the atlas measured.
         add_relations: those that are not built in: relations, or files and folders of them.
 
     Returns:
         Relations by name, in the atlas's order, and the names of those whose pairs are not known here.
 
     Raises:
-        SettingsError: a name that the atlas did not measure, or whose pairs are not known here.
+        SettingsError: a name whose pairs are not known here.
     """
     from headatlas.relations import encode_relations
     from headatlas.settings import Settings
     from headatlas.survey import choose_relations
 
-    for name in names or ():
-        if name not in atlas.relations:
-            raise SettingsError(
-                f"relation: expected one that the atlas measured ({', '.join(atlas.relations)}), found {name!r}."
-            )
     kept = {name: atlas.manifest["settings"][name] for name in ("k", "k_copying")}
     known: list[Relation] = choose_relations(None, None)
     if add_relations is not None:

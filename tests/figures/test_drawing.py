@@ -311,7 +311,7 @@ assert "matplotlib.pyplot" not in sys.modules
         (
             {"relation": "law_words"},
             AtlasError,
-            "demo-135M: the relation 'law_words' was not measurable on this model; there is no map of it.",
+            "demo-135M: the relation 'law_words' was not measurable on this model; it has no scores.",
         ),
     ],
 )

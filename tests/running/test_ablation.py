@@ -90,7 +90,7 @@ def test_what_the_model_cannot_do_is_not_testable_and_others_are_kept(planted):
 @pytest.mark.parametrize(
     "names, options, told",
     [
-        ("nothing", {}, r"expected one that the atlas measured \(.*\), found 'nothing'"),
+        ("nothing", {}, "relation: expected one of .*, found 'nothing'"),
         ("r", {"prompts": None}, "expected one with prompts in prompts.toml, found 'r'"),
         ("r", {"n_prompts": 3}, "n_prompts: expected a whole number of at least 10, found 3"),
         ("r", {"add_relations": None}, "are not those of a built-in relation"),

@@ -154,7 +154,7 @@ def test_another_model_is_refused(planted, tmp_path):
     "options, told",
     [
         ({"add_relations": None}, "are not those of a built-in relation. Name the file .*--add-relations"),
-        ({"relations": ["nothing"]}, r"expected one that the atlas measured \(r\), found 'nothing'"),
+        ({"relations": ["nothing"]}, "relation: expected one of r, found 'nothing'"),
         ({"pairs": 1}, "pairs: expected a whole number of at least 2, found 1"),
         ({"device": "tpu"}, "device: expected cpu"),
         ({"templates": "missing.toml"}, "missing.toml: cannot be read"),

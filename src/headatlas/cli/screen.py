@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Bar:
-    """A progress bar on standard error: what is done, the rate and the time left."""
+    """A progress bar on standard error: what is done, the rate, the time it took and the time left."""
 
     def __enter__(self) -> Bar:
         from rich.progress import (
@@ -21,8 +21,6 @@ class Bar:
             Progress,
             ProgressColumn,
             TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
         )
         from rich.text import Text
 
@@ -40,14 +38,19 @@ class Bar:
                 rate = told_bytes(int(speed)) if task.description == "bytes" else f"{speed:.1f}"
                 return Text(f"{rate}/s" if speed else "", style="dim")
 
+        class Times(ProgressColumn):
+            def render(self, task) -> Text:
+                left = (
+                    "" if task.time_remaining is None or task.finished else f", {told_clock(task.time_remaining)} left"
+                )
+                return Text(told_clock(task.elapsed or 0) + left, style="progress.elapsed")
+
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             Done(),
             Rate(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            Times(),
             console=console(stderr=True),
         )
         self._progress.start()
@@ -67,6 +70,11 @@ class Bar:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+
+
+def told_clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
 
 
 def told_bytes(count: int) -> str:

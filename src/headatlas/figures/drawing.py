@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 
 from headatlas.atlas import Atlas
 from headatlas.categories import Classification, classify
-from headatlas.errors import AtlasError, SettingsError
+from headatlas.errors import SettingsError
 from headatlas.figures.layout import MARGIN, Content, Layout, Look, arrange, choose_look, tick_step, ticks
 from headatlas.figures.palettes import PALETTES, Palette
 from headatlas.figures.wording import caption, metadata, one_line
@@ -101,20 +101,10 @@ def draw_map(
     look = choose_look(width)
     classification = classify(atlas, threshold, kind, profile)
     if relation is not None:
-        _check_relation(atlas, relation)
+        atlas.check_relation(relation)
     with plain_style():
         picture = _Picture(atlas, classification, PALETTES[palette], look, relation)
         return picture.draw()
-
-
-def _check_relation(atlas: Atlas, relation: str) -> None:
-    if relation in atlas.relations:
-        return
-    if relation in [item["relation"] for item in atlas.manifest["relations"]["items"]]:
-        raise AtlasError(
-            f"{atlas.name}: the relation {relation!r} was not measurable on this model; there is no map of it."
-        )
-    raise SettingsError(f"relation: expected one of {', '.join(atlas.relations)}, found {relation!r}.")
 
 
 class _Ruler:

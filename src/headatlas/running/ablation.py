@@ -92,7 +92,8 @@ def ablate_heads(
             raise SettingsError(f"{name}: expected a whole number of at least {least}, found {value}.")
     texts = load_prompts(prompts)
     for name in wanted:
-        if name in atlas.relations and name not in texts:
+        atlas.check_relation(name)
+        if name not in texts:
             raise SettingsError(
                 f"relation: expected one with prompts in {prompts or PROMPTS.name}, found {name!r}. Write a file with "
                 f"prompts for it and name it by --prompts."

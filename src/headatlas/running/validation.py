@@ -87,6 +87,8 @@ def validate_atlas(
     threads = count_threads(threads)
     if pairs is not None and pairs < 2:
         raise SettingsError(f"pairs: expected a whole number of at least 2, found {pairs}.")
+    for name in relations or ():
+        atlas.check_relation(name)
     texts, started = load_templates(templates), time.perf_counter()
     heads, tokenizer = open_model_of(atlas, model, adapter, _told(progress, "fingerprint"))
     known, left_out = relations_of(atlas, tokenizer, heads.d_vocab, relations, add_relations)
