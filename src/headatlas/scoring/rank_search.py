@@ -28,8 +28,11 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-FIRST_LOOK = 1536
-"""Tokens in the first look, at most."""
+FIRST_LOOK = 512, 1536
+"""Tokens in the first look, at least and at most; between them, FIRST_SHARE of the vocabulary. A smaller look takes
+less time for every source, and leaves more pairs open, the more the larger the vocabulary and k are."""
+
+FIRST_SHARE = 1 / 96
 
 EARLY = 4096
 """Tokens of the vocabulary after which, and after twice as many and so on, a head's open pairs are counted: few of
@@ -38,8 +41,8 @@ them go on as outputs."""
 GROUP = 16
 """Tokens that are compared as one, by their highest logit; single ones only where that leaves a pair open."""
 
-LIMIT_GROUP = 32
-"""Tokens of the first look that stand for one where its k-th highest logit is wanted."""
+LIMIT_GROUPS = 64
+"""Parts of the first look, each of which stands for one token where the k-th highest logit is wanted."""
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 512, 4096
 """Tokens of the vocabulary that a later look takes at once; multiples of GROUP."""
@@ -290,8 +293,9 @@ class RankSearch:
         self.targets, self.target = self.target_ids.unique(return_inverse=True)
         self.W_U_targets = W_U[self.targets].T.contiguous()
         self.sample: Tensor | None = None
-        if self.d_vocab > 2 * FIRST_LOOK:
-            self.sample = W_U[_first_tokens(self.d_vocab).to(device)].T.contiguous()
+        first = _first_tokens(self.d_vocab).to(device)
+        if 0 < 2 * len(first) < self.d_vocab:
+            self.sample = W_U[first].T.contiguous()
         self.work = Work()
 
     def heads(self, x: Tensor, W_V: Tensor, W_O: Tensor, kv_head: Sequence[int]) -> Heads:
@@ -474,24 +478,23 @@ class RankSearch:
         if self.sample is None:
             return {k: (nothing, -nothing) for k in wanted}
         projected = W_O @ self.sample
+        most = min(max(wanted), LIMIT_GROUPS)
         highest, lowest = [], []
         for rows in value.split(max(1, BLOCK_ELEMENTS // projected.shape[1])):
-            logits = (rows @ projected).view(len(rows), LIMIT_GROUP, -1)
-            highest.append(logits.amax(1))
-            lowest.append(logits.amin(1))
-        limits = {}
-        for k in wanted:
-            if k > highest[0].shape[1]:
-                limits[k] = nothing, -nothing
-                continue
-            # A group stands for one token, so that at least k tokens reach the k-th highest group.
-            upper = torch.cat([each.topk(k, dim=1, sorted=False).values.amin(1) for each in highest])
-            lower = torch.cat([each.topk(k, dim=1, sorted=False, largest=False).values.amax(1) for each in lowest])
-            limits[k] = (
-                (upper - margin).masked_fill(silent, torch.inf),
-                (lower + margin).masked_fill(silent, -torch.inf),
+            logits = (rows @ projected).view(len(rows), projected.shape[1] // LIMIT_GROUPS, LIMIT_GROUPS)
+            highest.append(logits.amax(1).topk(most, dim=1).values)
+            lowest.append(logits.amin(1).topk(most, dim=1, largest=False).values)
+        upper, lower = torch.cat(highest), torch.cat(lowest)
+        # A group stands for one token, so that at least k tokens reach the k-th highest group.
+        return {
+            k: (
+                (upper[:, k - 1] - margin).masked_fill(silent, torch.inf),
+                (lower[:, k - 1] + margin).masked_fill(silent, -torch.inf),
             )
-        return limits
+            if k <= LIMIT_GROUPS
+            else (nothing, -nothing)
+            for k in wanted
+        }
 
     def _look_through(
         self, tasks: _Tasks, W_O: Tensor | None, start: int, stop: int, notes: _Notes, work: Work
@@ -587,14 +590,16 @@ def _spans(d_vocab: int) -> list[tuple[int, int]]:
 
 
 def _first_tokens(d_vocab: int) -> Tensor:
-    """Token ids of the first look, in a number that LIMIT_GROUP divides.
+    """Token ids of the first look, in a number that LIMIT_GROUPS divides.
 
     They lie denser among low ids, which most tokenizers give to common words: those beat a target more often, and on
     the demo model leave half as many pairs open as an even sample.
     """
-    share = (torch.arange(FIRST_LOOK) + 0.5) / FIRST_LOOK
+    least, most = FIRST_LOOK
+    number = min(max(round(d_vocab * FIRST_SHARE), least), most)
+    share = (torch.arange(number) + 0.5) / number
     ids = (d_vocab * share**3).long().unique()
-    return ids[: len(ids) // LIMIT_GROUP * LIMIT_GROUP]
+    return ids[: len(ids) // LIMIT_GROUPS * LIMIT_GROUPS]
 
 
 def _lengths(x: Tensor, W_V: Tensor, value: Tensor) -> Tensor:
