@@ -20,7 +20,7 @@ LOOKED_AT = 0.031
 OVERHEAD = 0.75
 """Time of the search over that of as many products of outputs with W_U, likewise; many are shorter, by W_O."""
 
-CHANCE = 1.5
+CHANCE = 1.8
 """Time of the chance levels over that of the scores, likewise."""
 
 OPERATIONS = 1.8
