@@ -7,7 +7,7 @@ import torch
 import headatlas
 from headatlas import operations
 from headatlas.architectures import Terms, open_model
-from headatlas.checkpoints import open_checkpoint
+from headatlas.checkpoints import demo_model, open_checkpoint
 from headatlas.errors import AtlasError, SettingsError
 from headatlas.opening import open_model_of
 from headatlas.operations import gather_operations
@@ -105,6 +105,18 @@ def test_input_vectors_in_a_file_and_a_restart_change_nothing(folder, tmp_path, 
     for name, table in before.items():
         assert table.equals(atlas.evidence(name))
     assert not (tmp_path / "atlas" / operations.PARTS).exists()
+
+
+def test_a_model_that_moved_is_asked_for_and_the_demo_model_is_found(folder, tmp_path):
+    atlas = map_tiny(folder, tmp_path)
+    for gone in ("/gone/model", str(tmp_path / "model.gguf")):
+        atlas.manifest["model"]["source"] = gone
+        with pytest.raises(AtlasError, match=f"atlas: its model was at {gone}, where nothing is now. Say where it is"):
+            gather_operations(atlas)
+    gather_operations(atlas, folder)
+    atlas.manifest["model"]["source"] = f"/gone/{demo_model().name}"
+    with pytest.raises(AtlasError, match="found another"):
+        gather_operations(atlas)
 
 
 def test_another_model_is_refused(folder, tmp_path):

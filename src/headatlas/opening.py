@@ -29,7 +29,7 @@ def open_model_of(
         adapter: its LoRA adapter, if it was mapped with one.
 
     Raises:
-        AtlasError: the atlas was made of others' scores, or of another model.
+        AtlasError: the atlas was made of others' scores, or of another model, or its model is no longer there.
     """
     from headatlas.architectures import Terms, open_model
     from headatlas.checkpoints import open_checkpoint
@@ -40,7 +40,7 @@ def open_model_of(
             f"{where}: expected an atlas of a model's weights, found imported scores ({atlas.measure}). Make one with "
             f"`headatlas map`."
         )
-    checkpoint = open_checkpoint(known["source"] if model is None else model, adapter)
+    checkpoint = open_checkpoint(_source(known["source"], where) if model is None else model, adapter)
     settings = atlas.manifest["settings"]
     terms = Terms(*(bool(settings.get(name)) for name in ("value_bias", "attention_gain", "final_norm_gain")))
     heads = open_model(checkpoint, terms)
@@ -51,6 +51,17 @@ def open_model_of(
             f"another ({found[:12]}). Name its model with --model, and its adapter, if it has one, with --adapter."
         )
     return heads, checkpoint.load_tokenizer()
+
+
+def _source(known: str, where: str | Path) -> str | Path:
+    """Where an atlas's model is: where it was, or, of the demo model, in this environment."""
+    from headatlas.checkpoints import DEMO_FILE, demo_model, is_remote, looks_like_a_path
+
+    if is_remote(known) or not looks_like_a_path(known) or Path(known).exists():
+        return known
+    if Path(known).name == DEMO_FILE:
+        return demo_model()
+    raise AtlasError(f"{where}: its model was at {known}, where nothing is now. Say where it is with --model.")
 
 
 def relations_of(
