@@ -21,11 +21,11 @@ import torch
 import headatlas.scoring
 from headatlas.architectures import HeadModel, open_model
 from headatlas.checkpoints import open_checkpoint
-from headatlas.planning import plan_map
+from headatlas.measuring.map import choose_relations, map_heads
+from headatlas.measuring.plan import plan_map
 from headatlas.relations import encode_relations
 from headatlas.scoring import RankSearch
 from headatlas.settings import Settings
-from headatlas.survey import choose_relations, map_heads
 from shapes import HitShares
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from headatlas.architectures import open_model
 from headatlas.checkpoints import open_checkpoint
+from headatlas.measuring.running.model import RunningModel
 from models import make_model, save_model
 
 LAYER, HEAD = 1, 2
@@ -42,3 +44,31 @@ def write_relation(path: Path, pairs=PAIRS, **content) -> Path:
     """A relation file; default: the planted relation, with k = 1."""
     path.write_text(json.dumps({"category": "Planted", "k": 1, "pairs": pairs} | content))
     return path
+
+
+def plant_values(folder, pairs=PAIRS, by_weights=False):
+    """Let L1H2 of the planted model map its words in a text: what layer 0's attention writes is nothing.
+
+    With `by_weights` it maps the input of the static scores too, and words that it does not know to nothing.
+    """
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    for name in tensors:
+        if name.startswith(("model.layers.0.self_attn.o_proj", f"model.layers.{LAYER}.self_attn.v_proj.bias")):
+            tensors[name].zero_()
+    save_file(tensors, path, metadata={"format": "pt"})
+    opened = open_model(open_checkpoint(folder))
+    running, seen = RunningModel(opened), []
+    running.base.get_submodule(f"layers.{LAYER}.self_attn").register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["hidden_states"][:, 0].detach()), with_kwargs=True
+    )
+    ids = torch.tensor([1 + WORDS.index(source) for source, _ in pairs])
+    running.last_logits(torch.cat([ids, torch.zeros(1, dtype=torch.long)])[:, None])
+    x, wanted = seen[0][:-1], torch.eye(len(pairs))
+    if by_weights:
+        x = torch.cat([seen[0], opened.first_mlp(opened.W_E(ids))])
+        wanted = torch.cat([wanted, torch.zeros(1, len(pairs)), wanted])
+    values = tensors[f"model.layers.{LAYER}.self_attn.v_proj.weight"].view(2, 40, 64)
+    values[1] = 0
+    values[1, : len(pairs)] = (torch.linalg.pinv(x.double()) @ wanted.double()).float().T
+    save_file(tensors, path, metadata={"format": "pt"})

@@ -1,4 +1,4 @@
-// Shares to categories, exactly as `headatlas.categories.classify` does it; fast enough for every step of a slider.
+// Shares to categories, exactly as `headatlas.analysis.categories.classify` does it; fast enough for every step of a slider.
 
 import type { AtlasData, Explored, Kind, Profile } from "./data";
 

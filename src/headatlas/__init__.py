@@ -16,20 +16,20 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Atlas": "headatlas.atlas",
-    "Classification": "headatlas.categories",
+    "Classification": "headatlas.analysis.categories",
     "Relation": "headatlas.relations",
-    "ablate_heads": "headatlas.running",
+    "ablate_heads": "headatlas.measuring.ablate",
     "builtin_relations": "headatlas.relations",
-    "classify": "headatlas.categories",
-    "compare_atlases": "headatlas.comparison",
-    "find_heads": "headatlas.cards.finding",
-    "import_scores": "headatlas.importing",
+    "classify": "headatlas.analysis.categories",
+    "compare_atlases": "headatlas.analysis.compare",
+    "find_heads": "headatlas.measuring.find",
+    "import_scores": "headatlas.measuring.import_scores",
     "load_atlas": "headatlas.atlas",
     "load_relations": "headatlas.relations",
-    "map_heads": "headatlas.survey",
-    "plan_map": "headatlas.planning",
-    "survey_models": "headatlas.many_models",
-    "validate_atlas": "headatlas.running",
+    "map_heads": "headatlas.measuring.map",
+    "plan_map": "headatlas.measuring.plan",
+    "survey_models": "headatlas.measuring.survey",
+    "validate_atlas": "headatlas.measuring.validate",
 }
 
 __all__ = [
@@ -52,16 +52,17 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from headatlas.analysis.categories import Classification, classify
+    from headatlas.analysis.compare import compare_atlases
     from headatlas.atlas import Atlas, load_atlas
-    from headatlas.cards.finding import find_heads
-    from headatlas.categories import Classification, classify
-    from headatlas.comparison import compare_atlases
-    from headatlas.importing import import_scores
-    from headatlas.many_models import survey_models
-    from headatlas.planning import plan_map
+    from headatlas.measuring.ablate import ablate_heads
+    from headatlas.measuring.find import find_heads
+    from headatlas.measuring.import_scores import import_scores
+    from headatlas.measuring.map import map_heads
+    from headatlas.measuring.plan import plan_map
+    from headatlas.measuring.survey import survey_models
+    from headatlas.measuring.validate import validate_atlas
     from headatlas.relations import Relation, builtin_relations, load_relations
-    from headatlas.running import ablate_heads, validate_atlas
-    from headatlas.survey import map_heads
 
 
 def __getattr__(name: str) -> Any:

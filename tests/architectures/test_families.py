@@ -132,7 +132,7 @@ def test_by_structure_alone_it_is_read_alike_or_refused(pair):
         family = choose_family(tree)
     except ArchitectureError:
         return
-    from headatlas.architectures.model import HeadModel
+    from headatlas.architectures.heads import HeadModel
 
     other = HeadModel(tree, family)
     ids = torch.arange(7)
@@ -192,7 +192,7 @@ def test_the_input_of_later_layers_is_the_real_first_mlp_s(pair):
 
 @pytest.mark.parametrize("rows_at_once", [13, 16_384])
 def test_embedding_and_unembedding(pair, monkeypatch, rows_at_once):
-    monkeypatch.setattr("headatlas.architectures.model.ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr("headatlas.architectures.heads.ROWS_AT_ONCE", rows_at_once)
     reference, ours = pair
     ids = torch.tensor([100, 0, 42, 42])
     assert ours.W_E(ids).shape == (4, ours.d_model)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from headatlas.checkpoints.adapter import CONFIG, AdaptedCheckpoint
-from headatlas.checkpoints.model_folder import ModelFolder
+from headatlas.checkpoints.folder import ModelFolder
 from headatlas.errors import HeadatlasError
 from models import make_model, save_model
 

@@ -11,8 +11,8 @@ import pytest
 
 from atlases import HOSTILE, make_atlas, make_evidence
 from browsers import ROOT, find_browser
+from headatlas.analysis.categories import classify
 from headatlas.atlas import Atlas
-from headatlas.categories import classify
 from headatlas.explorer import write_page
 from headatlas.figures import PALETTES
 

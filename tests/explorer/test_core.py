@@ -1,4 +1,4 @@
-"""The page's own core, run by node: classification against `headatlas.categories.classify`, search, and the table."""
+"""The page's own core, run by node: classification as in `headatlas.analysis.categories`, search, and the table."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from atlases import make_atlas
+from headatlas.analysis.categories import classify
 from headatlas.atlas import Atlas
-from headatlas.categories import classify
 from headatlas.explorer.payload import build_payload
 
 ROOT = Path(__file__).parents[2]

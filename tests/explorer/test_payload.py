@@ -14,7 +14,7 @@ from headatlas.atlas import KINDS, Atlas
 from headatlas.errors import AtlasError
 from headatlas.explorer.payload import CONDITIONS, LENGTHS, NOTHING, build_payload
 from headatlas.figures import PALETTES
-from headatlas.importing import import_scores
+from headatlas.measuring.import_scores import import_scores
 from headatlas.settings import MAX_Q, MIN_EXCESS
 
 N_LAYERS, N_HEADS = 7, 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from atlases import make_atlas
-from headatlas.categories import classify
+from headatlas.analysis.categories import classify
 from headatlas.figures.wording import caption, one_line, settings_label
 
 

@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 
 from atlases import make_atlas
 from headatlas.atlas import Atlas, build_dataset
-from headatlas.importing import import_scores
+from headatlas.measuring.import_scores import import_scores
 from headatlas.reports import write_report
 
 PYTHIA = Path(__file__).parents[3] / "shared" / "reference" / "pythia-6.9b-scores.csv"

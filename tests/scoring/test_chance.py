@@ -6,10 +6,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_rank_search import D_HEAD, D_MODEL, KV_HEAD, N_HEADS, N_KV_HEADS
 
 from headatlas.scoring import MISS, ChanceLevels, RankSearch, chance
 from headatlas.scoring.chance import p_value_bound
+
+N_HEADS, N_KV_HEADS, D_HEAD, D_MODEL = 6, 2, 7, 23
+KV_HEAD = [0, 0, 0, 1, 1, 1]
 
 
 def make_case(d_vocab=4_003, seed=0, sizes=(31, 43, 37), n_targets=(11, 3, 37)):

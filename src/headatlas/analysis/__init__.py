@@ -4,15 +4,15 @@ Atlas in, frozen dataclasses out; every test is named where it is made. Random d
 gives the same numbers.
 """
 
-from headatlas.analysis.analysis import Analysis, analyse
 from headatlas.analysis.arrangements import Arrangement
+from headatlas.analysis.beyond_chance import BeyondChance, Unproven, count_classified
 from headatlas.analysis.boundaries import Boundary, best_boundary
-from headatlas.analysis.chance import BeyondChance, Unproven, count_classified
 from headatlas.analysis.coverage import Coverage
 from headatlas.analysis.exceptional import Apart, Strongest
+from headatlas.analysis.findings import Analysis, analyse
 from headatlas.analysis.meetings import Meeting, overlap_in_layers
+from headatlas.analysis.significance import DRAWS, holm
 from headatlas.analysis.spans import Span
-from headatlas.analysis.statistics import DRAWS, holm
 
 __all__ = [
     "DRAWS",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from headatlas.analysis.statistics import DRAWS, holm, loglik, p_from_draws
+from headatlas.analysis.significance import DRAWS, holm, loglik, p_from_draws
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from headatlas.analysis.categories import Classification, classify
 from headatlas.atlas import KINDS, Atlas
-from headatlas.categories import Classification, classify
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from headatlas.analysis.statistics import holm
+from headatlas.analysis.significance import holm
 
 if TYPE_CHECKING:
     import numpy as np

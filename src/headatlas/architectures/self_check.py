@@ -26,7 +26,7 @@ from headatlas.errors import ArchitectureError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from headatlas.architectures.model import HeadModel
+    from headatlas.architectures.heads import HeadModel
     from headatlas.architectures.module_tree import ModuleTree
 
 TOLERANCE = 1e-4
@@ -94,7 +94,7 @@ def choose_family(tree: ModuleTree) -> Family:
     from dataclasses import replace
 
     from headatlas.architectures.families import Validity
-    from headatlas.architectures.model import HeadModel
+    from headatlas.architectures.heads import HeadModel
 
     failures = []
     refuse_unknown_inputs(tree)

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas.checkpoints.checkpoint import Checkpoint
-from headatlas.checkpoints.config_file import read_json
-from headatlas.checkpoints.decoding import PLAIN
-from headatlas.checkpoints.safetensors_files import SafetensorsFiles
+from headatlas.checkpoints.config import read_json
+from headatlas.checkpoints.quantised import PLAIN
+from headatlas.checkpoints.safetensors.local import SafetensorsFiles
 from headatlas.checkpoints.tensor_store import BytesProgress, TensorStore
-from headatlas.checkpoints.torch_files import TorchFiles
+from headatlas.checkpoints.torch_bin.files import TorchFiles
 from headatlas.errors import CheckpointError
 
 if TYPE_CHECKING:

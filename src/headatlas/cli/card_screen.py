@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headatlas.cards.markdown import (
+from headatlas.printable import printable
+from headatlas.reports.card import (
     NOT_MEASURED,
     ablation_rows,
     counted,
@@ -14,7 +15,6 @@ from headatlas.cards.markdown import (
     shown_relations,
     validation_rows,
 )
-from headatlas.printable import printable
 from headatlas.settings import parse_threshold
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ def operations_command(
 ) -> None:
     """Gather what every head does most, and which heads are alike, into an atlas."""
     from headatlas.atlas import Atlas
-    from headatlas.operations import gather_operations
+    from headatlas.measuring.salient import gather_operations
 
     loaded = Atlas.load(atlas)
     with Bar() as bar:
@@ -68,8 +68,8 @@ def operations_after_map(
 ) -> str:
     """Gather the operations of a map that was just made, where they are wanted or little work; else say how."""
     from headatlas.atlas import Atlas
-    from headatlas.operations import SMALL, gather_operations, work_of
-    from headatlas.planning import operations_seconds
+    from headatlas.measuring.plan import operations_seconds
+    from headatlas.measuring.salient import SMALL, gather_operations, work_of
 
     atlas = Atlas.load(folder)
     if atlas.evidence("operations") is not None:
@@ -115,10 +115,10 @@ def head_command(
 
 def _atlas_of(source: str, name: str) -> Atlas:
     """The atlas in a folder, or one of a model that is measured now and kept in memory."""
+    from headatlas.analysis.card import refuse_bad_name
     from headatlas.atlas import MANIFEST, Atlas
-    from headatlas.cards.card import refuse_bad_name
-    from headatlas.operations import SMALL, gather_operations, work_of
-    from headatlas.survey import map_heads
+    from headatlas.measuring.map import map_heads
+    from headatlas.measuring.salient import SMALL, gather_operations, work_of
 
     refuse_bad_name(name)
     if (Path(source) / MANIFEST).is_file():
@@ -144,7 +144,7 @@ def find_command(
     as_json: JsonOption = False,
 ) -> None:
     """Rank the heads that map given words to given words."""
-    from headatlas.cards.finding import find_heads, parse_pairs
+    from headatlas.measuring.find import find_heads, parse_pairs
 
     parse_pairs(pairs)
     with Bar() as bar:

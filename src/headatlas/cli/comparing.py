@@ -12,7 +12,7 @@ from headatlas.cli.options import Kind, KindOption, Palette, Threshold
 from headatlas.cli.screen import print_json, say, show_table
 
 if TYPE_CHECKING:
-    from headatlas.comparison import Comparison
+    from headatlas.analysis.compare import Comparison
 
 MOST_NAMES = 12
 """Heads of a category that are named; --json names all."""
@@ -34,8 +34,8 @@ def compare_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all heads.")] = False,
 ) -> None:
     """Say what changes from one atlas to another: heads gained and lost, correlation of each relation."""
+    from headatlas.analysis.compare import compare_atlases
     from headatlas.atlas import Atlas
-    from headatlas.comparison import compare_atlases
 
     atlases = [Atlas.load(folder) for folder in (first, second)]
     found = compare_atlases(*atlases, kind=kind.value, threshold=threshold, profile=profile)
@@ -51,8 +51,8 @@ def compare_command(
 
 
 def _show(found: Comparison) -> None:
+    from headatlas.analysis.compare import head_names
     from headatlas.atlas import head_name
-    from headatlas.comparison import head_names
     from headatlas.figures import PALETTES
 
     colours = PALETTES["paper"].of_categories(tuple(change.category for change in found.categories[1:]))

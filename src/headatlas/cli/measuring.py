@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from headatlas.atlas import Atlas
     from headatlas.engines import Engine
-    from headatlas.planning import Plan
+    from headatlas.measuring.plan import Plan
 
 
 @command("map", goes_on=True)
@@ -84,7 +84,7 @@ def map_command(
     """Score all heads of a model and write its atlas: data, figures and report."""
     from headatlas.atlas import MANIFEST
     from headatlas.cli.cards import operations_after_map
-    from headatlas.survey import map_heads
+    from headatlas.measuring.map import map_heads
 
     confirmed = (output / MANIFEST).is_file() and not overwrite
     with _engine(engine, device, threads, address, gpus_per_task) as chosen, Bar() as bar:
@@ -127,7 +127,7 @@ def survey_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Measure all anew; replace atlases in DIR.")] = False,
 ) -> None:
     """Map every model of a list: an atlas each, an index of all, and a picture to compare them."""
-    from headatlas.many_models import FAILED, survey_models
+    from headatlas.measuring.survey import FAILED, survey_models
 
     with _engine(engine, device, threads, address, gpus_per_task) as chosen, Bar() as bar:
         index = survey_models(
@@ -151,7 +151,7 @@ def plan_command(
     as_json: JsonOption = False,
 ) -> None:
     """Say what a map of a model would read and take, without reading weights."""
-    from headatlas.planning import plan_map
+    from headatlas.measuring.plan import plan_map
 
     plan = plan_map(
         model,
@@ -180,8 +180,8 @@ def import_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another atlas in DIR.")] = False,
 ) -> None:
     """Make an atlas of scores that others measured."""
-    from headatlas.importing import import_scores
-    from headatlas.run_folder import RunFolder
+    from headatlas.measuring.import_scores import import_scores
+    from headatlas.measuring.run_folder import RunFolder
 
     atlas = import_scores(scores, measure.value, name, threshold)
     with RunFolder(output, atlas.manifest["identity"], overwrite) as folder:

@@ -45,8 +45,9 @@ def validate_command(
     as_json: JsonOption = False,
 ) -> None:
     """Compare the map with what the running model's heads write."""
+    from headatlas.analysis.correlations import mean_over_relations
     from headatlas.atlas import Atlas
-    from headatlas.running import mean_over_relations, validate_atlas
+    from headatlas.measuring.validate import validate_atlas
 
     loaded = Atlas.load(atlas)
     with Bar() as bar:
@@ -78,7 +79,8 @@ def validate_command(
 
 
 def _show_validation(facts: dict[str, Any], kind: str) -> None:
-    from headatlas.running import ALL, CONDITIONS, mean_over_relations
+    from headatlas.analysis.correlations import ALL, mean_over_relations
+    from headatlas.measuring.validate import CONDITIONS
 
     rows, coefficients = facts["correlations"], ("pearson", "spearman")
     heading = [f"{condition}\n{name.title()}" for condition in CONDITIONS for name in coefficients]
@@ -130,7 +132,7 @@ def ablate_command(
 ) -> None:
     """Remove a relation's heads from the running model and see what it can no longer do."""
     from headatlas.atlas import Atlas, records
-    from headatlas.running import ablate_heads
+    from headatlas.measuring.ablate import ablate_heads
 
     loaded = Atlas.load(atlas)
     with Bar() as bar:
@@ -160,8 +162,7 @@ def ablate_command(
 
 
 def _show_ablation(facts: dict[str, Any], curve: Any, folder: Path) -> None:
-    from headatlas.running import wilson
-    from headatlas.running.ablation import MIN_BASE, file_name
+    from headatlas.measuring.ablate import MIN_BASE, file_name, wilson
 
     name = facts["relation"]
     n = int(curve["prompts"].iloc[0])

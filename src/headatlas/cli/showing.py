@@ -127,6 +127,6 @@ def export_command(
 ) -> None:
     """Print the scores for other tools."""
     from headatlas.atlas import Atlas
-    from headatlas.export import export
+    from headatlas.reports.export import export
 
     put(export(Atlas.load(atlas), fmt.value, kind.value), output)

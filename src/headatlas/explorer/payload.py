@@ -33,7 +33,7 @@ def build_payload(atlases: list[Atlas]) -> bytes:
     Raises:
         AtlasError: two atlases that cannot be compared.
     """
-    from headatlas.comparison import check_comparable
+    from headatlas.analysis.compare import check_comparable
 
     if len(atlases) == 2:
         check_comparable(atlases[0], atlases[1])
@@ -338,7 +338,7 @@ def _palettes(atlas: Atlas) -> dict[str, Any]:
     import matplotlib
     from matplotlib.colors import to_hex
 
-    from headatlas.categories import classify
+    from headatlas.analysis.categories import classify
     from headatlas.figures import PALETTES
 
     names = classify(atlas, profile="maps").categories

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from headatlas.figures.palettes import PALETTES
 
 _HOME = {
-    "draw_ablation": "headatlas.figures.ablation_drawing",
-    "draw_comparison": "headatlas.figures.comparison_drawing",
-    "draw_map": "headatlas.figures.drawing",
-    "draw_sensitivity": "headatlas.figures.sensitivity_drawing",
-    "draw_survey": "headatlas.figures.survey_drawing",
-    "draw_validation": "headatlas.figures.validation_drawing",
+    "draw_ablation": "headatlas.figures.ablation",
+    "draw_comparison": "headatlas.figures.comparison",
+    "draw_map": "headatlas.figures.map",
+    "draw_sensitivity": "headatlas.figures.sensitivity",
+    "draw_survey": "headatlas.figures.survey",
+    "draw_validation": "headatlas.figures.validation",
     "render": "headatlas.figures.saving",
     "save_figure": "headatlas.figures.saving",
 }
@@ -35,13 +35,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from headatlas.figures.ablation_drawing import draw_ablation
-    from headatlas.figures.comparison_drawing import draw_comparison
-    from headatlas.figures.drawing import draw_map
+    from headatlas.figures.ablation import draw_ablation
+    from headatlas.figures.comparison import draw_comparison
+    from headatlas.figures.map import draw_map
     from headatlas.figures.saving import render, save_figure
-    from headatlas.figures.sensitivity_drawing import draw_sensitivity
-    from headatlas.figures.survey_drawing import draw_survey
-    from headatlas.figures.validation_drawing import draw_validation
+    from headatlas.figures.sensitivity import draw_sensitivity
+    from headatlas.figures.survey import draw_survey
+    from headatlas.figures.validation import draw_validation
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,7 @@ def render(figure: Figure, format: str) -> bytes:
     Raises:
         SettingsError: another format.
     """
-    from headatlas.figures.drawing import plain_style
+    from headatlas.figures.map import plain_style
 
     if format not in FORMATS:
         raise SettingsError(f"format: expected one of {', '.join(FORMATS)}, found {format!r}.")

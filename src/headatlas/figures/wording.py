@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from headatlas.analysis.categories import Classification
 from headatlas.atlas import Atlas
-from headatlas.categories import Classification
 from headatlas.settings import MAX_Q, MIN_EXCESS, Settings, parse_threshold
 
 MAX_NAME, MAX_NOTE = 60, 240

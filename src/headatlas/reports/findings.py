@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from headatlas.analysis import DRAWS, Analysis, Arrangement, Boundary, Meeting, Span
+from headatlas.analysis.categories import Classification, classify
 from headatlas.atlas import Atlas, head_name
-from headatlas.categories import Classification, classify
 from headatlas.reports.rows import category_rows, strongest_rows
 from headatlas.reports.text import (
     agree,

@@ -6,7 +6,8 @@ from urllib.parse import quote
 
 from headatlas.analysis import analyse
 from headatlas.atlas import Atlas
-from headatlas.reports import chance, findings, provenance
+from headatlas.reports import beyond_chance as chance
+from headatlas.reports import findings, provenance
 from headatlas.reports.text import escape
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from headatlas.analysis.categories import Classification, classify
 from headatlas.atlas import Atlas, head_name
-from headatlas.categories import Classification, classify
 from headatlas.reports.text import percent
 
 

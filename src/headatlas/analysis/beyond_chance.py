@@ -1,0 +1,113 @@
+"""How far a map could be chance: what the stricter profile leaves, and what stands at the edge of the threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headatlas.analysis.categories import Classification, classify
+from headatlas.atlas import Atlas
+from headatlas.settings import parse_threshold
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Unproven:
+    """A score above the threshold that is not beyond chance."""
+
+    relation: str
+    head: tuple[int, int]
+    share: float
+    chance: float
+    q: float
+
+
+@dataclass(frozen=True)
+class BeyondChance:
+    """What chance levels say about a map.
+
+    Args:
+        maps, calibrated: the heads under either profile.
+        unproven: what `maps` counts and `calibrated` does not, the largest share first.
+        exact: share of chance levels that are exact, 0 to 1.
+        re_pairings: behind each of the others; None where the manifest does not say.
+    """
+
+    maps: Classification
+    calibrated: Classification
+    unproven: tuple[Unproven, ...]
+    exact: float
+    re_pairings: int | None
+
+
+def find_beyond_chance(atlas: Atlas, threshold: str, kind: str) -> BeyondChance | None:
+    """What chance says about a map; None where it was not measured."""
+    chance, q_values, exact = atlas.chance(kind), atlas.q_values(kind), atlas.chance_exact(kind)
+    if chance is None or q_values is None or exact is None:
+        return None
+    maps, calibrated = (classify(atlas, threshold, kind, profile) for profile in ("maps", "calibrated"))
+    told = atlas.manifest.get("chance") or {}
+    shares = atlas.kind(kind).values
+    places = zip(*(maps.implements & ~calibrated.implements).nonzero(), strict=True)
+    unproven = [
+        Unproven(
+            atlas.relations[relation],
+            (int(layer), int(head)),
+            float(shares[relation, layer, head]),
+            float(chance.values[relation, layer, head]),
+            float(q_values.values[relation, layer, head]),
+        )
+        for relation, layer, head in places
+    ]
+    unproven.sort(key=lambda each: (-each.share, each.relation, each.head))
+    return BeyondChance(
+        maps, calibrated, tuple(unproven), float(exact.values[:, atlas.has_heads].mean()), told.get("re_pairings")
+    )
+
+
+def find_borderline(atlas: Atlas, threshold: str, kind: str) -> np.ndarray | None:
+    """Where Wilson's 95 % interval holds the threshold: Bool[ndarray, "relation layer head"]; None if not known."""
+    import numpy as np
+
+    between = atlas.interval(kind)
+    if between is None:
+        return None
+    low, high = (np.nan_to_num(each.values) for each in between)
+    limit = float(parse_threshold(threshold))
+    return (low <= limit) & (limit < high) & atlas.has_heads[None, :, None]
+
+
+def count_classified(
+    atlas: Atlas, thresholds: list[str], ks: list[int], kind: str = "score"
+) -> dict[int, list[int]] | None:
+    """Heads with any category under the profile `maps`, for each k and threshold, as the ranks of the hits tell.
+
+    None where ranks are not known.
+
+    Args:
+        thresholds: strict limits, 0 to 1.
+        ks: a relation whose own k is smaller keeps it.
+    """
+    import numpy as np
+
+    hits = atlas.pair_hits
+    if hits is None or "rank" not in hits:
+        return None
+    hits = hits.loc[hits["kind"].to_numpy() == ("promoted" if kind == "score" else "suppressed")]
+    number = {name: at for at, name in enumerate(atlas.relations)}
+    relation = np.array([number[str(name)] for name in hits["relation"].to_numpy()], dtype=np.int64)
+    layer, head, rank = (hits[name].to_numpy(dtype=np.int64) for name in ("layer", "head", "rank"))
+    pairs = [int(n) for n in atlas.data["pairs"].values]
+    found = {}
+    for k in ks:
+        counts = np.zeros(atlas.data["score"].shape, dtype=np.int64)
+        near = rank < k
+        np.add.at(counts, (relation[near], layer[near], head[near]), 1)
+        found[k] = []
+        for threshold in thresholds:
+            limit = parse_threshold(threshold)
+            most = np.array([limit.numerator * n // limit.denominator for n in pairs])
+            found[k].append(int((counts > most[:, None, None]).any(0).sum()))
+    return found

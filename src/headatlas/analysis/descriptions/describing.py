@@ -1,0 +1,94 @@
+"""The table `descriptions`: a sentence for every head of an atlas, from its operations and what it implements."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from headatlas.analysis.descriptions.description import KnownRelation, Operation, describe, usual_words
+from headatlas.analysis.descriptions.neighbourhood import Neighbourhood
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from headatlas.architectures import HeadModel
+    from headatlas.atlas import Atlas
+
+COLUMNS = ("layer", "head", "description", "rule", "confidence")
+N_SAMPLE, SEED = 1024, 21
+"""Tokens drawn at random that say which cosine of two embeddings is usual, and what they are drawn with."""
+
+MOST_WIDTH, BLOCK = 512, 4096
+"""Numbers of an embedding that are kept: wider ones are projected by random signs."""
+
+
+def describe_heads(
+    atlas: Atlas, operations: pd.DataFrame, neighbourhood: Neighbourhood | None = None
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """A row per head of the table `descriptions`, and how many heads each rule describes.
+
+    Args:
+        operations: the table of that name.
+    """
+    import pandas as pd
+
+    heads = {place: operations_of(table) for place, table in operations.groupby(["layer", "head"], sort=True)}
+    usual = usual_words(list(heads.values()))
+    rows = []
+    for layer in range(atlas.n_layers):
+        for head in range(atlas.n_heads if atlas.has_heads[layer] else 0):
+            known = known_relations(atlas, layer, head)
+            told = describe(heads.get((layer, head), ()), known, neighbourhood, usual)
+            rows.append((layer, head, told.text, told.rule, told.confidence))
+    counts = Counter(rule.split(" ")[0] if rule.startswith("relation ") else rule for *_, rule, _ in rows)
+    return pd.DataFrame(rows, columns=list(COLUMNS)), {"heads": len(rows), "rules": dict(counts.most_common())}
+
+
+def operations_of(table: pd.DataFrame) -> list[Operation]:
+    """One head's rows of the table `operations`, an operation per salient token, the most amplified first."""
+    ordered = table.sort_values(["rank", "side", "to_rank"])
+    found: dict[int, tuple[int, str, dict[str, list[tuple[int, str]]]]] = {}
+    names = ("rank", "token_id", "token", "side", "to_id", "to_token")
+    for rank, token_id, token, side, to_id, to_token in zip(*(ordered[name] for name in names), strict=True):
+        sides = found.setdefault(int(rank), (int(token_id), str(token), {"promoted": [], "suppressed": []}))[2]
+        sides[str(side)].append((int(to_id), str(to_token)))
+    return [
+        Operation(token_id, token, tuple(sides["promoted"]), tuple(sides["suppressed"]))
+        for token_id, token, sides in found.values()
+    ]
+
+
+def known_relations(atlas: Atlas, layer: int, head: int) -> list[KnownRelation]:
+    """The relations that a head implements: above the threshold and, where chance was measured, beyond chance."""
+    implements, chance = atlas.above()[:, layer, head], atlas.chance()
+    if chance is not None:
+        implements = implements & atlas.beyond_chance()[:, layer, head]
+    scores = atlas.scores.values[:, layer, head]
+    return [
+        KnownRelation(name, float(scores[at]), None if chance is None else float(chance.values[at, layer, head]))
+        for at, name in enumerate(atlas.relations)
+        if implements[at]
+    ]
+
+
+def neighbourhood_of(model: HeadModel, operations: pd.DataFrame, plain: list[int]) -> Neighbourhood:
+    """The embeddings of all tokens in a table of operations.
+
+    Args:
+        plain: the tokens among which the sample is drawn.
+    """
+    import numpy as np
+    import torch
+
+    ids = torch.from_numpy(np.union1d(operations["token_id"], operations["to_id"]).astype(np.int64))
+    generator = torch.Generator().manual_seed(SEED)
+    sample = torch.tensor(plain)[torch.randperm(len(plain), generator=generator)[:N_SAMPLE]].sort().values
+    width = min(model.d_model, MOST_WIDTH)
+    signs = torch.randint(2, (model.d_model, width), generator=generator).float() * 2 - 1
+
+    def vectors(tokens: Tensor) -> np.ndarray:
+        parts = [model.W_E(part) for part in tokens.split(BLOCK)]
+        return torch.cat([part if width == model.d_model else part @ signs for part in parts]).numpy()
+
+    return Neighbourhood(ids.numpy(), vectors(ids), vectors(sample))

@@ -1,0 +1,263 @@
+"""A sentence about what a head does, from its salient operations and its relations, by rules that can be read.
+
+Every candidate comes with the share of salient tokens (for a relation: of its pairs) that agree, and with the share
+that would agree by chance, which for rules is the mean over all re-pairings of a head's salient tokens with the mapped
+words of its other tokens. Said is what exceeds chance most, and what else exceeds it clearly; else "unclear".
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headatlas.analysis.descriptions.rules import Rule, all_rules
+
+if TYPE_CHECKING:
+    from headatlas.analysis.descriptions.neighbourhood import Neighbourhood
+
+UNCLEAR = "unclear"
+MIN_SHARE, MIN_EXCESS = 0.3, 0.2
+"""Salient tokens that have to agree with a rule, and by how much their share has to exceed chance."""
+
+MIN_CONSTANT = 0.5
+"""Salient tokens that have to promote the same word."""
+
+FEWEST_TOKENS = 5
+"""Fewer salient tokens than that show no rule."""
+
+MOST_RELATIONS, MOST_EXAMPLES = 3, 4
+NEIGHBOURS = 3
+"""A salient token agrees with a shared topic when it is close to as many others."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A salient token and what the head maps it to, with the space before words."""
+
+    token_id: int
+    token: str
+    promoted: tuple[tuple[int, str], ...]
+    suppressed: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True)
+class KnownRelation:
+    """A relation that the head implements: share of its pairs that it hits; chance is None where not measured."""
+
+    name: str
+    score: float
+    chance: float | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that could be said: `rule`, the clause, the share that agrees, and the share by chance."""
+
+    rule: str
+    clause: str
+    share: float
+    chance: float
+
+    @property
+    def excess(self) -> float:
+        return self.share - self.chance
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is said of a head; `confidence` is the share behind the first clause, 0 where it is unclear."""
+
+    text: str
+    rule: str
+    confidence: float
+
+
+def describe(
+    operations: Sequence[Operation],
+    relations: Sequence[KnownRelation] = (),
+    neighbourhood: Neighbourhood | None = None,
+    usual: dict[str, float] | None = None,
+) -> Description:
+    """What a head does, in a sentence.
+
+    Args:
+        relations: those that it implements.
+        neighbourhood: of all tokens in `operations`; without it, topics are not looked for.
+        usual: share of all heads' salient tokens that promote a word, as the chance of promoting it always.
+    """
+    findings = [*_relations(relations)]
+    if len(operations) >= FEWEST_TOKENS:
+        findings += [*_rules(operations), *_constant(operations, usual or {})]
+        if neighbourhood is not None:
+            findings += [*_mapped_topic(operations, neighbourhood), *_amplified_topic(operations, neighbourhood)]
+    findings = sorted((each for each in findings if _is_clear(each)), key=lambda each: -each.excess)
+    if not findings:
+        return Description(UNCLEAR, UNCLEAR, 0.0)
+    first, *others = findings
+    # A second clause says something of another kind.
+    second = next((each for each in others if _kind(each) != _kind(first)), None)
+    text = first.clause if second is None else f"{first.clause}; {second.clause}"
+    return Description(text[0].upper() + text[1:], first.rule, round(first.share, 4))
+
+
+def _is_clear(finding: Finding) -> bool:
+    if finding.rule.startswith("relation "):
+        return True
+    return finding.share >= MIN_SHARE and finding.excess >= MIN_EXCESS
+
+
+def _kind(finding: Finding) -> str:
+    return {"relation": "relation", "topic": "topic", "constant": "promoted"}.get(
+        finding.rule.split(" ")[0], finding.clause.split(" ")[0]
+    )
+
+
+def _relations(relations: Sequence[KnownRelation]) -> list[Finding]:
+    ordered = sorted(relations, key=lambda each: (-(each.score - (each.chance or 0)), each.name))
+    if not ordered:
+        return []
+    named = [f"{each.name} ({each.score:.2f})" for each in ordered[:MOST_RELATIONS]]
+    more = len(ordered) - len(named)
+    clause = f"implements {', '.join(named)}" + (f" and {more} more" if more else "")
+    return [Finding(f"relation {ordered[0].name}", clause, ordered[0].score, ordered[0].chance or 0.0)]
+
+
+def _rules(operations: Sequence[Operation]) -> list[Finding]:
+    """The best special rule of each side; where none is clear, the best general one."""
+    findings = []
+    for side, verb in (("promoted", "promotes"), ("suppressed", "suppresses")):
+        for general in (False, True):
+            clear = [
+                finding
+                for rule in all_rules()
+                if rule.general == general
+                for finding in [_rule(rule, operations, side, verb)]
+                if finding is not None and _is_clear(finding)
+            ]
+            if clear:
+                findings.append(max(clear, key=lambda finding: finding.excess))
+                break
+    return findings
+
+
+def _rule(rule: Rule, operations: Sequence[Operation], side: str, verb: str) -> Finding | None:
+    sources = [operation.token.strip() for operation in operations]
+    mapped = [[word.strip() for _, word in getattr(operation, side)] for operation in operations]
+    agreeing = [
+        next((word for word in words if rule.agrees(source, word)), None)
+        for source, words in zip(sources, mapped, strict=True)
+    ]
+    share = sum(word is not None for word in agreeing) / len(operations)
+    if share < MIN_SHARE:
+        return None
+    others = [
+        any(rule.agrees(source, word) for word in words)
+        for at, source in enumerate(sources)
+        for other, words in enumerate(mapped)
+        if other != at
+    ]
+    shown = [
+        f"{_quoted(source)} → {_quoted(word)}"
+        for source, word in zip(sources, agreeing, strict=True)
+        if word is not None
+    ]
+    examples = ", ".join(list(dict.fromkeys(shown))[:MOST_EXAMPLES])
+    name = rule.name if side == "promoted" else f"{rule.name} (suppressed)"
+    return Finding(name, f"{verb} {rule.told} ({examples})", share, sum(others) / len(others))
+
+
+def _constant(operations: Sequence[Operation], usual: dict[str, float]) -> list[Finding]:
+    """The same words are promoted whatever the token."""
+    counts = Counter(word for operation in operations for word in _words(operation))
+    ordered = sorted(counts, key=lambda word: (-counts[word], word))
+    often = [word for word in ordered[:MOST_EXAMPLES] if counts[word] >= MIN_CONSTANT * len(operations)]
+    if not often:
+        return []
+    most = counts[often[0]]
+    whatever = "whatever the token" if most == len(operations) else "for most tokens that it amplifies"
+    clause = f"promotes {_listed(often)} {whatever}"
+    return [Finding("constant", clause, most / len(operations), usual.get(often[0], 0.0))]
+
+
+def usual_words(heads: Sequence[Sequence[Operation]]) -> dict[str, float]:
+    """Of each promoted word, the share of all heads' salient tokens that promote it."""
+    counts = Counter(word for operations in heads for operation in operations for word in _words(operation))
+    total = sum(map(len, heads))
+    return {word: count / total for word, count in counts.items()}
+
+
+def _words(operation: Operation) -> set[str]:
+    return {word.strip().casefold() for _, word in operation.promoted} - {""}
+
+
+def _mapped_topic(operations: Sequence[Operation], neighbourhood: Neighbourhood) -> list[Finding]:
+    """What is promoted is close to the token, without being spelt alike."""
+    import numpy as np
+
+    sources = [operation.token_id for operation in operations]
+    close = np.zeros((len(sources), len(sources)), dtype=bool)
+    shown: list[str] = []
+    for other, operation in enumerate(operations):
+        cosines = neighbourhood.cosines(sources, [token for token, _ in operation.promoted])
+        for at, source in enumerate(operations):
+            differs = np.asarray([not _is_alike(source.token, word) for _, word in operation.promoted])
+            best = int(np.where(differs, cosines[at], -2).argmax())
+            close[at, other] = differs[best] and cosines[at, best] > neighbourhood.least
+            if at == other and close[at, other]:
+                shown.append(f"{_quoted(source.token)} → {_quoted(operation.promoted[best][1])}")
+    share = float(close.diagonal().mean())
+    chance = float((close.sum() - close.diagonal().sum()) / (close.size - len(close)))
+    examples = ", ".join(dict.fromkeys(shown[:MOST_EXAMPLES]))
+    return [Finding("topic of each", f"maps words to related ones ({examples})", share, chance)]
+
+
+def _amplified_topic(operations: Sequence[Operation], neighbourhood: Neighbourhood) -> list[Finding]:
+    """The tokens themselves are close to each other; spellings of one word count once."""
+    import numpy as np
+
+    different: dict[str, Operation] = {}
+    for operation in operations:
+        key = operation.token.strip().casefold()
+        if not any(_is_alike(key, other) for other in different):
+            different[key] = operation
+    chosen = list(different.values())
+    if len(chosen) < FEWEST_TOKENS:
+        return []
+    ids = [operation.token_id for operation in chosen]
+    cosines = neighbourhood.cosines(ids, ids)
+    np.fill_diagonal(cosines, -2)
+    agree = (cosines > neighbourhood.least).sum(1) >= NEIGHBOURS
+    central = np.argsort(-np.where(agree, np.where(cosines > -2, cosines, 0).sum(1), -np.inf), kind="stable")
+    words = _listed([chosen[at].token for at in central[:MOST_EXAMPLES]])
+    # Of tokens drawn at random, the pairs that are close are told by chance; having several of them is binomial.
+    chance = _at_least(NEIGHBOURS, len(chosen) - 1)
+    return [
+        Finding("topic", f"amplifies tokens that are close to each other, such as {words}", float(agree.mean()), chance)
+    ]
+
+
+def _at_least(count: int, n: int) -> float:
+    from math import comb
+
+    from headatlas.analysis.descriptions.neighbourhood import SHARE_CLOSE as p
+
+    return 1 - sum(comb(n, number) * p**number * (1 - p) ** (n - number) for number in range(count))
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    """A word as it stands in a sentence: in quotation marks where it is not letters and digits alone."""
+    word = word.strip()
+    return word if word.isalnum() else f"“{word}”"
+
+
+def _is_alike(first: str, second: str) -> bool:
+    """The same word, or one with the same beginning: closeness of spelling, not of meaning."""
+    first, second = first.strip().casefold(), second.strip().casefold()
+    shared = min(3, len(first), len(second))
+    return not shared or first[:shared] == second[:shared]

@@ -1,0 +1,138 @@
+"""All that the report tells, in one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from headatlas.analysis.arrangements import Arrangement, find_arrangements
+from headatlas.analysis.beyond_chance import BeyondChance, find_beyond_chance, find_borderline
+from headatlas.analysis.boundaries import Boundary, find_boundaries
+from headatlas.analysis.categories import Classification, classify
+from headatlas.analysis.coverage import Coverage, sum_coverage
+from headatlas.analysis.exceptional import (
+    Apart,
+    Place,
+    Strongest,
+    find_apart,
+    find_best,
+    find_both,
+    find_busiest,
+    find_few,
+    find_strongest,
+)
+from headatlas.analysis.meetings import Meeting, find_meetings
+from headatlas.analysis.spans import Span, find_span
+from headatlas.atlas import KINDS, Atlas
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What the map of an atlas shows; places of heads are (layer, head).
+
+    Args:
+        classification: heads per category, alone, in several, classified or not.
+        in_several: (2, heads with exactly two categories), (3, ...), as far as there are such heads.
+        overall: span of the heads with any category; `spans`: of each category.
+        boundaries: of the heads with any category, then of each category.
+        meetings: of each two categories that both have heads.
+        arrangements: of each category that has heads.
+        busiest: heads that implement most relations, and how many; `busiest_ties`: heads not named that equal the last.
+        few: relations that exactly one or two heads implement.
+        strongest: of each measured relation; `best`: those of the highest score of all.
+        apart: heads far from all others of their category.
+        both: relations that a head both promotes and suppresses; None where suppression is unknown.
+        both_maps: heads that implement a relation against those that suppress one; None where either has no head.
+        unimplemented: measured relations that no head implements.
+        coverage: pairs kept and dropped.
+        beyond_chance: what chance levels say; None where they were not measured.
+        borderline: where a share's interval holds the threshold, (relation, layer, head); None where not known.
+        seed: of the permutation tests.
+    """
+
+    classification: Classification
+    in_several: tuple[tuple[int, int], ...]
+    overall: Span
+    spans: tuple[Span, ...]
+    boundaries: tuple[Boundary, ...]
+    meetings: tuple[Meeting, ...]
+    arrangements: tuple[Arrangement, ...]
+    busiest: tuple[tuple[Place, int], ...]
+    busiest_ties: int
+    few: tuple[tuple[str, tuple[Place, ...]], ...]
+    strongest: tuple[Strongest, ...]
+    best: tuple[Strongest, ...]
+    apart: tuple[Apart, ...]
+    both: tuple[tuple[str, Place], ...] | None
+    both_maps: Meeting | None
+    unimplemented: tuple[str, ...]
+    coverage: Coverage
+    beyond_chance: BeyondChance | None
+    borderline: np.ndarray | None
+    seed: int
+
+
+def analyse(
+    atlas: Atlas,
+    threshold: str | float | None = None,
+    kind: str = "score",
+    profile: str | None = None,
+    seed: int = 0,
+) -> Analysis:
+    """Compute what the map of an atlas shows.
+
+    Args:
+        threshold: strict limit, 0 to 1; default: the atlas's own.
+        kind: `score` or `suppression`.
+        profile: `maps` or `calibrated`; default: the atlas's own.
+        seed: of the permutation tests; the same seed gives the same numbers.
+
+    Raises:
+        AtlasError: suppression or `calibrated` is asked for and was not measured.
+        SettingsError: an argument is out of its range.
+    """
+    found = classify(atlas, threshold, kind, profile)
+    anything = found.count > 0
+    named = [(category, found.of(category)) for category in found.categories]
+    # Chance is over the heads that there are: layers without any take no part in a test.
+    layers = [int(layer) for layer in found.has_heads.nonzero()[0]]
+    tested = [(category, has[layers]) for category, has in named]
+    in_several = ((number, int((found.count == number).sum())) for number in range(2, len(found.categories) + 1))
+    busiest, busiest_ties = find_busiest(found)
+    strongest = find_strongest(atlas, kind)
+    return Analysis(
+        classification=found,
+        in_several=tuple(row for row in in_several if row[1]),
+        overall=find_span(None, anything),
+        spans=tuple(find_span(category, has) for category, has in named),
+        boundaries=tuple(
+            boundary.among(layers) for boundary in find_boundaries([(None, anything[layers]), *tested], seed)
+        ),
+        meetings=find_meetings(tested),
+        arrangements=find_arrangements(tested, atlas.manifest["model"].get("n_kv_heads"), seed),
+        busiest=busiest,
+        busiest_ties=busiest_ties,
+        few=find_few(found, atlas.relations),
+        strongest=strongest,
+        best=find_best(strongest),
+        apart=tuple(row for category, has in named for row in find_apart(category, has)),
+        both=find_both(atlas, found.threshold, found.profile) if atlas.has_suppression else None,
+        both_maps=_both_maps(atlas, found.threshold, found.profile),
+        unimplemented=tuple(
+            name for name, heads in zip(atlas.relations, found.implements, strict=True) if not heads.any()
+        ),
+        coverage=sum_coverage(atlas),
+        beyond_chance=find_beyond_chance(atlas, found.threshold, kind),
+        borderline=find_borderline(atlas, found.threshold, kind),
+        seed=seed,
+    )
+
+
+def _both_maps(atlas: Atlas, threshold: str, profile: str) -> Meeting | None:
+    if not atlas.has_suppression:
+        return None
+    maps = [(kind, classify(atlas, threshold, kind, profile).count[atlas.has_heads] > 0) for kind in KINDS]
+    return next(iter(find_meetings(maps)), None)

@@ -1,0 +1,43 @@
+"""An atlas: scores of every head for every measured relation, and where they came from; knows no other room."""
+
+from headatlas.atlas.value import (
+    CHANCE_VARIABLES,
+    EVIDENCE,
+    HITS,
+    KINDS,
+    MANIFEST,
+    MEASURES,
+    NOT_APPLICABLE,
+    NOT_KNOWN,
+    SCHEMA_VERSION,
+    SCORES,
+    Atlas,
+    build_dataset,
+    dataset_from_table,
+    head_name,
+    load_atlas,
+    load_manifest,
+    records,
+    write_atomically,
+)
+
+__all__ = [
+    "CHANCE_VARIABLES",
+    "EVIDENCE",
+    "HITS",
+    "KINDS",
+    "MANIFEST",
+    "MEASURES",
+    "NOT_APPLICABLE",
+    "NOT_KNOWN",
+    "SCHEMA_VERSION",
+    "SCORES",
+    "Atlas",
+    "build_dataset",
+    "dataset_from_table",
+    "head_name",
+    "load_atlas",
+    "load_manifest",
+    "records",
+    "write_atomically",
+]

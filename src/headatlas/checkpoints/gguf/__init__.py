@@ -1,0 +1,1 @@
+"""GGUF files: header, parts, metadata and tensors."""

@@ -1,0 +1,1 @@
+"""Safetensors files, local and remote."""

@@ -1,0 +1,97 @@
+"""A task's accuracy as heads are removed: its relation's heads, random heads, and other tasks without them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from headatlas.errors import AtlasError, SettingsError
+from headatlas.figures.map import FRAME, INK, QUIET, MapFigure, plain_style
+from headatlas.figures.palettes import PALETTES
+from headatlas.figures.wording import one_line
+
+if TYPE_CHECKING:
+    from headatlas.atlas import Atlas
+
+DASHES = ("--", ":", "-.")
+
+
+def draw_ablation(atlas: Atlas, relation: str, *, palette: str = "paper") -> Figure:
+    """Draw the evidence of `ablate_heads` for one relation.
+
+    The band around the relation's heads is Wilson's 95 % interval of each point, that of the random heads the range
+    of their draws around their mean.
+
+    Args:
+        palette: `paper` or `colour-blind`; the relation's curve has the colour of its category.
+
+    Raises:
+        SettingsError: another palette.
+        AtlasError: no curve of this relation.
+    """
+    from headatlas.measuring.ablate import wilson
+
+    if palette not in PALETTES:
+        raise SettingsError(f"palette: expected one of {', '.join(PALETTES)}, found {palette!r}.")
+    table: Any = atlas.evidence("ablation")
+    table = None if table is None else table[table["relation"] == relation]
+    if table is None or table["removed"].max() in (0, np.nan):
+        raise AtlasError(f"{atlas.name}: expected a curve of {relation!r}, found none. Run `headatlas ablate`.")
+    facts = atlas.manifest["evidence"]["ablation"]["relations"][relation]
+    category = str(atlas.data["category"].sel(relation=relation).item())
+    colour = PALETTES[palette].of_categories((category,))[category]
+    own, others = table[table["task"] == relation], table[table["task"] != relation]
+    with plain_style():
+        figure = MapFigure(figsize=(6.4, 3.7), dpi=160, facecolor="white", layout="constrained")
+        FigureCanvasAgg(figure)
+        figure.metadata = {"Title": f"{one_line(atlas.name)}: {one_line(relation)} as heads are removed"}
+        axes = figure.subplots()
+        figure.suptitle(figure.metadata["Title"], size=9.5, color=INK, x=0.01, ha="left")
+        random = own[own["order"] != "score"]
+        shares = _share(random).groupby(random["removed"]).agg(["mean", "min", "max"])
+        axes.fill_between(shares.index, shares["min"], shares["max"], color="#d9d9d9", linewidth=0, zorder=1)
+        axes.plot(
+            shares.index, shares["mean"], color=QUIET, linewidth=1.1, zorder=3, label="random heads", clip_on=False
+        )
+        for number, (task, curve) in enumerate(others.groupby("task", sort=False)):
+            axes.plot(
+                curve["removed"], _share(curve), color="#8a8a8a", linewidth=0.9, zorder=2, clip_on=False,
+                linestyle=DASHES[number % len(DASHES)], label=f"other task: {one_line(task, 28)}",
+            )  # fmt: skip
+        curve = own[own["order"] == "score"]
+        low, high = zip(*(wilson(*each) for each in zip(curve["correct"], curve["prompts"], strict=True)), strict=True)
+        axes.fill_between(curve["removed"], low, high, color=colour, alpha=0.18, linewidth=0, zorder=2)
+        axes.plot(
+            curve["removed"], _share(curve), color=colour, linewidth=1.6, marker="o", markersize=3.5, zorder=4,
+            label="heads by score", clip_on=False,
+        )  # fmt: skip
+        _finish(axes, "mean output" if facts["removed_by"] == "mean" else "zero")
+        handles, labels = axes.get_legend_handles_labels()
+        order = [len(handles) - 1, *range(len(handles) - 1)]
+        figure.legend(
+            [handles[place] for place in order], [labels[place] for place in order], loc="outside right center",
+            frameon=False, fontsize=7.5, labelcolor=INK,
+        )  # fmt: skip
+    return figure
+
+
+def _share(curve: Any) -> Any:
+    return curve["correct"] / curve["prompts"]
+
+
+def _finish(axes: Axes, instead: str) -> None:
+    axes.set_ylim(0, 1)
+    axes.set_xlim(left=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel(f"heads removed (their output at the last token: {instead})", size=8, color=INK)
+    axes.set_ylabel("prompts answered rightly", size=8, color=INK)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+    axes.tick_params(labelsize=7.5, width=0.5, color=FRAME, labelcolor=INK)
+    for side, spine in axes.spines.items():
+        spine.set(visible=side in ("left", "bottom"), linewidth=0.5, color=FRAME)

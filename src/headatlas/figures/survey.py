@@ -1,0 +1,90 @@
+"""The models of a survey side by side: which share of their heads has which category."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from headatlas.errors import SettingsError
+from headatlas.figures.map import FRAME, INK, QUIET, MapFigure, plain_style
+from headatlas.figures.palettes import PALETTES
+from headatlas.figures.wording import one_line
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PANELS = (("score", "classified", "Heads that promote"), ("suppression", "suppressing", "Heads that suppress"))
+ANY = "any category"
+MARKERS = "osD^vP*X"
+LONGEST_NAME = 28
+MOST_NAMES = 48
+"""More models than this are named in part."""
+
+
+def draw_survey(index: pd.DataFrame, *, palette: str = "paper") -> Figure:
+    """Draw the share of heads in each category, model by model in the index's order; score above, suppression below.
+
+    Args:
+        index: as `survey_models` returns it. A model without an atlas leaves a gap.
+        palette: `paper` or `colour-blind`.
+
+    Raises:
+        SettingsError: another palette.
+    """
+    if palette not in PALETTES:
+        raise SettingsError(f"palette: expected one of {', '.join(PALETTES)}, found {palette!r}.")
+    names = tuple(column.removeprefix("score_") for column in index.columns if column.startswith("score_"))
+    colours = PALETTES[palette].of_categories(names)
+    width = min(max(5.2, 2.6 + 0.42 * len(index)), 20.0)
+    with plain_style():
+        figure = MapFigure(figsize=(width, 5.6), dpi=160, facecolor="white", layout="constrained")
+        FigureCanvasAgg(figure)
+        figure.metadata = {"Title": f"Share of heads by category in {len(index)} models"}
+        panels = figure.subplots(2, 1, sharex=True)
+        for axes, (kind, total, title) in zip(panels, PANELS, strict=True):
+            _draw_lines(axes, index, kind, total, colours)
+            axes.set_title(title, size=9, loc="left", color=INK)
+        _name_models(panels[-1], index)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8, labelcolor=INK)
+    return figure
+
+
+def _draw_lines(axes: Axes, index: pd.DataFrame, kind: str, total: str, colours: dict[str, str]) -> None:
+    heads = index["heads"].to_numpy("float64", na_value=np.nan)
+    lines = {ANY: (total, QUIET)} | {name: (f"{kind}_{name}", colour) for name, colour in colours.items()}
+    highest = 0.0
+    for number, (name, (column, colour)) in enumerate(lines.items()):
+        share = index[column].to_numpy("float64", na_value=np.nan) / heads
+        highest = max(highest, float(np.nanmax(share, initial=0.0)))
+        axes.plot(
+            np.arange(len(index)), share, color=colour, linewidth=1.2, markersize=4.5, zorder=3, clip_on=False,
+            marker=MARKERS[number % len(MARKERS)], markerfacecolor="white" if name == ANY else colour,
+            linestyle="--" if name == ANY else "-", label=one_line(name),
+        )  # fmt: skip
+    axes.set_ylim(0, max(highest * 1.08, 0.01))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0 if highest > 0.05 else 1))
+    axes.set_ylabel("share of heads", size=8, color=INK)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
+    axes.tick_params(labelsize=7.5, width=0.5, color=FRAME, labelcolor=INK)
+    for side, spine in axes.spines.items():
+        spine.set(visible=side in ("left", "bottom"), linewidth=0.5, color=FRAME)
+    for place in np.flatnonzero(np.isnan(heads)).tolist():
+        status = one_line(str(index["status"].iloc[place]))
+        axes.text(place, 0.5, status, transform=axes.get_xaxis_transform(), rotation=90, size=7, color=QUIET,
+                  ha="center", va="center")  # fmt: skip
+
+
+def _name_models(axes: Axes, index: pd.DataFrame) -> None:
+    places = list(range(0, len(index), -(-len(index) // MOST_NAMES)))
+    names = [one_line(str(index["name"].iloc[place])) for place in places]
+    names = [name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…" for name in names]
+    straight = len(names) * max(map(len, names)) <= 60
+    axes.set_xticks(places, labels=names, rotation=0 if straight else 45, ha="center" if straight else "right",
+                    rotation_mode="anchor")  # fmt: skip
+    axes.set_xlim(-0.5, len(index) - 0.5)

@@ -1,0 +1,327 @@
+"""Does it matter? A task's accuracy as the heads of its relation are removed, against random heads and other tasks."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headatlas.atlas import head_name
+from headatlas.errors import SettingsError
+from headatlas.measuring.run_folder import add_evidence
+from headatlas.measuring.running.model import Continuations, RunningModel, batches
+from headatlas.measuring.running.questions import PROMPTS, PromptText, Questions, load_prompts, make_questions
+from headatlas.measuring.session import open_model_of, relations_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from headatlas.atlas import Atlas
+    from headatlas.measuring.map import Progress
+    from headatlas.relations import EncodedRelation
+
+MIN_BASE = 0.1
+"""A task that the whole model solves less often than this is not testable."""
+
+MOST_OVERLAP, MOST_DIFFERENCE = 0.15, 0.2
+"""Of a control task: less than this share of heads in common, and a base accuracy that differs by less than this."""
+
+RANDOM_DRAWS, CONTROLS = 5, 3
+MOST_PROMPTS, MOST_HEADS = 40, 64
+MEAN_PROMPTS = 10
+"""Prompts of each other relation over which the mean of a head's output is taken."""
+
+MOST_MEAN_RELATIONS = 20
+Head = tuple[int, int]
+
+
+def ablate_heads(
+    atlas: Atlas,
+    relations: Iterable[str] | str,
+    *,
+    model: str | Path | None = None,
+    adapter: str | Path | None = None,
+    add_relations: Any = None,
+    prompts: str | Path | None = None,
+    n_prompts: int = MOST_PROMPTS,
+    n_heads: int = MOST_HEADS,
+    controls: int = CONTROLS,
+    mean: bool = False,
+    seed: int = 0,
+    device: str = "cpu",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Remove a relation's heads, strongest first, and count how often the model still gives its targets.
+
+    An answer is the token with the highest logit behind a prompt; it is right where it is one of the source's targets.
+    A removed head hands zeros (with `mean`: its mean output over prompts of other relations) to the output projection
+    at the last token. Beside it stand as many random heads that do not implement the relation (five draws), and other
+    tasks that lose the relation's heads. Each finished relation is kept in the atlas, as its `ablation`.
+
+    Args:
+        relations: names; each needs prompts.
+        model, adapter, add_relations, device, threads: as for `validate_atlas`.
+        prompts: a TOML file instead of the package's own.
+        n_prompts: most prompts of a task.
+        n_heads: most heads to remove.
+        controls: most other tasks.
+        mean: put the mean over other relations' prompts in the place of a removed head's output.
+        seed: of prompts, examples, random heads and controls.
+
+    Returns:
+        Of each relation what was found: `status` (`tested`, `not testable` or `no heads`), `base` accuracy, `heads` in
+        the order of their removal, `controls`, and settings. The curves are in `atlas.evidence("ablation")`.
+
+    Raises:
+        HeadatlasError: another model than the atlas's, no prompts of a relation, too little memory.
+
+    >>> ablate_heads(headatlas.load_atlas("demo-atlas"), "country_to_capital")  # doctest: +SKIP
+    """
+    from headatlas.engines.local import check_device, count_threads
+
+    check_device(device)
+    threads = count_threads(threads)
+    wanted = [relations] if isinstance(relations, str) else list(dict.fromkeys(relations))
+    for name, value, least in (("n_prompts", n_prompts, 10), ("n_heads", n_heads, 1), ("controls", controls, 0)):
+        if value < least:
+            raise SettingsError(f"{name}: expected a whole number of at least {least}, found {value}.")
+    texts = load_prompts(prompts)
+    for name in wanted:
+        atlas.check_relation(name)
+        if name not in texts:
+            raise SettingsError(
+                f"relation: expected one with prompts in {prompts or PROMPTS.name}, found {name!r}. Write a file with "
+                f"prompts for it and name it by --prompts."
+            )
+    heads, tokenizer = open_model_of(atlas, model, adapter, _told(progress, "fingerprint"))
+    asked, _ = relations_of(atlas, tokenizer, heads.d_vocab, wanted, add_relations)
+    others, _ = relations_of(atlas, tokenizer, heads.d_vocab, None, add_relations)
+    running = RunningModel(heads, device, _told(progress, "bytes"))
+    settings = {"prompts": n_prompts, "most_heads": n_heads, "removed_by": "mean" if mean else "zero", "seed": seed}
+    bench = _Bench(running, {name: others[name] for name in others if name in texts}, texts, tokenizer, settings)
+    import torch
+
+    torch.set_num_threads(threads)
+    found = []
+    for number, name in enumerate(asked):
+
+        def told(done: int, total: int, number: int = number) -> None:
+            if progress is not None:
+                progress("answers", number * 1000 + 1000 * done // total, 1000 * len(asked))
+
+        facts, rows = _ablate(atlas, bench, name, controls, told)
+        _keep(atlas, name, facts | settings | {"device": device}, rows)
+        found.append(atlas.manifest["evidence"]["ablation"]["relations"][name])
+    return found
+
+
+@dataclass
+class _Task:
+    questions: Questions
+    continuations: Continuations
+    base: int
+
+
+class _Bench:
+    """One running model and its tasks, each made and answered by the whole model once."""
+
+    def __init__(
+        self,
+        running: RunningModel,
+        relations: dict[str, EncodedRelation],
+        texts: dict[str, PromptText],
+        tokenizer: Any,
+        settings: dict[str, Any],
+    ) -> None:
+        self.running, self.relations, self.settings = running, relations, settings
+        self._texts, self._tokenizer = texts, tokenizer
+        self._tasks: dict[str, _Task] = {}
+        self._bases: dict[str, float] = {}
+        self._sums: dict[str, tuple[dict[int, Tensor], int]] = {}
+
+    def task(self, name: str) -> _Task:
+        if name not in self._tasks:
+            questions = self._questions(name, self.settings["prompts"])
+            continuations = Continuations(self.running, questions.prompts)
+            self._tasks[name] = _Task(questions, continuations, questions.correct(continuations.greedy()))
+        return self._tasks[name]
+
+    def accuracy(self, name: str) -> float:
+        """Of the whole model; kept when the task is dropped."""
+        if name not in self._bases:
+            task = self.task(name)
+            self._bases[name] = task.base / len(task.questions.prompts)
+        return self._bases[name]
+
+    def correct(self, name: str, removed: list[Head], instead: dict[int, Tensor] | None) -> int:
+        by_layer: dict[int, list[int]] = {}
+        for layer, head in removed:
+            by_layer.setdefault(layer, []).append(head)
+        task = self.task(name)
+        with self.running.without(by_layer, instead):
+            return task.questions.correct(task.continuations.greedy())
+
+    def drop(self, keep: set[str]) -> None:
+        """Keys and values of other tasks than these need not stay."""
+        for name in set(self._tasks) - keep:
+            del self._tasks[name]
+
+    def means(self, without: str) -> dict[int, Tensor]:
+        """Mean output of each head at the last token over prompts of other relations: layer -> (n_heads, d_head)."""
+        import torch
+
+        names = [name for name in self.relations if name != without]
+        random.Random(f"{self.settings['seed']} mean {without}").shuffle(names)
+        sums: dict[int, Tensor] = {}
+        count = 0
+        for name in names[:MOST_MEAN_RELATIONS]:
+            if name not in self._sums:
+                prompts = self._questions(name, MEAN_PROMPTS).prompts
+                total: dict[int, Tensor] = {}
+                for _, ids in batches(prompts):
+                    watched = self.running.watch(ids, torch.zeros(len(ids), dtype=torch.long))
+                    for layer, output in watched.outputs.items():
+                        total[layer] = total.get(layer, 0) + output.sum(0)
+                self._sums[name] = total, len(prompts)
+            total, n_prompts = self._sums[name]
+            count += n_prompts
+            for layer, each in total.items():
+                sums[layer] = sums.get(layer, 0) + each
+        return {layer: total / count for layer, total in sums.items()}
+
+    def _questions(self, name: str, most: int) -> Questions:
+        return make_questions(self.relations[name], self._texts[name], self._tokenizer, most, self.settings["seed"])
+
+
+def _ablate(
+    atlas: Atlas, bench: _Bench, name: str, n_controls: int, told: Any
+) -> tuple[dict[str, Any], list[tuple[str, str, int, int, int]]]:
+    """Facts, and rows of (task, order, removed, correct, prompts)."""
+    started, seed = time.perf_counter(), bench.settings["seed"]
+    bench.drop({name})
+    task = bench.task(name)
+    n_prompts, base = len(task.questions.prompts), bench.accuracy(name)
+    ordered = ranked_heads(atlas, name)[: bench.settings["most_heads"]]
+    text = task.questions.text
+    facts = {
+        "relation": name,
+        "prompt": text.prompt,
+        "shots": text.shots,
+        "base": base,
+        "heads": [head_name(*head) for head in ordered],
+        "controls": [],
+    }
+    rows = [(name, "score", 0, task.base, n_prompts)]
+    if base < MIN_BASE or not ordered:
+        status = "not testable" if base < MIN_BASE else "no heads"
+        return facts | {"status": status, "seconds": round(time.perf_counter() - started, 1)}, rows
+    instead = bench.means(name) if bench.settings["removed_by"] == "mean" else None
+    chosen = _controls(atlas, bench, name, n_controls)
+    facts["controls"] = [
+        {"task": other, "base": bench.accuracy(other), "overlap": overlap(atlas, name, other)} for other in chosen
+    ]
+    curves = [(name, "score", ordered)]
+    draws = random_heads(atlas, name, len(ordered), seed)
+    curves += [(name, f"random {number}", draw) for number, draw in enumerate(draws, start=1)]
+    curves += [(other, "score", ordered) for other in chosen]
+    steps = removal_steps(len(ordered))
+    rows = []
+    for number, (each, order, removed) in enumerate(curves):
+        task = bench.task(each)
+        n_prompts = len(task.questions.prompts)
+        rows.append((each, order, 0, task.base, n_prompts))
+        for at, count in enumerate(step for step in steps if step <= len(removed)):
+            rows.append((each, order, count, bench.correct(each, removed[:count], instead), n_prompts))
+            told(number * len(steps) + at + 1, len(curves) * len(steps))
+    return facts | {"status": "tested", "seconds": round(time.perf_counter() - started, 1)}, rows
+
+
+def ranked_heads(atlas: Atlas, relation: str) -> list[Head]:
+    """The heads that implement a relation (score strictly above the atlas's threshold), the strongest first."""
+    rows = atlas.heads(relation=relation)
+    return [(int(layer), int(head)) for layer, head in zip(rows["layer"], rows["head"], strict=True)]
+
+
+def random_heads(atlas: Atlas, relation: str, count: int, seed: int) -> list[list[Head]]:
+    """Draws of as many heads that do not implement the relation; of fewer, where there are not so many."""
+    implementing = set(ranked_heads(atlas, relation))
+    layers = [layer for layer in range(atlas.n_layers) if atlas.has_heads[layer]]
+    rest = [head for head in ((at, each) for at in layers for each in range(atlas.n_heads)) if head not in implementing]
+    generator = random.Random(f"{seed} random heads {relation}")
+    return [generator.sample(rest, min(count, len(rest))) for _ in range(RANDOM_DRAWS)]
+
+
+def overlap(atlas: Atlas, relation: str, other: str) -> float:
+    """Heads that implement both relations, as a share of those of the one that has fewer; 0 to 1."""
+    ours, theirs = (set(ranked_heads(atlas, name)) for name in (relation, other))
+    return len(ours & theirs) / max(1, min(len(ours), len(theirs)))
+
+
+def _controls(atlas: Atlas, bench: _Bench, name: str, most: int) -> list[str]:
+    """Other relations with little overlap and like base accuracy, in an order that the seed chooses."""
+    candidates = [each for each in bench.relations if each != name and overlap(atlas, name, each) < MOST_OVERLAP]
+    random.Random(f"{bench.settings['seed']} controls {name}").shuffle(candidates)
+    base, chosen = bench.accuracy(name), []
+    for each in candidates:
+        if len(chosen) == most:
+            break
+        if bench.accuracy(each) >= MIN_BASE and abs(bench.accuracy(each) - base) < MOST_DIFFERENCE:
+            chosen.append(each)
+        bench.drop({name, *chosen})
+    return chosen
+
+
+def removal_steps(n_heads: int) -> list[int]:
+    """How many heads are removed at the points of a curve: each of the first few, then ever larger steps."""
+    steps, step = [], 1
+    while step < n_heads:
+        steps.append(step)
+        step = max(step + 1, round(step * 1.4))
+    return [*steps, n_heads]
+
+
+def wilson(correct: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share."""
+    z, share = 1.959963984540054, correct / n
+    middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, (middle - half) / (1 + z * z / n)), min(1.0, (middle + half) / (1 + z * z / n))
+
+
+def _keep(atlas: Atlas, name: str, facts: dict[str, Any], rows: list[tuple[str, str, int, int, int]]) -> None:
+    """Put a relation's curves into the atlas, in the place of its earlier ones, and draw them."""
+    import pandas as pd
+
+    table: Any = pd.DataFrame(rows, columns=["task", "order", "removed", "correct", "prompts"])
+    table.insert(0, "relation", name)
+    before = atlas.evidence("ablation")
+    if before is not None:
+        table = pd.concat([before[before["relation"] != name], table], ignore_index=True)
+    known = atlas.manifest.get("evidence", {}).get("ablation", {}).get("relations", {})
+    add_evidence(atlas, {"ablation": (table, {"relations": known | {name: facts}})})
+    if atlas.folder is not None:
+        from headatlas.figures import draw_ablation, save_figure
+
+        for suffix in ("png", "svg"):
+            path = atlas.folder / f"ablation-{file_name(name)}.{suffix}"
+            if facts["status"] == "tested":
+                save_figure(draw_ablation(atlas, name), path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def file_name(relation: str) -> str:
+    """A relation's name as part of a file's name, wherever it comes from."""
+    import hashlib
+    import re
+
+    safe = re.sub(r"[^A-Za-z0-9_-]", "_", relation)
+    return safe if safe == relation else f"{safe[:60]}-{hashlib.sha256(relation.encode()).hexdigest()[:8]}"
+
+
+def _told(progress: Progress | None, what: str) -> Any:
+    return None if progress is None else lambda done, total: progress(what, done, total)

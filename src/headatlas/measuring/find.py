@@ -1,0 +1,182 @@
+"""Which heads map given words to given words: a query of one's own, without a file of relations and without scores."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headatlas.atlas import MANIFEST, Atlas, head_name, records
+from headatlas.errors import SettingsError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from headatlas.architectures import HeadModel
+
+REASONS = {
+    "source": "{source!r} is not one token of this model",
+    "target": "{target!r} is not one token of this model",
+    "duplicate": "the same two tokens were named before",
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """Heads, the best first.
+
+    Args:
+        name: the model's.
+        k: a target that is among as many highest logits is a hit.
+        pairs: that were looked for.
+        left_out: the others, as (source, target, why).
+        table: a row per head: name, layer, head, hits, median_rank, and `ranks`, of each pair's target among all
+            logits, from 1.
+    """
+
+    name: str
+    k: int
+    pairs: tuple[tuple[str, str], ...]
+    left_out: tuple[tuple[str, str, str], ...]
+    table: pd.DataFrame
+
+    def as_dict(self, top: int | None = None) -> dict[str, Any]:
+        """JSON types; of the heads the `top` first, or all."""
+        return {
+            "model": self.name,
+            "k": self.k,
+            "pairs": [list(pair) for pair in self.pairs],
+            "left_out": [{"source": source, "target": target, "why": why} for source, target, why in self.left_out],
+            "heads": [row | {"ranks": list(row["ranks"])} for row in _rows(self.table.head(top or len(self.table)))],
+        }
+
+
+def parse_pairs(texts: Sequence[str | tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Pairs of words from texts such as `France->Paris`; raises `SettingsError` for what is none."""
+    pairs = []
+    for text in texts:
+        words = re.split(r"->|→", text) if isinstance(text, str) else list(text)
+        words = [word.strip() for word in words]
+        if len(words) != 2 or not all(words):
+            raise SettingsError(f"pair: expected two words such as France->Paris, found {text!r}.")
+        pairs.append((words[0], words[1]))
+    if not pairs:
+        raise SettingsError("pair: expected at least one such as France->Paris, found none.")
+    return tuple(pairs)
+
+
+def find_heads(
+    source: Atlas | str | Path | None,
+    pairs: Sequence[str | tuple[str, str]],
+    *,
+    model: str | Path | None = None,
+    adapter: str | Path | None = None,
+    k: int | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Found:
+    """Rank the heads of a model by how many of the pairs they map, then by the median rank of the targets.
+
+    Logits, input vectors and terms are those of the scores: `x @ W_V @ W_O @ W_U`, all rows of W_U competing.
+
+    Args:
+        source: an atlas or its folder, whose settings then hold; or a model, which need not have been mapped; None is
+            the demo model.
+        pairs: such as `France->Paris`, or (source, target). Both words have to be one token each.
+        model: where the atlas's model is now; default: where the atlas says.
+        adapter: LoRA adapter.
+        k: how many highest logits count; default: the atlas's or the profile's.
+
+    Raises:
+        SettingsError: no pair, or none of which both words are one token.
+
+    >>> find_heads("atlas", ["France->Paris", "Italy->Rome"]).table.head()  # doctest: +SKIP
+    """
+    from headatlas.relations import Relation, encode_relations
+
+    wanted = parse_pairs(pairs)
+    told = None if progress is None else lambda done, total: progress("fingerprint", done, total)
+    opened, tokenizer, settings = _open(source, model, adapter, told)
+    if k is not None:
+        settings = replace(settings, k=k)
+    (encoded,) = encode_relations([Relation("asked", wanted)], tokenizer, opened.d_vocab, settings)
+    left_out = tuple(
+        (source, target, REASONS[why].format(source=source, target=target)) for source, target, why in encoded.dropped
+    )
+    if not encoded.pairs:
+        raise SettingsError(
+            f"pair: expected at least one of which both words are one token, found none ({left_out[0][2]})."
+        )
+    table = _rank(opened, settings, encoded.source_ids, encoded.target_ids, progress)
+    return Found(opened.name, settings.k, encoded.pairs, left_out, table)
+
+
+def _open(source: Any, model: Any, adapter: Any, told: Callable[[int, int], None] | None):
+    """An opened model, its tokenizer, and the settings of its atlas or of the profile."""
+    from headatlas.architectures import open_model
+    from headatlas.checkpoints import demo_model, open_checkpoint
+    from headatlas.measuring.session import open_model_of
+    from headatlas.settings import Settings
+
+    if isinstance(source, str | Path) and (Path(source) / MANIFEST).is_file():
+        source = Atlas.load(source)
+    if isinstance(source, Atlas):
+        known = {name: value for name, value in source.manifest["settings"].items() if name != "min_pairs"}
+        opened, tokenizer = open_model_of(source, model, adapter, told)
+        return opened, tokenizer, Settings(**known)
+    if model is not None:
+        raise SettingsError("model: this belongs to an atlas; expected an atlas's folder before it.")
+    checkpoint = open_checkpoint(demo_model() if source is None else source, adapter)
+    opened = open_model(checkpoint)
+    checkpoint.fetch(opened.stored(opened.parts()))
+    return opened, checkpoint.load_tokenizer(), Settings.of_profile(opened.d_vocab)
+
+
+def _rank(
+    model: HeadModel,
+    settings: Any,
+    source_ids: Sequence[int],
+    target_ids: Sequence[int],
+    progress: Callable[[str, int, int], None] | None,
+) -> pd.DataFrame:
+    import pandas as pd
+    import torch
+
+    from headatlas.scoring import target_ranks
+
+    embedding = model.W_E(torch.tensor(source_ids))
+    later = model.first_mlp(embedding) if settings.contextualize == "first-mlp" else embedding
+    W_U, targets = model.W_U(), torch.tensor(target_ids)
+    rows = []
+    for layer in range(model.n_layers):
+        if progress is not None:
+            progress("layers", layer, model.n_layers)
+        if not model.has_heads(layer):
+            continue
+        x = later if layer else embedding
+        if settings.value_bias:
+            x = torch.nn.functional.pad(x, (0, 1), value=1.0)
+        W_V, W_O = model.values_and_outputs(layer)
+        values = [x.double() @ W_V[kv_head].double() for kv_head in model.kv_head_of(layer)]
+        outputs = torch.cat([v @ W_O[head].double() for head, v in enumerate(values)])
+        ranks = target_ranks(outputs, W_U, targets.repeat(model.n_heads)).view(model.n_heads, -1)
+        for head, of_pairs in enumerate(ranks.tolist()):
+            hits = sum(rank <= settings.k for rank in of_pairs)
+            rows.append((head_name(layer, head), layer, head, hits, _median(of_pairs), tuple(of_pairs)))
+    if progress is not None:
+        progress("layers", model.n_layers, model.n_layers)
+    table = pd.DataFrame(rows, columns=["name", "layer", "head", "hits", "median_rank", "ranks"])
+    order = ["hits", "median_rank", "layer", "head"]
+    return table.sort_values(order, ascending=[False, True, True, True], ignore_index=True)
+
+
+def _median(ranks: Sequence[int]) -> float:
+    from statistics import median
+
+    return float(median(ranks))
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    plain = records(table.drop(columns="ranks"))
+    return [row | {"ranks": ranks} for row, ranks in zip(plain, table["ranks"], strict=True)]

@@ -1,0 +1,368 @@
+"""From a model's name to its atlas: the one place that joins weights, relations, scoring and the result."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headatlas.atlas import CHANCE_VARIABLES, KINDS, Atlas, build_dataset
+from headatlas.engines import Engine, LayerHits, LocalEngine, Task
+from headatlas.errors import RelationError, SettingsError
+from headatlas.measuring.run_folder import RunFolder
+from headatlas.relations import (
+    BUILTIN_VERSION,
+    EncodedRelation,
+    Relation,
+    builtin_relations,
+    category_order,
+    check_names,
+    encode_relations,
+    load_relations,
+    set_hash,
+)
+from headatlas.settings import MIN_PAIRS, Settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from headatlas.architectures import HeadModel, LayerCheck
+
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy")
+Progress = Callable[[str, int, int], None]
+"""Called with what is going on (`bytes`, `fingerprint` or `layers`), how much is done, and of how much."""
+
+
+def map_heads(
+    model: str | Path | None = None,
+    output: str | Path | None = None,
+    *,
+    relations: Iterable[Relation] | str | Path | Iterable[str | Path] | None = None,
+    add_relations: Iterable[Relation] | str | Path | Iterable[str | Path] | None = None,
+    k: int | None = None,
+    threshold: str | float | None = None,
+    contextualize: str | None = None,
+    profile: str = "maps",
+    value_bias: bool = False,
+    attention_gain: bool = False,
+    final_norm_gain: bool = False,
+    adapter: str | Path | None = None,
+    self_check: bool = True,
+    chance: bool = True,
+    device: str = "cpu",
+    threads: int | None = None,
+    engine: Engine | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Atlas:
+    """Score every head of a model for every relation.
+
+    `score = hits / pairs`, where a pair is a hit when fewer than `k` other tokens have a logit of at least its
+    target's in `x @ W_V @ W_O @ W_U`. Source: MAPS (Elhelo & Geva 2025, arXiv 2412.11965), whose code scores against
+    `topk`; we count ties against the target, so that a zeroed head scores 0.
+
+    Args:
+        model: a folder in Hugging Face layout, a `.gguf` file, a name on the hub or an address; default: the demo
+            model.
+        output: folder for the atlas, its figures and its report; finished layers are kept there, and the same call
+            goes on where it stopped. Without one, nothing is written.
+        relations: instead of the built-in ones; relations, or files and folders of them.
+        add_relations: beside the built-in ones or `relations`.
+        k: how many highest (lowest) logits count, at least 1; default 10, and 25 above 100,000 tokens. Copying
+            relations keep theirs (1 and 3).
+        threshold: strict limit above which a head implements a relation, 0 to 1; default 0.15.
+        contextualize: input vectors of the later layers: `first-mlp` (default) or `embedding`.
+        value_bias, attention_gain, final_norm_gain: count also the bias of the values, the gain per channel of a norm
+            behind the attention, the gain of the final norm. Each may change ranks; the profile `maps` counts none.
+        adapter: folder of a LoRA adapter, which is added to the weights as they are read.
+        self_check: compare the circuits with the model's own attention modules before scoring.
+        chance: measure also what each head would score if the targets were paired anew.
+        device: `cpu` or `cuda`.
+        threads: CPU threads; default: as many as torch uses.
+        engine: where layers are scored, such as `headatlas.engines.RayEngine()`; it then decides on device and
+            threads. Default: this process.
+        overwrite: replace another atlas in `output`.
+
+    Raises:
+        HeadatlasError: see `headatlas.errors`; each message says where, what was expected and what to do.
+
+    >>> atlas = map_heads("gpt2")  # doctest: +SKIP
+    """
+    from headatlas.architectures import Terms, check_circuits, open_model
+    from headatlas.checkpoints import demo_model, open_checkpoint
+
+    chosen = choose_relations(relations, add_relations)
+    engine = _choose_engine(engine, device, threads)
+    checkpoint = open_checkpoint(demo_model() if model is None else model, adapter)
+    terms = Terms(value_bias, attention_gain, final_norm_gain)
+    opened = open_model(checkpoint, terms)
+    settings = Settings.of_profile(opened.d_vocab, profile, k, threshold, contextualize, **asdict(terms))
+    encoded = encode_relations(chosen, checkpoint.load_tokenizer(), opened.d_vocab, settings)
+    measured = [relation for relation in encoded if relation.measurable]
+    if not measured:
+        best = max(encoded, key=lambda relation: len(relation.pairs))
+        raise RelationError(
+            f"relations: expected at least one with {MIN_PAIRS} pairs of which both words are one token of this model, "
+            f"found none (most: {best.name} with {len(best.pairs)} of {len(best.relation.pairs)}). "
+            f"`headatlas relations --check FILE --model MODEL` says which words drop out."
+        )
+
+    def told(what: str) -> Callable[[int, int], None] | None:
+        return None if progress is None else functools.partial(progress, what)
+
+    checkpoint.fetch(opened.stored(opened.parts()), told("bytes"))
+    checks = check_circuits(opened) if self_check else None
+    fingerprint = opened.fingerprint(told("fingerprint"))
+    identity = {
+        "measure": "weights",
+        "model": fingerprint,
+        "relations": hashlib.sha256("\n".join(relation.hash for relation in encoded).encode()).hexdigest(),
+        "settings": settings.as_dict(),
+        "chance": chance,
+    }
+    with nullcontext() if output is None else RunFolder(output, identity, overwrite) as folder:
+        if folder is not None and folder.finished:
+            return Atlas.load(folder.folder)
+        task = _task(model, adapter, fingerprint, settings, measured, chance)
+        run = _measure(opened, task, engine, folder, progress)
+        manifest = {
+            **_manifest_head(opened, checkpoint.source, settings, fingerprint, identity),
+            "self_check": "off" if checks is None else _told_checks(checks),
+            "chance": _told_chance() if chance else None,
+            "relations": _relations_entry(chosen, encoded, relations is None, add_relations is not None),
+            "packages": _versions(),
+            "run": run.facts | {"engine": engine.name, "device": engine.device, "threads": engine.threads},
+        }
+        atlas = Atlas(run.dataset(measured, opened), manifest, run.pair_hits(measured))
+        if folder is not None:
+            folder.finish(atlas)
+    return atlas
+
+
+@dataclass
+class _Run:
+    """What was measured of all layers.
+
+    Args:
+        promoted, suppressed: hits: Bool[ndarray, "layer head pair"], pairs of the relations one after the other.
+        ranks: of the promoted and the suppressed hits, in their order: Int32[ndarray, "n_hits"].
+        chance: CHANCE_VARIABLES, each [ndarray, "relation layer head"]; none where chance was not measured.
+    """
+
+    promoted: np.ndarray
+    suppressed: np.ndarray
+    ranks: tuple[np.ndarray, np.ndarray]
+    chance: dict[str, np.ndarray]
+    facts: dict[str, Any]
+
+    def dataset(self, measured: list[EncodedRelation], model: HeadModel):
+        import numpy as np
+
+        ends = np.cumsum([len(relation.pairs) for relation in measured])
+        counts = {
+            name: np.stack([part.sum(-1, dtype=np.int32) for part in np.split(hits, ends[:-1], axis=-1)])
+            for name, hits in (("hits", self.promoted), ("suppression_hits", self.suppressed))
+        } | self.chance
+        labels = [(each.name, each.relation.category, each.k, len(each.pairs)) for each in measured]
+        return build_dataset(labels, counts, [validity.kind for validity in model.validity])
+
+    def pair_hits(self, measured: list[EncodedRelation]) -> pd.DataFrame:
+        import numpy as np
+        import pandas as pd
+
+        pairs = pd.DataFrame(
+            [
+                (relation.name, *pair, *ids)
+                for relation in measured
+                for pair, ids in zip(
+                    relation.pairs, zip(relation.source_ids, relation.target_ids, strict=True), strict=True
+                )
+            ],
+            columns=["relation", "source", "target", "source_id", "target_id"],
+        )
+        parts = []
+        for kind, hits, ranks in zip(
+            ("promoted", "suppressed"), (self.promoted, self.suppressed), self.ranks, strict=True
+        ):
+            layer, head, pair = np.nonzero(hits)
+            part = pairs.iloc[pair].reset_index(drop=True)
+            parts.append(part.assign(layer=layer, head=head, kind=kind, rank=ranks))
+        return pd.concat(parts, ignore_index=True)
+
+
+def _choose_engine(engine: Engine | None, device: str, threads: int | None) -> Engine:
+    if engine is None:
+        return LocalEngine(device, threads)
+    if device != "cpu" or threads is not None:
+        raise SettingsError("engine: device and threads are the engine's own; expected none beside it.")
+    return engine
+
+
+def _task(
+    model: str | Path | None,
+    adapter: str | Path | None,
+    fingerprint: str,
+    settings: Settings,
+    measured: list[EncodedRelation],
+    chance: bool,
+) -> Task:
+    import numpy as np
+
+    def absolute(path: str | Path) -> str:
+        there = Path(path).expanduser()
+        return str(there.absolute()) if there.exists() else str(path)
+
+    return Task(
+        source=None if model is None else absolute(model),
+        adapter=None if adapter is None else absolute(adapter),
+        fingerprint=fingerprint,
+        settings=settings,
+        source_ids=np.array([token for relation in measured for token in relation.source_ids]),
+        target_ids=np.array([token for relation in measured for token in relation.target_ids]),
+        k=np.array([relation.k for relation in measured for _ in relation.pairs]),
+        ends=np.cumsum([0, *(len(relation.pairs) for relation in measured)]),
+        chance=chance,
+    )
+
+
+def _measure(model: HeadModel, task: Task, engine: Engine, folder: RunFolder | None, progress: Progress | None) -> _Run:
+    import numpy as np
+
+    started = time.perf_counter()
+    done: dict[int, LayerHits] = {}
+    for layer in range(model.n_layers):
+        kept = None if folder is None else folder.load_layer(layer)
+        if kept is not None:
+            done[layer] = kept
+    n_kept = len(done)
+    if progress is not None:
+        progress("layers", n_kept, model.n_layers)
+    if missing := [layer for layer in range(model.n_layers) if layer not in done]:
+        for layer, hits in engine.score(model, task, missing):
+            if folder is not None:
+                folder.save_layer(layer, hits)
+            done[layer] = hits
+            if progress is not None:
+                progress("layers", len(done), model.n_layers)
+    promoted, suppressed = (
+        np.stack(
+            [np.unpackbits(done[layer][name], axis=-1, count=len(task.k)) for layer in range(model.n_layers)]
+        ).astype(bool)
+        for name in ("promoted", "suppressed")
+    )
+    in_order = [done[layer] for layer in range(model.n_layers)]
+    chance = {
+        name: np.stack([hits[measured][side] for hits in in_order], axis=1)
+        for side, kind in enumerate(KINDS)
+        for name, measured in zip(CHANCE_VARIABLES[kind], CHANCE_VARIABLES["score"], strict=True)
+        if task.chance
+    }
+    promoted_ranks, suppressed_ranks = (
+        np.concatenate([hits[f"{name}_ranks"] for hits in in_order]) for name in ("promoted", "suppressed")
+    )
+    facts = {
+        "seconds": round(time.perf_counter() - started, 3),
+        "layers_from_earlier_run": n_kept,
+        "decided_in_float64": sum(int(hits["in_float64"]) for hits in done.values()),
+    }
+    return _Run(promoted, suppressed, (promoted_ranks, suppressed_ranks), chance, facts)
+
+
+def choose_relations(relations: Any, add_relations: Any) -> list[Relation]:
+    """The relations of a run, in the order of its results; raises `RelationError` where there are none."""
+    chosen = builtin_relations() if relations is None else _as_relations(relations)
+    chosen = chosen + ([] if add_relations is None else _as_relations(add_relations))
+    check_names(chosen)
+    if not chosen:
+        raise RelationError("relations: expected at least one, found none.")
+    return sorted(chosen, key=lambda relation: (category_order(relation.category), relation.name))
+
+
+def _as_relations(given: Any) -> list[Relation]:
+    if not isinstance(given, str | Path):
+        given = list(given)
+        if all(isinstance(relation, Relation) for relation in given):
+            return given
+    return load_relations(given)
+
+
+def _manifest_head(
+    model: HeadModel, source: str, settings: Settings, fingerprint: str, identity: dict[str, Any]
+) -> dict[str, Any]:
+    from datetime import UTC, datetime
+
+    import headatlas
+
+    names = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_head", "d_vocab")
+    counts: dict[str, int | None] = {name: getattr(model, name) for name in names}
+    if not model.alike:
+        counts |= {"n_kv_heads": None, "d_head": None}
+    return {
+        "tool": {"name": "headatlas", "version": headatlas.__version__},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "measure": "weights",
+        "label": settings.label(model.d_vocab),
+        "identity": identity,
+        "model": {
+            "name": model.name,
+            "source": source,
+            "model_type": model.model_type,
+            "read_by": "entry" if model.has_entry else "module structure",
+            "fingerprint": fingerprint,
+            **counts,
+            "note": model.note,
+            "validity": model.validity_told(),
+        },
+        "settings": settings.as_dict() | {"min_pairs": MIN_PAIRS},
+    }
+
+
+def _told_checks(checks: list[LayerCheck]) -> dict[str, Any]:
+    return {"largest_error": max(check.error for check in checks), "layers": [check.as_dict() for check in checks]}
+
+
+def _told_chance() -> dict[str, int]:
+    from headatlas.scoring.chance import FEWEST_HITS, RE_PAIRINGS
+
+    return {"exact_from_hits": FEWEST_HITS, "re_pairings": RE_PAIRINGS}
+
+
+def _relations_entry(
+    chosen: list[Relation], encoded: list[EncodedRelation], builtin: bool, added: bool
+) -> dict[str, Any]:
+    return {
+        "set": "built-in" + " and the user's" * added if builtin else "the user's",
+        "version": BUILTIN_VERSION if builtin else None,
+        "hash": set_hash(chosen),
+        "items": [
+            {
+                "relation": each.name,
+                "category": each.relation.category,
+                "k": each.k,
+                "in_file": len(each.relation.pairs),
+                "pairs": len(each.pairs),
+                "duplicates": each.count_dropped("duplicate"),
+                "source_dropped": each.count_dropped("source"),
+                "target_dropped": each.count_dropped("target"),
+                "measurable": each.measurable,
+                "description": each.relation.description,
+                "source": each.relation.source,
+                "license": each.relation.license,
+                "hash": each.relation.hash,
+            }
+            for each in encoded
+        ],
+    }
+
+
+def _versions() -> dict[str, str]:
+    import platform
+    from importlib.metadata import version
+
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}

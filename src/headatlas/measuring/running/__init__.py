@@ -1,0 +1,1 @@
+"""The running model, and the texts that it is asked."""

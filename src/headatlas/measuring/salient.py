@@ -1,0 +1,403 @@
+"""What every head of an atlas's model does most, and which heads are alike: joins the model, the scoring, the atlas.
+
+Tables of evidence: `operations` (the tokens that a head amplifies most, and the tokens with the highest and lowest
+logits of each), `similar` (the heads whose outputs are most alike), and `descriptions` of both and the scores, by the
+rules in `headatlas.analysis.descriptions`. Finished layers are safe in `ATLAS/.operations/` until all are in the atlas.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headatlas.errors import SettingsError
+from headatlas.measuring.run_folder import RunFolder, add_evidence
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from torch import Tensor
+
+    from headatlas.architectures import HeadModel
+    from headatlas.atlas import Atlas
+    from headatlas.measuring.vocabulary import Vocabulary
+
+TOKENS, MAPPED, SIMILAR = 30, 5, 5
+"""Salient tokens of a head; tokens that each is mapped to, promoted and suppressed; heads that are named as alike."""
+
+N_PROBES, SEED = 256, 20
+"""Tokens over which the outputs of heads are compared, and what they are drawn with."""
+
+SMALL = 1e12
+"""Multiplications up to which `headatlas map` gathers operations by itself."""
+
+PARTS = ".operations"
+IN_MEMORY = 2**30
+"""Bytes of input vectors that are kept in memory; more lie in a file that is read a block at a time."""
+
+OUTPUTS_IN_MEMORY = 2**29
+"""Bytes of all heads' outputs for the probes; where they would be more, they are projected to fewer numbers."""
+
+BLOCK = 4096
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for.
+
+    Args:
+        tokens: salient tokens of a head, at least 1.
+        mapped: tokens that each is mapped to, promoted and as many suppressed, at least 1.
+        similar: heads most like each head, at least 1.
+        junk: whether junk tokens count, see `headatlas.measuring.vocabulary`.
+    """
+
+    tokens: int = TOKENS
+    mapped: int = MAPPED
+    similar: int = SIMILAR
+    junk: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "mapped", "similar"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name}: expected a whole number of at least 1, found {getattr(self, name)}.")
+
+
+def gather_operations(
+    atlas: Atlas,
+    model: str | Path | None = None,
+    adapter: str | Path | None = None,
+    *,
+    tokens: int = TOKENS,
+    mapped: int = MAPPED,
+    similar: int = SIMILAR,
+    junk: bool = False,
+    device: str = "cpu",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Add the evidence `operations`, `similar` and `descriptions` to an atlas.
+
+    A token is amplified by `norm(x @ W_V @ W_O) / norm(x)`, with the input vector `x` and the terms of the atlas's
+    scores; it is mapped to the tokens with the highest (promoted) and lowest (suppressed) logits
+    `x @ W_V @ W_O @ W_U`. Two heads are as similar as the sum over N_PROBES tokens of the inner products of their
+    outputs, divided by the root of the product of each with itself.
+
+    Args:
+        model, adapter: where the atlas's model is now; default: where the atlas says.
+        tokens, mapped, similar, junk: see `Wanted`.
+        device: `cpu` or `cuda`.
+        threads: CPU threads; default: as many as torch uses.
+
+    Raises:
+        AtlasError: the model is not that of the atlas, or its folder cannot be written.
+
+    >>> gather_operations(atlas)  # doctest: +SKIP
+    """
+    from headatlas.analysis.descriptions.describing import describe_heads, neighbourhood_of
+    from headatlas.measuring.session import open_model_of
+    from headatlas.measuring.vocabulary import read_vocabulary
+
+    wanted = Wanted(tokens, mapped, similar, junk)
+    told = None if progress is None else lambda done, total: progress("fingerprint", done, total)
+    opened, tokenizer = open_model_of(atlas, model, adapter, told)
+    vocabulary = read_vocabulary(tokenizer, opened.d_vocab)
+    started, used = time.perf_counter(), time.process_time()
+    found = measure_operations(atlas, opened, vocabulary, wanted, device, threads, progress)
+    facts = found.facts | {
+        "seconds": round(time.perf_counter() - started, 3),
+        "processor_seconds": round(time.process_time() - used, 3),
+        "device": device,
+    }
+    descriptions, told_by = describe_heads(
+        atlas, found.operations, neighbourhood_of(opened, found.operations, vocabulary.ids(wanted.junk))
+    )
+    tables = {
+        "operations": (found.operations, facts),
+        "similar": (found.similar, found.similar_facts),
+        "descriptions": (descriptions, told_by | {"tool": facts["tool"]}),
+    }
+    add_evidence(atlas, tables)
+    if atlas.folder is not None:
+        shutil.rmtree(atlas.folder / PARTS, ignore_errors=True)
+
+
+def work_of(atlas: Atlas) -> float:
+    """`estimated_work` of an atlas's model."""
+    sizes = atlas.manifest["model"]
+    names = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_head", "d_vocab")
+    return estimated_work(**{name: sizes[name] for name in names})
+
+
+def estimated_work(
+    n_layers: int, n_heads: int, n_kv_heads: int | None, d_model: int, d_head: int | None, d_vocab: int
+) -> float:
+    """Multiplications that the default operations need, about: each token's values and amplifications, the first MLP
+    (taken as four times as wide as the model), and the logits of each head's salient tokens.
+
+    Args:
+        n_kv_heads, d_head: None where layers differ.
+    """
+    d_head = d_head or d_model // n_heads
+    n_kv_heads = n_kv_heads or n_heads
+    values = d_vocab * d_head * (n_kv_heads * d_model + n_heads * d_head)
+    logits = n_heads * TOKENS * d_vocab * d_model
+    # The first MLP computes in float64, which takes about twice as long.
+    return float(n_layers * (values + logits) + 2 * d_vocab * 8 * d_model**2)
+
+
+@dataclass
+class Operations:
+    """The two tables, with the columns that docs/folder.md names, and what is behind them."""
+
+    operations: pd.DataFrame
+    similar: pd.DataFrame
+    facts: dict[str, Any]
+    similar_facts: dict[str, Any]
+
+
+def measure_operations(
+    atlas: Atlas,
+    model: HeadModel,
+    vocabulary: Vocabulary,
+    wanted: Wanted,
+    device: str = "cpu",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Operations:
+    """The salient operations of all heads of an opened model, and the heads that are alike."""
+    import torch
+
+    from headatlas.engines.local import check_device, count_threads
+
+    check_device(device)
+    before = torch.get_num_threads()
+    torch.set_num_threads(count_threads(threads))
+    try:
+        with ExitStack() as stack:
+            parts = None
+            if atlas.folder is not None:
+                identity = {"atlas": atlas.manifest["identity"], "wanted": asdict(wanted), "format": 1}
+                parts = stack.enter_context(RunFolder(atlas.folder / PARTS, identity, overwrite=True))
+            room = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=parts and parts.folder)))
+            work = _Work(model, vocabulary, wanted, atlas.manifest["settings"]["contextualize"], device, room)
+            layers = _layers(work, parts, progress)
+            return _tables(work, layers)
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Work:
+    """A model's vocabulary and input vectors, made once for all layers that read them."""
+
+    def __init__(
+        self, model: HeadModel, vocabulary: Vocabulary, wanted: Wanted, contextualize: str, device: str, room: Path
+    ) -> None:
+        import torch
+
+        self.model, self.vocabulary, self.wanted, self.device, self.room = model, vocabulary, wanted, device, room
+        self.contextualize = contextualize
+        self.ids = torch.tensor(vocabulary.ids(wanted.junk))
+        if not len(self.ids):
+            raise SettingsError("junk: all tokens of this model are junk; expected others. Ask for them with --junk.")
+        competing = torch.zeros(model.d_vocab, dtype=torch.bool)
+        competing[self.ids] = True
+        self.left_out = (~competing).nonzero()[:, 0].to(device)
+        self.n_mapped = min(wanted.mapped, len(self.ids))
+        draw = torch.randperm(len(self.ids), generator=torch.Generator().manual_seed(SEED))
+        self.probes = draw[:N_PROBES].sort().values
+        fit = OUTPUTS_IN_MEMORY // (4 * model.n_layers * model.n_heads * len(self.probes))
+        self.width = min(model.d_model, max(1, fit))
+        self._inputs: tuple[bool, Tensor, Tensor] | None = None
+        self._W_U: Tensor | None = None
+
+    def inputs(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Input vectors of the tokens that are looked at, and their lengths; tokens whose vector is 0 are left out.
+
+        Returns:
+            Float[Tensor, "n_ids d_model"] and Float[Tensor, "n_ids"]; the length of a vector of zeros is infinite, so
+            that no head amplifies it.
+        """
+        import numpy as np
+        import torch
+
+        later = bool(layer) and self.contextualize == "first-mlp"
+        if self._inputs is None or self._inputs[0] != later:
+            self._inputs = None
+            bias = int(self.model.terms.value_bias)
+            shape = len(self.ids), self.model.d_model + bias
+            if 4 * shape[0] * shape[1] <= IN_MEMORY:
+                x = torch.empty(shape)
+            else:
+                # A file of this process alone: what is not at work can leave memory.
+                file = np.memmap(self.room / f"inputs-{int(later)}", dtype=np.float32, mode="w+", shape=shape)
+                x = torch.from_numpy(file)
+            for start in range(0, len(self.ids), BLOCK):
+                rows = self.model.W_E(self.ids[start : start + BLOCK])
+                x[start : start + BLOCK, : self.model.d_model] = self.model.first_mlp(rows) if later else rows
+            lengths = torch.cat([part[:, : self.model.d_model].double().norm(dim=-1) for part in x.split(BLOCK)])
+            lengths[lengths == 0] = torch.inf
+            # The bias is a row of W_V that every token reads with the factor 1.
+            x[:, self.model.d_model :] = 1
+            self._inputs = later, x, lengths
+        return self._inputs[1:]
+
+    @property
+    def W_U(self) -> Tensor:
+        if self._W_U is None:
+            self._W_U = self.model.W_U().to(self.device)
+        return self._W_U
+
+    def layer(self, layer: int) -> dict[str, np.ndarray]:
+        """A layer's arrays, by head: `token`, `amplification`, `promoted`, `suppressed`, and `outputs` for probes."""
+        import numpy as np
+        import torch
+
+        from headatlas.scoring import extreme_logits, most_amplified
+
+        if not self.model.has_heads(layer):
+            return {}
+        x, lengths = self.inputs(layer)
+        W_V, W_O = (factor.to(self.device) for factor in self.model.values_and_outputs(layer))
+        kv_head_of = self.model.kv_head_of(layer)
+        rows, amplification, outputs = most_amplified(x, lengths, W_V, W_O, kv_head_of, self.wanted.tokens)
+        highest, lowest = extreme_logits(outputs.flatten(0, 1), self.W_U, self.left_out, self.n_mapped)
+        shape = (*rows.shape, self.n_mapped)
+        probes = x[self.probes].to(self.device)
+        of_probes = torch.stack([probes @ W_V[kv] @ W_O[head] for head, kv in enumerate(kv_head_of)])
+        return {
+            "token": self.ids[rows].numpy(),
+            "amplification": amplification.numpy(),
+            "promoted": highest.view(shape).cpu().numpy(),
+            "suppressed": lowest.view(shape).cpu().numpy(),
+            "outputs": self._projected(of_probes).flatten(1).cpu().numpy().astype(np.float32),
+        }
+
+    def _projected(self, outputs: Tensor) -> Tensor:
+        """Outputs in `width` numbers: as they are, or by random signs, each probe's its own, the same for all heads."""
+        import torch
+
+        if self.width == self.model.d_model:
+            return outputs
+        generator = torch.Generator().manual_seed(SEED)
+        projected = torch.empty(*outputs.shape[:2], self.width, device=outputs.device)
+        for probe in range(outputs.shape[1]):
+            signs = torch.randint(2, (self.model.d_model, self.width), generator=generator, dtype=torch.int8)
+            projected[:, probe] = outputs[:, probe] @ (2 * signs - 1).to(outputs)
+        return projected
+
+
+def _layers(work: _Work, parts: RunFolder | None, progress: Progress | None) -> list[dict[str, np.ndarray]]:
+    n_layers = work.model.n_layers
+    done = []
+    for layer in range(n_layers):
+        if progress is not None:
+            progress("operations", layer, n_layers)
+        arrays = None if parts is None else parts.load_layer(layer)
+        if arrays is None:
+            arrays = work.layer(layer)
+            if parts is not None:
+                parts.save_layer(layer, arrays)
+        done.append(arrays)
+    if progress is not None:
+        progress("operations", n_layers, n_layers)
+    return done
+
+
+def _tables(work: _Work, layers: Sequence[dict[str, np.ndarray]]) -> Operations:
+    import headatlas
+
+    operations, without_output, left_out = operations_table(layers, work.vocabulary.texts)
+    similar = similar_table([arrays.get("outputs") for arrays in layers], work.wanted.similar)
+    projected = work.width < work.model.d_model
+    similar_facts = {
+        "heads": work.wanted.similar,
+        "probes": len(work.probes),
+        "seed": SEED,
+        "projected_to": work.width if projected else None,
+        # Of a cosine near 0, where the probes count alike; one nearer to 1 has less.
+        "standard_error": round((work.width * len(work.probes)) ** -0.5, 4) if projected else 0.0,
+        "tool": headatlas.__version__,
+    }
+    facts = asdict(work.wanted) | {
+        "vocabulary": work.model.d_vocab,
+        "looked_at": len(work.ids),
+        "junk_tokens": work.vocabulary.counts,
+        "heads_without_output": without_output,
+        "tokens_without_output": left_out,
+        "tool": headatlas.__version__,
+    }
+    return Operations(operations, similar, facts, similar_facts)
+
+
+def operations_table(layers: Sequence[dict[str, np.ndarray]], texts: Sequence[str]) -> tuple[pd.DataFrame, int, int]:
+    """The table `operations`; heads whose output is 0, and salient tokens whose output is 0, which have no rows."""
+    import numpy as np
+    import pandas as pd
+
+    names = np.asarray(texts, dtype=object)
+    tables, without_output, left_out = [], 0, 0
+    for layer, arrays in enumerate(layers):
+        if not arrays:
+            continue
+        there = arrays["amplification"] > 0
+        without_output += int((~there.any(1)).sum())
+        left_out += int((~there).sum())
+        for side in ("promoted", "suppressed"):
+            places = np.indices(arrays[side].shape)
+            head, rank, to_rank = places[0], places[1], places[2]
+            chosen = np.broadcast_to(there[..., None], head.shape)
+            token, to = np.broadcast_to(arrays["token"][..., None], head.shape), arrays[side]
+            amplification = np.broadcast_to(arrays["amplification"][..., None], head.shape)
+            columns = {
+                "layer": np.full(chosen.sum(), layer),
+                "head": head[chosen],
+                "rank": rank[chosen],
+                "token_id": token[chosen],
+                "token": names[token[chosen]],
+                "amplification": amplification[chosen],
+                "side": np.full(chosen.sum(), side, dtype=object),
+                "to_rank": to_rank[chosen],
+                "to_id": to[chosen],
+                "to_token": names[to[chosen]],
+            }
+            tables.append(pd.DataFrame(columns))
+    table = pd.concat(tables, ignore_index=True)
+    order = ["layer", "head", "rank", "side", "to_rank"]
+    return table.sort_values(order, ignore_index=True), without_output, left_out
+
+
+def similar_table(outputs: Sequence[np.ndarray | None], n_similar: int) -> pd.DataFrame:
+    """The table `similar`: of each head the heads with the largest cosine, a head without output left out.
+
+    Args:
+        outputs: of each layer, Float[ndarray, "n_heads n_numbers"], None where the layer has no heads.
+    """
+    import numpy as np
+    import pandas as pd
+
+    places, rows = [], []
+    for layer, each in enumerate(outputs):
+        for head, numbers in enumerate(() if each is None else each):
+            if (length := np.linalg.norm(numbers.astype(np.float64))) > 0:
+                places.append((layer, head))
+                rows.append((numbers / length).astype(np.float32))
+    columns = ["layer", "head", "rank", "other_layer", "other_head", "similarity"]
+    if len(rows) < 2:
+        return pd.DataFrame({name: np.empty(0, float if name == "similarity" else int) for name in columns})
+    unit = np.stack(rows)
+    told = []
+    for at, place in enumerate(places):
+        # So many digits that the order does not depend on how the products were summed.
+        cosines = np.round((unit @ unit[at]).astype(np.float64), 5).clip(-1, 1)
+        cosines[at] = -np.inf
+        for rank, other in enumerate(np.argsort(-cosines, kind="stable")[: min(n_similar, len(rows) - 1)]):
+            told.append((*place, rank, *places[other], float(cosines[other])))
+    return pd.DataFrame(told, columns=columns)

@@ -1,0 +1,320 @@
+"""Does the running model's head write what its weights say? Scores of head outputs in texts, beside the static ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+import zipfile
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headatlas.analysis.correlations import correlate
+from headatlas.errors import ArchitectureError, AtlasError, SettingsError
+from headatlas.measuring.run_folder import add_evidence
+from headatlas.measuring.running.contexts import Contexts, load_templates, make_contexts
+from headatlas.measuring.running.model import RunningModel, batches
+from headatlas.measuring.session import open_model_of, relations_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from headatlas.atlas import Atlas
+    from headatlas.measuring.map import Progress
+
+CONDITIONS = ("attention-fixed", "in-context")
+SIDES = ("hits", "suppression_hits")
+PAIRS = 40
+"""Pairs of a relation for each length of sources, unless one says otherwise."""
+
+UNFINISHED = ".unfinished-validation"
+MOST_PROMPTS, MOST_NUMBERS = 1024, 2**26
+"""Of a part, what is safe on disk when it is finished: prompts, and numbers of head outputs held at once."""
+
+VERSION = 1
+"""Of how hits are counted: parts of an earlier version are not used."""
+
+
+def validate_atlas(
+    atlas: Atlas,
+    *,
+    model: str | Path | None = None,
+    adapter: str | Path | None = None,
+    relations: Iterable[str] | None = None,
+    add_relations: Any = None,
+    templates: str | Path | None = None,
+    pairs: int | None = PAIRS,
+    seed: int = 0,
+    device: str = "cpu",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Score the outputs of all heads in a running model, and keep them in the atlas as its `validation`.
+
+    For head `h` with output `z_h` at the last token of a text: `logits = z_h @ W_O_h @ W_U`, no final norm, and a hit
+    as in the scores of the weights. `in-context`: z_h as it is; `attention-fixed`: z_h is the value of the source's
+    last token in the same run, as if all attention were on it. The score is the share of hits over pairs x templates.
+
+    Args:
+        atlas: with a folder, the table, `validation.png` and `.svg` are written there, and a call that was interrupted
+            goes on where it stopped.
+        model: where the model is; default: where the atlas says.
+        adapter: the LoRA adapter that the atlas was made with.
+        relations: names; default: all that the atlas measured.
+        add_relations: as for `map_heads`, where the atlas's relations are not built in.
+        templates: a TOML file of texts instead of the package's own.
+        pairs: most pairs of a relation, for sources of one and of several tokens each; None: all.
+        seed: of the choice of pairs.
+        device: `cpu` or `cuda`.
+
+    Returns:
+        A row per relation, head, condition and length of sources, with the columns of docs/folder.md.
+
+    Raises:
+        HeadatlasError: another model than the atlas's, too little memory, files that cannot be read.
+
+    >>> table = validate_atlas(headatlas.load_atlas("demo-atlas"), pairs=10)  # doctest: +SKIP
+    """
+    import torch
+
+    from headatlas.engines.local import check_device, count_threads
+
+    check_device(device)
+    threads = count_threads(threads)
+    if pairs is not None and pairs < 2:
+        raise SettingsError(f"pairs: expected a whole number of at least 2, found {pairs}.")
+    for name in relations or ():
+        atlas.check_relation(name)
+    texts, started = load_templates(templates), time.perf_counter()
+    heads, tokenizer = open_model_of(atlas, model, adapter, _told(progress, "fingerprint"))
+    known, left_out = relations_of(atlas, tokenizer, heads.d_vocab, relations, add_relations)
+    contexts = make_contexts(list(known.values()), tokenizer, heads.d_vocab, texts, pairs, seed)
+    settings = {"templates": texts, "pairs": pairs, "seed": seed, "relations": list(known)}
+    with _Parts(atlas, contexts, settings) as parts:
+        running = None
+        bounds = _bounds(contexts, heads)
+        counts: np.ndarray | None = None
+        for number, (first, last) in enumerate(bounds):
+            if progress is not None:
+                progress("prompts", first, len(contexts.prompts))
+            found = parts.load(number)
+            if found is None:
+                running = running or RunningModel(heads, device, _told(progress, "bytes"))
+                torch.set_num_threads(threads)
+                found = _measure(running, contexts, first, last, threads, progress)
+                parts.save(number, found)
+            counts = found if counts is None else counts + found
+        if counts is None:
+            raise SettingsError("templates: expected texts in which words keep their tokens, found none that does.")
+        table = _table(contexts, counts, [heads.has_heads(layer) for layer in range(heads.n_layers)], len(texts))
+        facts = settings | {
+            "left_out": left_out,
+            "groups": [vars(group) for group in contexts.groups],
+            "prompts": len(contexts.prompts),
+            "seconds": round(time.perf_counter() - started, 1),
+            "device": device,
+            "packages": {"torch": torch.__version__.split("+")[0], "transformers": _version("transformers")},
+            "correlations": correlate(atlas, table),
+        }
+        add_evidence(atlas, {"validation": (table, facts)})
+        if atlas.folder is not None:
+            from headatlas.figures import draw_validation, save_figure
+
+            figure = draw_validation(atlas)
+            for suffix in ("png", "svg"):
+                save_figure(figure, atlas.folder / f"validation.{suffix}")
+        parts.remove()
+    return table
+
+
+def _measure(
+    running: RunningModel,
+    contexts: Contexts,
+    first: int,
+    last: int,
+    threads: int,
+    progress: Progress | None,
+) -> np.ndarray:
+    """Hits of the tasks of prompts `first` to `last`: Int[ndarray, "condition side layer head group"]."""
+    import numpy as np
+    import torch
+
+    from headatlas.measuring.running.head_ranks import HeadRanks
+
+    heads, n_prompts = running.heads, last - first
+    outputs, values = ({layer: [] for layer in running.layers} for _ in range(2))
+    order: list[int] = []
+    sources = torch.tensor(contexts.source[first:last])
+    for places, ids in batches(contexts.prompts[first:last]):
+        watched = running.watch(ids, sources[places])
+        for layer in running.layers:
+            outputs[layer].append(watched.outputs[layer].to(torch.float32))
+            values[layer].append(watched.values[layer].to(torch.float32))
+        order += places
+        if progress is not None:
+            progress("prompts", first + len(order) // 2, len(contexts.prompts))
+    row_of = torch.empty(n_prompts, dtype=torch.long)
+    row_of[torch.tensor(order)] = torch.arange(n_prompts)
+    tasks = [task for task, prompt in enumerate(contexts.prompt) if first <= prompt < last]
+    row = row_of[torch.tensor([contexts.prompt[task] - first for task in tasks])]
+    target_ids, k, group = (
+        torch.tensor([column[task] for task in tasks])
+        for column in (contexts.target_ids, contexts.k, contexts.of_group)
+    )
+    ranks = HeadRanks(heads.W_U().to(running.device), row, target_ids, k, threads)
+    counts = np.zeros((2, 2, heads.n_layers, heads.n_heads, len(contexts.groups)), dtype=np.int32)
+    for done, layer in enumerate(running.layers):
+        W_O = heads.values_and_outputs(layer)[1].to(running.device)
+        fixed = torch.cat(values.pop(layer))[:, list(heads.kv_head_of(layer))]
+        for condition, z in enumerate((fixed, torch.cat(outputs.pop(layer)))):
+            try:
+                found = ranks.layer(z, W_O)
+            except OverflowError as error:
+                raise ArchitectureError(
+                    f"{heads.checkpoint.source}: layer {layer}, head {error}: the head's output in a text is beyond "
+                    f"what float32 can hold; are the weights damaged?"
+                ) from error
+            for side, hits in enumerate(found):
+                of_group = torch.zeros(heads.n_heads, len(contexts.groups), dtype=torch.int32)
+                counts[condition, side, layer] = of_group.index_add_(1, group, hits.int()).numpy()
+        if progress is not None:
+            half = n_prompts // 2
+            progress("prompts", first + half + half * (done + 1) // len(running.layers), len(contexts.prompts))
+    return counts
+
+
+def _bounds(contexts: Contexts, heads: Any) -> list[tuple[int, int]]:
+    """Prompts in parts: (first, behind the last)."""
+    per_prompt = 0
+    for layer in range(heads.n_layers):
+        if heads.has_heads(layer):
+            n_kv_heads, d_head = heads.value_place(layer)[1].shape
+            per_prompt += (n_kv_heads + heads.n_heads) * d_head
+    step = max(16, min(MOST_PROMPTS, MOST_NUMBERS // per_prompt))
+    total = len(contexts.prompts)
+    return [(first, min(first + step, total)) for first in range(0, total, step)]
+
+
+def _table(contexts: Contexts, counts: np.ndarray, has_heads: list[bool], n_templates: int) -> pd.DataFrame:
+    import numpy as np
+    import pandas as pd
+
+    n_heads = counts.shape[3]
+    layers = np.flatnonzero(has_heads)
+    parts = []
+    for number, group in enumerate(contexts.groups):
+        if not group.pairs:
+            continue
+        for at, condition in enumerate(CONDITIONS):
+            n_prompts = group.pairs * n_templates
+            hits = {side: counts[at, place, layers, :, number].ravel() for place, side in enumerate(SIDES)}
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "relation": group.relation,
+                        "layer": layers.repeat(n_heads),
+                        "head": np.tile(np.arange(n_heads), len(layers)),
+                        "condition": condition,
+                        "tokens": group.tokens,
+                        "pairs": group.pairs,
+                        "prompts": n_prompts,
+                        **hits,
+                        "score": hits["hits"] / n_prompts,
+                        "suppression": hits["suppression_hits"] / n_prompts,
+                    }
+                )
+            )
+    return pd.concat(parts, ignore_index=True)
+
+
+class _Parts(AbstractContextManager):
+    """Finished parts of a validation in the atlas's folder; those of other settings are dropped.
+
+    Raises:
+        AtlasError: another run is validating this atlas, or the folder cannot be written.
+    """
+
+    def __init__(self, atlas: Atlas, contexts: Contexts, settings: dict[str, Any]) -> None:
+        from filelock import FileLock
+
+        identity = [
+            VERSION,
+            atlas.manifest.get("identity"),
+            settings,
+            contexts.prompts,
+            contexts.target_ids,
+            contexts.k,
+        ]
+        self._identity = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+        self._folder = None if atlas.folder is None else atlas.folder / UNFINISHED
+        self._lock = nullcontext() if self._folder is None else FileLock(self._folder / "lock", blocking=False)
+
+    def __enter__(self) -> _Parts:
+        if self._folder is not None:
+            from filelock import Timeout
+
+            try:
+                self._folder.mkdir(exist_ok=True)
+                self._lock.__enter__()
+            except Timeout:
+                raise AtlasError(f"{self._folder.parent}: another run is validating this atlas. Wait for it.") from None
+            except OSError as error:
+                raise AtlasError(f"{self._folder}: cannot be written ({error.strerror or error}).") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.__exit__(None, None, None)
+
+    def load(self, number: int) -> np.ndarray | None:
+        import numpy as np
+
+        if self._folder is None:
+            return None
+        try:
+            with np.load(self._path(number), allow_pickle=False) as arrays:
+                return arrays["counts"] if str(arrays["identity"]) == self._identity else None
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+            return None
+
+    def save(self, number: int, counts: np.ndarray) -> None:
+        import numpy as np
+
+        from headatlas.atlas import write_atomically
+
+        if self._folder is None:
+            return
+
+        def write(path: Path) -> None:
+            with open(path, "wb") as file:
+                np.savez(file, allow_pickle=False, counts=counts, identity=np.array(self._identity))
+
+        try:
+            write_atomically(self._path(number), write)
+        except OSError as error:
+            raise AtlasError(
+                f"{self._folder}: cannot be written ({error.strerror or error}). Finished parts are safe; make room "
+                f"and run the same command again."
+            ) from error
+
+    def remove(self) -> None:
+        """When all is safe in the atlas."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _path(self, number: int) -> Path:
+        assert self._folder is not None
+        return self._folder / f"part-{number:05}.npz"
+
+
+def _told(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    return None if progress is None else lambda done, total: progress(what, done, total)
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import version
+
+    return version(package)

@@ -1,0 +1,94 @@
+"""Each rule on pairs for which it holds, and on pairs that only look like it."""
+
+import pytest
+
+from headatlas.analysis.descriptions.rules import all_rules
+from headatlas.relations import builtin_relations
+
+HOLDS = {
+    "same word": ("Paris Paris", "1999 1999"),
+    "capitalised": ("paris Paris",),
+    "uppercase": ("paris PARIS", "Paris PARIS"),
+    "lowercase": ("Paris paris", "PARIS paris"),
+    "other case": ("Paris paris", "pARIS Paris"),
+    "+s": ("cat cats", "box boxes", "city cities"),
+    "-s": ("cats cat", "boxes box", "cities city"),
+    "+ed": ("walk walked", "bake baked", "stop stopped", "carry carried"),
+    "-ed": ("walked walk", "baked bake"),
+    "+ing": ("walk walking", "bake baking", "stop stopping"),
+    "-ing": ("walking walk",),
+    "+er": ("old older", "nice nicer", "big bigger", "happy happier"),
+    "-er": ("older old",),
+    "+est": ("old oldest",),
+    "-est": ("oldest old",),
+    "+ly": ("quick quickly", "happy happily"),
+    "-ly": ("quickly quick",),
+    "+ness": ("dark darkness", "happy happiness"),
+    "+tion": ("inven invention",),
+    "+ment": ("move movement",),
+    "+ful": ("care careful", "beauty beautiful"),
+    "+able": ("read readable", "use usable"),
+    "+y": ("rain rainy", "ice icy"),
+    "un-": ("happy unhappy",),
+    "without un-": ("unhappy happy",),
+    "re-": ("open reopen",),
+    "next in order": ("2 3", "99 100", "seven eight", "Monday Tuesday", "March April", "II III"),
+    "previous in order": ("3 2", "Tuesday Monday"),
+    "english_to_french": ("house maison",),
+    "first letter": ("Paris P", "paris P"),
+    "last letter": ("Paris s",),
+    "first letters": ("Paris Par", "Paris P"),
+    "last letters": ("Paris ris",),
+    "completion": ("Ital Italian",),
+    "spelt alike": ("nation national", "nations nation", "Italian Italy"),
+    "same first letter": ("Bol big",),
+}
+FAILS = {
+    "same word": ("Paris paris", ", ,"),
+    "capitalised": ("Paris Paris", "paris PARIS"),
+    "uppercase": ("a A", "paris Paris"),
+    "lowercase": ("paris paris",),
+    "+s": ("i is", "cat cat", "cat dogs", "3d 3ds"),
+    "+ed": ("b bed", "red red"),
+    "+er": ("oth mother", "he her"),
+    "un-": ("it unit", "der wonder"),
+    "next in order": ("2 4", "3 2", "Sunday Monday", "² ³", "2 12345678901"),
+    "english_to_french": ("house house", "maison house"),
+    "first letter": ("Paris s", "P P", "Pa P"),
+    "last letter": ("Paris P",),
+    "first letters": ("Paris Pari",),
+    "spelt alike": ("Paris Paris", "Paris Pasta", "1999 19991"),
+    "same first letter": ("3 30", "( (("),
+}
+
+
+def rule(name):
+    (found,) = (rule for rule in all_rules() if rule.name == name)
+    return found
+
+
+@pytest.mark.parametrize("name", HOLDS)
+def test_a_rule_holds(name):
+    assert all(rule(name).agrees(*pair.split(" ")) for pair in HOLDS[name])
+
+
+@pytest.mark.parametrize("name", FAILS)
+def test_a_rule_does_not_hold_for_what_looks_like_it(name):
+    assert not any(rule(name).agrees(*pair.split(" ")) for pair in FAILS[name])
+
+
+def test_special_rules_are_apart():
+    """For none of the pairs do two special rules hold that say different things of it."""
+    special = [each for each in all_rules() if not each.general]
+    for name, pairs in HOLDS.items():
+        if not rule(name).general:
+            for pair in pairs:
+                holding = {each.name for each in special if each.agrees(*pair.split(" "))}
+                assert holding == {name}, pair
+
+
+def test_names_are_all_different_and_every_translation_has_a_rule():
+    names = [each.name for each in all_rules()]
+    assert len(set(names)) == len(names)
+    assert {each.name for each in builtin_relations() if each.category == "Translation"} <= set(names)
+    assert rule("french_to_english").told == "French words in English"

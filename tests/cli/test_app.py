@@ -1,0 +1,162 @@
+"""The command line: every command, one sentence for every error, and exit codes."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from headatlas.cli import app
+from planted import HEAD, LAYER, make_planted, write_relation
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with the planted model `tiny`, its relation `planted.json`, and their atlas `atlas`."""
+    place = tmp_path_factory.mktemp("cli")
+    make_planted(place / "tiny")
+    write_relation(place / "planted.json")
+    return place
+
+
+@pytest.fixture
+def run(place, monkeypatch):
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def call(*arguments, code=0):
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert result.exit_code == code, (result.output, result.exception)
+        return result
+
+    if not (place / "atlas" / "atlas.json").exists():
+        call("map", "tiny", "-o", "atlas", "--relations", "planted.json")
+    return call
+
+
+def test_map_shows_a_table_and_the_picture(run):
+    result = run("map", "tiny", "-o", "atlas", "--relations", "planted.json")
+    assert "atlas already holds this map: same model, relations and settings." in result.stderr
+    assert f"L{LAYER}H{HEAD}" in result.stdout and "Planted" in result.stdout
+    assert "Picture: atlas/figure.png" in result.stdout
+
+
+def test_figure(run, place):
+    for name in ("m.png", "m.svg", "m.pdf"):
+        run("figure", "atlas", "-o", name)
+        assert (place / name).stat().st_size > 1_000
+    run("figure", "atlas", "-o", "h.png", "--relation", "planted", "--palette", "colour-blind", "--width", "3.25")
+    run("figure", "atlas", "-o", "s.png", "--kind", "suppression", "--threshold", "0.3", "--width", "column")
+
+
+def test_report(run, place):
+    text = run("report", "atlas").stdout
+    assert text.startswith("# ") and f"L{LAYER}H{HEAD}" in text
+    run("report", "atlas", "-o", "r.md")
+    assert (place / "r.md").read_text() == text
+
+
+def test_heads(run):
+    line = run("heads", "atlas").stdout
+    chance_and_q = r"0\.\d{3}\t[\d.]+e-\d\d"
+    assert re.fullmatch(rf"L{LAYER}H{HEAD}\tplanted\tPlanted\t1.000\t37\t37\t{chance_and_q}\texact\n", line)
+    assert run("heads", "atlas", "--min-score", "0.99", "--category", "Planted").stdout.startswith(f"L{LAYER}H{HEAD}\t")
+    (row,) = json.loads(run("heads", "atlas", "--relation", "planted", "--json").stdout)
+    assert (row["layer"], row["head"], row["hits"], row["score"]) == (LAYER, HEAD, 37, 1.0)
+    assert run("heads", "atlas", "--kind", "suppression").stdout == ""
+
+
+def test_relations(run):
+    listed = json.loads(run("relations", "--json").stdout)
+    assert len(listed) >= 32 and {"name", "category", "license", "source", "in_file"} <= set(listed[0])
+    assert "country_to_capital" in run("relations").stdout
+    assert "France\tParis" in run("relations", "country_to_capital").stdout
+    checked = json.loads(run("relations", "--check", "planted.json", "--model", "tiny", "--json").stdout)
+    assert (checked[0]["kept"], checked[0]["measurable"], checked[0]["k"]) == (37, True, 1)
+    assert "1 of 1 relations measurable" in run("relations", "--check", "planted.json", "--model", "tiny").stdout
+
+
+def test_relations_say_which_words_drop_out(run, place):
+    write_relation(place / "mixed.json", [["ba", "be"], ["ba", "nothing"], ["nothing", "be"], ["ba", "be"]])
+    shown = run("relations", "mixed", "--check", "mixed.json", "--model", "tiny")
+    assert shown.stdout.splitlines() == [
+        "ba\tbe\tkept",
+        "ba\tnothing\tleft out: the target is not one token",
+        "nothing\tbe\tleft out: the source is not one token",
+        "ba\tbe\tleft out: the same tokens again",
+    ]
+    (record,) = json.loads(run("relations", "--check", "mixed.json", "--model", "tiny", "--json").stdout)
+    assert (record["kept"], record["measurable"], record["dropped_target"]) == (1, False, 1)
+
+
+def test_export(run, place):
+    assert run("export", "atlas").stdout.startswith("relation,category,layer,head,k,pairs,hits,suppression_hits,score,")
+    assert json.loads(run("export", "atlas", "--format", "heads").stdout)["categories"] == {"Planted": [[LAYER, HEAD]]}
+    run("export", "atlas", "--format", "json", "-o", "e.json")
+    assert json.loads((place / "e.json").read_text())["scores"]
+
+
+def test_import_what_was_exported(run):
+    run("export", "atlas", "-o", "scores.csv")
+    result = run("import", "scores.csv", "-o", "imported", "--measure", "weights", "--name", "Tiny")
+    assert "Tiny: 3 layers x 4 heads" in result.stdout
+    assert run("heads", "imported").stdout == f"L{LAYER}H{HEAD}\tplanted\tPlanted\t1.000\t\t\t-\t-\tnot known\n"
+    run("import", "scores.csv", "-o", "imported", "--measure", "weights", "--name", "Tiny")
+    renamed = run("import", "scores.csv", "-o", "imported", "--measure", "weights", "--name", "Other", code=2)
+    assert "imported: holds an atlas with name=Tiny where this run has Other" in " ".join(renamed.stderr.split())
+    other = run("import", "scores.csv", "-o", "imported", "--measure", "in-context", code=2)
+    assert "imported: holds an atlas with" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("map ./nothing -o x", "nothing: expected a model's folder or a .gguf file, found nothing"),
+        ("map tiny -o x --relations no.json", "no.json: expected a relation file or a folder of them, found nothing"),
+        ("map tiny -o tiny --relations planted.json", "tiny: expected an empty folder or an atlas"),
+        ("map tiny -o x --threshold 2", "threshold: expected a number from 0 to below 1 such as 0.15, found '2'."),
+        ("map tiny -o x --profile best", "profile: expected one of maps, calibrated, found 'best'."),
+        ("heads tiny", "tiny: expected an atlas folder (made by `headatlas map`), found no atlas.json."),
+        ("heads atlas --category No", "category: expected one of Planted, found 'No'."),
+        ("figure atlas -o x.bmp", ""),
+        ("figure atlas -o x.png --relation no", ""),
+        ("report atlas -o no/such/r.md", "no/such/r.md: cannot be written (No such file or directory)."),
+        ("relations nothing", "relations: expected one of"),
+        ("import no.csv -o x --measure weights", "no.csv: expected a CSV file of scores, found nothing"),
+    ],
+)  # fmt: skip
+def test_errors_are_one_sentence_and_exit_2(run, place, arguments, sentence):
+    result = run(*arguments.split(), code=2)
+    assert result.stderr.splitlines()[-1].startswith(f"Error: {sentence}") and "Traceback" not in result.stderr
+    assert not (place / "x" / "atlas.json").exists()
+
+
+def test_the_traceback_comes_with_debug(run, place):
+    done = subprocess.run(
+        [sys.executable, "-m", "headatlas", "--debug", "heads", "nothing"], cwd=place, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "Traceback" in done.stderr and "AtlasError: nothing: expected" in done.stderr
+
+
+def test_ctrl_c_exits_with_130(run, monkeypatch):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("headatlas.measuring.map.map_heads", stop)
+    result = run("map", "tiny", "-o", "x", "--relations", "planted.json", code=130)
+    assert "the same command goes on where it stopped" in result.stderr
+
+
+def test_a_hostile_name_cannot_write_to_the_terminal(run, place):
+    write_relation(place / "hostile.json", [["[red]a[/red]\x1b[31m", "b"]])
+    shown = run("relations", "--check", "hostile.json", "hostile").output
+    assert "\x1b" not in shown and "[red]a[/red]\\x1b[31m" in shown
+
+
+def test_version_and_help(run):
+    import headatlas
+
+    assert run("--version").stdout.strip() == f"headatlas {headatlas.__version__}"
+    assert "map" in run("--help").stdout

@@ -1,0 +1,137 @@
+"""The running model is the one that from_pretrained makes, and its heads are where the hooks look."""
+
+import gguf
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+import gguf_models
+from headatlas.architectures import open_model
+from headatlas.checkpoints import open_checkpoint
+from headatlas.errors import ArchitectureError
+from headatlas.measuring.running import model as running_model
+from headatlas.measuring.running.model import Continuations, RunningModel, batches
+from models import CASES, STRUCTURE_CASES, make_model
+
+IDS = torch.tensor([[5, 17, 3, 88, 41], [60, 2, 9, 9, 71]])
+SOURCE = torch.tensor([2, 1])
+
+
+@pytest.fixture(params=[*CASES, *STRUCTURE_CASES], scope="module")
+def case(request, tmp_path_factory):
+    """A family: the name of its case, logits of transformers' own model, ours."""
+    folder = tmp_path_factory.mktemp(request.param)
+    make_model(request.param).save_pretrained(folder)
+    multimodal = "text_config" in (CASES | STRUCTURE_CASES)[request.param][1]
+    own = AutoModelForImageTextToText if multimodal else AutoModelForCausalLM
+    eager = {"attn_implementation": "eager", "experts_implementation": "eager"}
+    theirs = own.from_pretrained(folder, **eager, dtype=torch.float32).eval()
+    with torch.no_grad():
+        logits = theirs(input_ids=IDS, use_cache=False).logits[:, -1]
+    return request.param, logits, RunningModel(open_model(open_checkpoint(folder)))
+
+
+def near(found, expected, limit=2e-4):
+    return float((found - expected).abs().max()) <= limit * float(expected.abs().max())
+
+
+def test_logits_are_those_of_from_pretrained(case):
+    _, logits, ours = case
+    assert ours.last_logits(IDS).shape == logits.shape and near(ours.last_logits(IDS), logits)
+
+
+def test_heads_add_up_to_what_the_attention_writes(case):
+    _, _, ours = case
+    written = {}
+    hooks = []
+    for layer in ours.layers:
+        module = ours.base.get_submodule(ours.heads.output_path(layer))
+
+        def see(module, args, output, layer=layer):
+            written[layer] = output.detach().reshape(*IDS.shape, -1)[:, -1]
+
+        hooks.append(module.register_forward_hook(see))
+    watched = ours.watch(IDS, SOURCE)
+    for hook in hooks:
+        hook.remove()
+    for layer in ours.layers:
+        _, W_O = ours.heads.values_and_outputs(layer)
+        bias = getattr(ours.base.get_submodule(ours.heads.output_path(layer)), "bias", None)
+        total = torch.einsum("phd,hdm->pm", watched.outputs[layer], W_O) + (0 if bias is None else bias.detach())
+        assert near(total, written[layer])
+
+
+def test_a_prompt_of_one_token_attends_to_itself(case):
+    """So what the heads hand on is the value, up to the scale that the validity tells of."""
+    _, _, ours = case
+    ids = torch.tensor([[7], [33]])
+    watched = ours.watch(ids, torch.zeros(2, dtype=torch.long))
+    for layer in ours.layers:
+        kind = ours.heads.validity[layer].kind
+        if kind == "approximate" and "clipped" not in ours.heads.validity[layer].why:
+            continue
+        values = watched.values[layer][:, ours.heads.kv_head_of(layer)]
+        outputs = watched.outputs[layer]
+        if kind == "exact up to scale":
+            values, outputs = (each / each.norm(dim=-1, keepdim=True) for each in (values, outputs))
+        assert near(values, outputs), layer
+
+
+def test_removed_heads_write_nothing_at_the_last_token(case):
+    """From kept keys and values as from the whole prompt; and removing nothing changes nothing."""
+    _, _, ours = case
+    continuations = Continuations(ours, IDS.tolist())
+    assert continuations.greedy() == ours.last_logits(IDS).argmax(-1).tolist()
+    everything = {layer: list(range(ours.heads.n_heads)) for layer in ours.layers}
+    with ours.without(everything):
+        watched = ours.watch(IDS, SOURCE)
+        removed = ours.last_logits(IDS)
+        assert continuations.greedy() == removed.argmax(-1).tolist()
+    # The hook that removes runs before the one that watches.
+    assert all((output == 0).all() for output in watched.outputs.values())
+    assert not torch.allclose(removed, ours.last_logits(IDS))
+    first = ours.layers[0]
+    with ours.without({first: [1]}, {first: torch.full_like(watched.outputs[first][0], 7.0)}):
+        outputs = ours.watch(IDS, SOURCE).outputs[first]
+    assert (outputs[:, 1] == 7).all() and not (outputs[:, 2] == 7).any()
+
+
+def test_families_keep_keys_and_values(case):
+    name, _, ours = case
+    past = Continuations(ours, IDS.tolist())._batches[0][2]
+    assert past is not None, name
+
+
+def test_batches_hold_prompts_of_one_length():
+    prompts = [[1, 2], [3], [4, 5], [6]]
+    found = [(places, ids.tolist()) for places, ids in batches(prompts)]
+    assert found == [([1, 3], [[3], [6]]), ([0, 2], [[1, 2], [4, 5]])]
+
+
+def test_a_model_that_cannot_fit_is_refused(tmp_path, monkeypatch):
+    make_model("llama").save_pretrained(tmp_path)
+    monkeypatch.setattr(running_model, "memory_available", lambda: 1000)
+    with pytest.raises(ArchitectureError, match=r"running the whole model in float32 needs about 0\.0 GB of memory"):
+        RunningModel(open_model(open_checkpoint(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["llama", "llama-biases", "llama-tied", "qwen2", "qwen3", "gpt2"])
+def test_a_gguf_file_runs_as_its_model(tmp_path, name):
+    model = gguf_models.make_model(name).eval()
+    ours = RunningModel(open_model(open_checkpoint(gguf_models.write(model, name, tmp_path / "m.gguf"))))
+    with torch.no_grad():
+        assert near(ours.last_logits(IDS), model(IDS).logits[:, -1])
+
+
+def test_gguf_files_of_which_positions_are_not_read_are_refused(tmp_path):
+    def scaled(writer):
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+
+    for name, more, told in (
+        ("gemma", lambda writer: None, "of 'gemma' is not read"),
+        ("qwen2", scaled, "the scale of"),
+    ):
+        path = gguf_models.write(gguf_models.make_model(name), name, tmp_path / f"{name}.gguf", more=more)
+        opened = open_model(open_checkpoint(path))
+        with pytest.raises(ArchitectureError, match=f"cannot be run: .*{told}"):
+            RunningModel(opened)

@@ -1,0 +1,209 @@
+"""What `ablate` finds: a planted task that its head alone carries, the same again, and what it refuses."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import headatlas
+from atlases import make_atlas
+from headatlas.errors import SettingsError
+from headatlas.measuring import ablate as ablation
+from headatlas.measuring.ablate import wilson
+from headatlas.measuring.running.questions import PromptText, load_prompts, make_questions
+from planted import HEAD, LAYER, PAIRS, WORDS, make_planted, plant_values, write_relation
+
+TASK = PAIRS[:30]
+OTHER = [[source, WORDS[-1]] for source, _ in PAIRS]
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """A model that answers by its planted head alone: what L1H2 writes is louder than all else."""
+    place = tmp_path_factory.mktemp("ablated")
+    make_planted(place / "model")
+    plant_values(place / "model", TASK, by_weights=True)
+    path = place / "model" / "model.safetensors"
+    tensors = load_file(path)
+    tensors[f"model.layers.{LAYER}.self_attn.o_proj.weight"].view(64, 4, 40)[:, HEAD] *= 1000
+    tensors["model.norm.weight"].fill_(1)
+    # It attends to all tokens alike.
+    tensors[f"model.layers.{LAYER}.self_attn.q_proj.weight"].zero_()
+    tensors[f"model.layers.{LAYER}.self_attn.q_proj.bias"].zero_()
+    save_file(tensors, path, metadata={"format": "pt"})
+    write_relation(place / "r.json", TASK)
+    write_relation(place / "other.json", OTHER, k=10)
+    headatlas.map_heads(place / "model", place / "atlas", relations=[place / "r.json", place / "other.json"])
+    (place / "p.toml").write_text(
+        '[r]\nprompt = "baz {source}"\nshots = 0\n[other]\nprompt = "{source} baz"\nshots = 1\n'
+    )
+    return place
+
+
+def ablate(place, names="r", **options):
+    options = {"add_relations": [place / "r.json", place / "other.json"], "prompts": place / "p.toml"} | options
+    atlas = headatlas.load_atlas(place / "atlas")
+    return atlas, headatlas.ablate_heads(atlas, names, **options)
+
+
+def test_without_the_planted_head_the_task_is_gone(planted):
+    atlas, (facts,) = ablate(planted)
+    assert facts["status"] == "tested" and facts["base"] > 0.5
+    assert (
+        facts["heads"][0] == f"L{LAYER}H{HEAD}" and facts["removed_by"] == "zero" and facts["prompt"] == "baz {source}"
+    )
+    table = headatlas.load_atlas(planted / "atlas").evidence("ablation")
+    assert table.equals(atlas.evidence("ablation"))
+    own = table[table["task"] == "r"]
+    curve = own[own["order"] == "score"].set_index("removed")["correct"]
+    assert curve[0] == round(facts["base"] * own["prompts"].iloc[0]) and curve[1] <= 0.1 * curve[0]
+    randoms = own[own["order"] != "score"]
+    assert set(randoms["order"]) == {f"random {number}" for number in range(1, 6)}
+    # Some draw leaves the answers as they are: the head that carries them is in none.
+    assert randoms.groupby("order")["correct"].min().max() > 0.8 * curve[0]
+    assert (planted / "atlas" / "ablation-r.png").exists() and (planted / "atlas" / "ablation-r.svg").exists()
+
+
+def test_the_same_seed_gives_the_same(planted):
+    first = ablate(planted, seed=4)[0].evidence("ablation")
+    assert ablate(planted, seed=4)[0].evidence("ablation").equals(first)
+
+
+def test_the_mean_stands_in_the_place_of_zeros(planted):
+    zero = ablate(planted)[0].evidence("ablation")
+    atlas, (facts,) = ablate(planted, mean=True)
+    assert facts["removed_by"] == "mean" and len(atlas.evidence("ablation")) == len(zero)
+
+
+def test_what_the_model_cannot_do_is_not_testable_and_others_are_kept(planted):
+    ablate(planted)
+    atlas, (facts,) = ablate(planted, "other")
+    assert facts["status"] == "not testable" and facts["base"] < 0.1
+    table = atlas.evidence("ablation")
+    assert set(table["relation"]) == {"r", "other"}
+    assert table[table["relation"] == "other"]["removed"].tolist() == [0]
+    assert set(atlas.manifest["evidence"]["ablation"]["relations"]) == {"r", "other"}
+    assert not (planted / "atlas" / "ablation-other.png").exists()
+
+
+@pytest.mark.parametrize(
+    "names, options, told",
+    [
+        ("nothing", {}, "relation: expected one of .*, found 'nothing'"),
+        ("r", {"prompts": None}, "expected one with prompts in prompts.toml, found 'r'"),
+        ("r", {"n_prompts": 3}, "n_prompts: expected a whole number of at least 10, found 3"),
+        ("r", {"add_relations": None}, "are not those of a built-in relation"),
+    ],
+)
+def test_what_cannot_be_is_refused(planted, names, options, told):
+    with pytest.raises(SettingsError, match=told):
+        ablate(planted, names, **options)
+
+
+def test_random_heads_do_not_implement_the_relation():
+    atlas = make_atlas(6, 5, relations=("a", "b", "c", "d"), without_heads=(2,))
+    own = set(ablation.ranked_heads(atlas, "a"))
+    assert own
+    draws = ablation.random_heads(atlas, "a", 7, seed=0)
+    assert len(draws) == 5 and len({tuple(draw) for draw in draws}) == 5
+    for draw in draws:
+        assert len(set(draw)) == 7 and not own & set(draw) and all(layer != 2 for layer, _ in draw)
+    assert ablation.random_heads(atlas, "a", 7, seed=0) == draws != ablation.random_heads(atlas, "a", 7, seed=1)
+    assert len(ablation.random_heads(atlas, "a", 1000, seed=0)[0]) == 25 - len(own)
+
+
+def test_overlap_is_of_the_one_with_fewer_heads():
+    atlas = make_atlas(6, 5, relations=("a", "b", "c", "d"))
+    ours, theirs = (set(ablation.ranked_heads(atlas, name)) for name in "ab")
+    assert ablation.overlap(atlas, "a", "b") == len(ours & theirs) / min(len(ours), len(theirs))
+    assert ablation.overlap(atlas, "a", "a") == 1
+
+
+def test_steps_and_intervals():
+    assert ablation.removal_steps(1) == [1]
+    assert ablation.removal_steps(12) == [1, 2, 3, 4, 6, 8, 11, 12]
+    assert wilson(0, 40) == (0.0, pytest.approx(0.0876, abs=1e-4))
+    assert wilson(20, 40) == pytest.approx((0.3520, 0.6480), abs=1e-4)
+
+
+def test_questions_have_other_sources_and_answers_as_examples():
+    from headatlas.relations import EncodedRelation
+    from models import make_tokenizer
+
+    pairs = (("a", "x"), ("b", "x"), ("c", "y"), ("c", "z"), ("d", "w"), ("e", "v"))
+    relation = headatlas.Relation("r", pairs)
+    encoded = EncodedRelation(relation, 10, pairs, (1, 2, 3, 3, 4, 5), (6, 6, 7, 8, 9, 10), ())
+    tokenizer = make_tokenizer([*"abcdexyzwv", "of"])
+    text = PromptText("of {source} of", 2)
+    questions = make_questions(encoded, text, tokenizer, 4, seed=0)
+    assert len(questions.prompts) == 4 and questions.correct([99] * 4) == 0
+    right = dict(zip("abcde", [{6}, {6}, {7, 8}, {9}, {10}], strict=True))
+    for prompt, answers in zip(questions.prompts, questions.right, strict=True):
+        words = tokenizer.convert_ids_to_tokens(prompt)
+        source = words[-2].removeprefix("Ġ")
+        assert answers == right[source] and len(answers & set(prompt)) == 0
+        assert words.count("Ġof") == 3 and words.count(f"Ġ{source}") == 1
+    assert make_questions(encoded, text, tokenizer, 4, seed=0) == questions
+    assert make_questions(encoded, text, tokenizer, 9, seed=1).prompts != questions.prompts
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ['"text"', '{prompt = "no mark"}', '{prompt = "{source} "}', '{prompt = "a {source}", shots = 99}',
+     '{prompt = "a {source}", shots = true}', '{prompt = "a {source}", other = 1}', '{shots = 3}'],
+)  # fmt: skip
+def test_prompts_that_make_no_sense(tmp_path, entry):
+    path = tmp_path / "p.toml"
+    path.write_text(f"r = {entry}\n")
+    with pytest.raises(SettingsError, match=r"p\.toml: \[r\]: expected"):
+        load_prompts(path)
+
+
+def test_every_builtin_relation_has_a_prompt():
+    assert set(load_prompts()) == {relation.name for relation in headatlas.builtin_relations()}
+
+
+def test_names_of_files_are_safe():
+    assert ablation.file_name("country_to_capital") == "country_to_capital"
+    assert "/" not in ablation.file_name("../a b") and ablation.file_name("a b") != ablation.file_name("a_b")
+
+
+def test_the_means_are_means(planted):
+    """Of other relations' prompts alone, at the last token."""
+    from headatlas.measuring.running.model import RunningModel
+    from headatlas.measuring.session import open_model_of, relations_of
+
+    atlas = headatlas.load_atlas(planted / "atlas")
+    heads, tokenizer = open_model_of(atlas)
+    files = [planted / "r.json", planted / "other.json"]
+    relations, _ = relations_of(atlas, tokenizer, heads.d_vocab, None, files)
+    running = RunningModel(heads)
+    bench = ablation._Bench(running, relations, load_prompts(planted / "p.toml"), tokenizer, {"prompts": 10, "seed": 0})
+    prompts = bench._questions("other", ablation.MEAN_PROMPTS).prompts
+    outputs = [running.watch(torch.tensor([prompt]), torch.tensor([0])).outputs[1][0] for prompt in prompts]
+    assert torch.allclose(bench.means("r")[1], torch.stack(outputs).mean(0), atol=1e-5)
+
+
+def test_commands_tell_what_was_found(planted, monkeypatch):
+    from typer.testing import CliRunner
+
+    from headatlas.cli import app
+
+    monkeypatch.setenv("COLUMNS", "200")
+    place = planted
+    files = ["--add-relations", str(place / "r.json"), "--add-relations", str(place / "other.json")]
+    command = ["ablate", str(place / "atlas"), "--relation", "r", "--prompts", str(place / "p.toml"), *files]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "share of 30 prompts" in done.output and "by score" in done.output and "ablation-r.png" in done.output
+    found = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    assert found[0]["status"] == "tested" and found[0]["curve"][0]["removed"] == 0
+    done = CliRunner().invoke(app, [*command, "--relation", "other"])
+    assert "other: not testable" in done.output
+    (place / "t.toml").write_text('templates = ["baz {source} bez"]')
+    command = ["validate", str(place / "atlas"), "--templates", str(place / "t.toml"), "--pairs", "5", *files]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0 and "mean over relations" in done.output and "validation.png" in done.output, done.output
+    found = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    assert found["pairs"] == 5 and found["mean_over_relations"]

@@ -1,0 +1,71 @@
+"""Output folders: foreign ones are left alone, and two runs cannot share one."""
+
+import os
+
+import pytest
+
+from atlases import make_atlas
+from headatlas.atlas import EVIDENCE
+from headatlas.errors import AtlasError
+from headatlas.measuring.run_folder import OUTPUTS, RunFolder, write_folder
+
+IDENTITY = {"measure": "weights", "model": "m", "relations": "r", "settings": {"k": 10}}
+
+
+def test_foreign_folders_are_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("text")
+    with pytest.raises(AtlasError) as caught, RunFolder(tmp_path, IDENTITY):
+        pass
+    assert str(caught.value) == (
+        f"{tmp_path}: expected an empty folder or an atlas, found 'thesis.tex'. "
+        f"Choose another folder, or write into this one with --overwrite."
+    )
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_a_file_in_the_way(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("")
+    with pytest.raises(AtlasError) as caught, RunFolder(path, IDENTITY):
+        pass
+    assert str(caught.value) == f"{path}: expected a folder to write the atlas into, found a file."
+    with (
+        pytest.raises(AtlasError, match=r"cannot be written .* Choose another folder"),
+        RunFolder(path / "sub", IDENTITY),
+    ):
+        pass
+
+
+def test_two_runs_cannot_share_a_folder(tmp_path):
+    with RunFolder(tmp_path, IDENTITY):
+        with pytest.raises(AtlasError) as caught, RunFolder(tmp_path, IDENTITY):
+            pass
+        assert str(caught.value) == (
+            f"{tmp_path}: another run is writing into this folder. Wait for it, or choose another."
+        )
+    with RunFolder(tmp_path, IDENTITY):
+        pass
+
+
+def test_an_unfinished_run_of_something_else_is_refused_unless_overwritten(tmp_path):
+    import numpy as np
+
+    with RunFolder(tmp_path, IDENTITY) as folder:
+        folder.save_layer(0, {"x": np.arange(3)})
+    other = IDENTITY | {"settings": {"k": 5}}
+    with pytest.raises(AtlasError) as caught, RunFolder(tmp_path, other):
+        pass
+    assert "holds an unfinished run with k=10 where this run has 5" in str(caught.value)
+    with RunFolder(tmp_path, IDENTITY) as folder:
+        assert folder.load_layer(0)["x"].tolist() == [0, 1, 2] and folder.load_layer(1) is None
+    with RunFolder(tmp_path, other, overwrite=True) as folder:
+        assert folder.load_layer(0) is None
+
+
+def test_a_written_folder_holds_everything(tmp_path):
+    write_folder(make_atlas(), tmp_path / "a")
+    later = {"hits.parquet", *(f"{name}.parquet" for name in EVIDENCE)}
+    expected = {name for name in set(OUTPUTS) - later if not name.startswith("sensitivity")}
+    assert {path.name for path in (tmp_path / "a").iterdir()} == expected
+    assert (tmp_path / "a" / "figure.png").read_bytes()[:4] == b"\x89PNG"
+    assert "figure.png" in (tmp_path / "a" / "report.md").read_text()

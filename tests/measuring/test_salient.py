@@ -1,0 +1,159 @@
+"""Operations of whole models against the plain formula; restart, memory and what is left out change nothing."""
+
+import numpy as np
+import pytest
+import torch
+
+import headatlas
+from headatlas.architectures import Terms, open_model
+from headatlas.checkpoints import demo_model, open_checkpoint
+from headatlas.errors import AtlasError, SettingsError
+from headatlas.measuring import salient as operations
+from headatlas.measuring.salient import gather_operations
+from headatlas.measuring.session import open_model_of
+from models import make_model, save_model
+from planted import HEAD, LAYER, PAIRS, make_planted, write_relation
+
+TOKENS, MAPPED = 7, 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model with more rows than tokens, so that some are padding."""
+    return save_model(make_model("llama"), tmp_path_factory.mktemp("model"))
+
+
+def map_tiny(folder, tmp_path, **options):
+    relation = write_relation(tmp_path / "planted.json")
+    headatlas.map_heads(folder, tmp_path / "atlas", relations=relation, **options)
+    return headatlas.load_atlas(tmp_path / "atlas")
+
+
+def plain_rows(folder, value_bias):
+    """Every row of the table as the formula gives it, in float64 and one token at a time."""
+    model = open_model(open_checkpoint(folder), Terms(value_bias=value_bias))
+    ids = torch.arange(1, 82)  # 0 is special, those from 82 on are padding
+    embedding, W_U = model.W_E(ids), model.W_U().double()[ids]
+    rows = []
+    for layer in range(model.n_layers):
+        x = (model.first_mlp(embedding) if layer else embedding).double()
+        W_V, W_O = (factor.double() for factor in model.values_and_outputs(layer))
+        for head, kv_head in enumerate(model.kv_head_of(layer)):
+            bias = W_V[kv_head, model.d_model] if value_bias else 0
+            outputs = (x @ W_V[kv_head, : model.d_model] + bias) @ W_O[head]
+            amplification = outputs.norm(dim=-1) / x.norm(dim=-1)
+            for rank, token in enumerate(amplification.argsort(descending=True)[:TOKENS]):
+                order = (outputs[token] @ W_U.T).argsort(descending=True)
+                for side, tokens in (("promoted", order), ("suppressed", order.flip(0))):
+                    for to_rank, to in enumerate(tokens[:MAPPED]):
+                        rows.append((layer, head, rank, int(ids[token]), side, to_rank, int(ids[to])))
+    return rows
+
+
+@pytest.mark.parametrize("value_bias", [False, True])
+def test_operations_are_those_of_the_plain_formula(folder, tmp_path, value_bias):
+    atlas = map_tiny(folder, tmp_path, value_bias=value_bias)
+    gather_operations(atlas, tokens=TOKENS, mapped=MAPPED)
+    table = headatlas.load_atlas(tmp_path / "atlas").evidence("operations")
+    names = ["layer", "head", "rank", "token_id", "side", "to_rank", "to_id"]
+    assert list(table[names].itertuples(index=False, name=None)) == plain_rows(folder, value_bias)
+    facts = atlas.manifest["evidence"]["operations"]
+    assert facts["junk_tokens"] == {"padding": 19, "special": 1, "unused": 0, "bytes": 0, "empty": 0}
+    assert facts["looked_at"] == 81
+
+
+def test_the_planted_head_shows_its_pairs(tmp_path):
+    atlas = map_tiny(make_planted(tmp_path / "model"), tmp_path)
+    gather_operations(atlas, tokens=81)
+    table = atlas.evidence("operations")
+    head = table[(table["layer"] == LAYER) & (table["head"] == HEAD) & (table["to_rank"] == 0)]
+    found = head[head["side"] == "promoted"].set_index("token")["to_token"].to_dict()
+    assert {source: found[f" {source}"] for source, _ in PAIRS} == {source: f" {target}" for source, target in PAIRS}
+    told = atlas.evidence("descriptions").set_index(["layer", "head"]).loc[(LAYER, HEAD)]
+    assert (told["rule"], told["confidence"]) == ("relation planted", 1.0)
+    assert "mplements planted (1.00)" in told["description"]
+    others = atlas.evidence("descriptions").query("layer != @LAYER or head != @HEAD")
+    assert not others["rule"].str.startswith("relation").any()
+
+
+def test_junk_comes_when_it_is_asked_for(folder, tmp_path):
+    atlas = map_tiny(folder, tmp_path)
+    gather_operations(atlas, junk=True, tokens=101, mapped=101)
+    table = atlas.evidence("operations")
+    assert set(table["token_id"]) == set(table["to_id"]) == set(range(101))
+
+
+def test_input_vectors_in_a_file_and_a_restart_change_nothing(folder, tmp_path, monkeypatch):
+    atlas = map_tiny(folder, tmp_path)
+    gather_operations(atlas)
+    before = {name: atlas.evidence(name) for name in ("operations", "similar")}
+    monkeypatch.setattr(operations, "IN_MEMORY", 0)
+    monkeypatch.setattr(operations, "BLOCK", 17)
+    whole, seen = operations._Work.layer, []
+
+    def interrupted(self, layer):
+        seen.append(layer)
+        if layer == 2 and seen.count(2) == 1:
+            raise KeyboardInterrupt
+        return whole(self, layer)
+
+    monkeypatch.setattr(operations._Work, "layer", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        gather_operations(atlas)
+    gather_operations(atlas)
+    assert seen == [0, 1, 2, 2]
+    for name, table in before.items():
+        assert table.equals(atlas.evidence(name))
+    assert not (tmp_path / "atlas" / operations.PARTS).exists()
+
+
+def test_a_model_that_moved_is_asked_for_and_the_demo_model_is_found(folder, tmp_path):
+    atlas = map_tiny(folder, tmp_path)
+    for gone in ("/gone/model", str(tmp_path / "model.gguf")):
+        atlas.manifest["model"]["source"] = gone
+        with pytest.raises(AtlasError, match=f"atlas: its model was at {gone}, where nothing is now. Say where it is"):
+            gather_operations(atlas)
+    gather_operations(atlas, folder)
+    atlas.manifest["model"]["source"] = f"/gone/{demo_model().name}"
+    with pytest.raises(AtlasError, match="found another"):
+        gather_operations(atlas)
+
+
+def test_another_model_is_refused(folder, tmp_path):
+    atlas = map_tiny(folder, tmp_path)
+    torch.manual_seed(5)
+    other = save_model(make_model("llama-tied"), tmp_path / "other")
+    with pytest.raises(AtlasError, match=r"expected the model of .*atlas \(fingerprint .*\), found another"):
+        gather_operations(atlas, other)
+    assert open_model_of(atlas)[0].fingerprint() == atlas.manifest["model"]["fingerprint"]
+
+
+def test_at_least_one_token_has_to_be_asked_for(folder, tmp_path):
+    with pytest.raises(SettingsError, match="tokens: expected a whole number of at least 1, found 0"):
+        gather_operations(map_tiny(folder, tmp_path), tokens=0)
+
+
+def test_heads_that_are_the_same_or_opposite_are_told_so():
+    generator = np.random.default_rng(1)
+    first, other = generator.normal(size=(2, 50))
+    outputs = [np.stack([first, -first]), None, np.stack([3 * first, other, np.zeros(50)])]
+    table = operations.similar_table(outputs, 2)
+    found = {(row.layer, row.head, row.rank): row for row in table.itertuples()}
+    assert len(found) == 8  # the head without output has no rows and is nobody's like
+    assert (found[0, 0, 0].other_layer, found[0, 0, 0].other_head, found[0, 0, 0].similarity) == (2, 0, 1.0)
+    assert found[2, 0, 0].other_layer == 0 and found[2, 0, 0].other_head == 0
+    cosine = first @ other / np.linalg.norm(first) / np.linalg.norm(other)
+    assert found[2, 1, 0].similarity == pytest.approx(abs(cosine), abs=1e-5)
+
+
+def test_projected_outputs_are_alike_within_the_stated_error(folder, tmp_path, monkeypatch):
+    atlas = map_tiny(folder, tmp_path)
+    gather_operations(atlas, similar=17)
+    exact = atlas.evidence("similar").set_index(["layer", "head", "other_layer", "other_head"])["similarity"]
+    monkeypatch.setattr(operations, "OUTPUTS_IN_MEMORY", 4 * 3 * 6 * 81 * 20)
+    gather_operations(atlas, similar=17)
+    facts = atlas.manifest["evidence"]["similar"]
+    assert facts["projected_to"] == 20
+    found = atlas.evidence("similar").set_index(["layer", "head", "other_layer", "other_head"])["similarity"]
+    errors = (found - exact).to_numpy()
+    assert 0 < np.sqrt((errors**2).mean()) < 2 * facts["standard_error"]

@@ -1,0 +1,222 @@
+"""What `validate` finds: a planted head, the same again, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import headatlas
+from headatlas.analysis.correlations import ALL, correlate, mean_over_relations
+from headatlas.architectures import open_model
+from headatlas.checkpoints import open_checkpoint
+from headatlas.errors import AtlasError, HeadatlasError, SettingsError
+from headatlas.measuring import validate as validation
+from headatlas.measuring.running.contexts import load_templates, make_contexts
+from headatlas.measuring.running.head_ranks import HeadRanks
+from headatlas.measuring.running.model import RunningModel
+from models import make_model, save_model
+from planted import HEAD, LAYER, N_PAIRS, WORDS, make_planted, plant_values, write_relation
+
+TEMPLATE = 'templates = ["baz {source} bez", "cab {source} cob coc"]\n'
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """A folder with a planted model, its atlas, its relation and templates of its words."""
+    place = tmp_path_factory.mktemp("planted")
+    make_planted(place / "model")
+    plant_values(place / "model")
+    write_relation(place / "r.json")
+    (place / "t.toml").write_text(TEMPLATE)
+    headatlas.map_heads(place / "model", place / "atlas", relations=place / "r.json")
+    return place
+
+
+def validate(place, **options):
+    options = {"add_relations": place / "r.json", "templates": place / "t.toml"} | options
+    atlas = headatlas.load_atlas(place / "atlas")
+    return atlas, headatlas.validate_atlas(atlas, **options)
+
+
+def test_the_planted_head_is_found_where_attention_is_on_the_source(planted):
+    _, table = validate(planted, pairs=None)
+    assert set(table["tokens"]) == {"one"} and set(table["condition"]) == set(validation.CONDITIONS)
+    assert len(table) == 2 * 3 * 4 and (table["pairs"] == N_PAIRS).all() and (table["prompts"] == 2 * N_PAIRS).all()
+    fixed = table[table["condition"] == "attention-fixed"].set_index(["layer", "head"])["score"]
+    assert fixed[LAYER, HEAD] == 1.0
+    # Head 3 reads the same values, but its own W_O leads elsewhere.
+    assert (fixed.drop((LAYER, HEAD)) < 0.2).all()
+    assert (table["score"] == table["hits"] / table["prompts"]).all()
+    again = headatlas.load_atlas(planted / "atlas")
+    assert again.evidence("validation").equals(table)
+    facts = again.manifest["evidence"]["validation"]
+    assert facts["left_out"] == [] and facts["prompts"] == 2 * N_PAIRS and len(facts["groups"]) == 1
+    assert (planted / "atlas" / "validation.png").stat().st_size > 10_000
+    assert (planted / "atlas" / "validation.svg").exists()
+    assert not (planted / "atlas" / validation.UNFINISHED).exists()
+
+
+def test_hits_are_those_of_the_plain_loop(planted):
+    _, table = validate(planted, pairs=11, seed=3)
+    opened = open_model(open_checkpoint(planted / "model"))
+    tokenizer = open_checkpoint(planted / "model").load_tokenizer()
+    relations = [
+        each for each in headatlas.measuring.session.relations_of(
+            headatlas.load_atlas(planted / "atlas"), tokenizer, opened.d_vocab, None, planted / "r.json"
+        )[0].values()
+    ]  # fmt: skip
+    contexts = make_contexts(relations, tokenizer, opened.d_vocab, load_templates(planted / "t.toml"), 11, 3)
+    running, W_U = RunningModel(opened), opened.W_U()
+    expected = {condition: np.zeros((3, 4), int) for condition in validation.CONDITIONS}
+    for prompt, target, k in zip(contexts.prompt, contexts.target_ids, contexts.k, strict=True):
+        watched = running.watch(torch.tensor([contexts.prompts[prompt]]), torch.tensor([contexts.source[prompt]]))
+        for layer in range(3):
+            W_O = opened.values_and_outputs(layer)[1]
+            fixed = watched.values[layer][0][list(opened.kv_head_of(layer))]
+            for condition, z in zip(validation.CONDITIONS, (fixed, watched.outputs[layer][0]), strict=True):
+                logits = torch.einsum("hd,hdm->hm", z, W_O) @ W_U.T
+                others = (logits >= logits[:, [target]]).sum(1) - 1
+                expected[condition][layer] += (others < k).numpy()
+    for condition, counts in expected.items():
+        found = table[table["condition"] == condition]["hits"].to_numpy().reshape(3, 4)
+        assert (found == counts).all() and counts.sum()
+
+
+def test_the_same_seed_gives_the_same_and_parts_change_nothing(planted, monkeypatch):
+    _, table = validate(planted, pairs=12, seed=1)
+    monkeypatch.setattr(validation, "MOST_PROMPTS", 16)
+    monkeypatch.setattr(validation, "MOST_NUMBERS", 1)
+    assert validate(planted, pairs=12, seed=1, threads=2)[1].equals(table)
+    assert not validate(planted, pairs=12, seed=2)[1].equals(table)
+
+
+def test_an_interrupted_validation_goes_on(planted, monkeypatch):
+    _, whole = validate(planted, pairs=20)
+    monkeypatch.setattr(validation, "MOST_NUMBERS", 1)
+    measure, done = validation._measure, []
+
+    def stops(*args):
+        if len(done) == 1:
+            raise KeyboardInterrupt
+        done.append(args[2])
+        return measure(*args)
+
+    monkeypatch.setattr(validation, "_measure", stops)
+    with pytest.raises(KeyboardInterrupt):
+        validate(planted, pairs=20)
+    parts = planted / "atlas" / validation.UNFINISHED
+    assert [path.name for path in parts.glob("*.npz")] == ["part-00000.npz"]
+
+    def counted(*args):
+        done.append(args[2])
+        return measure(*args)
+
+    monkeypatch.setattr(validation, "_measure", counted)
+    assert validate(planted, pairs=20)[1].equals(whole)
+    assert done == [0, 16, 32] and not parts.exists()
+
+
+def test_another_model_is_refused(planted, tmp_path):
+    save_model(make_model("llama", seed=5), tmp_path / "other", WORDS)
+    with pytest.raises(AtlasError, match=r"expected the model of .*atlas \(fingerprint .*found another .*--model"):
+        validate(planted, model=tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        ({"add_relations": None}, "are not those of a built-in relation. Name the file .*--add-relations"),
+        ({"relations": ["nothing"]}, "relation: expected one of r, found 'nothing'"),
+        ({"pairs": 1}, "pairs: expected a whole number of at least 2, found 1"),
+        ({"device": "tpu"}, "device: expected cpu"),
+        ({"templates": "missing.toml"}, "missing.toml: cannot be read"),
+    ],
+)
+def test_what_cannot_be_is_refused(planted, options, told):
+    with pytest.raises(SettingsError, match=told):
+        validate(planted, **options)
+
+
+@pytest.mark.parametrize(
+    "text", ["no mark", "{source} first", "last {source}", "a {source} b {source} c", " a {source} b"]
+)
+def test_templates_have_words_on_both_sides(tmp_path, text):
+    path = tmp_path / "t.toml"
+    path.write_text(f"templates = {json.dumps([text])}")
+    with pytest.raises(SettingsError, match=r"expected texts with \{source\} once"):
+        load_templates(path)
+
+
+def test_the_packages_own_templates_are_read():
+    assert len(load_templates()) >= 3
+
+
+def test_correlations_by_hand():
+    from atlases import make_atlas, make_evidence
+
+    atlas = make_evidence(make_atlas(4, 5))
+    table = atlas.evidence("validation").copy()
+    at = {name: place for place, name in enumerate(atlas.relations)}
+    static = np.array([
+        atlas.scores.values[at[row.relation], row.layer, row.head] for row in table.itertuples()
+    ])  # fmt: skip
+    table["score"] = np.where(table["condition"] == "in-context", -static, static * 2 + 1)
+    rows = correlate(atlas, table)
+    assert len(rows) == 2 * 2 * 2 * (4 + 1)
+    for row in rows:
+        if row["kind"] == "score":
+            expected = -1 if row["condition"] == "in-context" else 1
+            assert row["pearson"] == pytest.approx(expected) and row["spearman"] == pytest.approx(expected)
+            assert row["points"] == (80 if row["relation"] == ALL else 20)
+    table["score"] = 0.5
+    rows = correlate(atlas, table)
+    assert all(row["pearson"] is None for row in rows if row["kind"] == "score")
+    means = mean_over_relations(rows)
+    assert means[0]["pearson"] is None and means[0]["relations"] == 0
+    assert sum(row["kind"] == "suppression" for row in means) == 4
+
+
+def test_ranks_of_outputs_are_those_of_a_plain_loop():
+    generator = torch.Generator().manual_seed(0)
+    W_U, W_O = (torch.randn(*shape, generator=generator) for shape in ((5003, 13), (3, 7, 13)))
+    z = torch.randn(11, 3, 7, generator=generator)
+    row, targets = torch.arange(22) % 11, torch.randint(5003, (22,), generator=generator)
+    k = torch.full((22,), 900)
+    found = HeadRanks(W_U, row, targets, k, threads=2).layer(z, W_O)
+    logits = torch.einsum("nhd,hdm->hnm", z.double(), W_O.double()) @ W_U.T.double()
+    for sign, hits in zip((1, -1), found, strict=True):
+        signed = (logits * sign)[:, row]
+        own = signed.gather(2, targets.expand(3, -1)[..., None])
+        assert torch.equal(hits, (signed >= own).sum(2) - 1 < k) and hits.any() and not hits.all()
+
+
+def test_sources_of_several_tokens_are_read_at_their_last(tmp_path):
+    """With a tokenizer that splits long words."""
+    from gguf_models import make_model as make_gguf_model
+    from gguf_models import write
+
+    checkpoint = open_checkpoint(write(make_gguf_model("llama"), "llama", tmp_path / "m.gguf"))
+    tokenizer = checkpoint.load_tokenizer()
+    pairs = tuple((word, "abc") for word in ("ab", "a", *(one + two for one in "defgh" for two in "xyz")))
+    relation = headatlas.Relation("long", pairs)
+    from headatlas.relations import encode_relations
+    from headatlas.settings import Settings
+
+    encoded = encode_relations([relation], tokenizer, 101, Settings())
+    contexts = make_contexts(encoded, tokenizer, 101, ["ab {source} a"], None, 0)
+    assert [(group.tokens, group.pairs) for group in contexts.groups] == [("one", 2), ("several", 15)]
+    ids = {tuple(prompt): source for prompt, source in zip(contexts.prompts, contexts.source, strict=True)}
+    whole = tuple(tokenizer("ab dx a", add_special_tokens=False)["input_ids"])
+    assert tokenizer.convert_ids_to_tokens(whole[ids[whole]]) == "x"
+    few = make_contexts(encoded, tokenizer, 101, ["ab {source} a"], 4, 0)
+    assert [(group.tokens, group.pairs) for group in few.groups] == [("one", 2)]
+
+
+def test_imported_scores_have_no_model():
+    from atlases import make_atlas
+
+    atlas = make_atlas(3, 4)
+    atlas.manifest["measure"] = "in-context"
+    with pytest.raises(HeadatlasError, match="expected an atlas of a model's weights, found imported scores"):
+        headatlas.validate_atlas(atlas)
