@@ -1,7 +1,7 @@
-"""What a head would score if a relation's targets were paired anew, and how unlikely its hits then are.
+"""The score that a head would have if a relation's pairs were shuffled, and how unlikely its hits then are.
 
-D is the matrix of hits of all of a relation's sources with all of its targets. Re-pairing gives pair i the target of
-pair p(i), with p a random permutation of the n pairs. The expected score is the mean of D over all n x n places.
+D is the matrix of hits of all sources of a relation with all its targets. Re-pairing gives pair i the target of pair
+p(i), with p a random permutation of the n pairs. The expected score is the mean of D over all n x n cells.
 
 This module knows arrays; it knows neither models nor words.
 """
@@ -18,29 +18,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from headatlas.scoring.rank_search import CellBlock, Cells
+from headatlas.scoring.questions import CellBlock, Cells
 
 if TYPE_CHECKING:
-    from headatlas.scoring.rank_search import Heads, RankSearch
+    from headatlas.scoring.layer_heads import LayerHeads
+    from headatlas.scoring.rank_search import RankSearch
 
 RE_PAIRINGS = 4
 """Random re-pairings behind a chance level that is not exact."""
 
 FEWEST_HITS = 3
-"""From so many hits on, a chance level is exact and a p-value computed; below, the p-value is bounded by 1."""
+"""Hits from which on a chance level is exact and a p-value is computed; with fewer hits, the p-value is 1."""
 
 LARGEST_MATRIX = 16_000_000
-"""A relation with more places (sources x targets) than this gets no matrix: re-pairings, and no p-value below 1."""
+"""Cells (sources x targets) of the largest relation whose matrix is computed; a larger relation gets re-pairings only,
+and the p-value 1."""
 
 
 @dataclass(frozen=True)
 class Chance:
-    """Of each kind (promoted, suppressed), relation and head: arrays (2, n_relations, n_heads).
+    """Chance levels of a layer by side (promoted, suppressed), relation and head: arrays (2, n_relations, n_heads).
 
     Args:
         level: expected score, 0 to 1.
-        exact: whether that is over all places, not those of random re-pairings.
-        p_value: upper bound of the probability of as many hits, 0 to 1.
+        exact: whether the level is the mean over all cells, not an estimate from random re-pairings.
+        p_value: upper bound on the probability of as many hits or more, 0 to 1.
     """
 
     level: np.ndarray
@@ -49,7 +51,7 @@ class Chance:
 
 
 class _Relation:
-    """One relation's places: its distinct sources and targets, and how often each stands in a pair."""
+    """A relation's matrix: its distinct sources and targets, how many pairs have each, and the cells drawn."""
 
     def __init__(self, search: RankSearch, pairs: slice) -> None:
         source, target = search.source[pairs].cpu().numpy(), search.target[pairs].cpu().numpy()
@@ -60,23 +62,23 @@ class _Relation:
         self.n_columns = len(self.targets)
         self.has_matrix = len(self.sources) * self.n_columns <= LARGEST_MATRIX
         self.always_exact = self.has_matrix and self.n_columns <= RE_PAIRINGS
-        # Of this relation's set of pairs alone: whatever else is measured, its re-pairings are the same.
+        # The seed depends on this relation's pairs only, so that its re-pairings are the same in every run.
         sorted_pairs = np.lexsort((self.column, self.row))
         row, column = self.row[sorted_pairs], self.column[sorted_pairs]
         ids = search.targets.cpu().numpy()[self.targets].astype("int64")
         seed = hashlib.sha256(row.tobytes() + column.tobytes() + ids.tobytes()).digest()
         generator = np.random.Generator(np.random.PCG64(int.from_bytes(seed[:8], "little")))
         order = np.concatenate([generator.permutation(self.n_pairs) for _ in range(RE_PAIRINGS)])
-        places = np.tile(row, RE_PAIRINGS) * self.n_columns + column[order]
-        self.drawn, self.times = np.unique(places, return_counts=True)
+        cells = np.tile(row, RE_PAIRINGS) * self.n_columns + column[order]
+        self.drawn, self.times = np.unique(cells, return_counts=True)
 
 
 class ChanceLevels:
-    """Chance of every head of a layer for every relation.
+    """Chance levels of every head of a layer for every relation.
 
     Args:
-        search: over the pairs of all relations, one relation after the other.
-        ends: the first pair of each relation, and the number of pairs: of length n_relations + 1.
+        search: for the pairs of all relations, one relation after the other.
+        ends: the first pair of each relation, and the number of pairs: n_relations + 1 numbers.
     """
 
     def __init__(self, search: RankSearch, ends: Sequence[int]) -> None:
@@ -94,29 +96,32 @@ class ChanceLevels:
         drawn = [start + each.drawn for start, each in zip(starts, self._relations, strict=True)]
         self._drawn = torch.from_numpy(np.concatenate(drawn))
 
-    def layer(self, heads: Heads, hits: np.ndarray) -> Chance:
-        """Chance of all heads of one layer.
+    def layer(self, heads: LayerHeads, hits: np.ndarray) -> Chance:
+        """Chance levels of all heads of one layer.
 
         Args:
-            hits: of each head: Int[ndarray, "2 n_relations n_heads"].
+            hits: of each side, relation and head, Int[ndarray, "2 n_relations n_heads"].
         """
         always = np.array([each.always_exact for each in self._relations])
         possible = np.array([each.has_matrix for each in self._relations])
         exact = possible[:, None] & (always[:, None] | (hits >= FEWEST_HITS))
         level, p_value = np.zeros(hits.shape), np.ones(hits.shape)
-        asked = self._search.candidates(heads, self._blocks, lambda head, cells: self._needed(cells, exact[:, :, head]))
-        for head, (cells, found) in enumerate(zip(asked, self._search.cells(heads, self._blocks, asked), strict=True)):
+        open_cells = self._search.candidates(
+            heads, self._blocks, lambda head, cells: self._needed(cells, exact[:, :, head])
+        )
+        found_cells = self._search.cells(heads, self._blocks, open_cells)
+        for head, (cells, found) in enumerate(zip(open_cells, found_cells, strict=True)):
             is_hit = cells.chosen(found.nonzero()[:, 0])
-            block, side, row, column = (
-                getattr(is_hit, name).cpu().numpy() for name in ("block", "side", "row", "column")
+            block, sides, row, column = (
+                each.cpu().numpy() for each in (is_hit.block, is_hit.side, is_hit.row, is_hit.column)
             )
-            order = np.lexsort((side, block))
-            key = (block * 2 + side)[order]
+            order = np.lexsort((sides, block))
+            key = (block * 2 + sides)[order]
             for number, relation in enumerate(self._relations):
-                for kind in (0, 1):
-                    first, last = np.searchsorted(key, (number * 2 + kind, number * 2 + kind + 1))
+                for side in (0, 1):
+                    first, last = np.searchsorted(key, (number * 2 + side, number * 2 + side + 1))
                     rows, columns = row[order[first:last]], column[order[first:last]]
-                    place = kind, number, head
+                    place = side, number, head
                     if exact[place]:
                         times = relation.of_source[rows] * relation.of_target[columns]
                         level[place] = int(times.sum()) / relation.n_pairs**2
@@ -127,35 +132,35 @@ class ChanceLevels:
         return Chance(level, exact, p_value)
 
     def _needed(self, cells: Cells, exact: np.ndarray) -> Cells:
-        """Of a head's open cells, those of the relations that are to be exact, and those of the re-pairings."""
+        """The cells of a head that relations with exact levels, or the re-pairings, need."""
         device = cells.row.device
-        place = (
+        number = (
             self._starts.to(device)[cells.block] + cells.row * self._n_columns.to(device)[cells.block] + cells.column
         )
         needed = torch.from_numpy(exact).to(device)[cells.side, cells.block]
-        needed |= torch.isin(place, self._drawn.to(device))
+        needed |= torch.isin(number, self._drawn.to(device))
         return cells.chosen(needed.nonzero()[:, 0])
 
 
 def _p_value(relation: _Relation, rows: np.ndarray, columns: np.ndarray, hits: int) -> float:
-    """Bound from the hits of D, given as distinct (row, column)."""
+    """The smaller bound of rows and columns, from the cells of D that are hits, given as distinct (row, column)."""
     in_row = np.bincount(rows, relation.of_target[columns], len(relation.sources))[relation.row]
     in_column = np.bincount(columns, relation.of_source[rows], len(relation.targets))[relation.column]
     return min(p_value_bound(in_row, hits), p_value_bound(in_column, hits))
 
 
 def p_value_bound(sums: np.ndarray, hits: int) -> float:
-    """Upper bound of P(X >= hits), X the number of hits of a random re-pairing, from the row (or column) sums of D.
+    """Upper bound on P(X >= hits), X the number of hits of a random re-pairing, from the row (or column) sums of D.
 
     P(X >= m) <= E[C(X, j)] / C(m, j) for each j <= m (Markov), and E[C(X, j)] = r_j (n-j)!/n! with r_j the number of
-    ways to choose j places of hits in different rows and columns. Forgetting the columns, r_j is at most e_j(sums), the
-    elementary symmetric polynomial: j rows, and one place of a hit in each. The bound is the least over j.
+    ways to choose j hits of D in different rows and columns. Without the condition on the columns, that is at most
+    e_j(sums), the elementary symmetric polynomial: j rows, and one hit in each. The result is the least bound over j.
 
     Args:
         sums: hits in each of the n rows of D, one row per pair, Float[ndarray, "n_pairs"].
         hits: observed, 0 to n_pairs.
 
-    >>> round(p_value_bound(np.ones(6), 6) * math.factorial(6), 6)  # one place in each row: one of 720 orders
+    >>> round(p_value_bound(np.ones(6), 6) * math.factorial(6), 6)  # one hit in each row: one of 720 orders
     1.0
     """
     from scipy.special import gammaln
@@ -169,13 +174,13 @@ def p_value_bound(sums: np.ndarray, hits: int) -> float:
     j = np.arange(hits + 1)
     log_moment = log_e + gammaln(n - j + 1) - gammaln(n + 1)
     log_choices = gammaln(hits + 1) - gammaln(j + 1) - gammaln(hits - j + 1)
-    # Rounding must make no bound too small, nor zero of what is only very unlikely.
+    # Rounding must not make a bound too small, nor turn a very small probability into zero.
     return min(1.0, max(math.exp(min(0.0, float((log_moment - log_choices).min()))) * (1 + 1e-9), 1e-300))
 
 
 def _log_symmetric_polynomials(values: np.ndarray, highest: int) -> np.ndarray:
-    """Logarithms of e_0, ..., e_highest of positive values: Float[ndarray, "highest+1"]; infinite where unknown."""
-    # Scaled so that no sum overflows: e_j(values) = e_j(values / scale) * scale**j. What underflows is not known.
+    """Logarithms of e_0, ..., e_highest of positive values: Float[ndarray, "highest+1"]; infinite if not known."""
+    # Scaled so that no sum overflows: e_j(values) = e_j(values / scale) * scale**j. Terms that underflow are not known.
     scale = max(1.0, float(values.sum()) / 300)
     e = np.zeros(highest + 1)
     e[0] = 1.0

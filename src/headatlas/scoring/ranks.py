@@ -1,6 +1,6 @@
-"""The rank of single targets among all logits, for a few outputs; ties count against the target, as in the scores.
+"""The ranks of single targets among all logits, for a few outputs; ties count against the target, as in the scores.
 
-float32 counts, float64 decides what lies within rounding of the target. Knows arrays alone.
+float32 counts, and float64 decides logits within rounding of the target. Knows arrays only.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROUNDING = 1e-5
-"""Of the largest logit of a row: what float32 cannot tell apart, with room to spare."""
+"""Difference that float32 cannot resolve, as a share of the largest possible logit, with a safety margin."""
 
 LOGITS_AT_ONCE = 2**25
+"""Logits in memory at once."""
 
 
 def target_ranks(outputs: Tensor, W_U: Tensor, target_ids: Tensor) -> Tensor:
     """One more than the number of other tokens whose logit is at least the target's.
 
-    An output of zeros gives all tokens equal logits, so that every target comes last.
+    An output of zeros gives all tokens the same logit, so that every target comes last.
 
     Args:
         outputs: Float64[Tensor, "n d_model"].

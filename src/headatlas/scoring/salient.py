@@ -1,8 +1,8 @@
-"""What a head does most: the inputs that it amplifies most, and the tokens with the highest and lowest logits.
+"""Salient operations: the inputs that a head amplifies most, and the tokens with the highest and lowest logits.
 
 The length of a head's output is `sqrt(v @ W_O @ W_O.T @ v.T)` with `v = x @ W_V`, so that all inputs are compared
-through matrices of `d_head x d_head`. float32 proposes with room to spare; float64 chooses and orders, ties by the
-smaller position. Knows arrays; nothing of models, tokens or files.
+through matrices of `d_head x d_head`. float32 proposes candidates with a margin; float64 chooses and orders them, ties
+by the smaller position. Knows arrays; knows nothing about models, tokens or files.
 """
 
 from __future__ import annotations
@@ -14,17 +14,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BLOCK = 4096
-"""Inputs, or rows of logits times a vocabulary's share, that are held at once."""
+"""Inputs whose values are in memory at once."""
 
 SLACK = 1e-4
-"""Relative: proposals so little below the last chosen one are decided in float64 too."""
+"""Relative difference below the last chosen input within which an input is a candidate for float64 too."""
 
 MOST_PROPOSED = 1024
+"""Most candidates of a head, unless more inputs are wanted."""
+
 EXTRA = 8
-"""Logits beyond the wanted ones that float32 proposes for float64 to order."""
+"""Tokens beyond the wanted ones that float32 proposes for float64 to order."""
 
 CHUNK = 64
+"""Logits of which only the largest is compared at first."""
+
 LOGITS_AT_ONCE = 2**25
+"""Logits in memory at once."""
 
 
 def most_amplified(
@@ -34,11 +39,11 @@ def most_amplified(
 
     Args:
         x: Float[Tensor, "n_inputs d_in"], in the order that decides ties.
-        lengths: what each output's length is divided by, above 0: Float[Tensor, "n_inputs"].
+        lengths: each output's length is divided by this, above 0: Float[Tensor, "n_inputs"].
         W_V: Float[Tensor, "n_kv_heads d_in d_head"].
         W_O: Float[Tensor, "n_heads d_head d_model"].
-        kv_head_of: of each head.
-        n_tokens: how many inputs; all of them where there are fewer.
+        kv_head_of: the kv head that each head reads, of length n_heads.
+        n_tokens: how many inputs; all of them if there are fewer.
 
     Returns:
         Rows of x, Int64[Tensor, "n_heads n"], most amplified first; their amplification, Float64[Tensor, "n_heads n"];
@@ -72,7 +77,7 @@ def most_amplified(
 
 
 def _proposed(squares: Tensor, n: int) -> Tensor:
-    """Ascending positions of the `n` largest values and of those within rounding of the last of them."""
+    """Ascending positions of the `n` largest values, and of values within rounding of the smallest of these."""
     least = squares.topk(n).values[-1]
     positions = (squares >= least * (1 - SLACK)).nonzero()[:, 0]
     if len(positions) > MOST_PROPOSED:
@@ -82,13 +87,13 @@ def _proposed(squares: Tensor, n: int) -> Tensor:
 
 
 def extreme_logits(outputs: Tensor, W_U: Tensor, left_out: Tensor, n_mapped: int) -> tuple[Tensor, Tensor]:
-    """The tokens with the highest and with the lowest logits of some outputs.
+    """The tokens with the highest and the lowest logits for each output.
 
     Args:
-        outputs: Float64[Tensor, "n d_model"]; an output of zeros gives the first tokens, which means nothing.
+        outputs: Float64[Tensor, "n d_model"]; an output of zeros gives the first tokens, which have no meaning.
         W_U: Float[Tensor, "d_vocab d_model"].
         left_out: tokens that do not compete, Int64[Tensor, "n_left_out"].
-        n_mapped: how many of each; no more than tokens compete.
+        n_mapped: how many of each; at most the number of tokens that compete.
 
     Returns:
         Token ids, Int64[Tensor, "n n_mapped"]: highest first, and lowest first.
@@ -96,7 +101,7 @@ def extreme_logits(outputs: Tensor, W_U: Tensor, left_out: Tensor, n_mapped: int
     import torch
 
     highest, lowest = [], []
-    # The order of logits does not depend on the output's length, float32's range does.
+    # The order of the logits does not depend on the output's length, but whether they fit float32 does.
     outputs = outputs / outputs.norm(dim=-1, keepdim=True).clamp_min(1e-300)
     for part in outputs.split(max(1, LOGITS_AT_ONCE // len(W_U))):
         logits = part.float() @ W_U.T
@@ -109,7 +114,7 @@ def extreme_logits(outputs: Tensor, W_U: Tensor, left_out: Tensor, n_mapped: int
 
 
 def _largest(values: Tensor, n: int) -> Tensor:
-    """Positions of the `n` largest values of each row, in any order: they lie in the `n` chunks with the largest."""
+    """Positions of the `n` largest values of each row, in any order: they are in the `n` chunks with largest maxima."""
     import torch
 
     n_rows, width = values.shape
@@ -125,7 +130,7 @@ def _largest(values: Tensor, n: int) -> Tensor:
 
 
 def _ordered(outputs: Tensor, W_U: Tensor, proposed: Tensor, n: int, left_out: Tensor) -> Tensor:
-    """Of the proposed tokens, those with the largest logits in float64, the smaller id first among equal ones."""
+    """The `n` proposed tokens with the largest logits in float64; among equal logits, the smaller id comes first."""
     import torch
 
     proposed = proposed.sort(dim=1).values

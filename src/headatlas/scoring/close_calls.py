@@ -1,0 +1,128 @@
+"""Comparisons within rounding: noted while float32 scans the vocabulary, decided in float64.
+
+Knows arrays only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from headatlas.scoring.rounding import certain_margin, error_lengths
+
+if TYPE_CHECKING:
+    from headatlas.scoring.layer_heads import LayerHeads
+    from headatlas.scoring.questions import Questions
+
+ROWS_AT_ONCE = 4096
+"""Rows of W_U that are converted to float64 at once."""
+
+
+@dataclass
+class CloseCalls:
+    """What a scan leaves to float64, by the places of questions.
+
+    Args:
+        nears: (place, token), tokens within rounding of the target: two Int[Tensor, "n_nears"].
+        uncertain: (place, beaten), questions at the end of the vocabulary that their near tokens decide, and how many
+            tokens certainly beat their target: two Int[Tensor, "n_uncertain"].
+        crowded: places of questions with too many near tokens to note; all tokens decide them.
+    """
+
+    nears: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    uncertain: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    crowded: list[Tensor] = field(default_factory=list)
+
+    def add(self, other: CloseCalls) -> None:
+        self.nears += other.nears
+        self.uncertain += other.uncertain
+        self.crowded += other.crowded
+
+    def calls(self) -> list[_Call]:
+        """One call for each question that is left to float64."""
+        found: list[_Call] = []
+        if self.uncertain and len(place := torch.cat([each for each, _ in self.uncertain])):
+            beaten = torch.cat([each for _, each in self.uncertain])
+            near_place, near_token = (torch.cat(column) for column in zip(*self.nears, strict=True))
+            wanted = torch.isin(near_place, place)
+            order = near_place[wanted].argsort()
+            near_place, near_token = near_place[wanted][order], near_token[wanted][order]
+            first, last = (torch.searchsorted(near_place, place, right=right).tolist() for right in (False, True))
+            found += [
+                _Call(at, n_beaten, near_token[first[number] : last[number]])
+                for number, (at, n_beaten) in enumerate(zip(place.tolist(), beaten.tolist(), strict=True))
+            ]
+        if self.crowded:
+            found += [_Call(at, 0, None) for at in torch.cat(self.crowded).tolist()]
+        return found
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A question for float64.
+
+    Args:
+        place: of the question.
+        beaten: how many tokens certainly beat the target.
+        tokens: the tokens to compare with it, Int[Tensor, "n_tokens"]; None for all.
+    """
+
+    place: int
+    beaten: int
+    tokens: Tensor | None
+
+    def rows(self, W_U: Tensor) -> Iterable[Tensor]:
+        return W_U.split(ROWS_AT_ONCE) if self.tokens is None else [W_U[self.tokens]]
+
+
+def decide_close_calls(
+    close_calls: CloseCalls,
+    heads: LayerHeads,
+    questions: Questions,
+    W_U: Tensor,
+    largest_norm: Tensor,
+    target_ids: Tensor,
+    ranks: Tensor,
+    workers: Executor,
+) -> int:
+    """Write the ranks of the hits among the close calls, and return how many calls there were.
+
+    Logits that are equal within float64's rounding are ties, which count against the target.
+
+    Args:
+        W_U: Float[Tensor, "d_vocab d_model"].
+        largest_norm: of a row of W_U, Float[Tensor, ""].
+        target_ids: of the search's distinct targets, Int[Tensor, "n_targets"].
+        ranks: of each place, Int32[Tensor, "n_places"].
+        workers: run one head each.
+    """
+    calls = close_calls.calls()
+    if not calls:
+        return 0
+    of_head: dict[int, list[_Call]] = {}
+    places = torch.tensor([call.place for call in calls], device=ranks.device)
+    for head, call in zip(questions.at(places).head.tolist(), calls, strict=True):
+        of_head.setdefault(head, []).append(call)
+
+    def decide(head: int) -> None:
+        asked = questions.at(torch.tensor([call.place for call in of_head[head]], device=ranks.device))
+        vectors, W_O = heads.x[asked.source].double(), heads.W_O[head].double()
+        W_V = heads.W_V[heads.kv_head[head]].double()
+        values = vectors @ W_V
+        ties = certain_margin(error_lengths(vectors, W_V, values), W_O, largest_norm.double())
+        outputs = values @ W_O * (1 - 2 * asked.side)[:, None]
+        least = (W_U[target_ids[asked.target]].double() * outputs).sum(1) - ties
+        for number, call in enumerate(of_head[head]):
+            counts = (int((rows.double() @ outputs[number] >= least[number]).sum()) for rows in call.rows(W_U))
+            # The target itself is among all tokens, but not among those near it.
+            rank = call.beaten + sum(counts) - (call.tokens is None)
+            if rank < asked.k[number]:
+                ranks[call.place] = rank
+
+    list(workers.map(decide, of_head))
+    return len(calls)

@@ -1,0 +1,44 @@
+"""The heads of one layer, prepared for a search: their values, and what a sample of the vocabulary says about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from headatlas.scoring.sample import Limits
+
+
+@dataclass(frozen=True)
+class LayerHeads:
+    """The heads of a layer, as `RankSearch.heads` prepares them.
+
+    Args:
+        x: input vectors, Float[Tensor, "n_sources d_model"].
+        W_V: Float[Tensor, "n_kv_heads d_model d_head"].
+        W_O: Float[Tensor, "n_heads d_head d_model"].
+        kv_head: the kv head that each head reads, of length n_heads.
+        values: `x @ W_V` of each kv head, Float[Tensor, "n_sources d_head"].
+        margins: for each head, the difference beyond which the order of two logits is certain,
+            Float[Tensor, "n_sources"].
+        limits: for each head and each k, what the sample decides.
+    """
+
+    x: Tensor
+    W_V: Tensor
+    W_O: Tensor
+    kv_head: Sequence[int]
+    values: list[Tensor]
+    margins: list[Tensor]
+    limits: list[dict[int, Limits]]
+
+    @property
+    def n_heads(self) -> int:
+        return len(self.W_O)
+
+    def value(self, head: int) -> Tensor:
+        """The values that a head reads: Float[Tensor, "n_sources d_head"]."""
+        return self.values[self.kv_head[head]]

@@ -1,0 +1,35 @@
+"""The sample of the vocabulary: its tokens, and limits that never exclude a hit."""
+
+import pytest
+import torch
+
+from headatlas.scoring.sample import LIMIT_GROUPS, find_limits, sample_tokens
+
+
+@pytest.mark.parametrize("d_vocab", [61, 4_003, 50_257, 262_144])
+def test_sampled_tokens_are_distinct_and_denser_among_low_ids(d_vocab):
+    ids = sample_tokens(d_vocab)
+    assert len(ids) % LIMIT_GROUPS == 0 and (ids.diff() > 0).all()
+    assert not len(ids) or (ids[0] >= 0 and ids[-1] < d_vocab and (ids < d_vocab // 2).float().mean() > 0.7)
+
+
+@pytest.mark.parametrize("k", [1, 3, LIMIT_GROUPS, LIMIT_GROUPS + 1])
+def test_limits_exclude_no_hit(k):
+    g = torch.Generator().manual_seed(1)
+    value, W_O, W_U = (torch.randn(*shape, generator=g) for shape in ((31, 7), (7, 23), (4_003, 23)))
+    sample = W_U[sample_tokens(4_003)].T.contiguous()
+    limits = find_limits(sample, value, W_O, torch.full((31,), 1e-3), [k])[k]
+    logits = value @ W_O @ W_U.T
+    assert (limits.highest <= logits.topk(k, dim=1).values[:, -1]).all()
+    assert (limits.lowest >= logits.topk(k, dim=1, largest=False).values[:, -1]).all()
+    assert torch.isfinite(limits.highest).all() == (k <= LIMIT_GROUPS)
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_a_head_that_writes_nothing_gets_limits_that_no_target_reaches(sampled):
+    value = torch.randn(31, 7, generator=torch.Generator().manual_seed(2))
+    value[5] = 0
+    sample = torch.ones(23, 640) if sampled else None
+    limits = find_limits(sample, value, torch.ones(7, 23), torch.zeros(31), [3])[3]
+    assert limits.highest[5] == torch.inf and limits.lowest[5] == -torch.inf
+    assert (limits.highest < torch.inf).sum() == 30
