@@ -229,7 +229,7 @@ def test_the_caption_says_what_was_measured():
     atlas = make_atlas(categories=CATEGORIES[:3], unmeasured=("Translation",), note="weights stored as Q4_1")
     words = "  ·  ".join(text.get_text() for text in draw_map(atlas).texts)
     for part in (
-        "demo-135M  ·  scores of the weights  ·  settings: maps",
+        "demo-135M  ·  scores from weights  ·  settings: maps",
         "score above 0.15: ",
         "weights stored as Q4_1",
         "not measurable on this model: Translation",

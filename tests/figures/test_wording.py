@@ -63,7 +63,7 @@ def test_a_relations_caption_says_k(k, kind, words):
 @pytest.mark.parametrize(
     ("measure", "words"),
     [
-        ("weights", "scores of the weights, imported"),
+        ("weights", "scores from weights, imported"),
         ("attention-fixed", "attention-fixed scores of the running model, imported"),
         ("in-context", "in-context scores of the running model, imported"),
     ],

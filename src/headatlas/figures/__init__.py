@@ -1,7 +1,7 @@
-"""Pictures of an atlas: the map of heads, one relation's scores, and the files they are saved as.
+"""Figures of an atlas: the map of heads, the scores of one relation, comparisons, and the files they are saved as.
 
-Knows the atlas, not how it was measured. Drawing is loaded when it is first used: importing this package costs
-nothing, and `PALETTES` needs no matplotlib.
+Knows the atlas, not how it was measured. The drawing code is loaded on first use: importing this package is cheap, and
+`PALETTES` needs no matplotlib.
 """
 
 from __future__ import annotations

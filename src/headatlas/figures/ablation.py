@@ -1,4 +1,4 @@
-"""A task's accuracy as heads are removed: its relation's heads, random heads, and other tasks without them."""
+"""Accuracy on a task as heads are removed: the relation's heads, random heads, and the effect on other tasks."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from headatlas.errors import AtlasError, SettingsError
-from headatlas.figures.map import FRAME, INK, QUIET, MapFigure, plain_style
-from headatlas.figures.palettes import PALETTES
+from headatlas.errors import AtlasError
+from headatlas.figures.canvas import AtlasFigure
+from headatlas.figures.palettes import checked_palette
+from headatlas.figures.style import INK, QUIET, plain_style, style_plot
 from headatlas.figures.wording import one_line
 
 if TYPE_CHECKING:
@@ -24,34 +24,32 @@ DASHES = ("--", ":", "-.")
 def draw_ablation(atlas: Atlas, relation: str, *, palette: str = "paper") -> Figure:
     """Draw the evidence of `ablate_heads` for one relation.
 
-    The band around the relation's heads is Wilson's 95 % interval of each point, that of the random heads the range
-    of their draws around their mean.
+    The band around the curve of the relation's heads shows Wilson's 95 % interval of each point. The band of the random
+    heads shows the range of the draws; its line shows their mean.
 
     Args:
         palette: `paper` or `colour-blind`; the relation's curve has the colour of its category.
 
     Raises:
         SettingsError: another palette.
-        AtlasError: no curve of this relation.
+        AtlasError: the atlas has no curve for this relation.
     """
     from headatlas.measuring.ablate import wilson
 
-    if palette not in PALETTES:
-        raise SettingsError(f"palette: expected one of {', '.join(PALETTES)}, found {palette!r}.")
+    chosen = checked_palette(palette)
     table: Any = atlas.evidence("ablation")
     table = None if table is None else table[table["relation"] == relation]
     if table is None or table["removed"].max() in (0, np.nan):
-        raise AtlasError(f"{atlas.name}: expected a curve of {relation!r}, found none. Run `headatlas ablate`.")
+        raise AtlasError(f"{atlas.name}: expected a curve for {relation!r}, found none. Run `headatlas ablate`.")
     facts = atlas.manifest["evidence"]["ablation"]["relations"][relation]
     category = str(atlas.data["category"].sel(relation=relation).item())
-    colour = PALETTES[palette].of_categories((category,))[category]
+    colour = chosen.of_categories((category,))[category]
     own, others = table[table["task"] == relation], table[table["task"] != relation]
     with plain_style():
-        figure = MapFigure(figsize=(6.4, 3.7), dpi=160, facecolor="white", layout="constrained")
-        FigureCanvasAgg(figure)
-        figure.metadata = {"Title": f"{one_line(atlas.name)}: {one_line(relation)} as heads are removed"}
+        title = f"{one_line(atlas.name)}: {one_line(relation)} as heads are removed"
+        figure = AtlasFigure((6.4, 3.7), {"Title": title})
         axes = figure.subplots()
-        figure.suptitle(figure.metadata["Title"], size=9.5, color=INK, x=0.01, ha="left")
+        figure.suptitle(title, size=9.5, color=INK, x=0.01, ha="left")
         random = own[own["order"] != "score"]
         shares = _share(random).groupby(random["removed"]).agg(["mean", "min", "max"])
         axes.fill_between(shares.index, shares["min"], shares["max"], color="#d9d9d9", linewidth=0, zorder=1)
@@ -90,8 +88,5 @@ def _finish(axes: Axes, instead: str) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(f"heads removed (their output at the last token: {instead})", size=8, color=INK)
-    axes.set_ylabel("prompts answered rightly", size=8, color=INK)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
-    axes.tick_params(labelsize=7.5, width=0.5, color=FRAME, labelcolor=INK)
-    for side, spine in axes.spines.items():
-        spine.set(visible=side in ("left", "bottom"), linewidth=0.5, color=FRAME)
+    axes.set_ylabel("prompts answered correctly", size=8, color=INK)
+    style_plot(axes)

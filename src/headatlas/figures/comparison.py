@@ -1,4 +1,4 @@
-"""What changes from one atlas to another: a panel per category with the heads kept, gained and lost."""
+"""The differences between two atlases: a panel per category with the heads kept, gained and lost."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from headatlas.errors import SettingsError
+from headatlas.figures.canvas import AtlasFigure
 from headatlas.figures.layout import tick_step, ticks
-from headatlas.figures.map import FRAME, INK, MapFigure, plain_style
-from headatlas.figures.palettes import PALETTES
+from headatlas.figures.palettes import checked_palette
+from headatlas.figures.style import FRAME, INK, plain_style
 from headatlas.figures.wording import one_line
 
 if TYPE_CHECKING:
@@ -22,10 +21,10 @@ if TYPE_CHECKING:
 
 LOST = "#262626"
 KEPT = 0.45
-"""How much of a category's colour is left in that of its kept heads; the rest is white."""
+"""Share of a category's colour in the colour of its kept heads; the rest is white."""
 
 PANELS_IN_ROW, PANEL = 3, 3.0
-"""Panels beside each other, and the longer side of one in inches."""
+"""Panels in a row, and the longer side of a panel in inches."""
 
 
 def draw_comparison(comparison: Comparison, *, palette: str = "paper") -> Figure:
@@ -37,9 +36,7 @@ def draw_comparison(comparison: Comparison, *, palette: str = "paper") -> Figure
     Raises:
         SettingsError: another palette.
     """
-    if palette not in PALETTES:
-        raise SettingsError(f"palette: expected one of {', '.join(PALETTES)}, found {palette!r}.")
-    chosen = PALETTES[palette]
+    chosen = checked_palette(palette)
     names = tuple(change.category for change in comparison.categories[1:])
     colours = {comparison.categories[0].category: chosen.of_count(2)} | chosen.of_categories(names)
     n_layers, n_heads = comparison.categories[0].kept.shape
@@ -48,11 +45,9 @@ def draw_comparison(comparison: Comparison, *, palette: str = "paper") -> Figure
     cell = PANEL / max(n_layers, n_heads)
     size = (n_columns * (n_layers * cell + 0.75), n_rows * (n_heads * cell + 0.75) + 0.9)
     with plain_style():
-        figure = MapFigure(figsize=size, dpi=160, facecolor="white", layout="constrained")
-        FigureCanvasAgg(figure)
         first, second = one_line(comparison.first, 40), one_line(comparison.second, 40)
         title = f"From {first} to {second} ({comparison.kind} above {comparison.threshold}, {comparison.profile})"
-        figure.metadata = {"Title": title}
+        figure = AtlasFigure(size, {"Title": title})
         figure.suptitle(title, size=9.5, color=INK)
         panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
         for axes, change in zip(panels, comparison.categories, strict=False):
@@ -60,8 +55,7 @@ def draw_comparison(comparison: Comparison, *, palette: str = "paper") -> Figure
                              chosen.not_applicable)  # fmt: skip
             axes.imshow(pixels, interpolation="nearest", aspect="equal")
             name = one_line(change.category) if change is not comparison.categories[0] else "All Categories"
-            told = f"{name}: {change.first} → {change.second}"
-            axes.set_title(told, size=9, color=INK)
+            axes.set_title(f"{name}: {change.first} → {change.second}", size=9, color=INK)
             step = tick_step(n_layers, n_heads)
             axes.set_xticks(ticks(n_layers, step))
             axes.set_yticks(ticks(n_heads, step))
@@ -86,7 +80,7 @@ def _mixed(colour: str) -> tuple[float, ...]:
 
 
 def _pixels(change: CategoryChange, has_heads: np.ndarray, colour: str, neither: str, none: str) -> np.ndarray:
-    """Colours head by layer, as an image has them: Float[ndarray, "n_heads n_layers 3"]."""
+    """Colours of the image, head by layer: Float[ndarray, "n_heads n_layers 3"]."""
     pixels = np.empty((*change.kept.shape, 3))
     pixels[:] = to_rgb(neither)
     pixels[~has_heads] = to_rgb(none)

@@ -1,4 +1,7 @@
-"""Where the panels go: sizes in inches from numbers of cells and sizes of text; knows neither atlas nor matplotlib."""
+"""The arrangement of panels: positions in inches from numbers of cells and sizes of text.
+
+Knows neither atlas nor matplotlib.
+"""
 
 from __future__ import annotations
 
@@ -9,30 +12,31 @@ from math import ceil
 from headatlas.errors import SettingsError
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
-"""Distances between ticks: numbers that divide the usual counts of layers and heads."""
+"""Distances between ticks: numbers that divide common counts of layers and heads."""
 
 NAMED_WIDTHS = {"screen": 12.0, "page": 5.5, "column": 3.25}
 """Inches. `page` and `column` are the text width of NeurIPS and ICLR and the column width of ACL."""
 
 MIN_WIDTH, MAX_WIDTH = 2.0, 40.0
 MIN_PANEL = 0.72
-"""Inches below which the longer side of a panel shows too little, unless its cells are large."""
+"""Inches. A panel whose longer side is shorter shows too little, unless its cells are large."""
 
 ROW_PENALTY = 0.6
-"""How much of the used area another row of panels is worth giving up."""
+"""Factor on the value of an arrangement for each row of panels after the first."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """Sizes that depend on how wide the figure is. Fonts in points, all else in inches.
+    """Sizes that depend on the width of the figure: fonts in points, everything else in inches.
 
     Args:
+        width: of the figure.
         title, label, tick, caption: font sizes.
-        longest: the longer side of a panel at most.
-        cell: a cell at most.
+        longest: upper limit of the longer side of a panel.
+        cell: upper limit of the side of a cell.
         dpi: pixels per inch of the drawn picture; cells are whole pixels.
-        grid: cells from this size on are set apart by a thin line.
-        shared_heads: whether only the first panel of a row says the heads' numbers.
+        grid: cells of this size or larger are separated by a thin line.
+        shared_heads: whether only the first panel of a row numbers the heads.
         shrink: whether the width is an upper limit rather than exact.
     """
 
@@ -50,7 +54,7 @@ class Look:
 
 
 def choose_look(width: str | float | None) -> Look:
-    """The look for `screen`, `page`, `column` or a number of inches; None is `screen`.
+    """The look for `screen`, `page`, `column` or a number of inches; None means `screen`.
 
     Raises:
         SettingsError: another name, or a number outside 2 to 40.
@@ -78,10 +82,10 @@ def choose_look(width: str | float | None) -> Look:
 def tick_step(n_layers: int, n_heads: int, at_least: int = 1) -> int:
     """One distance between ticks for both axes: at most 6 ticks on the longer axis.
 
-    Where that leaves a shorter axis of several places with fewer than 3 ticks, up to 10 on the longer one.
+    If the shorter axis would then have fewer than 3 ticks, the longer one may have up to 10.
 
     >>> tick_step(32, 32), tick_step(30, 9)
-    (6, 4)
+    (6, 3)
     """
     long, short = max(n_layers, n_heads), min(n_layers, n_heads)
     steps = [step for step in STEPS if step >= at_least]
@@ -91,21 +95,21 @@ def tick_step(n_layers: int, n_heads: int, at_least: int = 1) -> int:
 
 
 def ticks(count: int, shared: int, at_least: int = 1) -> range:
-    """Places of the ticks along an axis; one that would show 0 alone takes a step of its own."""
+    """Positions of the ticks along an axis; an axis that would show only 0 gets its own step."""
     step = shared if count > shared else tick_step(count, count, at_least)
     return range(0, count, step)
 
 
 @dataclass(frozen=True)
 class Content:
-    """What has to find room: numbers of cells, and sizes of text in inches.
+    """What has to be arranged: numbers of cells, and sizes of text in inches.
 
     Args:
         titles: width of each panel's title.
-        left, left_inner: room for ticks and label beside the first panel of a row, and beside the others.
-        bottom, top: room for ticks and label below, and for the title above a panel.
-        legend_width, legend_height: the swatches with their names; the height is the least they need.
-        legend_below: room for a label under them.
+        left, left_inner: space for ticks and label left of the first panel of a row, and of the other panels.
+        bottom, top: space for ticks and label below a panel, and for the title above it.
+        legend_width, legend_height: the swatches with their names; the height is a minimum.
+        legend_below: space for a label below the swatches.
     """
 
     n_layers: int
@@ -122,7 +126,7 @@ class Content:
 
 @dataclass
 class Layout:
-    """Where things stand, in inches from the top left corner.
+    """Positions in inches from the top left corner.
 
     Args:
         cell: width and height of a cell.
@@ -145,10 +149,10 @@ MARGIN, GAP, LEGEND_GAP, ROW_GAP = 0.06, 0.12, 0.1, 0.06
 
 
 def arrange(content: Content, look: Look) -> Layout:
-    """The arrangement with the most of its area in cells, fewer rows preferred.
+    """The arrangement with the largest share of its area in cells; fewer rows are preferred.
 
-    Panels stand in rows of equal length, the legend right of the first panel. With two panels to a row it may take
-    the second one's place.
+    Panels form rows of equal length, with the legend right of the first panel. With two panels in a row, the legend may
+    take the place of the second.
     """
     best, best_value = None, -1.0
     for columns, alone in _candidates(len(content.titles)):
@@ -166,7 +170,7 @@ def arrange(content: Content, look: Look) -> Layout:
 
 
 def _candidates(n_panels: int) -> Iterator[tuple[int, bool]]:
-    """(panels to a row, whether the legend takes the second place): fewest rows first, rows evenly filled."""
+    """(panels in a row, whether the legend takes the second place): fewest rows first, rows evenly filled."""
     seen = set()
     for rows in range(1, n_panels + 1):
         columns = ceil(n_panels / rows)
@@ -187,7 +191,7 @@ def _place(content: Content, look: Look, columns: int, alone: bool) -> Layout:
     while pixels > 1 and _columns(content, columns, alone, pixels / look.dpi)[1] > look.width:
         pixels -= 1
     cell = pixels / look.dpi
-    if _columns(content, columns, alone, cell)[1] > look.width:  # more layers than pixels: cells below a pixel
+    if _columns(content, columns, alone, cell)[1] > look.width:  # more layers than pixels: cells smaller than a pixel
         spare = look.width - _columns(content, columns, alone, 0.0)[1]
         cell = max(spare / (columns * n_layers), look.width / 1000 / n_layers)
     starts, needed = _columns(content, columns, alone, cell)
@@ -223,10 +227,10 @@ def _columns(content: Content, columns: int, alone: bool, cell: float) -> tuple[
         over = max(((content.titles[n] - panel) / 2 for n in numbers), default=0.0)
         start = max(edge + (content.left if column == 0 else content.left_inner), title_edge + over)
         end = start + panel
-        beside = end + LEGEND_GAP + content.legend_width if column == 0 else end
+        right = end + LEGEND_GAP + content.legend_width if column == 0 else end
         starts.append(start)
-        widest = max(widest, beside, end + over)
-        edge = GAP + (end if alone else beside)
+        widest = max(widest, right, end + over)
+        edge = GAP + (end if alone else right)
         title_edge = GAP + end + max(over, 0.0)
     return starts, widest + MARGIN
 

@@ -1,73 +1,33 @@
-"""The map of heads as a matplotlib figure, layer by head; no pyplot, and nobody's settings are changed or used."""
+"""The map of heads, layer by head, as a matplotlib figure; neither uses nor changes pyplot or the user's settings."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib import font_manager, style
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 
 from headatlas.analysis.categories import Classification, classify
 from headatlas.atlas import Atlas
-from headatlas.errors import SettingsError
+from headatlas.figures.canvas import AtlasFigure
 from headatlas.figures.layout import MARGIN, Content, Layout, Look, arrange, choose_look, tick_step, ticks
-from headatlas.figures.palettes import PALETTES, Palette
+from headatlas.figures.palettes import Palette, checked_palette
+from headatlas.figures.ruler import Ruler
+from headatlas.figures.style import FRAME, INK, QUIET, plain_style
 from headatlas.figures.wording import caption, metadata, one_line
 from headatlas.settings import parse_threshold
 
 COMPOSITE = "All Categories"
-INK, QUIET, FRAME = "#1a1a1a", "#595959", "#4d4d4d"
 LINE = 1.3
 """Distance between lines of text, in font sizes."""
 
-SWATCH, TICK, GRID = 0.11, 0.035, 1 / 150
-"""Inches: width of the bar of swatches; length of a tick; the line between large cells."""
-
-FALLBACK_FONTS = (
-    "Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", "Hiragino Sans GB", "Microsoft YaHei", "WenQuanYi Zen Hei",
-    "Noto Sans Devanagari", "Noto Sans Bengali", "Noto Sans Thai", "Arial Unicode MS",
-)  # fmt: skip
-"""Fonts, where installed, for letters that DejaVu Sans lacks."""
-
-
-class MapFigure(Figure):
-    """A matplotlib figure that knows the metadata of its file and shows itself in a notebook."""
-
-    metadata: dict[str, str]
-
-    def _repr_png_(self) -> bytes:
-        from headatlas.figures.saving import render
-
-        return render(self, "png")
-
-
-@contextmanager
-def plain_style() -> Iterator[None]:
-    """matplotlib's defaults, whatever the user's settings, with text never read as formulas."""
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    own = {
-        "font.family": ["DejaVu Sans", *(name for name in FALLBACK_FONTS if name in installed)],
-        "text.parse_math": False,
-        "text.usetex": False,
-        "pdf.fonttype": 42,
-        "svg.fonttype": "none",
-        "svg.hashsalt": "headatlas",
-    }
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        style.use(["default", own])
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
+SWATCH, TICK, SEAM = 0.11, 0.035, 1 / 150
+"""Inches: width of the bar of swatches; length of a tick; distance between large cells."""
 
 
 def draw_map(
@@ -80,68 +40,28 @@ def draw_map(
     relation: str | None = None,
     width: str | float | None = None,
 ) -> Figure:
-    """Draw which heads have which categories, layer by head; or, with `relation`, that relation's scores.
+    """Draw the categories of all heads, layer by head; with `relation`, draw the scores for that relation.
 
     Args:
         kind: `score` or `suppression`.
         threshold: strict limit, 0 to 1; default: the atlas's own.
         profile: `maps` or `calibrated`; default: the atlas's own.
         palette: `paper` or `colour-blind`.
-        relation: name of a measured relation, drawn as one continuous map instead.
+        relation: name of a measured relation, drawn with a continuous scale.
         width: `screen` (default), `page` (5.5 in), `column` (3.25 in), or a number of inches from 2 to 40.
 
     Raises:
         SettingsError: an argument is outside its range.
-        AtlasError: suppression, chance levels for `calibrated`, or the relation were not measured.
+        AtlasError: the atlas lacks suppression, the chance levels that `calibrated` needs, or the relation.
 
     >>> draw_map(atlas, width="column").savefig("map.pdf")  # doctest: +SKIP
     """
-    if palette not in PALETTES:
-        raise SettingsError(f"palette: expected one of {', '.join(PALETTES)}, found {palette!r}.")
-    look = choose_look(width)
+    colours, look = checked_palette(palette), choose_look(width)
     classification = classify(atlas, threshold, kind, profile)
     if relation is not None:
         atlas.check_relation(relation)
     with plain_style():
-        picture = _Picture(atlas, classification, PALETTES[palette], look, relation)
-        return picture.draw()
-
-
-class _Ruler:
-    """Sizes of text in inches, as Agg will draw it."""
-
-    def __init__(self, dpi: int) -> None:
-        self.dpi = dpi
-        self.renderer = RendererAgg(8, 8, dpi)
-
-    def width(self, text: str, size: float, weight: str = "normal") -> float:
-        properties = FontProperties(size=size, weight=weight)
-        return self.renderer.get_text_width_height_descent(text, properties, ismath=False)[0] / self.dpi
-
-    def shorten(self, text: str, size: float, at_most: float) -> str:
-        """The text, or as much of its beginning as fits before an ellipsis."""
-        if self.width(text, size) <= at_most:
-            return text
-        length = len(text)
-        while length > 1 and self.width(text[:length].rstrip() + "…", size) > at_most:
-            length -= 1
-        return text[:length].rstrip() + "…"
-
-    def wrap(self, parts: list[str], size: float, at_most: float) -> list[str]:
-        """Lines of the parts joined by dots, none wider than `at_most`."""
-        lines, line = [], ""
-        for number, part in enumerate(parts):
-            for place, word in enumerate(part.split(" ")):
-                word = self.shorten(word, size, at_most)
-                between = "" if not line else "  ·  " if place == 0 and number > 0 else " "
-                # A part that fits a line of its own is not broken.
-                ahead = part if place == 0 and self.width(part, size) <= at_most else word
-                if line and self.width(line + between + ahead, size) > at_most:
-                    lines.append(line)
-                    line = word
-                else:
-                    line += between + word
-        return [*lines, line]
+        return _Picture(atlas, classification, colours, look, relation).draw()
 
 
 class _Picture:
@@ -152,7 +72,7 @@ class _Picture:
     ) -> None:
         self.atlas, self.classification, self.look, self.relation = atlas, classification, look, relation
         self.palette = palette
-        self.ruler = _Ruler(look.dpi)
+        self.ruler = Ruler(look.dpi)
         self.colours = palette.of_categories(classification.categories)
         names = [relation] if relation else [COMPOSITE, *classification.categories]
         self.room = min(look.width * 0.35, 14 * _points(look.label))
@@ -170,9 +90,8 @@ class _Picture:
         below = heading + layout.body + 0.04
         height = _whole(below + len(lines) * line + MARGIN / 2, look)
         self.size = (_whole(layout.width, look), height)
-        self.figure = MapFigure(figsize=self.size, dpi=look.dpi, facecolor="white")
-        FigureCanvasAgg(self.figure)
-        self.figure.metadata = metadata(self.atlas, self.classification, self.relation)
+        facts = metadata(self.atlas, self.classification, self.relation)
+        self.figure = AtlasFigure(self.size, facts, dpi=look.dpi, layout=None)
         offset = _whole(heading, look)
 
         for number, (x, y) in enumerate(layout.panels):
@@ -218,11 +137,11 @@ class _Picture:
         )
 
     def _title_pad(self) -> float:
-        """Points between panel and title: half of the number at the axis's upper end reaches above the panel."""
+        """Points between panel and title: half of the top tick label extends above the panel."""
         return self.look.tick * 0.62 + 1
 
     def _at(self, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
-        """A box given in inches from the top left corner, as shares of the figure."""
+        """A box in inches from the top left corner, converted to fractions of the figure."""
         total_width, total_height = self.size
         return x / total_width, (total_height - y - height) / total_height, width / total_width, height / total_height
 
@@ -264,12 +183,12 @@ class _Picture:
     def _cells(self, layout: Layout) -> np.ndarray:
         """Corners of all cells, layer by layer within a head: Float[ndarray, "n_heads*n_layers 4 2"].
 
-        Large cells leave a thin line free. Small ones reach under their right and lower neighbours, which are drawn
-        later, so that no viewer shows a seam.
+        Large cells leave a thin line between them. Small cells extend below their right and lower neighbours, which are
+        drawn later, so that no viewer shows a seam.
         """
         n_layers, n_heads = self.atlas.n_layers, self.atlas.n_heads
         grid = layout.cell >= self.look.grid and not self.relation
-        reach = -GRID / layout.cell if grid else 0.2
+        reach = -SEAM / layout.cell if grid else 0.2
         left, top = np.meshgrid(np.arange(n_layers) - 0.5, np.arange(n_heads) - 0.5)
         right = np.minimum(left + 1 + reach, n_layers - 0.5)
         bottom = np.minimum(top + 1 + reach, n_heads - 0.5)
@@ -277,7 +196,7 @@ class _Picture:
         return np.array(corners).reshape(4, 2, -1).transpose(2, 0, 1)
 
     def _panel_colours(self, number: int) -> np.ndarray:
-        """Colour of each head in a panel, the composite being panel 0: Str[ndarray, "layer head"]."""
+        """Colour of each head in a panel; panel 0 is the composite: Str[ndarray, "layer head"]."""
         found = self.classification
         rest = np.where(found.has_heads[:, None], self.palette.unclassified, self.palette.not_applicable)
         rest = np.broadcast_to(rest, found.count.shape)
@@ -317,12 +236,12 @@ class _Picture:
         axes.add_collection(cells, autolim=False)
         return cells
 
-    # Beside the first panel
+    # Right of the first panel
 
     def _swatches(self) -> list[tuple[str, str]]:
-        """(name, colour) from top to bottom: numbers of categories, categories, the rest.
+        """(name, colour) from top to bottom: numbers of categories, categories, other heads.
 
-        Up to four categories, every number that can occur is named; beyond, those that do occur.
+        With up to four categories, every possible number is named; with more, only numbers that occur.
         """
         found = self.classification
         n_categories = len(found.categories)
@@ -383,10 +302,10 @@ class _Picture:
 
 
 def _points(points: float) -> float:
-    """Points in inches."""
+    """Convert points to inches."""
     return points / 72
 
 
 def _whole(inches: float, look: Look) -> float:
-    """Up to a whole number of pixels."""
+    """Round up to a whole number of pixels."""
     return float(np.ceil(round(inches * look.dpi, 6)) / look.dpi)

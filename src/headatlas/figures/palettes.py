@@ -1,9 +1,11 @@
-"""The colours of the map: one per category, one per number of categories, one for the rest."""
+"""The colours of figures: one per category, one per number of categories, one for all other heads."""
 
 from __future__ import annotations
 
 import colorsys
 from dataclasses import dataclass
+
+from headatlas.errors import SettingsError
 
 
 @dataclass(frozen=True)
@@ -11,12 +13,12 @@ class Palette:
     """Colours as `#rrggbb`.
 
     Args:
-        unclassified: heads without a category.
-        not_applicable: layers without attention heads.
-        categories: those of the built-in relations, by name.
-        further: categories of a user's own, in the order in which figures show them.
-        counts: heads in 2, 3, 4, ... categories.
-        scale: matplotlib's name of the continuous scale for one relation's scores.
+        unclassified: for heads without a category.
+        not_applicable: for layers without attention heads.
+        categories: for the categories of the built-in relations, by name.
+        further: for a user's own categories, in the order in which figures show them.
+        counts: for heads in 2, 3, 4, ... categories.
+        scale: the matplotlib colormap for the scores of one relation.
     """
 
     unclassified: str
@@ -40,13 +42,13 @@ class Palette:
     def _from(colours: tuple[str, ...], number: int, lightness: float = 0.55) -> str:
         if number < len(colours):
             return colours[number]
-        # Past the chosen colours: hues a golden section apart never meet again.
+        # After the chosen colours: hues that differ by the golden ratio never repeat.
         red, green, blue = colorsys.hls_to_rgb(number * 0.6180339887 % 1, lightness, 0.6)
         return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
 
 
 PALETTES = {
-    # matplotlib's `tab10` names, as in the reference figure.
+    # Colours of matplotlib's `tab10`, as in the reference figure.
     "paper": Palette(
         unclassified="#d9d9d9",
         not_applicable="#f4f4f4",
@@ -60,9 +62,10 @@ PALETTES = {
         counts=("#9467bd", "#8c564b", "#e377c2", "#110022", "#ff0077", "#886600"),
         scale="magma_r",
     ),
-    # Found by a search for the largest least distance (CIE76) under normal sight and simulated protanopia,
-    # deuteranopia and tritanopia: 34 between any two of the four categories, their counts and the rest, where
-    # `paper` falls to 5 (orange and green); 18 with the further colours. tests/figures/test_palettes.py measures it.
+    # Found by a search for the largest minimum distance (CIE76) under normal sight and simulated protanopia,
+    # deuteranopia and tritanopia: 34 between any two of the four categories, their counts and `unclassified`, and 18
+    # with the further colours. For `paper` the minimum is 5 (orange and green). tests/figures/test_palettes.py
+    # measures both.
     "colour-blind": Palette(
         unclassified="#dcdcdc",
         not_applicable="#f6f6f6",
@@ -77,3 +80,14 @@ PALETTES = {
         scale="cividis",
     ),
 }
+
+
+def checked_palette(name: str) -> Palette:
+    """The palette of this name.
+
+    Raises:
+        SettingsError: there is no such palette.
+    """
+    if name not in PALETTES:
+        raise SettingsError(f"palette: expected one of {', '.join(PALETTES)}, found {name!r}.")
+    return PALETTES[name]

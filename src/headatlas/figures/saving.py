@@ -1,4 +1,4 @@
-"""Figures as files: PNG, SVG and PDF that say what they show, and are the same bytes each time."""
+"""Figures as files: PNG, SVG and PDF with metadata; the same figure gives the same bytes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from headatlas.atlas import write_atomically
 from headatlas.errors import AtlasError, SettingsError
+from headatlas.figures.style import plain_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,14 +19,13 @@ FORMATS = ("png", "svg", "pdf")
 def render(figure: Figure, format: str) -> bytes:
     """The figure as the bytes of a `png`, `svg` or `pdf` file.
 
-    No date is written: the same atlas gives the same bytes. Text in SVG stays text (found, read aloud, edited; the
-    viewer's own sans-serif font where DejaVu Sans is missing), in PDF it is embedded as TrueType.
+    The file contains no date, so that the same atlas gives the same bytes. Text in SVG stays text, which can be
+    searched, read aloud and edited; a viewer without DejaVu Sans uses its own sans-serif font. PDF embeds text as
+    TrueType.
 
     Raises:
         SettingsError: another format.
     """
-    from headatlas.figures.map import plain_style
-
     if format not in FORMATS:
         raise SettingsError(f"format: expected one of {', '.join(FORMATS)}, found {format!r}.")
     buffer = BytesIO()
@@ -35,7 +35,7 @@ def render(figure: Figure, format: str) -> bytes:
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Write the figure to a file, as PNG, SVG or PDF by the suffix of its name; whole or not at all.
+    """Write the figure to a file as PNG, SVG or PDF, by the suffix of its name. No partial file is left on an error.
 
     Raises:
         SettingsError: another suffix.
@@ -54,7 +54,7 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 
 
 def _metadata(known: dict[str, str], format: str) -> dict[str, str | list[str] | None]:
-    """The same facts where each format keeps them: PNG text chunks, PDF's document information, SVG's Dublin Core."""
+    """The metadata in the fields of each format: PNG text chunks, PDF document information, SVG Dublin Core."""
     import headatlas
 
     tool = f"headatlas {headatlas.__version__}"

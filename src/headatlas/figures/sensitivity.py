@@ -1,46 +1,44 @@
-"""How the number of classified heads depends on the choices: threshold along the axis, a line for each k."""
+"""How the number of classified heads depends on the settings: threshold along the axis, a line for each k."""
 
 from __future__ import annotations
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from headatlas.analysis.beyond_chance import count_classified
 from headatlas.analysis.categories import classify
 from headatlas.atlas import Atlas
 from headatlas.errors import AtlasError
-from headatlas.figures.map import FRAME, INK, QUIET, MapFigure, plain_style
+from headatlas.figures.canvas import AtlasFigure
+from headatlas.figures.style import INK, QUIET, plain_style, style_plot
 from headatlas.figures.wording import one_line
 from headatlas.settings import parse_threshold
 
 THRESHOLDS = [f"{step / 100:g}" for step in range(2, 61)]
 SMALLER = (1, 2, 5, 10)
-"""Values of k that are shown beside the measured one, where they are smaller."""
+"""Values of k that are shown in addition to the measured one, if they are smaller."""
 
 STRICT = "#d95f02"
 COLOURS = ("#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#084594")
 
 
 def draw_sensitivity(atlas: Atlas, *, kind: str = "score") -> Figure:
-    """Draw the number of classified heads against the threshold, a line for each k up to the measured one.
+    """Draw the number of classified heads against the threshold, with a line for each k up to the measured one.
 
     Args:
         kind: `score` or `suppression`.
 
     Raises:
-        AtlasError: the ranks of hits are not known, as with imported scores.
+        AtlasError: the atlas has no ranks of hits, as is the case for imported scores.
     """
     measured = int(max(atlas.data["k"].values, default=0))
     ks = [k for k in SMALLER if k < measured] + [measured]
     found = count_classified(atlas, THRESHOLDS, ks, kind)
     if found is None:
-        raise AtlasError(f"{atlas.name}: how heads depend on k needs the ranks of hits, which these scores lack.")
+        raise AtlasError(f"{atlas.name}: the dependence on k needs the ranks of hits, which this atlas lacks.")
     n_heads = int(atlas.has_heads.sum()) * atlas.n_heads
     with plain_style():
-        figure = MapFigure(figsize=(5.4, 3.4), dpi=160, facecolor="white", layout="constrained")
-        FigureCanvasAgg(figure)
         title = f"{one_line(atlas.name)}: classified heads by threshold and k"
-        figure.metadata = {"Title": title, "Settings": one_line(atlas.label, 200), "Kind": kind}
+        figure = AtlasFigure((5.4, 3.4), {"Title": title, "Settings": one_line(atlas.label, 200), "Kind": kind})
         axes = figure.subplots()
         for number, (k, counts) in enumerate(found.items()):
             axes.plot(
@@ -66,9 +64,6 @@ def draw_sensitivity(atlas: Atlas, *, kind: str = "score") -> Figure:
         axes.set_ylabel(f"heads of {n_heads:,}", size=8, color=INK)
         axes.set_xlim(0, max(0.6, limit + 0.05))
         axes.set_ylim(0, None)
-        axes.grid(color="#e6e6e6", linewidth=0.6)
-        axes.tick_params(labelsize=7.5, width=0.5, color=FRAME, labelcolor=INK)
-        for side, spine in axes.spines.items():
-            spine.set(visible=side in ("left", "bottom"), linewidth=0.5, color=FRAME)
+        style_plot(axes, grid="both")
         axes.legend(frameon=False, fontsize=7.5, labelcolor=INK)
     return figure

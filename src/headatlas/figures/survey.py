@@ -1,4 +1,4 @@
-"""The models of a survey side by side: which share of their heads has which category."""
+"""The models of a survey side by side: the share of heads in each category."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from headatlas.errors import SettingsError
-from headatlas.figures.map import FRAME, INK, QUIET, MapFigure, plain_style
-from headatlas.figures.palettes import PALETTES
+from headatlas.figures.canvas import AtlasFigure
+from headatlas.figures.palettes import checked_palette
+from headatlas.figures.style import INK, QUIET, plain_style, style_plot
 from headatlas.figures.wording import one_line
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ ANY = "any category"
 MARKERS = "osD^vP*X"
 LONGEST_NAME = 28
 MOST_NAMES = 48
-"""More models than this are named in part."""
+"""If there are more models, only some of them are labelled."""
 
 
 def draw_survey(index: pd.DataFrame, *, palette: str = "paper") -> Figure:
@@ -36,15 +35,12 @@ def draw_survey(index: pd.DataFrame, *, palette: str = "paper") -> Figure:
     Raises:
         SettingsError: another palette.
     """
-    if palette not in PALETTES:
-        raise SettingsError(f"palette: expected one of {', '.join(PALETTES)}, found {palette!r}.")
+    chosen = checked_palette(palette)
     names = tuple(column.removeprefix("score_") for column in index.columns if column.startswith("score_"))
-    colours = PALETTES[palette].of_categories(names)
+    colours = chosen.of_categories(names)
     width = min(max(5.2, 2.6 + 0.42 * len(index)), 20.0)
     with plain_style():
-        figure = MapFigure(figsize=(width, 5.6), dpi=160, facecolor="white", layout="constrained")
-        FigureCanvasAgg(figure)
-        figure.metadata = {"Title": f"Share of heads by category in {len(index)} models"}
+        figure = AtlasFigure((width, 5.6), {"Title": f"Share of heads by category in {len(index)} models"})
         panels = figure.subplots(2, 1, sharex=True)
         for axes, (kind, total, title) in zip(panels, PANELS, strict=True):
             _draw_lines(axes, index, kind, total, colours)
@@ -70,10 +66,7 @@ def _draw_lines(axes: Axes, index: pd.DataFrame, kind: str, total: str, colours:
     axes.set_ylim(0, max(highest * 1.08, 0.01))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0 if highest > 0.05 else 1))
     axes.set_ylabel("share of heads", size=8, color=INK)
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
-    axes.tick_params(labelsize=7.5, width=0.5, color=FRAME, labelcolor=INK)
-    for side, spine in axes.spines.items():
-        spine.set(visible=side in ("left", "bottom"), linewidth=0.5, color=FRAME)
+    style_plot(axes)
     for place in np.flatnonzero(np.isnan(heads)).tolist():
         status = one_line(str(index["status"].iloc[place]))
         axes.text(place, 0.5, status, transform=axes.get_xaxis_transform(), rotation=90, size=7, color=QUIET,

@@ -1,4 +1,4 @@
-"""Scores of the weights against those of the running model, a point per relation and head."""
+"""Scores from weights against scores of the running model, a point per relation and head."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from headatlas.atlas import KINDS
-from headatlas.errors import AtlasError, SettingsError
-from headatlas.figures.map import FRAME, INK, QUIET, MapFigure, plain_style
-from headatlas.figures.palettes import PALETTES
+from headatlas.errors import AtlasError
+from headatlas.figures.canvas import AtlasFigure
+from headatlas.figures.palettes import checked_palette
+from headatlas.figures.style import INK, QUIET, plain_style, style_plot
 from headatlas.figures.wording import one_line
 
 if TYPE_CHECKING:
@@ -27,20 +27,19 @@ def draw_validation(atlas: Atlas, *, palette: str = "paper") -> Figure:
     """Draw the evidence of `validate_atlas`: score above, suppression below; a column per condition.
 
     Args:
-        palette: `paper` or `colour-blind`; colours are those of the relations' categories.
+        palette: `paper` or `colour-blind`; points have the colours of the relations' categories.
 
     Raises:
         SettingsError: another palette.
-        AtlasError: the atlas was not validated.
+        AtlasError: the atlas has no validation.
     """
-    if palette not in PALETTES:
-        raise SettingsError(f"palette: expected one of {', '.join(PALETTES)}, found {palette!r}.")
+    chosen = checked_palette(palette)
     table: Any = atlas.evidence("validation")
     if table is None:
         raise AtlasError(f"{atlas.name}: expected scores of the running model, found none. Run `headatlas validate`.")
     category_of = dict(zip(atlas.relations, (str(name) for name in atlas.data["category"].values), strict=True))
     categories = tuple(dict.fromkeys(category_of[name] for name in table["relation"].unique()))
-    colours = PALETTES[palette].of_categories(categories)
+    colours = chosen.of_categories(categories)
     number = {name: place for place, name in enumerate(atlas.relations)}
     table = table.assign(
         _relation=[number[name] for name in table["relation"]],
@@ -51,27 +50,26 @@ def draw_validation(atlas: Atlas, *, palette: str = "paper") -> Figure:
     rows = atlas.manifest["evidence"]["validation"]["correlations"]
     with plain_style():
         size = (0.9 + 2.35 * len(columns), 0.9 + 2.35 * len(kinds))
-        figure = MapFigure(figsize=size, dpi=160, facecolor="white", layout="constrained")
-        FigureCanvasAgg(figure)
-        figure.metadata = {"Title": f"{one_line(atlas.name)}: scores of the weights and of the running model"}
-        figure.suptitle(figure.metadata["Title"], size=9.5, color=INK)
+        title = f"{one_line(atlas.name)}: scores from weights and of the running model"
+        figure = AtlasFigure(size, {"Title": title})
+        figure.suptitle(title, size=9.5, color=INK)
         panels = figure.subplots(len(kinds), len(columns), squeeze=False, sharex=True, sharey=True)
         for row, (line, kind) in enumerate(zip(panels, kinds, strict=True)):
             for axes, (tokens, condition) in zip(line, columns, strict=True):
                 part = table[(table["tokens"] == tokens) & (table["condition"] == condition)]
-                # Drawn in an order that has nothing to do with relations, so that none hides another.
+                # Drawn in random order, so that no relation hides another.
                 part = part.sample(frac=1, random_state=0)
                 static = atlas.kind(kind).values[part["_relation"], part["layer"], part["head"]]
                 axes.scatter(
                     static, part[kind], s=5, c=part["_colour"].tolist(), alpha=0.55, linewidths=0, rasterized=True,
                     zorder=3, clip_on=False,
                 )  # fmt: skip
-                _finish(axes, _told(rows, kind, tokens, condition))
+                _finish(axes, _coefficients(rows, kind, tokens, condition))
                 if row == 0:
                     axes.set_title(f"{condition}\n{SOURCES[tokens]}", size=8, color=INK)
             line[0].set_ylabel(f"{kind}, running model", size=8, color=INK)
         for axes in panels[-1]:
-            axes.set_xlabel("by the weights", size=8, color=INK)
+            axes.set_xlabel("from weights", size=8, color=INK)
         marks = [Line2D([], [], marker="o", linestyle="", markersize=5, color=colour) for colour in colours.values()]
         figure.legend(
             marks, [one_line(name) for name in colours], loc="outside lower center", ncols=4, frameon=False, fontsize=8,
@@ -80,8 +78,8 @@ def draw_validation(atlas: Atlas, *, palette: str = "paper") -> Figure:
     return figure
 
 
-def _told(rows: list[dict], kind: str, tokens: str, condition: str) -> str:
-    """The coefficients over all points of a panel."""
+def _coefficients(rows: list[dict], kind: str, tokens: str, condition: str) -> str:
+    """The correlation coefficients of all points of a panel."""
     here = [row for row in rows if (row["kind"], row["tokens"], row["condition"]) == (kind, tokens, condition)]
     whole = here[-1]
 
@@ -91,14 +89,12 @@ def _told(rows: list[dict], kind: str, tokens: str, condition: str) -> str:
     return f"Pearson {number('pearson')}\nSpearman {number('spearman')}"
 
 
-def _finish(axes: Axes, told: str) -> None:
+def _finish(axes: Axes, coefficients: str) -> None:
     axes.set_aspect("equal")
     axes.set(xlim=(0, 1), ylim=(0, 1), xticks=np.arange(0, 1.1, 0.25), yticks=np.arange(0, 1.1, 0.25))
     axes.set_xticklabels(["0", "", "0.5", "", "1"])
     axes.set_yticklabels(["0", "", "0.5", "", "1"])
     axes.plot([0, 1], [0, 1], color="#c8c8c8", linewidth=0.7, zorder=1)
-    axes.text(0.03, 0.97, told, transform=axes.transAxes, size=7, color=QUIET, va="top", zorder=4,
+    axes.text(0.03, 0.97, coefficients, transform=axes.transAxes, size=7, color=QUIET, va="top", zorder=4,
               bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.5})  # fmt: skip
-    axes.tick_params(labelsize=7, width=0.5, color=FRAME, labelcolor=INK)
-    for side, spine in axes.spines.items():
-        spine.set(visible=side in ("left", "bottom"), linewidth=0.5, color=FRAME)
+    style_plot(axes, 7, grid=None)

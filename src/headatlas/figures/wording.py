@@ -1,4 +1,4 @@
-"""What a figure says in words: names made safe to print, the caption, and the metadata of its file."""
+"""The words of a figure: names made safe to print, the caption, and the metadata of the file."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from headatlas.atlas import Atlas
 from headatlas.settings import MAX_Q, MIN_EXCESS, Settings, parse_threshold
 
 MAX_NAME, MAX_NOTE = 60, 240
-"""Characters of a name, and of a sentence about the model, that are shown."""
+"""Longest name, and longest sentence about the model, in characters."""
 
 MEASURED = {
-    "weights": "scores of the weights",
+    "weights": "scores from weights",
     "attention-fixed": "attention-fixed scores of the running model",
     "in-context": "in-context scores of the running model",
 }
 
 
 def one_line(text: object, at_most: int = MAX_NAME) -> str:
-    """One line of printable text of limited length; names come from files that others made.
+    """One line of printable text of limited length, for names from files that others made.
 
     >>> one_line("two\\nlines"), one_line("a" * 9, 5)
     ('two lines', 'aaaa…')
@@ -31,7 +31,7 @@ def one_line(text: object, at_most: int = MAX_NAME) -> str:
 
 
 def settings_label(atlas: Atlas, classification: Classification) -> str:
-    """The atlas's label, with the profile and the threshold of this figure where they are not the atlas's own."""
+    """The atlas's label, with the profile and the threshold of this figure if they differ from the atlas's own."""
     label = _with_threshold(atlas, classification.threshold)
     if classification.profile != atlas.profile and label.startswith(atlas.profile):
         label = classification.profile + label.removeprefix(atlas.profile)
@@ -49,7 +49,7 @@ def _with_threshold(atlas: Atlas, threshold: str) -> str:
 
 
 def caption(atlas: Atlas, classification: Classification, relation: str | None = None) -> list[str]:
-    """What was measured, on what, with which settings: parts of a caption, the first three always there."""
+    """Parts of the caption: the model, what was measured, the settings, and what the figure shows."""
     imported = atlas.label.startswith("imported")
     measured = MEASURED.get(atlas.measure, one_line(atlas.measure))
     kind, threshold = classification.kind, classification.threshold
@@ -68,10 +68,10 @@ def caption(atlas: Atlas, classification: Classification, relation: str | None =
             f"{kind} above {threshold}{beyond}: {classification.n_classified:,} of {classification.n_heads:,} heads"
         )
     else:
-        of = atlas.data.sel(relation=relation)
-        k, pairs = int(of["k"]), int(of["pairs"])
-        where = "highest" if kind == "score" else "lowest"
-        among = f"as the {where} logit" if k == 1 else f"among the {f'{k} ' if k else ''}{where} logits"
+        measured_relation = atlas.data.sel(relation=relation)
+        k, pairs = int(measured_relation["k"]), int(measured_relation["pairs"])
+        extreme = "highest" if kind == "score" else "lowest"
+        among = f"as the {extreme} logit" if k == 1 else f"among the {f'{k} ' if k else ''}{extreme} logits"
         parts.append(f"{kind}: share of {f'{pairs:,} ' if pairs else ''}pairs with the target {among}")
     if note := atlas.manifest["model"].get("note"):
         parts.append(one_line(note, MAX_NOTE))
@@ -83,7 +83,7 @@ def caption(atlas: Atlas, classification: Classification, relation: str | None =
 
 
 def validity(atlas: Atlas) -> list[str]:
-    """How far the heads' circuits are exact, where they are not, and which layers have none."""
+    """A part for each group of layers whose circuits are not exact, or that have no heads."""
     texts = []
     for kind, why, layers in atlas.validity_told:
         if kind != "exact":
@@ -93,7 +93,7 @@ def validity(atlas: Atlas) -> list[str]:
 
 
 def metadata(atlas: Atlas, classification: Classification, relation: str | None = None) -> dict[str, str]:
-    """What the file of a figure says about itself, the same for all formats."""
+    """Facts for the metadata of the figure's file, the same for all formats."""
     manifest, model = atlas.manifest, atlas.manifest["model"]
     kind = "Suppression" if classification.kind == "suppression" else "Score"
     what = f"of {one_line(relation)}" if relation else "by category"
