@@ -39,7 +39,7 @@ def run_apart(function: Callable[..., Any], *args: Any) -> tuple[Any, int | None
 def anonymous_bytes(pid: int | None) -> int | None:
     """Memory of a process that no file backs (Linux's RssAnon); None where the system does not tell."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/status").read_text("utf-8").splitlines()
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:")), None)

@@ -70,7 +70,9 @@ def main() -> int:
         page = write_page(Path(folder) / "large.html", make_large_atlas())
         size = page.stat().st_size
         script = Path(__file__).with_name("explorer.mjs")
-        done = subprocess.run(["node", str(script), browser, str(page)], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["node", str(script), browser, str(page)], capture_output=True, encoding="utf-8", check=True
+        )
     found = json.loads(done.stdout)
     rows = [
         ("size of the page", f"{size / 1e6:.1f} MB", "15 MB"),

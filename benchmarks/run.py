@@ -44,11 +44,11 @@ def main(given: Sequence[str] | None = None) -> int:
     options = _parse(given)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     path = Path(options.output)
-    rows: dict[str, Row] = json.loads(path.read_text())["rows"] if path.exists() else {}
+    rows: dict[str, Row] = json.loads(path.read_text("utf-8"))["rows"] if path.exists() else {}
     try:
         for name, row in measure_rows(options):
             rows[name] = row
-            path.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+            path.write_text(json.dumps({"rows": rows}, indent=1) + "\n", "utf-8")
     except KeyboardInterrupt:
         print("\nInterrupted; finished rows are kept, and the checkpoints are removed.", file=sys.stderr)
         return 130
@@ -199,12 +199,12 @@ def put_into(page: Path, table: str) -> None:
     Raises:
         SystemExit: the page has no markers.
     """
-    text = page.read_text()
+    text = page.read_text("utf-8")
     before, found, rest = text.partition(START)
     _, closed, after = rest.partition(END)
     if not found or not closed:
         raise SystemExit(f"{page}: expected the lines {START!r} and {END!r}, found no such pair.")
-    page.write_text(f"{before}{START}\n{table}\n{END}{after}")
+    page.write_text(f"{before}{START}\n{table}\n{END}{after}", "utf-8")
 
 
 def conditions() -> Row:
@@ -302,7 +302,7 @@ def _note(row: Row) -> str:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
         lines = []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -68,7 +68,7 @@ def markdown(rows: list[tuple[list[str], float]]) -> str:
 
 
 def write() -> None:
-    before, _, rest = PAGE.read_text().partition(BEGIN)
+    before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     entries, structure = table(CASES), table(STRUCTURE_CASES)
     refused = ", ".join(f"`{name}`" for name in sorted(UNSUPPORTED_CASES))
@@ -77,7 +77,7 @@ def write() -> None:
         f"### By module structure, tried: {len(structure)} model types\n\n{markdown(structure)}\n"
         f"### Refused, tried\n\n{refused}\n"
     )
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", "utf-8")
 
 
 if __name__ == "__main__":

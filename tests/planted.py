@@ -42,7 +42,7 @@ def make_planted(folder: Path, sign: int = 1) -> Path:
 
 def write_relation(path: Path, pairs=PAIRS, **content) -> Path:
     """A relation file; default: the planted relation, with k = 1."""
-    path.write_text(json.dumps({"category": "Planted", "k": 1, "pairs": pairs} | content))
+    path.write_text(json.dumps({"category": "Planted", "k": 1, "pairs": pairs} | content), "utf-8")
     return path
 
 

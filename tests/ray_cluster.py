@@ -64,7 +64,7 @@ class Cluster:
         # A lost node is noticed after 3 s.
         own = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "RAY_health_check_period_ms": "500"}
         path = os.pathsep.join([source, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-        with open(self.place / f"{host}.log", "w") as log:
+        with open(self.place / f"{host}.log", "w", encoding="utf-8") as log:
             self.nodes[host] = subprocess.Popen(
                 [Path(sys.executable).with_name("ray"), "start", f"--node-ip-address={host}", *options, *SMALL],
                 env=os.environ | own | {"PYTHONPATH": path}, stdout=log, stderr=subprocess.STDOUT,
@@ -83,6 +83,6 @@ class Cluster:
     def _wait_for(self, host: str) -> None:
         """Wait until a node has told its log that it runs."""
         log, until = self.place / f"{host}.log", time.monotonic() + 60
-        while "Ray runtime started." not in log.read_text():
-            assert self.nodes[host].poll() is None and time.monotonic() < until, log.read_text()
+        while "Ray runtime started." not in log.read_text("utf-8"):
+            assert self.nodes[host].poll() is None and time.monotonic() < until, log.read_text("utf-8")
             time.sleep(0.1)

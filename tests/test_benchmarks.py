@@ -84,10 +84,10 @@ def test_extrapolation_repeats_the_later_layers():
 
 def test_table_replaces_what_stands_between_the_markers(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{run.START}\nold\n{run.END}\nafter\n")
+    page.write_text(f"before\n{run.START}\nold\n{run.END}\nafter\n", "utf-8")
     run.put_into(page, "new")
-    assert page.read_text() == f"before\n{run.START}\nnew\n{run.END}\nafter\n"
-    page.write_text("no markers")
+    assert page.read_text("utf-8") == f"before\n{run.START}\nnew\n{run.END}\nafter\n"
+    page.write_text("no markers", "utf-8")
     with pytest.raises(SystemExit, match="expected the lines"):
         run.put_into(page, "new")
 

@@ -20,7 +20,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.M | re.S)
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
 
 
 def commands(page: Path) -> list[str]:
@@ -53,7 +53,7 @@ def save_adapter(folder: Path) -> None:
     name = "base_model.model.model.layers.1.self_attn.v_proj"
     save_file({f"{name}.{part}.weight": value for part, value in parts.items()}, folder / "adapter_model.safetensors")
     config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["v_proj"], "bias": "none"}
-    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "adapter_config.json").write_text(json.dumps(config), "utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,8 @@ def run(command: str, place: Path) -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
-        cwd=place, env=os.environ | {"PATH": path, "MPLBACKEND": "Agg"}, capture_output=True, text=True, timeout=600,
+        cwd=place, env=os.environ | {"PATH": path, "MPLBACKEND": "Agg"},
+        capture_output=True, encoding="utf-8", timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -92,7 +93,7 @@ def test_what_the_readme_tells_of_the_demo_model_is_so(place, demo):
     import headatlas
 
     atlas = headatlas.load_atlas(demo)
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text("utf-8")
     found = headatlas.classify(atlas)
     assert f"{found.n_classified} of {found.n_heads} heads" in readme
     assert f"{len(atlas.relations)} relations" in readme
@@ -106,7 +107,7 @@ def test_what_the_readme_tells_of_the_demo_model_is_so(place, demo):
 def test_every_command_is_documented():
     from headatlas.cli import app
 
-    text = (ROOT / "docs" / "commands.md").read_text()
+    text = (ROOT / "docs" / "commands.md").read_text("utf-8")
     names = [command.name for command in app.registered_commands]
     assert len(names) == 16
     for name in names:
@@ -119,7 +120,7 @@ def test_every_option_is_documented(command):
 
     from headatlas.cli import measuring
 
-    text = (ROOT / "docs" / "commands.md").read_text()
+    text = (ROOT / "docs" / "commands.md").read_text("utf-8")
     section = text.split(f"## `headatlas {command}`")[1].split("\n## ")[0]
     options = set(inspect.signature(getattr(measuring, f"{command}_command")).parameters) - {
         "model",
@@ -133,5 +134,5 @@ def test_every_option_is_documented(command):
 
 def test_links_between_pages_lead_somewhere():
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
             assert "://" in target or (page.parent / target).exists(), (page.name, target)

@@ -101,7 +101,7 @@ def test_heads_tell_chance_q_and_interval_where_measured():
 def test_commands_show_either_profile(tmp_path):
     write_folder(with_hits(make_atlas(n_layers=7, n_heads=5, chance=True)), tmp_path)
     assert load_atlas(tmp_path).pair_hits is not None and (tmp_path / "sensitivity.svg").is_file()
-    assert "sensitivity.png" in (tmp_path / "report.md").read_text()
+    assert "sensitivity.png" in (tmp_path / "report.md").read_text("utf-8")
     run = lambda *given: CliRunner().invoke(app, list(given))  # noqa: E731
     lines = {profile: run("heads", str(tmp_path), "--profile", profile).stdout.splitlines() for profile in
              ("maps", "calibrated")}  # fmt: skip

@@ -279,14 +279,14 @@ def test_layers_that_run_in_another_order_are_noticed(tmp_path, monkeypatch, tim
 
 def test_a_decoder_without_an_embedding_of_its_own_is_refused(tmp_path):
     config = {"model_type": "bart", "d_model": 48, "vocab_size": 101, "pad_token_id": 0}
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(ArchitectureError, match="the model type 'bart' has no embedding of tokens that transformers"):
         open_model(open_checkpoint(tmp_path))
 
 
 def test_the_documentation_s_table_is_what_is_found():
-    page = family_table.PAGE.read_text()
+    page = family_table.PAGE.read_text("utf-8")
     for cases in (CASES, STRUCTURE_CASES):
         for cells, error in family_table.table(cases):
             (line,) = (line for line in page.splitlines() if line.startswith(f"| {cells[0]} |"))

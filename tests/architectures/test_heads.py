@@ -19,7 +19,7 @@ def folder(tmp_path):
 
 def change_config(folder, **changes):
     path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
 
 
 def change_weights(folder, change):
@@ -250,12 +250,12 @@ EPSILON_FIXED = ("mpt", "olmo", "opt")
 def test_the_epsilon_of_every_family_s_norm_is_part_of_the_fingerprint(tmp_path, case):
     folder = save_model(make_model(case), tmp_path / "tiny")
     first = fingerprint(folder)
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text("utf-8"))
     text = config.get("text_config", config)
     names = [name for name in text if "norm" in name and "eps" in name]
     assert names
     text |= dict.fromkeys(names, 0.01)
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
     assert fingerprint(folder) != first
 
 

@@ -18,10 +18,10 @@ EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embe
 
 def change_config(folder, **changes):
     path = folder / "config.json"
-    config = json.loads(path.read_text())
+    config = json.loads(path.read_text("utf-8"))
     for part in (config, config.get("text_config", {})):
         part.update(changes)
-    path.write_text(json.dumps(config))
+    path.write_text(json.dumps(config), "utf-8")
 
 
 def change_weights(folder, change):

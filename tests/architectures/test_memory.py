@@ -71,7 +71,7 @@ for folder, width, words in ((sys.argv[1], 640, 12007), (sys.argv[2], 64, 101)):
 def test_two_layers_and_the_embeddings_at_most(tmp_path):
     folders = [str(tmp_path / "middle"), str(tmp_path / "tiny")]
     subprocess.run([sys.executable, "-c", MAKE, *folders], check=True, capture_output=True)
-    ran = subprocess.run([sys.executable, "-c", PROGRAM, *folders], check=True, capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, "-c", PROGRAM, *folders], check=True, capture_output=True, encoding="utf-8")
     n_bytes = 4 / 2**20
     layer = (640 * 640 * 3 + 3 * 640 * 640 * 3) * n_bytes
     embeddings = 2 * 12007 * 640 * n_bytes

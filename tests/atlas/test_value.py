@@ -99,7 +99,7 @@ def test_save_and_load_give_the_same_atlas(tmp_path):
     pd.testing.assert_frame_equal(again.pair_hits, atlas.pair_hits, check_dtype=False)
     assert again.relations == atlas.relations and again.label == "maps"
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["atlas.json", "hits.parquet", "scores.parquet"]
-    assert json.loads((tmp_path / "a" / "atlas.json").read_text())["schema"] == 3
+    assert json.loads((tmp_path / "a" / "atlas.json").read_text("utf-8"))["schema"] == 3
 
 
 def test_a_folder_without_its_manifest_is_no_atlas(tmp_path):
@@ -133,7 +133,7 @@ def test_a_changed_or_missing_file_is_noticed(tmp_path):
     ],
 )
 def test_bad_manifests(tmp_path, text, message):
-    (tmp_path / "atlas.json").write_text(text)
+    (tmp_path / "atlas.json").write_text(text, "utf-8")
     with pytest.raises(AtlasError) as caught:
         load_atlas(tmp_path)
     assert message in str(caught.value)
@@ -141,9 +141,9 @@ def test_bad_manifests(tmp_path, text, message):
 
 def test_a_manifest_cannot_name_files_outside(tmp_path):
     make_atlas().save(tmp_path)
-    manifest = json.loads((tmp_path / "atlas.json").read_text())
+    manifest = json.loads((tmp_path / "atlas.json").read_text("utf-8"))
     manifest["files"]["../../etc/passwd"] = {"sha256": ""}
-    (tmp_path / "atlas.json").write_text(json.dumps(manifest))
+    (tmp_path / "atlas.json").write_text(json.dumps(manifest), "utf-8")
     with pytest.raises(AtlasError, match="expected files of an atlas"):
         load_atlas(tmp_path)
 
@@ -168,7 +168,7 @@ def test_suppression_that_was_not_measured_is_said():
 
 
 def test_an_unwritable_folder_is_said(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", "utf-8")
     with pytest.raises(AtlasError, match="the atlas cannot be written"):
         make_atlas().save(tmp_path / "file" / "atlas")
 

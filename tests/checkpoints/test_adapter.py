@@ -32,7 +32,7 @@ def factors(n_out, n_in, rank=3, key=KEY):
 def write(folder, tensors=None, file="adapter_model.safetensors", **config):
     folder.mkdir(exist_ok=True)
     config = {"peft_type": "LORA", "r": 3, "lora_alpha": 7, "target_modules": ["v_proj"]} | config
-    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "adapter_config.json").write_text(json.dumps(config), "utf-8")
     tensors = factors(*V_SHAPE) if tensors is None else tensors
     if file.endswith(".bin"):
         torch.save(tensors, folder / file)

@@ -98,28 +98,28 @@ def test_what_is_no_model(folder):
     ],
 )  # fmt: skip
 def test_bad_configs(folder, text, expected):
-    (folder / "config.json").write_text(text)
+    (folder / "config.json").write_text(text, "utf-8")
     assert message(folder) == f"{folder / 'config.json'}: {expected}"
 
 
 def test_a_config_that_transformers_refuses(folder):
     path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_attention_heads": "six"}))
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"num_attention_heads": "six"}), "utf-8")
     assert message(folder, lambda folder: open_checkpoint(folder).config).startswith(
         f"{path}: transformers cannot read this config ("
     )
 
 
 def test_code_in_the_folder_is_not_run(folder, tmp_path):
-    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass C: pass\n")
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass C: pass\n", "utf-8")
     for name in ("config.json", "tokenizer_config.json"):
-        content = json.loads((folder / name).read_text())
+        content = json.loads((folder / name).read_text("utf-8"))
         content["auto_map"] = {
             "AutoConfig": "evil.C",
             "AutoModelForCausalLM": "evil.C",
             "AutoTokenizer": ["evil.C", "evil.C"],
         }
-        (folder / name).write_text(json.dumps(content))
+        (folder / name).write_text(json.dumps(content), "utf-8")
     checkpoint = open_checkpoint(folder)
     checkpoint.load_tokenizer()
     open_model(checkpoint).first_mlp(torch.zeros(1, 48))
@@ -129,7 +129,7 @@ def test_code_in_the_folder_is_not_run(folder, tmp_path):
 def test_a_config_that_needs_code(folder):
     path = folder / "config.json"
     content = {"model_type": "evil", "auto_map": {"AutoConfig": "evil.C"}}
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), "utf-8")
     assert message(folder, lambda folder: open_checkpoint(folder).config) == (
         f"{path}: expected a model type that transformers knows, found one that needs code of its own, which is "
         f"never run. Use a checkpoint of the same model for transformers without such code."
@@ -197,20 +197,20 @@ def test_headers_that_lie(folder, header):
 )
 def test_an_index_cannot_name_files_outside(shards, name):
     index = shards / "model.safetensors.index.json"
-    content = json.loads(index.read_text())
+    content = json.loads(index.read_text("utf-8"))
     content["weight_map"][NAME] = name
-    index.write_text(json.dumps(content))
+    index.write_text(json.dumps(content), "utf-8")
     assert message(shards) == f"{index}: expected names of safetensors files in this folder, found {name!r}."
 
 
 def test_an_index_that_says_another_file_than_the_one_that_holds_a_tensor(shards):
     index = shards / "model.safetensors.index.json"
-    content = json.loads(index.read_text())
+    content = json.loads(index.read_text("utf-8"))
     held = content["weight_map"][NAME]
     other = next(file for file in content["weight_map"].values() if file != held)
     for name, found in ((NAME, f"in {held!r}"), ("model.extra.weight", "nowhere")):
         changed = {"weight_map": content["weight_map"] | {name: other}}
-        index.write_text(json.dumps(changed))
+        index.write_text(json.dumps(changed), "utf-8")
         assert message(shards) == (
             f"{index}: expected the tensor {name!r} in {other!r}, found it {found}. Fetch these files again."
         )
@@ -222,10 +222,10 @@ def test_an_index_without_its_map_and_a_missing_shard(shards):
     index = shards / "model.safetensors.index.json"
     assert message(shards) == f"{shards}: expected the file {gone.name!r}, which {index.name} names, found none."
     long = "x" * 300 + ".safetensors"
-    index.write_text(json.dumps({"weight_map": {NAME: long}}))
+    index.write_text(json.dumps({"weight_map": {NAME: long}}), "utf-8")
     assert message(shards) == f"{shards}: expected the file {long!r}, which {index.name} names, found none."
     for content in ('{"weight_map": [1]}', '{"weight_map": {}}', '{"weight_map": {"x": 1}}', "{}"):
-        index.write_text(content)
+        index.write_text(content, "utf-8")
         assert message(shards) == f"{index}: expected a 'weight_map' from tensors to files, found none."
 
 

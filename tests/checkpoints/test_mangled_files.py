@@ -71,7 +71,7 @@ def read_all(open_it):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mangled")
-    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "config.json").write_text('{"model_type": "llama"}', "utf-8")
     return folder
 
 
@@ -137,9 +137,9 @@ def test_quantised_tensors_and_configs(folder, settings, method, dtype, shape, g
     scales = torch.ones(grid).to(torch.uint8 if method == "mxfp4" else torch.float32)
     save_file({f"a{ends[0]}": torch.ones(shape).to(dtype), f"a{ends[1]}": scales}, folder / "model.safetensors")
     for part in ({"quant_method": method}, {"quant_method": method} | settings, settings):
-        config.write_text(json.dumps({"model_type": "llama", "quantization_config": part}))
+        config.write_text(json.dumps({"model_type": "llama", "quantization_config": part}), "utf-8")
         read_all(lambda: ModelFolder(folder))
-    config.write_text('{"model_type": "llama"}')
+    config.write_text('{"model_type": "llama"}', "utf-8")
     (folder / "model.safetensors").unlink()
 
 
@@ -175,7 +175,7 @@ def test_adapters(base, tmp_path_factory, config, shapes):
     save_file({name: torch.ones(shape) for name, shape in shapes.items()}, folder / "adapter_model.safetensors")
     good = {"peft_type": "LORA", "r": 3}
     for content in (config, good | config if isinstance(config, dict) else good):
-        (folder / CONFIG).write_text(json.dumps(content))
+        (folder / CONFIG).write_text(json.dumps(content), "utf-8")
         try:
             adapted = AdaptedCheckpoint(base, folder)
         except HeadatlasError:

@@ -213,8 +213,10 @@ def test_a_whole_folder_in_mxfp4(tmp_path):
         expected[name] = convert_moe_packed_tensors(blocks, scales, dtype=torch.float32)
     assert len(expected) == 2
     save_file(tensors, folder / "model.safetensors")
-    config = json.loads((folder / "config.json").read_text()) | {"quantization_config": {"quant_method": "mxfp4"}}
-    (folder / "config.json").write_text(json.dumps(config))
+    config = json.loads((folder / "config.json").read_text("utf-8")) | {
+        "quantization_config": {"quant_method": "mxfp4"}
+    }
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
     checkpoint = open_checkpoint(folder)
     assert {name: checkpoint.shape(name) for name in checkpoint.names()} == {
         name: tuple(tensor.shape) for name, tensor in model.state_dict().items()
@@ -314,8 +316,8 @@ def test_a_whole_folder_in_fp8(tmp_path):
         tensors[name], tensors[f"{name}_scale_inv"] = in_blocks(tensors[name], 4, 8)
         expected[name].copy_(plain_loop(tensors[name], tensors[f"{name}_scale_inv"], 4, 8))
     save_file(tensors, folder / "model.safetensors")
-    config = json.loads((folder / "config.json").read_text()) | {"quantization_config": FP8_CONFIG}
-    (folder / "config.json").write_text(json.dumps(config))
+    config = json.loads((folder / "config.json").read_text("utf-8")) | {"quantization_config": FP8_CONFIG}
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
     checkpoint = open_checkpoint(folder)
     plain = open_checkpoint(save_model(model, tmp_path / "plain"))
     opened, other = open_model(checkpoint), open_model(plain)

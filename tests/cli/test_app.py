@@ -55,7 +55,7 @@ def test_report(run, place):
     text = run("report", "atlas").stdout
     assert text.startswith("# ") and f"L{LAYER}H{HEAD}" in text
     run("report", "atlas", "-o", "r.md")
-    assert (place / "r.md").read_text() == text
+    assert (place / "r.md").read_text("utf-8") == text
 
 
 def test_heads(run):
@@ -95,7 +95,7 @@ def test_export(run, place):
     assert run("export", "atlas").stdout.startswith("relation,category,layer,head,k,pairs,hits,suppression_hits,score,")
     assert json.loads(run("export", "atlas", "--format", "heads").stdout)["categories"] == {"Planted": [[LAYER, HEAD]]}
     run("export", "atlas", "--format", "json", "-o", "e.json")
-    assert json.loads((place / "e.json").read_text())["scores"]
+    assert json.loads((place / "e.json").read_text("utf-8"))["scores"]
 
 
 def test_import_what_was_exported(run):
@@ -135,7 +135,10 @@ def test_errors_are_one_sentence_and_exit_2(run, place, arguments, sentence):
 
 def test_the_traceback_comes_with_debug(run, place):
     done = subprocess.run(
-        [sys.executable, "-m", "headatlas", "--debug", "heads", "nothing"], cwd=place, capture_output=True, text=True
+        [sys.executable, "-m", "headatlas", "--debug", "heads", "nothing"],
+        cwd=place,
+        capture_output=True,
+        encoding="utf-8",
     )
     assert done.returncode == 1 and "Traceback" in done.stderr and "AtlasError: nothing: expected" in done.stderr
 

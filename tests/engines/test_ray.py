@@ -50,7 +50,7 @@ def assert_same(place, atlas):
 
 def call(place, *arguments):
     command = [sys.executable, "-m", "headatlas", *map(str, arguments)]
-    return start_hearing(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return start_hearing(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
 
 
 def wait_until(so):
@@ -86,7 +86,8 @@ def test_runs_of_one_engine_are_finished_by_the_other(place, cluster, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         headatlas.map_heads(place / "tiny", tmp_path / "s" / "one", relations=place / "r.json", progress=interrupt)
     (place / "models.toml").write_text(
-        'relations = "r.json"\n[[model]]\nname = "bad"\nsource = "./none"\n[[model]]\nname = "one"\nsource = "tiny"\n'
+        'relations = "r.json"\n[[model]]\nname = "bad"\nsource = "./none"\n[[model]]\nname = "one"\nsource = "tiny"\n',
+        "utf-8",
     )
     process = call(place, "survey", "models.toml", "-o", tmp_path / "s", *ray[2:])
     shown, messages = process.communicate(timeout=120)
@@ -141,7 +142,7 @@ def test_a_model_that_nodes_cannot_open_is_said_with_the_node(place, cluster, tm
 def test_a_cluster_without_its_token_is_said(place, cluster):
     command = [sys.executable, "-m", "headatlas", "map", "tiny", "-o", "untold", "--engine", "ray"]
     done = subprocess.run(
-        [*command, "--address", cluster.address], cwd=place, capture_output=True, text=True, timeout=120,
+        [*command, "--address", cluster.address], cwd=place, capture_output=True, encoding="utf-8", timeout=120,
         env={name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")},
     )  # fmt: skip
     sentence = done.stderr.splitlines()[-1]

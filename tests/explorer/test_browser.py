@@ -109,9 +109,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             for found in [classify(atlas, threshold, kind, profile)]
         ],
     }
-    (folder / "given.json").write_text(json.dumps(given))
+    (folder / "given.json").write_text(json.dumps(given), "utf-8")
     command = ["node", "explorer/tests/page.mjs", str(folder / "given.json")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)["told"]
 

@@ -25,7 +25,7 @@ def ask(atlases: Atlas | list[Atlas], views: list[dict[str, Any]], folder: Path)
     assert shutil.which("node") and (ROOT / "node_modules").exists(), "the explorer's tests need node: run `npm ci`"
     (folder / "payload").write_bytes(build_payload(atlases if isinstance(atlases, list) else [atlases]))
     command = ["node", "explorer/tests/core.mjs", str(folder / "payload")]
-    done = subprocess.run(command, cwd=ROOT, input=json.dumps(views), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, input=json.dumps(views), capture_output=True, encoding="utf-8", timeout=60)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -42,7 +42,7 @@ def lab(tmp_path):
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
     (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "explore.ipynb").write_text(json.dumps(notebook))
+    (tmp_path / "work" / "explore.ipynb").write_text(json.dumps(notebook), "utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -75,7 +75,9 @@ def lab(tmp_path):
 @pytest.mark.system
 def test_a_head_is_picked_in_the_browser_and_from_python(lab):
     script = Path(ROOT) / "explorer" / "tests" / "lab.mjs"
-    done = subprocess.run(["node", str(script), find_browser(), lab], capture_output=True, text=True, timeout=240)
+    done = subprocess.run(
+        ["node", str(script), find_browser(), lab], capture_output=True, encoding="utf-8", timeout=240
+    )
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     assert "failed" not in seen, seen

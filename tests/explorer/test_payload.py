@@ -147,7 +147,7 @@ def test_evidence_that_an_atlas_lacks_is_absent_and_not_zero() -> None:
 def test_imported_shares_are_shown_as_shares_without_counts_or_suppression(tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
     rows = [f"capitals,Knowledge,{layer},{head},{(layer * 3 + head) / 7}" for layer in range(2) for head in range(3)]
-    path.write_text("\n".join(["relation,category,layer,head,score", *rows]))
+    path.write_text("\n".join(["relation,category,layer,head,score", *rows]), "utf-8")
     atlas = import_scores(path, "weights")
     header, arrays = unpack(build_payload([atlas]))
     (told,) = header["atlases"]

@@ -36,7 +36,7 @@ def planted(tmp_path_factory):
     write_relation(place / "other.json", OTHER, k=10)
     headatlas.map_heads(place / "model", place / "atlas", relations=[place / "r.json", place / "other.json"])
     (place / "p.toml").write_text(
-        '[r]\nprompt = "baz {source}"\nshots = 0\n[other]\nprompt = "{source} baz"\nshots = 1\n'
+        '[r]\nprompt = "baz {source}"\nshots = 0\n[other]\nprompt = "{source} baz"\nshots = 1\n', "utf-8"
     )
     return place
 
@@ -155,7 +155,7 @@ def test_questions_have_other_sources_and_answers_as_examples():
 )  # fmt: skip
 def test_prompts_that_make_no_sense(tmp_path, entry):
     path = tmp_path / "p.toml"
-    path.write_text(f"r = {entry}\n")
+    path.write_text(f"r = {entry}\n", "utf-8")
     with pytest.raises(SettingsError, match=r"p\.toml: \[r\]: expected"):
         load_prompts(path)
 
@@ -201,7 +201,7 @@ def test_commands_tell_what_was_found(planted, monkeypatch):
     assert found[0]["status"] == "tested" and found[0]["curve"][0]["removed"] == 0
     done = CliRunner().invoke(app, [*command, "--relation", "other"])
     assert "other: not testable" in done.output
-    (place / "t.toml").write_text('templates = ["baz {source} bez"]')
+    (place / "t.toml").write_text('templates = ["baz {source} bez"]', "utf-8")
     command = ["validate", str(place / "atlas"), "--templates", str(place / "t.toml"), "--pairs", "5", *files]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0 and "mean over relations" in done.output and "validation.png" in done.output, done.output

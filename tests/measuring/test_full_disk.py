@@ -33,7 +33,7 @@ class SmallDisk:
 
     def call(self, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
         command = ["bash", "-c", f'{self.prefix}exec "$0" -m headatlas "$@"', sys.executable, *arguments]
-        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+        return subprocess.run(command, cwd=cwd, capture_output=True, encoding="utf-8", timeout=300)
 
     def close(self) -> None:
         if self.mounted:

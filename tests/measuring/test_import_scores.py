@@ -14,7 +14,7 @@ ROWS = ["r,C,0,0,0.5", "r,C,0,1,0.25", "r,C,1,0,0", "r,C,1,1,1"]
 
 def write(folder, rows=ROWS, header="relation,category,layer,head,score"):
     path = folder / "s.csv"
-    path.write_text("\n".join([header, *rows]) + "\n")
+    path.write_text("\n".join([header, *rows]) + "\n", "utf-8")
     return path
 
 

@@ -29,7 +29,7 @@ def place(tmp_path_factory):
 
 def start(place: Path, out: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "headatlas", "map", "tiny", "-o", out, "--relations", "r.json"]
-    return start_hearing(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return start_hearing(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
 
 
 @pytest.mark.system

@@ -201,7 +201,7 @@ def test_the_same_again_is_confirmed_without_measuring(planted, tmp_path, relati
 def test_another_map_in_the_folder_is_refused_unless_overwritten(planted, tmp_path, relation, options, what):
     out = tmp_path / "out"
     headatlas.map_heads(planted, out, relations=relation)
-    (out / "mine.txt").write_text("kept")
+    (out / "mine.txt").write_text("kept", "utf-8")
     if "model" in options:
         options = {"model": save_model(make_model("llama"), tmp_path / "other", WORDS)}
     call = {"model": planted, "output": out, "relations": relation} | options
@@ -211,7 +211,7 @@ def test_another_map_in_the_folder_is_refused_unless_overwritten(planted, tmp_pa
     assert headatlas.load_atlas(out).label == "maps"
     atlas = headatlas.map_heads(**call, overwrite=True)
     assert headatlas.load_atlas(out).table.equals(atlas.table)
-    assert (out / "mine.txt").read_text() == "kept"
+    assert (out / "mine.txt").read_text("utf-8") == "kept"
 
 
 def test_progress_is_told(planted, tmp_path, relation):

@@ -13,7 +13,7 @@ IDENTITY = {"measure": "weights", "model": "m", "relations": "r", "settings": {"
 
 
 def test_foreign_folders_are_refused(tmp_path):
-    (tmp_path / "thesis.tex").write_text("text")
+    (tmp_path / "thesis.tex").write_text("text", "utf-8")
     with pytest.raises(AtlasError) as caught, RunFolder(tmp_path, IDENTITY):
         pass
     assert str(caught.value) == (
@@ -25,7 +25,7 @@ def test_foreign_folders_are_refused(tmp_path):
 
 def test_a_file_in_the_way(tmp_path):
     path = tmp_path / "file"
-    path.write_text("")
+    path.write_text("", "utf-8")
     with pytest.raises(AtlasError) as caught, RunFolder(path, IDENTITY):
         pass
     assert str(caught.value) == f"{path}: expected a folder to write the atlas into, found a file."
@@ -68,4 +68,4 @@ def test_a_written_folder_holds_everything(tmp_path):
     expected = {name for name in set(OUTPUTS) - later if not name.startswith("sensitivity")}
     assert {path.name for path in (tmp_path / "a").iterdir()} == expected
     assert (tmp_path / "a" / "figure.png").read_bytes()[:4] == b"\x89PNG"
-    assert "figure.png" in (tmp_path / "a" / "report.md").read_text()
+    assert "figure.png" in (tmp_path / "a" / "report.md").read_text("utf-8")

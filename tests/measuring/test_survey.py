@@ -39,7 +39,7 @@ def models(tmp_path_factory):
     make_planted(place / "planted")
     save_model(make_model("gpt2"), place / "other", WORDS)
     write_relation(place / "planted.json", PAIRS)
-    (place / "models.toml").write_text(LIST)
+    (place / "models.toml").write_text(LIST, "utf-8")
     return place / "models.toml"
 
 
@@ -75,7 +75,7 @@ def test_the_index_says_what_the_atlases_say(surveyed):
     read = pd.read_csv(out / "index.csv")
     assert read.columns.tolist() == index.columns.tolist()
     assert read["score_Planted"].fillna(-1).tolist() == index["score_Planted"].fillna(-1).tolist()
-    content = json.loads((out / "index.json").read_text())
+    content = json.loads((out / "index.json").read_text("utf-8"))
     assert content["schema"] == 1 and [row["name"] for row in content["models"]] == ["first", "bad", "last"]
     assert content["models"][1]["heads"] is None
 
@@ -144,7 +144,7 @@ def test_no_atlas_leaves_the_folder(models, tmp_path):
     assert str(caught.value) == f"{out}/last: expected a folder of the survey, found a link that may lead out of {out}."
     assert not os.listdir(elsewhere) and os.listdir(out) == ["last"]
     own = models.with_name("own.toml")
-    own.write_text('[[model]]\nname = "Index.csv"\nsource = "planted"\n')
+    own.write_text('[[model]]\nname = "Index.csv"\nsource = "planted"\n', "utf-8")
     with pytest.raises(SettingsError) as caught:
         headatlas.survey_models(own, out)
     message = f"{out}/Index.csv: this name is the survey's own; expected another name for the model."

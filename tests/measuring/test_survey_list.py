@@ -16,7 +16,7 @@ NAMED = "up to 100 letters, digits and ._+@=- that can name a folder"
 def write(tmp_path):
     def write(text):
         path = tmp_path / "models.toml"
-        path.write_text(text)
+        path.write_text(text, "utf-8")
         return path
 
     return write

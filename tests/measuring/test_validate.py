@@ -28,7 +28,7 @@ def planted(tmp_path_factory):
     make_planted(place / "model")
     plant_values(place / "model")
     write_relation(place / "r.json")
-    (place / "t.toml").write_text(TEMPLATE)
+    (place / "t.toml").write_text(TEMPLATE, "utf-8")
     headatlas.map_heads(place / "model", place / "atlas", relations=place / "r.json")
     return place
 
@@ -143,7 +143,7 @@ def test_what_cannot_be_is_refused(planted, options, told):
 )
 def test_templates_have_words_on_both_sides(tmp_path, text):
     path = tmp_path / "t.toml"
-    path.write_text(f"templates = {json.dumps([text])}")
+    path.write_text(f"templates = {json.dumps([text])}", "utf-8")
     with pytest.raises(SettingsError, match=r"expected texts with \{source\} once"):
         load_templates(path)
 

@@ -196,7 +196,7 @@ def test_translations_are_not_spelt_like_the_original(name):
 
 def test_check_finds_the_files_as_built():
     """All relations are written by hand, so that this needs no package beyond the standard library."""
-    result = subprocess.run([sys.executable, str(BUILD), "--check"], capture_output=True, text=True, check=False)
+    result = subprocess.run([sys.executable, str(BUILD), "--check"], capture_output=True, encoding="utf-8", check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 

@@ -84,14 +84,16 @@ def test_without_a_connection_the_cache_serves(server, monkeypatch):
 def test_small_files_that_change_vanish_or_are_damaged(server):
     checkpoint = open_checkpoint(server.model)
     config = server.folder / "a b" / "config.json"
-    config.write_text(config.read_text().replace('"rope_theta": 10000.0', '"rope_theta": 20000.0') + " ")
+    config.write_text(
+        config.read_text("utf-8").replace('"rope_theta": 10000.0', '"rope_theta": 20000.0') + " ", "utf-8"
+    )
     server.tag = '"second"'
     (server.folder / "a b" / "tokenizer.json").unlink()
     again = open_checkpoint(server.model)
-    assert (again.folder / "config.json").read_text() == config.read_text()
+    assert (again.folder / "config.json").read_text("utf-8") == config.read_text("utf-8")
     assert again.folder == checkpoint.folder
     assert not (again.folder / "tokenizer.json").exists()
-    (again.folder / "config.json").write_text("{")
+    (again.folder / "config.json").write_text("{", "utf-8")
     assert open_checkpoint(server.model).model_type == "llama"
 
 
@@ -111,7 +113,7 @@ def test_shards(server, saved):
 def test_an_index_that_leaves_its_folder(server, name):
     folder = server.folder / "a b"
     (folder / WEIGHTS).unlink()
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}), "utf-8")
     assert refusal(server.model) == (
         f"{server.model}/model.safetensors.index.json: expected names of safetensors files in this folder, "
         f"found {name!r}."
@@ -123,7 +125,7 @@ def test_an_index_that_leaves_its_folder(server, name):
 def test_an_index_without_names(server, index):
     folder = server.folder / "a b"
     (folder / WEIGHTS).unlink()
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
     assert refusal(server.model) == (
         f"{server.model}/model.safetensors.index.json: expected a 'weight_map' from tensors to files, found none."
     )
@@ -186,7 +188,7 @@ def test_a_login_is_used_and_never_shown(server):
     for path in range_cache.cache_folder().rglob("*"):
         assert "ecret" not in path.name
         if path.suffix == ".json" and ".records" in path.parts:
-            assert "ecret" not in path.read_text() and "hidden" not in path.read_text()
+            assert "ecret" not in path.read_text("utf-8") and "hidden" not in path.read_text("utf-8")
 
 
 @pytest.mark.parametrize(

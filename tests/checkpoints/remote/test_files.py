@@ -186,7 +186,10 @@ store.fetch([("E", None)], tell)
 def test_after_a_kill_only_missing_pieces_travel(server, tensors):
     environment = os.environ | {"PYTHONPATH": str(Path(headatlas.__file__).parents[1])}
     with subprocess.Popen(
-        [sys.executable, "-c", KILLED, f"{server.url}/{NAME}"], env=environment, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", KILLED, f"{server.url}/{NAME}"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
     ) as process:
         for line in process.stdout:
             if line == "there\n":
@@ -415,7 +418,7 @@ def test_a_full_disk(server, monkeypatch):
 
 
 def test_a_cache_that_cannot_be_written(server, monkeypatch, tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", "utf-8")
     monkeypatch.setenv("HEADATLAS_CACHE", str(tmp_path / "file"))
     with pytest.raises(CheckpointError) as refused:
         store_of(server)
@@ -533,6 +536,10 @@ def test_a_read_costs_its_own_size(server):
     (server.folder / "x").write_bytes(bytes(8_000_000))
     environment = os.environ | {"PYTHONPATH": str(Path(headatlas.__file__).parents[1])}
     done = subprocess.run(
-        [sys.executable, "-c", FETCHER, f"{server.url}/x"], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", FETCHER, f"{server.url}/x"],
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
     assert int(done.stdout) < 8_000_000 + 2 * 2**20

@@ -18,7 +18,7 @@ from served import SHA, Hub, serve
 @pytest.fixture
 def hub(tmp_path):
     folder = save_model(make_model("llama"), tmp_path / "served")
-    (folder / "modeling_evil.py").write_text("raise SystemExit('ran')")
+    (folder / "modeling_evil.py").write_text("raise SystemExit('ran')", "utf-8")
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
     (folder / "consolidated.safetensors").write_bytes(b"the same again")
     (folder / "original").mkdir()
@@ -65,7 +65,11 @@ def ask(name, hub, cache, **environment):
         "PYTHONPATH": str(Path(headatlas.__file__).parents[1]),
     }
     done = subprocess.run(
-        [sys.executable, "-c", CODE, name], env=settings | environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", CODE, name],
+        env=settings | environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -141,7 +145,7 @@ def test_a_private_model_s_token_goes_to_the_hub_only(hub, tmp_path):
 def shards(folder, names):
     index = {"metadata": {}, "weight_map": {f"tensor{number}": name for number, name in enumerate(names)}}
     (folder / WEIGHTS).unlink()
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
 
 
 @pytest.mark.parametrize("name", ["../other.safetensors", "/etc/x.safetensors", "a/b.safetensors", "x.bin",

@@ -81,9 +81,9 @@ def test_a_model_in_one_file_and_in_shards_with_and_without_index(tmp_path, zipp
     assert open_model(open_checkpoint(folder)).fingerprint() == expected
     file_of = {name: file for half, file in zip(halves, files, strict=True) for name in half}
     index = folder / f"{FILE}.index.json"
-    index.write_text(json.dumps({"weight_map": file_of}))
+    index.write_text(json.dumps({"weight_map": file_of}), "utf-8")
     assert open_model(open_checkpoint(folder)).fingerprint() == expected
-    index.write_text(json.dumps({"weight_map": file_of | {names[0]: "../x.bin"}}))
+    index.write_text(json.dumps({"weight_map": file_of | {names[0]: "../x.bin"}}), "utf-8")
     assert refused(folder) == f"{index}: expected names of .bin files in this folder, found '../x.bin'."
     index.unlink()
     (folder / files[0]).unlink()

@@ -239,15 +239,17 @@ def memory_available() -> int | None:
     """Bytes that programs on this machine can still take; None where nobody says."""
     found = []
     with contextlib.suppress(OSError, ValueError, IndexError):
-        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text("utf-8").splitlines())
         found.append(int(lines["MemAvailable"].split()[0]) * 1024)
     with contextlib.suppress(OSError, ValueError):
         folder = Path("/sys/fs/cgroup")
-        limit, used = ((folder / f"memory.{name}").read_text() for name in ("max", "current"))
+        limit, used = ((folder / f"memory.{name}").read_text("utf-8") for name in ("max", "current"))
         if limit.strip() != "max":
             # Pages of files count as used, but give way.
             cached = next(
-                line.split()[1] for line in (folder / "memory.stat").read_text().splitlines() if line[:5] == "file "
+                line.split()[1]
+                for line in (folder / "memory.stat").read_text("utf-8").splitlines()
+                if line[:5] == "file "
             )
             found.append(int(limit) - int(used) + int(cached))
     return min(found, default=None)
