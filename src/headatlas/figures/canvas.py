@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -21,7 +23,7 @@ class AtlasFigure(Figure):
     """
 
     def __init__(
-        self, size: tuple[float, float], metadata: dict[str, str], *, dpi: int = DPI, layout: str | None = "constrained"
+        self, size: tuple[float, float], metadata: dict[str, str], *, dpi: int = DPI, layout: Literal["constrained"] | None = "constrained"
     ) -> None:
         super().__init__(figsize=size, dpi=dpi, facecolor="white", layout=layout)
         FigureCanvasAgg(self)
