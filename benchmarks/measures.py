@@ -21,9 +21,9 @@ import torch
 import headatlas.scoring
 from headatlas.architectures import HeadModel, open_model
 from headatlas.checkpoints import open_checkpoint
-from headatlas.measuring.map import choose_relations, map_heads
+from headatlas.measuring.map import map_heads
 from headatlas.measuring.plan import plan_map
-from headatlas.relations import encode_relations
+from headatlas.relations import choose_relations, encode_relations
 from headatlas.scoring import RankSearch
 from headatlas.settings import Settings
 from shapes import HitShares
@@ -127,7 +127,7 @@ class Bounds:
         checkpoint = open_checkpoint(source)
         self.model = model = open_model(checkpoint)
         settings = Settings.of_profile(model.d_vocab)
-        encoded = encode_relations(choose_relations(None, None), checkpoint.load_tokenizer(), model.d_vocab, settings)
+        encoded = encode_relations(choose_relations(), checkpoint.load_tokenizer(), model.d_vocab, settings)
         self.relations = [relation for relation in encoded if relation.measurable]
         sources = torch.tensor([token for relation in self.relations for token in relation.source_ids])
         self.ids, self.source = sources.unique(return_inverse=True)

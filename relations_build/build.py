@@ -1,10 +1,10 @@
 """Write the built-in relations: `handmade/` in, `src/headatlas/relations/data/NAME.json` out.
 
 A relation is two columns of a table in `handmade/` (the same column twice for copying), or a rule that needs no table.
-It knows no tokenizer: words are chosen for being common and right, and a model keeps those that it has as one token.
+The build uses no tokenizer: the words are common and correct, and a model keeps those that are one token for it.
 
     python relations_build/build.py            write all files
-    python relations_build/build.py --check    write nothing; exit 1 where a file differs, is missing or is left over
+    python relations_build/build.py --check    write nothing; exit 1 if a file differs, is missing or is left over
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Pair = tuple[str, str]
 
 
 class Table(NamedTuple):
-    """Two columns of `handmade/{name}.tsv`; `both_ways` adds every pair's reverse."""
+    """Two columns of `handmade/{name}.tsv`; `both_ways` adds the reverse of every pair."""
 
     name: str
     source: str
@@ -192,7 +192,7 @@ SPECS = (
     Spec(
         "person_to_occupation",
         KNOWLEDGE,
-        "A famous person's name to what the person is known for being.",
+        "A famous person's name to the person's occupation.",
         Table("people", "person", "occupation"),
     ),
     Spec("element_to_symbol", KNOWLEDGE, "A chemical element to its symbol.", Table("elements", "element", "symbol")),
@@ -217,7 +217,7 @@ SPECS = (
     Spec(
         "word_to_compound",
         LINGUISTIC,
-        "A word to a compound written in one piece that begins with it.",
+        "A word to a one-word compound that begins with it.",
         Table("compounds", "word", "compound"),
     ),
     Spec(
@@ -244,12 +244,22 @@ SPECS = (
         "A comparative to the superlative of the same adjective.",
         Table("adjectives", "comparative", "superlative"),
     ),
-    Spec("adj_to_adverb", LINGUISTIC, "An adjective to the adverb from it.", Table("adverbs", "adjective", "adverb")),
-    Spec("adverb_to_adj", LINGUISTIC, "An adverb to the adjective in it.", Table("adverbs", "adverb", "adjective")),
+    Spec(
+        "adj_to_adverb",
+        LINGUISTIC,
+        "An adjective to the adverb formed from it.",
+        Table("adverbs", "adjective", "adverb"),
+    ),
+    Spec(
+        "adverb_to_adj",
+        LINGUISTIC,
+        "An adverb to the adjective that it is formed from.",
+        Table("adverbs", "adverb", "adjective"),
+    ),
     Spec(
         "adj_to_noun",
         LINGUISTIC,
-        "An adjective to the noun of the same family.",
+        "An adjective to the noun for the quality.",
         Table("qualities", "adjective", "noun"),
     ),
     Spec(
@@ -263,7 +273,7 @@ SPECS = (
     Spec(
         "noun_to_pronoun",
         LINGUISTIC,
-        "A noun to the pronoun that stands for it: he, she, it or they.",
+        "A noun to the pronoun that replaces it: he, she, it or they.",
         Table("pronouns", "noun", "pronoun"),
     ),
     Spec("male_to_female", LINGUISTIC, "A male word to its female counterpart.", Table("genders", "male", "female")),
@@ -278,7 +288,12 @@ SPECS = (
         "A verb to its third person singular.",
         Table("verbs", "verb", "third_person"),
     ),
-    Spec("verb_to_agent", LINGUISTIC, "A verb to the word for who does it.", Table("agents", "verb", "agent")),
+    Spec(
+        "verb_to_agent",
+        LINGUISTIC,
+        "A verb to the word for a person or thing that does it.",
+        Table("agents", "verb", "agent"),
+    ),
     Spec(
         "verb_to_noun",
         LINGUISTIC,
@@ -319,7 +334,7 @@ SPECS = (
 
 
 def words(cell: str | None) -> list[str]:
-    """The words of a cell: `got/gotten` holds two, an empty cell none."""
+    """The words of a cell: `got/gotten` contains two, an empty cell none."""
     return [word for word in (cell or "").split("/") if word]
 
 
@@ -329,7 +344,7 @@ def read_table(name: str) -> list[dict[str, str]]:
 
 
 def content(spec: Spec) -> str:
-    """The text of a relation's file: one pair a line, so that a change to one pair changes one line."""
+    """The text of a relation's file: one pair per line, so that a change to one pair changes one line."""
     head = {
         "name": spec.name,
         "category": spec.category,
@@ -352,19 +367,19 @@ def unique(pairs: Iterable[Pair]) -> list[Pair]:
 
 
 def differing(expected: dict[str, str]) -> list[str]:
-    """Names of the files in DATA that are not as built: changed, missing or left over."""
+    """Names of the files in DATA that differ from the build: changed, missing or left over."""
     found = {path.name: path.read_bytes().decode("utf-8") for path in DATA.glob("*.json")}
     return sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a file differs")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file differs")
     expected = {f"{spec.name}.json": content(spec) for spec in SPECS}
     names = differing(expected)
     if parser.parse_args().check:
         for name in names:
-            print(f"{name}: not what relations_build/build.py makes of handmade/. Run it without --check.")
+            print(f"{name}: differs from what relations_build/build.py makes from handmade/. Run it without --check.")
         return 1 if names else 0
     DATA.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -372,7 +387,7 @@ def main() -> int:
             (DATA / name).write_bytes(expected[name].encode("utf-8"))
             print(f"wrote {name}")
         else:
-            print(f"{name}: no such relation here; delete the file if it is not wanted.")
+            print(f"{name}: there is no such relation; delete the file if it is not needed.")
     return 0
 
 

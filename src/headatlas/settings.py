@@ -1,4 +1,4 @@
-"""The choices that define a measurement: `k`, threshold, input vectors; and how a changed choice is labelled."""
+"""The settings that define a measurement: `k`, threshold, input vectors; and the label for changed settings."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from typing import Any
 from headatlas.errors import SettingsError
 
 MIN_PAIRS = 30
-"""Fewest pairs of which both words are one token each that make a relation measurable."""
+"""A relation is measurable if it has at least this many pairs whose words are one token each."""
 
 LARGE_VOCABULARY = 100_000
-"""Above this many tokens the profile `maps` uses larger `k`. The source does so for Llama 3, by name."""
+"""With more tokens than this, the profile `maps` uses larger `k`. The paper does so for Llama 3, by name."""
 
 CONTEXTUALIZE = ("first-mlp", "embedding")
 PROFILES = ("maps", "calibrated")
-"""Both score alike; with `calibrated` a head implements a relation only where its score is also beyond chance."""
+"""Both give the same scores; with `calibrated`, a score must also be beyond chance for a head to implement a relation."""
 
 MAX_Q, MIN_EXCESS = 0.01, 0.1
-"""Of the profile `calibrated`: a score is beyond chance when its q-value is below MAX_Q and it exceeds the chance level
-by more than MIN_EXCESS."""
+"""For the profile `calibrated`, a score is beyond chance if its q-value is below MAX_Q and it exceeds the chance level by
+more than MIN_EXCESS."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The choices of one measurement; the defaults are the profile `maps` for a model with up to 100,000 tokens.
+    """The settings of one measurement; the defaults are the profile `maps` for a model with up to 100,000 tokens.
 
     Args:
-        k: a target counts when it is among the `k` highest (lowest) logits. At least 1.
+        k: a target counts if it is among the `k` highest (lowest) logits. At least 1.
         k_copying: the same for relations whose class is `copying`.
-        threshold: a head implements a relation when its score is strictly above this, 0 to 1, a decimal in text so
+        threshold: a head implements a relation if its score is strictly above this limit, 0 to 1; a decimal as text, so
             that comparisons are exact.
         contextualize: the input vector of the layers after the first: `first-mlp` or `embedding`.
-        value_bias, attention_gain, final_norm_gain: what is counted beside the OV circuits, see
-            `headatlas.architectures.Terms`; the profile `maps` counts none of it.
-        profile: the named set of choices these started from.
+        value_bias, attention_gain, final_norm_gain: terms that are counted in addition to the OV circuits, see
+            `headatlas.architectures.Terms`; the profile `maps` counts none of them.
+        profile: the named set of settings that these were derived from.
     """
 
     k: int = 10
@@ -68,7 +68,7 @@ class Settings:
         contextualize: str | None = None,
         **terms: Any,
     ) -> Settings:
-        """The profile's choices for a vocabulary of `d_vocab` tokens, with those that are given changed.
+        """The settings of a profile for a vocabulary of `d_vocab` tokens, with the given changes.
 
         >>> Settings.of_profile(50_000, k=5).label(50_000)
         'maps, modified: k=5'
@@ -83,10 +83,10 @@ class Settings:
         return cls(**(chosen | {name: value for name, value in given.items() if value is not None} | terms))
 
     def label(self, d_vocab: int) -> str:
-        """The profile's name, followed by every choice that differs from it."""
+        """The profile's name, followed by every setting that differs from it."""
         default = Settings.of_profile(d_vocab, self.profile)
         changed = [
-            f"{field.name}={_told(getattr(self, field.name))}"
+            f"{field.name}={_label(getattr(self, field.name))}"
             for field in fields(self)
             if getattr(self, field.name) != getattr(default, field.name)
             and not (field.name == "threshold" and Fraction(self.threshold) == Fraction(default.threshold))
@@ -97,12 +97,12 @@ class Settings:
         return asdict(self)
 
 
-def _told(value: object) -> str:
+def _label(value: object) -> str:
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
 def checked_profile(profile: str) -> str:
-    """The profile, if there is such a one; else raises `SettingsError`."""
+    """The profile itself; raises `SettingsError` if there is no such profile."""
     if profile not in PROFILES:
         raise SettingsError(f"profile: expected one of {', '.join(PROFILES)}, found {profile!r}.")
     return profile

@@ -95,6 +95,6 @@ def test_a_tokenizer_of_another_model_is_refused():
     with pytest.raises(CheckpointError) as caught:
         encode_relations([Relation("r", (("France", "Paris"),))], tok, largest, SETTINGS)
     assert str(caught.value) == (
-        f"tokenizer: gives the token id {largest}, but the model has only {largest} tokens. "
+        f"tokenizer: expected token ids below {largest}, the model's number of tokens, found {largest}. "
         f"Is the tokenizer from the same model?"
     )

@@ -59,11 +59,11 @@ def test_a_folder_gives_its_files_in_order_and_leaves_out_others(tmp_path):
             "expected JSON, found Expecting property name enclosed in double quotes: line 1 column 2 (char 1).",
         ),
         ("x.json", "[" * 100_000, "expected JSON, found maximum recursion depth exceeded"),
-        ("x.json", {"pair": PAIRS}, "expected a list of pairs, or an object with the key 'pairs' that holds one."),
+        ("x.json", {"pair": PAIRS}, "expected a list of pairs, or an object with the key 'pairs' and such a list."),
         (
             "x.json",
             {"pairs": PAIRS, "kk": 1},
-            "expected only the keys category, description, k, license, name, pairs, source, found 'kk' too.",
+            "expected only the keys category, description, k, license, name, pairs, source, found also 'kk'.",
         ),
         (
             "x.json",
@@ -71,7 +71,7 @@ def test_a_folder_gives_its_files_in_order_and_leaves_out_others(tmp_path):
             "pair 2: expected two words [source, target], found \"['Japan']\".",
         ),
         ("x.json", [["France", 7]], "pair 1: expected two words [source, target], found \"['France', 7]\"."),
-        ("x.json", [["France", " "]], "pair 1: expected two words, found an empty one in ['France', ' ']."),
+        ("x.json", [["France", " "]], "pair 1: expected two words, found an empty word in ['France', ' ']."),
         ("x.json", [], "relation 'x': expected at least one pair, found none."),
         (
             "x.json",
@@ -97,9 +97,9 @@ def test_a_folder_gives_its_files_in_order_and_leaves_out_others(tmp_path):
         ("x.csv", "from,to\na,b\n", "expected the columns source and target in the first line, found from, to."),
         ("x.csv", "", "expected the columns source and target in the first line, found an empty file."),
         ("x.csv", "source,target\na,b,c\n", "line 2: expected 2 columns, found 3."),
-        ("x.csv", "source,target\n,b\n", "line 2: expected two words, found an empty one in ['', 'b']."),
+        ("x.csv", "source,target\n,b\n", "line 2: expected two words, found an empty word in ['', 'b']."),
         ("x.csv", "source,target\n", "relation 'x': expected at least one pair, found none."),
-        ("x.txt", "a b", "expected a relation file ending in .json, .csv, .tsv, found .txt."),
+        ("x.txt", "a b", "expected a relation file with the suffix .json, .csv, .tsv, found .txt."),
     ],
 )
 def test_bad_files(tmp_path, name, content, message):

@@ -23,7 +23,12 @@ class AtlasFigure(Figure):
     """
 
     def __init__(
-        self, size: tuple[float, float], metadata: dict[str, str], *, dpi: int = DPI, layout: Literal["constrained"] | None = "constrained"
+        self,
+        size: tuple[float, float],
+        metadata: dict[str, str],
+        *,
+        dpi: int = DPI,
+        layout: Literal["constrained"] | None = "constrained",
     ) -> None:
         super().__init__(figsize=size, dpi=dpi, facecolor="white", layout=layout)
         FigureCanvasAgg(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,11 +19,9 @@ from headatlas.relations import (
     BUILTIN_VERSION,
     EncodedRelation,
     Relation,
-    builtin_relations,
-    category_order,
-    check_names,
+    RelationsLike,
+    choose_relations,
     encode_relations,
-    load_relations,
     set_hash,
 )
 from headatlas.settings import MIN_PAIRS, Settings
@@ -43,8 +41,8 @@ def map_heads(
     model: str | Path | None = None,
     output: str | Path | None = None,
     *,
-    relations: Iterable[Relation] | str | Path | Iterable[str | Path] | None = None,
-    add_relations: Iterable[Relation] | str | Path | Iterable[str | Path] | None = None,
+    relations: RelationsLike | None = None,
+    add_relations: RelationsLike | None = None,
     k: int | None = None,
     threshold: str | float | None = None,
     contextualize: str | None = None,
@@ -272,24 +270,6 @@ def _measure(model: HeadModel, task: Task, engine: Engine, folder: RunFolder | N
         "decided_in_float64": sum(int(hits["in_float64"]) for hits in done.values()),
     }
     return _Run(promoted, suppressed, (promoted_ranks, suppressed_ranks), chance, facts)
-
-
-def choose_relations(relations: Any, add_relations: Any) -> list[Relation]:
-    """The relations of a run, in the order of its results; raises `RelationError` where there are none."""
-    chosen = builtin_relations() if relations is None else _as_relations(relations)
-    chosen = chosen + ([] if add_relations is None else _as_relations(add_relations))
-    check_names(chosen)
-    if not chosen:
-        raise RelationError("relations: expected at least one, found none.")
-    return sorted(chosen, key=lambda relation: (category_order(relation.category), relation.name))
-
-
-def _as_relations(given: Any) -> list[Relation]:
-    if not isinstance(given, str | Path):
-        given = list(given)
-        if all(isinstance(relation, Relation) for relation in given):
-            return given
-    return load_relations(given)
 
 
 def _manifest_head(

@@ -92,9 +92,8 @@ def plan_map(
     from headatlas.architectures import open_model
     from headatlas.checkpoints import demo_model, open_checkpoint
     from headatlas.engines.local import count_threads
-    from headatlas.measuring.map import choose_relations
     from headatlas.measuring.salient import estimated_work
-    from headatlas.relations import encode_relations
+    from headatlas.relations import choose_relations, encode_relations
 
     chosen = choose_relations(relations, add_relations)
     checkpoint = open_checkpoint(demo_model() if model is None else model, adapter)

@@ -83,8 +83,7 @@ def relations_of(
     Raises:
         SettingsError: a name whose pairs are not known here.
     """
-    from headatlas.measuring.map import choose_relations
-    from headatlas.relations import encode_relations
+    from headatlas.relations import choose_relations, encode_relations
     from headatlas.settings import Settings
 
     kept = {name: atlas.manifest["settings"][name] for name in ("k", "k_copying")}

@@ -1,6 +1,7 @@
-"""Relations: pairs of words, where they come from, and what a tokenizer keeps of them."""
+"""Relations: pairs of words, the files they come from, and the pairs that a tokenizer keeps."""
 
-from headatlas.relations.encoding import DROP_REASONS, EncodedRelation, encode_relations
+from headatlas.relations.choosing import RelationsLike, choose_relations
+from headatlas.relations.encoding import DROP_REASONS, DroppedPair, EncodedRelation, encode_relations
 from headatlas.relations.loading import BUILTIN_VERSION, builtin_relations, category_order, check_names, load_relations
 from headatlas.relations.relation import CATEGORIES, OTHER, Relation, set_hash
 
@@ -9,11 +10,14 @@ __all__ = [
     "CATEGORIES",
     "DROP_REASONS",
     "OTHER",
+    "DroppedPair",
     "EncodedRelation",
     "Relation",
+    "RelationsLike",
     "builtin_relations",
     "category_order",
     "check_names",
+    "choose_relations",
     "encode_relations",
     "load_relations",
     "set_hash",

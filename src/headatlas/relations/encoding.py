@@ -1,10 +1,10 @@
-"""Words to token ids: the pairs of which both words are one token, and why the others drop out."""
+"""Words to token ids: the pairs whose words are one token each, and why the other pairs are dropped."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from headatlas.errors import CheckpointError
 from headatlas.relations.relation import Relation
@@ -14,20 +14,28 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 DROP_REASONS = ("source", "target", "duplicate")
-"""Why a pair is left out: this word is not one known token, or the same two tokens stood there before."""
+"""Why a pair is dropped: this word is not one known token, or an earlier pair has the same tokens."""
 
 PROBES = ("the", "of", "and", "time", "house")
 
 
+class DroppedPair(NamedTuple):
+    """A pair that is not measured, and the first of DROP_REASONS that applies."""
+
+    source: str
+    target: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class EncodedRelation:
-    """A relation's pairs of which both words are one token, and the count of those that are not.
+    """The pairs of a relation whose words are one token each, with their token ids, and the dropped pairs.
 
     Args:
-        relation: what was encoded.
-        k: the number of highest (lowest) logits among which a target counts, on this model.
+        relation: the relation before encoding.
+        k: a target counts if it is among this many highest (lowest) logits of this model.
         pairs, source_ids, target_ids: the kept pairs and their token ids, all of the same length.
-        dropped: the other pairs as (source, target, reason), the first of DROP_REASONS that holds.
+        dropped: the other pairs.
     """
 
     relation: Relation
@@ -35,11 +43,11 @@ class EncodedRelation:
     pairs: tuple[tuple[str, str], ...]
     source_ids: tuple[int, ...]
     target_ids: tuple[int, ...]
-    dropped: tuple[tuple[str, str, str], ...]
+    dropped: tuple[DroppedPair, ...]
 
     def count_dropped(self, reason: str) -> int:
-        """Number of pairs left out for one of DROP_REASONS."""
-        return sum(why == reason for _, _, why in self.dropped)
+        """Number of pairs dropped for one of DROP_REASONS."""
+        return sum(pair.reason == reason for pair in self.dropped)
 
     @property
     def name(self) -> str:
@@ -51,7 +59,7 @@ class EncodedRelation:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over the relation and the token ids that it became."""
+        """SHA-256 of the relation and its token ids."""
         ids = f"{self.relation.hash} {self.k} {self.source_ids} {self.target_ids}"
         return hashlib.sha256(ids.encode()).hexdigest()
 
@@ -59,12 +67,12 @@ class EncodedRelation:
 def encode_relations(
     relations: list[Relation], tokenizer: PreTrainedTokenizerBase, d_vocab: int, settings: Settings
 ) -> list[EncodedRelation]:
-    """Encode every relation's words, each with a leading space and without special tokens.
+    """Encode the words of all relations, each with a leading space and without special tokens.
 
-    Where the tokenizer itself puts a space before the first word (SentencePiece families), the bare word is encoded.
+    If the tokenizer itself adds a space before the first word (SentencePiece families), the bare word is encoded.
 
     Args:
-        d_vocab: rows of the model's unembedding; a token id beyond it means that the tokenizer is another model's.
+        d_vocab: rows of the model's unembedding; a larger token id means that the tokenizer is from another model.
 
     Raises:
         CheckpointError: the tokenizer has more tokens than the model.
@@ -73,24 +81,24 @@ def encode_relations(
     largest = max((token for token in ids.values() if token is not None), default=0)
     if largest >= d_vocab:
         raise CheckpointError(
-            f"tokenizer: gives the token id {largest}, but the model has only {d_vocab} tokens. "
+            f"tokenizer: expected token ids below {d_vocab}, the model's number of tokens, found {largest}. "
             f"Is the tokenizer from the same model?"
         )
     return [_encode(relation, ids, settings) for relation in relations]
 
 
 def adds_prefix_space(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a word at the start of a text gets the token that it has inside a sentence."""
+    """Whether a word at the start of a text becomes the same token as inside a sentence."""
     bare = tokenizer(list(PROBES), add_special_tokens=False)["input_ids"]
     inside = tokenizer([f"a {word}" for word in PROBES], add_special_tokens=False)["input_ids"]
     unknown = set(tokenizer.all_special_ids)
-    # A tokenizer that knows none of these words says nothing by them.
+    # Words that the tokenizer does not know show nothing.
     known = [(word, sentence) for word, sentence in zip(bare, inside, strict=True) if word and not unknown & {*word}]
     return bool(known) and all(word == sentence[-len(word) :] for word, sentence in known)
 
 
 def single_token_ids(words: set[str], tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
-    """The token that each word is; None where it is several, or one that stands for no text."""
+    """The token id of each word; None if the word is several tokens or a special token."""
     ordered = sorted(words)
     space = "" if adds_prefix_space(tokenizer) else " "
     encoded = tokenizer([space + word for word in ordered], add_special_tokens=False)["input_ids"] if ordered else []
@@ -107,11 +115,11 @@ def _encode(relation: Relation, ids: dict[str, int | None], settings: Settings) 
     for source, target in relation.pairs:
         source_id, target_id = ids[source], ids[target]
         if source_id is None:
-            dropped.append((source, target, "source"))
+            dropped.append(DroppedPair(source, target, "source"))
         elif target_id is None:
-            dropped.append((source, target, "target"))
+            dropped.append(DroppedPair(source, target, "target"))
         elif (source_id, target_id) in kept:
-            dropped.append((source, target, "duplicate"))
+            dropped.append(DroppedPair(source, target, "duplicate"))
         else:
             kept[source_id, target_id] = (source, target)
     k = {"standard": settings.k, "copying": settings.k_copying}.get(relation.k, relation.k)  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""Relations from files: the built-in set, and a user's own as JSON, CSV, TSV or a folder of those."""
+"""Relations from files: the built-in set, and a user's own as JSON, CSV, TSV or a folder of such files."""
 
 from __future__ import annotations
 
@@ -6,36 +6,35 @@ import csv
 import io
 import json
 from collections.abc import Iterable
-from importlib import resources
 from pathlib import Path
 
 from headatlas.errors import RelationError
 from headatlas.relations.relation import CATEGORIES, OTHER, Relation
 
 BUILTIN_VERSION = "1"
-"""Raised whenever a built-in relation changes; its hash is in every manifest as well."""
+"""Increased whenever a built-in relation changes; every manifest has the hashes of its relations as well."""
 
 SUFFIXES = (".json", ".csv", ".tsv")
 MAX_BYTES = 64 * 1024 * 1024
-"""A larger file is no list of word pairs; reading it would only use up memory."""
+"""A larger file is not a list of word pairs, and would only fill the memory."""
 
 
 def builtin_relations() -> list[Relation]:
-    """The relations that come with headatlas, by category and name."""
-    folder = resources.files("headatlas.relations") / "data"
-    files = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".json")), key=lambda entry: entry.name)
-    relations = [_from_json(entry.read_text("utf-8"), entry.name, entry.name.removesuffix(".json")) for entry in files]
+    """The relations that headatlas contains, by category and name."""
+    files = (Path(__file__).parent / "data").glob("*.json")
+    relations = [_from_json(path.read_text("utf-8"), path.name, path.stem) for path in files]
     return sorted(relations, key=lambda relation: (category_order(relation.category), relation.name))
 
 
 def load_relations(paths: str | Path | Iterable[str | Path]) -> list[Relation]:
     """Read relations from files and folders (`.json`, `.csv`, `.tsv`), in the order given.
 
-    A JSON file holds an object with `pairs` (and, if wanted, `name`, `category`, `k`, `description`, `source`,
-    `license`) or a bare list of pairs; a table has the columns `source` and `target`. The name defaults to the file's.
+    A JSON file contains an object with `pairs` (and optionally `name`, `category`, `k`, `description`, `source`,
+    `license`), or a list of pairs. A table has the columns `source` and `target`. The default name is that of the file,
+    without its suffix.
 
     Raises:
-        RelationError: nothing there, a file that cannot be read as pairs, or two relations of one name.
+        RelationError: there is no such file, a file cannot be read as pairs, or two relations have the same name.
     """
     relations = []
     for path in [paths] if isinstance(paths, str | Path) else list(paths):
@@ -56,18 +55,18 @@ def load_relations(paths: str | Path | Iterable[str | Path]) -> list[Relation]:
 
 
 def check_names(relations: Iterable[Relation]) -> None:
-    """Refuse two relations of one name: results are kept by name."""
+    """Refuse two relations of the same name, because results are stored by name."""
     seen: set[str] = set()
     for relation in relations:
         if relation.name in seen:
             raise RelationError(
-                f"relation {relation.name!r}: expected one relation of this name, found two. Rename one of them."
+                f"relation {relation.name!r}: expected one relation of this name, found two. Rename one."
             )
         seen.add(relation.name)
 
 
 def category_order(category: str) -> tuple[int, str]:
-    """Sort key: the built-in categories in their order, then others by name, `Other` last."""
+    """Sort key: the built-in categories in their order, then other categories by name, then `Other`."""
     if category in CATEGORIES:
         return CATEGORIES.index(category), ""
     return len(CATEGORIES) + (category == OTHER), category
@@ -77,7 +76,7 @@ def _load_file(path: Path) -> Relation:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise RelationError(
-            f"{path}: expected a relation file ending in {', '.join(SUFFIXES)}, found {suffix or 'no ending'}."
+            f"{path}: expected a relation file with the suffix {', '.join(SUFFIXES)}, found {suffix or 'no suffix'}."
         )
     try:
         size = path.stat().st_size
@@ -105,10 +104,10 @@ def _from_json(text: str, where: str, default_name: str) -> Relation:
     if isinstance(content, list):
         content = {"pairs": content}
     if not isinstance(content, dict) or not isinstance(content.get("pairs"), list):
-        raise RelationError(f"{where}: expected a list of pairs, or an object with the key 'pairs' that holds one.")
+        raise RelationError(f"{where}: expected a list of pairs, or an object with the key 'pairs' and such a list.")
     known = {"name", "category", "k", "description", "source", "license", "pairs"}
     if unknown := sorted(set(content) - known):
-        raise RelationError(f"{where}: expected only the keys {', '.join(sorted(known))}, found {unknown[0]!r} too.")
+        raise RelationError(f"{where}: expected only the keys {', '.join(sorted(known))}, found also {unknown[0]!r}.")
     for key in ("description", "source", "license"):
         if not isinstance(content.get(key, ""), str):
             raise RelationError(f"{where}: {key!r} must be text, found {content[key]!r}.")
@@ -117,7 +116,7 @@ def _from_json(text: str, where: str, default_name: str) -> Relation:
 
 
 def _from_table(text: str, where: str, default_name: str, delimiter: str) -> Relation:
-    # Quotes are ordinary characters in TSV, so that a word list needs no quoting.
+    # Quotes are ordinary characters in TSV, so that no word needs quoting.
     quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     try:
         rows = list(csv.reader(io.StringIO(text), delimiter=delimiter, quoting=quoting))
@@ -143,7 +142,7 @@ def _pair(pair: object, where: str) -> tuple[str, str]:
         raise RelationError(f"{where}: expected two words [source, target], found {str(pair)[:80]!r}.")
     source, target = (word.strip() for word in pair)
     if not source or not target:
-        raise RelationError(f"{where}: expected two words, found an empty one in {pair!r}.")
+        raise RelationError(f"{where}: expected two words, found an empty word in {pair!r}.")
     return source, target
 
 

@@ -1,4 +1,4 @@
-"""A relation: pairs of words, with the category, the class of `k` and the source they came with."""
+"""A relation: pairs of words with a name, a category, a class of `k`, and their origin."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from headatlas.errors import RelationError
 
 K_CLASSES = ("standard", "copying")
 OTHER = "Other"
-"""The category of a relation that names none."""
+"""The category of a relation without a category of its own."""
 
 CATEGORIES = ("Algorithmic", "Knowledge", "Linguistic", "Translation")
 """The categories of the built-in relations, in the order in which figures show them."""
@@ -21,11 +21,11 @@ class Relation:
     """Pairs `source -> target` of bare words (no leading space).
 
     Args:
-        name: identifies the relation in files, tables and on the command line.
-        pairs: (source, target); several targets per source are legitimate.
-        category: what a head that implements the relation is counted as.
-        k: `standard`, `copying`, or a number of its own for this relation.
-        description, source, license: one sentence each, for people.
+        name: identifies the relation in files, in tables and on the command line.
+        pairs: (source, target); a source may have several targets.
+        category: given to the heads that implement the relation.
+        k: `standard`, `copying`, or a number for this relation only.
+        description, source, license: one sentence each, for readers.
     """
 
     name: str
@@ -53,11 +53,11 @@ class Relation:
 
     @property
     def hash(self) -> str:
-        """SHA-256 over all that can change a score or a category: name, category, k and pairs in their order."""
+        """SHA-256 of everything that can change a score or a category: name, category, k, and the pairs in order."""
         content = json.dumps([self.name, self.category, self.k, self.pairs], ensure_ascii=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
 
 def set_hash(relations: list[Relation]) -> str:
-    """SHA-256 of a set of relations, whatever their order."""
+    """SHA-256 of a set of relations; their order does not matter."""
     return hashlib.sha256("\n".join(sorted(relation.hash for relation in relations)).encode()).hexdigest()
