@@ -19,6 +19,10 @@ CASES = ("llama", "llama-tied", "gpt2", "gpt_neox", "mixtral", "deepseek_v3")
 """Not Gemma: its GGUF files keep norms plus one, which rounds them."""
 
 
+N_ROUNDINGS = 64
+"""A relative error below this many machine epsilons is rounding."""
+
+
 def add_tokenizer(writer, n_words):
     """Each word behind a space is one token."""
     tokens = ["<|end|>", *LETTERS, "Ġ", *(f"Ġ{first}" for first in FIRST), *(f"Ġ{word}" for word in WORDS)]
@@ -54,6 +58,11 @@ def twins(request, tmp_path, monkeypatch):
         yield found | {"remote": served.url}
 
 
+def without_errors(self_check):
+    """What was checked, without the sizes of rounding errors, which differ between processors and alignments."""
+    return [{key: value for key, value in layer.items() if key != "error"} for layer in self_check["layers"]]
+
+
 @pytest.mark.parametrize("twins", CASES, indirect=True)
 def test_the_same_weights_give_the_same_map(twins):
     order = np.random.default_rng(0).permutation(len(WORDS))
@@ -69,5 +78,6 @@ def test_the_same_weights_give_the_same_map(twins):
         assert atlas.data.identical(expected.data), name
         assert atlas.pair_hits.equals(expected.pair_hits), name
         assert atlas.manifest["model"]["fingerprint"] == expected.manifest["model"]["fingerprint"], name
-        assert atlas.manifest["self_check"] == expected.manifest["self_check"], name
+        assert without_errors(atlas.manifest["self_check"]) == without_errors(expected.manifest["self_check"]), name
+        assert atlas.manifest["self_check"]["largest_error"] < N_ROUNDINGS * torch.finfo(torch.float32).eps, name
         assert atlas.manifest["identity"] == expected.manifest["identity"], name
