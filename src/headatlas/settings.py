@@ -19,8 +19,8 @@ PROFILES = ("maps", "calibrated")
 """Both give the same scores; `calibrated` counts a score only if it is also beyond chance."""
 
 MAX_Q, MIN_EXCESS = 0.01, 0.1
-"""With `calibrated`, a score is beyond chance if its q-value is below MAX_Q and it exceeds the chance level by more than
-MIN_EXCESS."""
+"""With `calibrated`, a score is beyond chance if its q-value is below MAX_Q and it exceeds the chance level by more
+than MIN_EXCESS."""
 
 
 @dataclass(frozen=True)
