@@ -63,10 +63,22 @@ def test_layers_without_heads_take_no_part():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda atlas: atlas.manifest.update(measure="in-context"), "the measure is weights in the first"),
-        (lambda atlas: atlas.manifest["settings"].update(k=5), "k is 10 in the first atlas and 5 in the second"),
-        (lambda atlas: atlas.manifest["settings"].update(threshold="0.3"), "expected the same. Give one for both."),
-        (lambda atlas: atlas.manifest["identity"].update(relations="x"), "the relations have other pairs"),
+        (
+            lambda atlas: atlas.manifest.update(measure="in-context"),
+            "expected the same measure, found weights in the",
+        ),
+        (
+            lambda atlas: atlas.manifest["settings"].update(k=5),
+            "same k, found 10 in the first atlas and 5 in the",
+        ),
+        (
+            lambda atlas: atlas.manifest["settings"].update(threshold="0.3"),
+            "and 0.3 in the second. Give one value for",
+        ),
+        (
+            lambda atlas: atlas.manifest["identity"].update(relations="x"),
+            "expected the same pairs of tokens",
+        ),
     ],
 )
 def test_what_differs_is_refused(base, change, sentence):
@@ -78,10 +90,10 @@ def test_what_differs_is_refused(base, change, sentence):
 
 
 def test_other_shapes_and_relations_are_refused(base):
-    with pytest.raises(AtlasError, match="layers x heads is 5 x 3 in the first atlas and 7 x 3 in the second"):
+    with pytest.raises(AtlasError, match="same layers x heads, found 5 x 3 in the first atlas and 7 x 3 in the second"):
         compare_atlases(base, make_atlas(n_layers=7, n_heads=3))
     fewer = make_atlas(n_layers=5, n_heads=3, categories=("Algorithmic", "Knowledge"))
-    with pytest.raises(AtlasError, match="'linguistic_relation' is measured in one of them only"):
+    with pytest.raises(AtlasError, match="same relations, found 'linguistic_relation' only in one of them"):
         compare_atlases(base, fewer)
 
 
@@ -94,10 +106,10 @@ def test_a_given_threshold_holds_for_both(base):
 
 def test_the_command_prints_tables_json_and_a_picture(base, tmp_path):
     folders = [str(atlas.save(tmp_path / atlas.name)) for atlas in (base, changed(base, hits={(1, 0, 0): 40}))]
-    told = CliRunner().invoke(app, ["compare", *folders])
-    assert told.exit_code == 0 and "From base to tuned" in told.stdout and "L0H0" in told.stdout
-    told = CliRunner().invoke(app, ["compare", *folders, "--json", "-o", str(tmp_path / "changes.png")])
-    assert json.loads(told.stdout)["categories"][2]["category"] == "Knowledge"
+    result = CliRunner().invoke(app, ["compare", *folders])
+    assert result.exit_code == 0 and "From base to tuned" in result.stdout and "L0H0" in result.stdout
+    result = CliRunner().invoke(app, ["compare", *folders, "--json", "-o", str(tmp_path / "changes.png")])
+    assert json.loads(result.stdout)["categories"][2]["category"] == "Knowledge"
     assert (tmp_path / "changes.png").read_bytes()[:4] == b"\x89PNG"
 
 

@@ -104,7 +104,7 @@ def test_no_boundary_in_noise():
     assert sum(each < 0.05 for each in p) <= 4 and max(p) > 0.5
 
 
-def test_ties_of_boundaries_are_told():
+def test_ties_of_boundaries_are_named():
     has = np.zeros((3, 7), bool)
     has[[0, 2], 1] = True
     assert analyse(atlas_of(Knowledge=has)).boundaries[1].ties == (1, 2)
@@ -150,8 +150,8 @@ def test_what_has_no_boundary_says_why():
     for shape in ((1, 8), (1, 1)):
         assert untestable(np.ones(shape, bool)) == "the model has one layer"
     assert untestable(np.zeros((5, 3), bool)) == "there is no such head"
-    assert untestable(np.ones((5, 3), bool)) == "all layers have equally many such heads"
-    assert untestable(np.eye(5, dtype=bool)) == "all layers have equally many such heads"
+    assert untestable(np.ones((5, 3), bool)) == "all layers have the same number of such heads"
+    assert untestable(np.eye(5, dtype=bool)) == "all layers have the same number of such heads"
 
 
 # Meetings
@@ -194,7 +194,7 @@ def test_p_over_the_model_is_fisher_s(seed):
     assert meeting.p == pytest.approx(fisher_exact(cells)[1], rel=1e-9)
 
 
-def test_meetings_that_layers_explain_are_told_from_those_they_do_not():
+def test_meetings_that_layers_explain_differ_from_those_they_do_not():
     # Both categories fill the same band of layers at random: they meet often, but not within layers.
     in_band = [grid(seed=seed, share=0.5) & (np.arange(24) >= 16)[:, None] for seed in (1, 2)]
     (meeting,) = analyse(atlas_of(Knowledge=in_band[0], Linguistic=in_band[1])).meetings
@@ -248,7 +248,7 @@ def test_meetings_without_a_choice_are_not_tested():
 # Layers, head numbers, groups
 
 
-def test_bands_and_rows_are_told_apart():
+def test_bands_and_rows_are_distinguished():
     band, row = grid(), grid()
     band[8:11, 1:9] = True
     row[:, 4] = True

@@ -180,7 +180,7 @@ def test_a_row_is_told():
     assert re.search(
         r"- Knowledge: no clear tie to layers \(.*\); follows head numbers \(permutation test, p < 0", report
     )
-    assert "- Knowledge: not testable, all layers have equally many such heads." in report
+    assert "- Knowledge: not testable, all layers have the same number of such heads." in report
     assert "Head numbers explain more of the deviance than chance for Knowledge (" in section(report, "In short")
     assert "Head numbers carry no order" in report
 

@@ -1,7 +1,7 @@
-"""What a map shows, computed instead of guessed from the picture.
+"""What a map shows, computed instead of read off the picture.
 
-Atlas in, frozen dataclasses out; every test is named where it is made. Random draws are seeded, so that the same atlas
-gives the same numbers.
+Atlas in, frozen dataclasses out. Every statistical test names its null hypothesis and its source. Random draws are
+seeded, so that the same atlas gives the same numbers.
 """
 
 from headatlas.analysis.arrangements import Arrangement

@@ -1,4 +1,4 @@
-"""Whether a category follows layers (a vertical band), head numbers (a row) or key-value groups."""
+"""Whether the heads of a category cluster by layer (a vertical band), by head number (a row) or by key-value group."""
 
 from __future__ import annotations
 
@@ -11,32 +11,34 @@ if TYPE_CHECKING:
     import numpy as np
 
 MEMORY = 300_000
-"""Heads that are shuffled at a time."""
+"""Heads in memory at once while they are shuffled."""
 
 BITS = 8
-"""Categories that are shuffled together, one bit each."""
+"""Categories that are shuffled together, one bit for each."""
 
 
 @dataclass(frozen=True)
 class Arrangement:
-    """How much of "has the category" layers, head numbers and key-value groups explain.
+    """How well layers, head numbers and key-value groups explain which heads have a category.
 
     The share of deviance explained by layers is `1 - (sum over layers of ll(k_l of n_heads)) / ll(k of n)`, with `k_l`
-    heads of the category in layer `l`, `k` in all, and `ll` as for the boundary; from 0 to 1. By head numbers likewise.
-    Some is explained by chance (more, the fewer heads there are), hence `by_layer_chance` and `by_head_chance`.
+    heads of the category in layer `l`, `k` heads in total, and `ll` as for boundaries; from 0 to 1. The share explained
+    by head numbers is defined in the same way. Chance explains some of the deviance (more, if there are fewer heads),
+    see `by_layer_chance` and `by_head_chance`.
 
     Args:
         category: its name.
-        by_layer, by_head: share of the deviance explained, 0 to 1; None where all heads have the category.
-        by_layer_chance: mean share when its heads are spread at random over the model.
-        by_head_chance: mean share when heads are shuffled within each layer, so that layers stay as they are.
-        p_layer, p_head: permutation test, the share of such draws that explain at least as much; None where only one
+        by_layer, by_head: share of the deviance explained, 0 to 1; None if all heads have the category.
+        by_layer_chance: mean share if the heads of the category are spread at random over the model.
+        by_head_chance: mean share if heads are shuffled within each layer, which keeps the counts of the layers.
+        p_layer, p_head: permutation tests: the share of such draws that explain at least as much; None if only one
             outcome is possible.
-        p_layer_adjusted, p_head_adjusted: after Holm, each over all categories.
-        group_pairs: pairs of heads that read one key-value head and both have the category; None where the number of
-            key-value heads is unknown, or each head or all heads of a layer share one.
-        group_pairs_chance: its exact mean when heads are shuffled within each layer.
-        p_group: permutation test, one-sided (at least as many pairs); None as above. `p_group_adjusted` after Holm.
+        p_layer_adjusted, p_head_adjusted: Holm-adjusted, each over all categories.
+        group_pairs: pairs of heads that share a key-value head and both have the category; None if the number of
+            key-value heads is not known, if each head has its own, or if all heads of a layer share one.
+        group_pairs_chance: the exact mean of `group_pairs` if heads are shuffled within each layer.
+        p_group: permutation test, one-sided (at least as many pairs); None as above.
+        p_group_adjusted: Holm-adjusted over all categories.
     """
 
     category: str
@@ -57,7 +59,7 @@ class Arrangement:
 def find_arrangements(
     named: list[tuple[str, np.ndarray]], n_kv_heads: object, seed: int, n_draws: int = DRAWS
 ) -> tuple[Arrangement, ...]:
-    """The arrangement of each (category, Bool[ndarray, "layer head"]) that has a head."""
+    """The arrangement of each (category, Bool[ndarray, "layer head"]) that has at least one head."""
     named = [(category, has) for category, has in named if has.any()]
     if not named:
         return ()
@@ -99,10 +101,10 @@ def explained(counts: np.ndarray, n_each: int) -> np.ndarray:
     """Share of the deviance that groups of `n_each` heads explain, 0 to 1.
 
     Args:
-        counts: heads with the category in each group: Int[ndarray, "... n_groups"]; not all heads, and not none.
+        counts: heads with the category in each group: Int[ndarray, "... n_groups"]; neither all heads nor none.
     """
     whole = loglik(counts.sum(-1), counts.shape[-1] * n_each)
-    # Rounded, so that arrangements of equal counts in another order tie.
+    # Rounded, so that arrangements with the same counts in another order tie.
     return (1 - loglik(counts, n_each).sum(-1) / whole).round(9)
 
 
@@ -116,14 +118,14 @@ def _by_layer(has: np.ndarray, seed: int, n_draws: int) -> tuple[float | None, f
     share = float(explained(has.sum(1), n_heads))
     if n_layers == 1:
         return share, None, None
-    # The number of heads per layer when they are spread over the model; drawn without drawing every head.
+    # Draws the number of heads per layer directly, instead of every head.
     generator = np.random.default_rng(seed)
     drawn = explained(generator.multivariate_hypergeometric([n_heads] * n_layers, total, size=n_draws), n_heads)
     return share, float(drawn.mean()), p_from_draws(int(np.count_nonzero(drawn >= share)), n_draws)
 
 
 def _in_shuffled_layers(maps: list[np.ndarray], n_groups: int | None, seed: int, n_draws: int) -> list[_Count]:
-    """By head number and by group, for up to BITS categories from one shuffle: a head moves with all its categories."""
+    """Counts by head number and group for up to BITS categories from one shuffle: a head keeps all its categories."""
     import numpy as np
 
     n_layers, n_heads = maps[0].shape
@@ -143,7 +145,7 @@ def _in_shuffled_layers(maps: list[np.ndarray], n_groups: int | None, seed: int,
 
 
 class _Count:
-    """One category as it is, and how often shuffled layers reach as much."""
+    """The observed statistics of a category, and how often shuffled layers reach them."""
 
     def __init__(self, has: np.ndarray, n_groups: int | None) -> None:
         self.n_layers, self.n_heads = has.shape
@@ -152,7 +154,7 @@ class _Count:
         self.varies = bool(((in_layer > 0) & (in_layer < self.n_heads)).any())
         self.share = None if has.all() else float(explained(has.sum(0), self.n_layers))
         self.pairs = None if n_groups is None else int(self._pairs(has[None].astype("u1"))[0])
-        # Each pair of a layer's heads is one of a group with probability (size - 1) / (n_heads - 1).
+        # A pair of heads in a layer belongs to the same group with probability (size - 1) / (n_heads - 1).
         self.pairs_chance, self.pairs_vary = None, False
         if n_groups is not None:
             self.pairs_vary = bool(((in_layer > 1) & (in_layer < self.n_heads)).any())
@@ -169,13 +171,13 @@ class _Count:
             self.n_pairs += int((self._pairs(shuffled) >= self.pairs).sum())
 
     def by_head(self, n_draws: int) -> tuple[float | None, float | None, float | None]:
-        """Share explained by head number, its mean by chance, p."""
+        """Share explained by head number, its mean by chance, and p."""
         if self.share is None or not self.varies:
             return self.share, None, None
         return self.share, self.share_sum / n_draws, p_from_draws(self.n_shares, n_draws)
 
     def p_group(self, n_draws: int) -> float | None:
-        # Where no layer has two heads of the category and one without it, shuffling cannot change the pairs.
+        # Unless a layer has two heads with the category and one without it, shuffling cannot change the pairs.
         if not self.pairs_vary:
             return None
         return p_from_draws(self.n_pairs, n_draws)
@@ -186,8 +188,8 @@ class _Count:
 
 
 def _groups(n_kv_heads: object, n_heads: int) -> int | None:
-    """The number of key-value groups per layer where there are several of several heads, else None."""
-    # From a manifest, so anything may stand there.
+    """The number of key-value groups per layer, if there are several groups of several heads, else None."""
+    # The value comes from a manifest and can be anything.
     if not isinstance(n_kv_heads, int):
         return None
     return n_kv_heads if 1 < n_kv_heads < n_heads and n_heads % n_kv_heads == 0 else None

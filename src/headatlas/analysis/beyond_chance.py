@@ -1,4 +1,4 @@
-"""How far a map could be chance: what the stricter profile leaves, and what stands at the edge of the threshold."""
+"""How much of a map could be chance: the heads that the stricter profile drops, and scores close to the threshold."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Unproven:
 
 @dataclass(frozen=True)
 class BeyondChance:
-    """What chance levels say about a map.
+    """A map compared with its chance levels.
 
     Args:
-        maps, calibrated: the heads under either profile.
-        unproven: what `maps` counts and `calibrated` does not, the largest share first.
+        maps, calibrated: the classification of heads by each profile.
+        unproven: scores that `maps` counts and `calibrated` does not, the largest share first.
         exact: share of chance levels that are exact, 0 to 1.
-        re_pairings: behind each of the others; None where the manifest does not say.
+        re_pairings: number behind each other chance level; None if the manifest does not record it.
     """
 
     maps: Classification
@@ -43,12 +43,12 @@ class BeyondChance:
 
 
 def find_beyond_chance(atlas: Atlas, threshold: str, kind: str) -> BeyondChance | None:
-    """What chance says about a map; None where it was not measured."""
+    """Compare a map with its chance levels; None if they were not measured."""
     chance, q_values, exact = atlas.chance(kind), atlas.q_values(kind), atlas.chance_exact(kind)
     if chance is None or q_values is None or exact is None:
         return None
     maps, calibrated = (classify(atlas, threshold, kind, profile) for profile in ("maps", "calibrated"))
-    told = atlas.manifest.get("chance") or {}
+    facts = atlas.manifest.get("chance") or {}
     shares = atlas.kind(kind).values
     places = zip(*(maps.implements & ~calibrated.implements).nonzero(), strict=True)
     unproven = [
@@ -63,12 +63,15 @@ def find_beyond_chance(atlas: Atlas, threshold: str, kind: str) -> BeyondChance 
     ]
     unproven.sort(key=lambda each: (-each.share, each.relation, each.head))
     return BeyondChance(
-        maps, calibrated, tuple(unproven), float(exact.values[:, atlas.has_heads].mean()), told.get("re_pairings")
+        maps, calibrated, tuple(unproven), float(exact.values[:, atlas.has_heads].mean()), facts.get("re_pairings")
     )
 
 
 def find_borderline(atlas: Atlas, threshold: str, kind: str) -> np.ndarray | None:
-    """Where Wilson's 95 % interval holds the threshold: Bool[ndarray, "relation layer head"]; None if not known."""
+    """The scores whose 95 % Wilson interval contains the threshold: Bool[ndarray, "relation layer head"].
+
+    None if the intervals are not known.
+    """
     import numpy as np
 
     between = atlas.interval(kind)
@@ -82,13 +85,13 @@ def find_borderline(atlas: Atlas, threshold: str, kind: str) -> np.ndarray | Non
 def count_classified(
     atlas: Atlas, thresholds: list[str], ks: list[int], kind: str = "score"
 ) -> dict[int, list[int]] | None:
-    """Heads with any category under the profile `maps`, for each k and threshold, as the ranks of the hits tell.
+    """Number of heads with any category by the profile `maps`, for each k and threshold, from the ranks of the hits.
 
-    None where ranks are not known.
+    None if the ranks are not known.
 
     Args:
         thresholds: strict limits, 0 to 1.
-        ks: a relation whose own k is smaller keeps it.
+        ks: a relation with a smaller k of its own keeps it.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""The layer that best divides early from late, and whether layers in another order divide as well."""
+"""The layer that best separates early from late layers, and whether layers in random order can be separated as well."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ if TYPE_CHECKING:
     import numpy as np
 
 MEMORY = 300_000
-"""Layer counts that are drawn at a time."""
+"""Layer counts in memory at once."""
 
 
 @dataclass(frozen=True)
 class Boundary:
-    """The layer that best divides early from late.
+    """The layer that best separates early from late layers.
 
     Args:
         category: None for heads with any category.
-        layer: the first late layer, the first where several boundaries tie; None where nothing can be tested (see
-            `untestable`), as are the fields that follow from it.
-        ties: all first late layers of equal statistic, `layer` among them.
-        early, late: share of the heads before, and from, `layer` that have the category.
+        layer: the first late layer; if several boundaries tie, the first of them. None, like the fields that depend on
+            it, if there is nothing to test, see `untestable`.
+        ties: the first late layers of all boundaries with the same statistic, including `layer`.
+        early, late: share of the heads before `layer`, and from `layer` on, that have the category.
         statistic: the largest likelihood ratio over all boundaries, see `likelihood_ratios`.
-        p: share of permutations of the layers whose largest ratio is at least this one. The maximum is taken anew in
-            each, so that choosing the best boundary is paid for.
-        p_adjusted: after Holm, over all boundaries of the analysis.
-        untestable: why there is no boundary, in words; empty where there is one.
+        p: share of permutations of the layers whose largest ratio is at least this one. Each permutation has its own
+            best boundary, which accounts for the choice of the boundary.
+        p_adjusted: Holm-adjusted over all boundaries of the analysis.
+        untestable: why there is no boundary, in words; empty if there is one.
     """
 
     category: str | None
@@ -42,7 +42,7 @@ class Boundary:
     untestable: str = ""
 
     def among(self, layers: list[int]) -> Boundary:
-        """The same boundary, found among some of the model's layers, by those layers' own numbers."""
+        """The same boundary with the model's layer numbers, if it was found in a subset of the layers."""
         if self.layer is None:
             return self
         return replace(self, layer=layers[self.layer], ties=tuple(layers[tie] for tie in self.ties))
@@ -51,9 +51,9 @@ class Boundary:
 def find_boundaries(
     named: list[tuple[str | None, np.ndarray]], seed: int, n_draws: int = DRAWS
 ) -> tuple[Boundary, ...]:
-    """The boundary of each (category, Bool[ndarray, "layer head"]), with p-values adjusted over all of them.
+    """The boundary of each (category, Bool[ndarray, "layer head"]), with p-values adjusted for their number.
 
-    Null hypothesis: layers are exchangeable, that is, each order of the layers' counts is equally likely.
+    Null hypothesis: layers are exchangeable, which means that all orders of the layers' counts are equally likely.
     """
     found = [_boundary(category, has, seed, n_draws) for category, has in named]
     adjusted = holm([boundary.p for boundary in found])
@@ -61,10 +61,10 @@ def find_boundaries(
 
 
 def likelihood_ratios(counts: np.ndarray, n_heads: int) -> np.ndarray:
-    """Likelihood ratio of two binomial rates against one, for every boundary.
+    """Likelihood ratio of two binomial rates against one rate, for every boundary.
 
-    `LR(b) = 2 (ll(early) + ll(late) - ll(all))`, where `early` are the heads of layers below `b`, `late` those of the
-    others, and `ll(k of n) = k log(k/n) + (n-k) log(1-k/n)`. At least 0; a deviance in natural logarithms.
+    `LR(b) = 2 (ll(early) + ll(late) - ll(all))`, where `early` are the heads of the layers before `b`, `late` the heads
+    of the other layers, and `ll(k of n) = k log(k/n) + (n-k) log(1-k/n)`. At least 0; a deviance in natural logarithms.
 
     Args:
         counts: heads with the category in each layer, 0 to `n_heads`: Int[ndarray, "... n_layers"].
@@ -81,12 +81,12 @@ def likelihood_ratios(counts: np.ndarray, n_heads: int) -> np.ndarray:
     n_early = np.arange(1, n_layers) * n_heads
     n_all = n_layers * n_heads
     ratios = 2 * (loglik(early, n_early) + loglik(total - early, n_all - n_early) - loglik(total, n_all))
-    # Mirror images differ by rounding; ties must be ties wherever this runs.
+    # Mirror images differ by rounding; they must tie on every machine.
     return ratios.round(9)
 
 
 def best_boundary(counts: np.ndarray, n_heads: int) -> tuple[np.ndarray, np.ndarray]:
-    """The boundary with the largest ratio, the first where several tie; arguments as in `likelihood_ratios`.
+    """The boundary with the largest ratio, the first if several tie; arguments as in `likelihood_ratios`.
 
     Returns:
         The first late layer, and the ratio there: ndarrays with the leading dimensions of `counts`.
@@ -115,7 +115,7 @@ def _untestable(counts: np.ndarray) -> str:
     if not counts.any():
         return "there is no such head"
     if (counts == counts[0]).all():
-        return "all layers have equally many such heads"
+        return "all layers have the same number of such heads"
     return ""
 
 

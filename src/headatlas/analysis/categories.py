@@ -1,4 +1,4 @@
-"""Scores to categories: a head implements a relation above the threshold, and has the categories of those relations."""
+"""Scores to categories: a head has the categories of the relations for which its score is above the threshold."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Classification:
-    """Which head has which categories.
+    """The categories of all heads.
 
     Args:
-        categories: those with at least one measured relation, in the order of figures.
-        unmeasured: categories of which no relation was measurable.
+        categories: categories with at least one measured relation, in the order in which figures show them.
+        unmeasured: categories without a measurable relation.
         has: Bool[ndarray, "category layer head"].
         implements: Bool[ndarray, "relation layer head"], in the atlas's order of relations.
         kind: `score` or `suppression`.
-        threshold: strict limit, as the decimal that was given.
-        profile: `maps`, or `calibrated`, which also asks that a score is beyond chance.
+        threshold: strict limit, the decimal as it was given.
+        profile: `maps`, or `calibrated`, which also requires that a score is beyond chance.
         has_heads: the layers that have attention heads: Bool[ndarray, "layer"].
     """
 
@@ -40,12 +40,12 @@ class Classification:
 
     @cached_property
     def count(self) -> np.ndarray:
-        """How many categories each head has: Int[ndarray, "layer head"]."""
+        """The number of categories of each head: Int[ndarray, "layer head"]."""
         return self.has.sum(0)
 
     @property
     def n_heads(self) -> int:
-        """All heads of the model, classified or not; layers without attention heads have none."""
+        """Number of heads of the model, classified or not; layers without attention heads have none."""
         return int(self.has_heads.sum()) * self.count.shape[1]
 
     @property

@@ -1,4 +1,4 @@
-"""Two atlases of the same measurement, head by head: what was gained and lost, and how far scores agree.
+"""Two atlases of the same measurement, head by head: categories gained and lost, and the agreement of scores.
 
 Meant for models whose heads correspond: a base model and its fine-tune, two checkpoints of one training run.
 """
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     import numpy as np
 
 CLASSIFYING = ("threshold", "profile")
-"""Settings that sort the same scores into categories; two atlases may differ in them where the caller names one."""
+"""Settings that sort scores into categories; two atlases may differ in them if the caller gives a value for both."""
 
 
 @dataclass(frozen=True)
 class CategoryChange:
-    """The heads that have a category in either atlas.
+    """The heads with a category in at least one of the two atlases.
 
     Args:
-        kept, gained, lost: in both, in the second alone, in the first alone: Bool[ndarray, "layer head"].
+        kept, gained, lost: in both, only in the second, only in the first: Bool[ndarray, "layer head"].
     """
 
     category: str
@@ -48,9 +48,9 @@ class RelationChange:
     """One relation's shares in both atlases, over all heads.
 
     Args:
-        pearson: correlation over heads, -1 to 1; None where either is the same for all heads.
-        head: the (layer, head) whose share changed most; None where none changed.
-        before, after: its shares in the first and in the second atlas.
+        pearson: correlation over heads, -1 to 1; None if the shares of an atlas are the same for all heads.
+        head: the (layer, head) with the largest change; None if no share changed.
+        before, after: its shares in the first and the second atlas.
     """
 
     relation: str
@@ -63,14 +63,14 @@ class RelationChange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare_atlases` found.
+    """The differences between two atlases.
 
     Args:
         first, second: names of the models.
         kind, threshold, profile: how heads were classified, the same for both.
         n_heads: heads of each model.
-        categories: of the relations, in the order of figures; the first, `Any`, is of heads with any category.
-        relations: in the atlases' order.
+        categories: changes by category, in the order of figures; the first, `Any`, is for heads with any category.
+        relations: changes by relation, in the atlases' order.
         has_heads: the layers that have attention heads: Bool[ndarray, "layer"].
     """
 
@@ -85,7 +85,7 @@ class Comparison:
     has_heads: np.ndarray
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it as JSON types."""
+        """The comparison in JSON types."""
         return {
             "first": self.first,
             "second": self.second,
@@ -124,12 +124,12 @@ def compare_atlases(
     threshold: str | float | None = None,
     profile: str | None = None,
 ) -> Comparison:
-    """Heads gained and lost per category from the first atlas to the second, and the correlation of each relation.
+    """Compare two atlases: heads gained and lost in each category, and the correlation of scores for each relation.
 
     Args:
         kind: `score` or `suppression`.
-        threshold: strict limit, 0 to 1; default: that of both atlases.
-        profile: `maps` or `calibrated`; default: that of both atlases.
+        threshold: strict limit, 0 to 1; default: the atlases' own, which must agree.
+        profile: `maps` or `calibrated`; default: the atlases' own, which must agree.
 
     Raises:
         AtlasError: the atlases differ in what was measured, in relations, settings or number of heads.
@@ -159,42 +159,42 @@ def compare_atlases(
 
 
 def check_comparable(first: Atlas, second: Atlas, given: dict[str, Any] | None = None) -> None:
-    """Raise `AtlasError` where a difference of the atlases would not be one of the models.
+    """Raise `AtlasError` if the atlases differ in anything but the model.
 
     Args:
-        given: values of CLASSIFYING that replace the atlases' own.
+        given: values for CLASSIFYING that replace the atlases' own.
     """
     skipped = {name for name, value in (given or {}).items() if value is not None and name in CLASSIFYING}
     rows: list[tuple[str, Any, Any]] = [
-        ("the measure", first.measure, second.measure),
+        ("measure", first.measure, second.measure),
         ("layers x heads", f"{first.n_layers} x {first.n_heads}", f"{second.n_layers} x {second.n_heads}"),
-        ("the list of layers without heads", _layers_without(first), _layers_without(second)),
+        ("layers without heads", _layers_without(first), _layers_without(second)),
     ]
     for name in sorted({*_settings(first), *_settings(second)} - skipped):
         rows.append((name, _settings(first).get(name), _settings(second).get(name)))
     for what, was, now in rows:
         if was != now:
-            hint = " Give one for both." if what in CLASSIFYING else ""
+            hint = " Give one value for both." if what in CLASSIFYING else ""
             raise AtlasError(
-                f"{first.name} and {second.name} cannot be compared: {what} is {was} in the first atlas and {now} in "
-                f"the second; expected the same.{hint}"
+                f"{first.name} and {second.name} cannot be compared: expected the same {what}, found {was} in the "
+                f"first atlas and {now} in the second.{hint}"
             )
     if first.relations != second.relations:
         only = sorted(set(first.relations) ^ set(second.relations))
-        where = f"{only[0]!r} is measured in one of them only" if only else "their order differs"
+        difference = f"{only[0]!r} only in one of them" if only else "another order"
         raise AtlasError(
-            f"{first.name} and {second.name} cannot be compared: expected the same relations, but {where}. Map both "
-            f"with the same relations."
+            f"{first.name} and {second.name} cannot be compared: expected the same relations, found {difference}. "
+            f"Map both with the same relations."
         )
     if _pairs(first) != _pairs(second):
         raise AtlasError(
-            f"{first.name} and {second.name} cannot be compared: the relations have other pairs, or another tokenizer "
-            f"keeps others of them. Map both with the same relations; models of different tokenizers share no pairs."
+            f"{first.name} and {second.name} cannot be compared: expected the same pairs of tokens, found others. Map "
+            f"both with the same relations; models with different tokenizers share no pairs."
         )
 
 
 def head_names(chosen: np.ndarray) -> list[str]:
-    """Names of the chosen heads, layer by layer; `chosen` is Bool[ndarray, "layer head"]."""
+    """Names of the heads in `chosen`, Bool[ndarray, "layer head"], layer by layer."""
     return [head_name(int(layer), int(head)) for layer, head in zip(*chosen.nonzero(), strict=True)]
 
 
@@ -203,12 +203,12 @@ def _settings(atlas: Atlas) -> dict[str, Any]:
 
 
 def _pairs(atlas: Atlas) -> object:
-    """What identifies the pairs that were scored: a hash over relations and token ids, or their numbers."""
+    """Identifies the scored pairs: a hash of relations and token ids, or the numbers of pairs."""
     return (atlas.manifest.get("identity") or {}).get("relations") or atlas.data["pairs"].values.tolist()
 
 
 def _layers_without(atlas: Atlas) -> str:
-    return ", ".join(str(layer) for layer in (~atlas.has_heads).nonzero()[0]) or "empty"
+    return ", ".join(str(layer) for layer in (~atlas.has_heads).nonzero()[0]) or "none"
 
 
 def _relation_change(

@@ -1,4 +1,4 @@
-"""How much of the relations' pairs was measured."""
+"""The share of the relations' pairs that was measured."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ COUNTS = ("in_file", "pairs", "source_dropped", "target_dropped", "duplicates")
 
 @dataclass(frozen=True)
 class Coverage:
-    """Sums over all relations, measured or not; None where a relation's number is not known.
+    """Sums over all relations, measured or not; None if the number is not known for a relation.
 
     Args:
-        n_relations: relations asked for.
-        not_measurable: names of those with too few pairs of which both words are one token.
-        in_file: pairs in their files; each is kept or dropped for one reason.
-        pairs: pairs kept.
-        source_dropped, target_dropped: pairs whose source (else target) is not one token.
-        duplicates: pairs that repeat another's tokens.
+        n_relations: number of relations.
+        not_measurable: names of the relations with too few pairs whose words are one token each.
+        in_file: pairs in the files; each is kept, or dropped for one reason.
+        pairs: kept pairs.
+        source_dropped, target_dropped: pairs whose source (otherwise target) is not one token.
+        duplicates: pairs with the same tokens as an earlier pair.
     """
 
     n_relations: int
@@ -32,7 +32,7 @@ class Coverage:
 
 
 def sum_coverage(atlas: Atlas) -> Coverage:
-    """The coverage of an atlas."""
+    """Sum the coverage of all relations of an atlas."""
     items = atlas.manifest["relations"]["items"]
     measured = set(atlas.relations)
     sums = {}

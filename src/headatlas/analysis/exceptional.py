@@ -1,10 +1,10 @@
-"""Rare and exceptional heads by name. Places of heads are (layer, head), both counted from 0."""
+"""Rare and exceptional heads. The place of a head is (layer, head), both counted from 0."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from headatlas.analysis.categories import Classification, classify
 from headatlas.atlas import KINDS, Atlas
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 FAR, FAR_SHARE = 4, 8
-"""A head stands apart from FAR layers on, and in deep models from an eighth (1 / FAR_SHARE) of the layers on."""
+"""A head is apart at a distance of FAR layers; in deep models, of an eighth (1 / FAR_SHARE) of the layers."""
 
 MOST = 5
-"""Heads with most relations that are named."""
+"""Number of heads with the most relations that are named."""
 
 Place = tuple[int, int]
 
@@ -26,10 +26,10 @@ class Strongest:
     """The strongest head of a relation.
 
     Args:
-        relation: its name, and `category`.
-        places: all heads of the highest score; empty where no head scores above 0.
-        score: that score, 0 to 1.
-        hits, pairs: as whole numbers; None where they are not known.
+        relation, category: of the relation.
+        places: all heads with the highest score; empty if no head scores above 0.
+        score: the highest score, 0 to 1.
+        hits, pairs: the score as whole numbers; None if they are not known.
     """
 
     relation: str
@@ -40,15 +40,36 @@ class Strongest:
     pairs: int | None
 
 
+class Busy(NamedTuple):
+    """A head, and the number of relations that it implements."""
+
+    place: Place
+    n_relations: int
+
+
+class Few(NamedTuple):
+    """A relation, and the few heads that implement it."""
+
+    relation: str
+    places: tuple[Place, ...]
+
+
+class Both(NamedTuple):
+    """A relation that a head both implements and suppresses."""
+
+    relation: str
+    place: Place
+
+
 @dataclass(frozen=True)
 class Apart:
-    """A head that lies far from all others of its category.
+    """A head that is far from all other heads of its category.
 
     Args:
         category: its name.
         place: the head.
-        distance: layers between it and the nearest head of the category, at least `far(n_layers)`.
-        before: whether it is the category's first head (else its last).
+        distance: layers between this head and the nearest head of the category, at least `far(n_layers)`.
+        before: whether it is the first head of the category, not the last.
     """
 
     category: str
@@ -58,13 +79,13 @@ class Apart:
 
 
 def far(n_layers: int) -> int:
-    """The distance from which a head stands apart: 4 layers, in models of more than 32 layers an eighth of them."""
+    """The distance from which on a head is apart: 4 layers; an eighth of the layers if there are more than 32."""
     return max(FAR, -(-n_layers // FAR_SHARE))
 
 
 def find_strongest(atlas: Atlas, kind: str) -> tuple[Strongest, ...]:
     """The strongest head of each measured relation, in the atlas's order."""
-    scores = atlas.kind(kind).fillna(0).values  # layers without heads are nobody's strongest
+    scores = atlas.kind(kind).fillna(0).values  # a layer without heads has no strongest head
     names, categories = atlas.relations, [str(name) for name in atlas.data["category"].values]
     hits = atlas.data["hits" if kind == "score" else "suppression_hits"].values if atlas.counts_known else None
     rows = []
@@ -84,9 +105,9 @@ def find_strongest(atlas: Atlas, kind: str) -> tuple[Strongest, ...]:
 
 
 def find_best(strongest: tuple[Strongest, ...]) -> tuple[Strongest, ...]:
-    """Of the strongest heads those of the highest score, all relations that tie; empty where none is above 0.
+    """The strongest heads with the highest score of all relations, including ties; empty if no score is above 0.
 
-    Scores of whole hits are compared as fractions, which have no rounding.
+    Scores with known hits are compared as fractions, without rounding.
     """
 
     def share(row: Strongest) -> Fraction:
@@ -97,28 +118,28 @@ def find_best(strongest: tuple[Strongest, ...]) -> tuple[Strongest, ...]:
     return tuple(row for row in known if share(row) == highest)
 
 
-def find_busiest(found: Classification) -> tuple[tuple[tuple[Place, int], ...], int]:
-    """The heads that implement most relations with their number, at most MOST, those with two or more.
+def find_busiest(found: Classification) -> tuple[tuple[Busy, ...], int]:
+    """The heads that implement the most relations, at least two each; at most MOST heads.
 
     Returns:
-        The heads, and how many further heads implement as many relations as the last of them.
+        The heads, and the number of further heads with as many relations as the last of them.
     """
     counts = found.implements.sum(0)
     ordered = sorted(places(counts > 1), key=lambda place: (-counts[place], place))
-    named = tuple((place, int(counts[place])) for place in ordered[:MOST])
-    return named, sum(int(counts[place]) == named[-1][1] for place in ordered[MOST:])
+    named = tuple(Busy(place, int(counts[place])) for place in ordered[:MOST])
+    return named, sum(int(counts[place]) == named[-1].n_relations for place in ordered[MOST:])
 
 
-def find_few(found: Classification, relations: list[str]) -> tuple[tuple[str, tuple[Place, ...]], ...]:
-    """The relations that exactly one or two heads implement, with those heads."""
-    rows = ((name, places(heads)) for name, heads in zip(relations, found.implements, strict=True))
-    return tuple((name, heads) for name, heads in rows if 1 <= len(heads) <= 2)
+def find_few(found: Classification, relations: list[str]) -> tuple[Few, ...]:
+    """The relations that exactly one or two heads implement, with these heads."""
+    rows = (Few(name, places(heads)) for name, heads in zip(relations, found.implements, strict=True))
+    return tuple(row for row in rows if 1 <= len(row.places) <= 2)
 
 
 def find_apart(category: str, has: np.ndarray) -> tuple[Apart, ...]:
-    """The first and the last head of a category, where they lie `far` from all others of it.
+    """The first and the last head of a category, if they are `far` from all other heads of the category.
 
-    Only categories with at least three heads have a rest to lie apart from.
+    A category needs at least three heads for that.
     """
     heads = places(has)
     if len(heads) < 3:
@@ -131,13 +152,15 @@ def find_apart(category: str, has: np.ndarray) -> tuple[Apart, ...]:
     return tuple(rows)
 
 
-def find_both(atlas: Atlas, threshold: str, profile: str = "maps") -> tuple[tuple[str, Place], ...]:
-    """The relations that a head both implements and suppresses, with that head."""
+def find_both(atlas: Atlas, threshold: str, profile: str = "maps") -> tuple[Both, ...]:
+    """The heads that both implement and suppress a relation."""
     promoted, suppressed = (classify(atlas, threshold, kind, profile).implements for kind in KINDS)
     both = promoted & suppressed
-    return tuple((name, place) for name, heads in zip(atlas.relations, both, strict=True) for place in places(heads))
+    return tuple(
+        Both(name, place) for name, heads in zip(atlas.relations, both, strict=True) for place in places(heads)
+    )
 
 
 def places(heads: np.ndarray) -> tuple[Place, ...]:
-    """Where `heads` is true, by layer and head: Bool[ndarray, "layer head"]."""
+    """The places at which `heads`, Bool[ndarray, "layer head"], is true, in ascending order."""
     return tuple((int(layer), int(head)) for layer, head in zip(*heads.nonzero(), strict=True))

@@ -1,9 +1,9 @@
-"""All that the report tells, in one value."""
+"""All findings about a map, in one value."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from headatlas.analysis.arrangements import Arrangement, find_arrangements
 from headatlas.analysis.beyond_chance import BeyondChance, find_beyond_chance, find_borderline
@@ -12,7 +12,9 @@ from headatlas.analysis.categories import Classification, classify
 from headatlas.analysis.coverage import Coverage, sum_coverage
 from headatlas.analysis.exceptional import (
     Apart,
-    Place,
+    Both,
+    Busy,
+    Few,
     Strongest,
     find_apart,
     find_best,
@@ -29,44 +31,56 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+class InSeveral(NamedTuple):
+    """Number of heads with exactly this number of categories."""
+
+    n_categories: int
+    n_heads: int
+
+
 @dataclass(frozen=True)
 class Analysis:
-    """What the map of an atlas shows; places of heads are (layer, head).
+    """What the map of an atlas shows; the place of a head is (layer, head).
 
     Args:
-        classification: heads per category, alone, in several, classified or not.
-        in_several: (2, heads with exactly two categories), (3, ...), as far as there are such heads.
-        overall: span of the heads with any category; `spans`: of each category.
-        boundaries: of the heads with any category, then of each category.
-        meetings: of each two categories that both have heads.
+        classification: the categories of all heads.
+        in_several: how many heads have exactly two categories, three, ..., for numbers that occur.
+        overall: span of the heads with any category.
+        spans: span of each category.
+        boundaries: boundary of the heads with any category, then of each category.
+        meetings: of all pairs of categories that have heads.
         arrangements: of each category that has heads.
-        busiest: heads that implement most relations, and how many; `busiest_ties`: heads not named that equal the last.
+        busiest: the heads that implement the most relations.
+        busiest_ties: number of further heads with as many relations as the last of them.
         few: relations that exactly one or two heads implement.
-        strongest: of each measured relation; `best`: those of the highest score of all.
-        apart: heads far from all others of their category.
-        both: relations that a head both promotes and suppresses; None where suppression is unknown.
-        both_maps: heads that implement a relation against those that suppress one; None where either has no head.
+        strongest: the strongest head of each measured relation.
+        best: the strongest heads with the highest score of all.
+        apart: heads far from all other heads of their category.
+        both: heads that both promote and suppress a relation; None if suppression is not known.
+        both_maps: heads that implement any relation and heads that suppress any relation; None if there are no such
+            heads.
         unimplemented: measured relations that no head implements.
         coverage: pairs kept and dropped.
-        beyond_chance: what chance levels say; None where they were not measured.
-        borderline: where a share's interval holds the threshold, (relation, layer, head); None where not known.
+        beyond_chance: comparison with chance levels; None if they were not measured.
+        borderline: scores whose interval contains the threshold, Bool[ndarray, "relation layer head"]; None if not
+            known.
         seed: of the permutation tests.
     """
 
     classification: Classification
-    in_several: tuple[tuple[int, int], ...]
+    in_several: tuple[InSeveral, ...]
     overall: Span
     spans: tuple[Span, ...]
     boundaries: tuple[Boundary, ...]
     meetings: tuple[Meeting, ...]
     arrangements: tuple[Arrangement, ...]
-    busiest: tuple[tuple[Place, int], ...]
+    busiest: tuple[Busy, ...]
     busiest_ties: int
-    few: tuple[tuple[str, tuple[Place, ...]], ...]
+    few: tuple[Few, ...]
     strongest: tuple[Strongest, ...]
     best: tuple[Strongest, ...]
     apart: tuple[Apart, ...]
-    both: tuple[tuple[str, Place], ...] | None
+    both: tuple[Both, ...] | None
     both_maps: Meeting | None
     unimplemented: tuple[str, ...]
     coverage: Coverage
@@ -91,21 +105,21 @@ def analyse(
         seed: of the permutation tests; the same seed gives the same numbers.
 
     Raises:
-        AtlasError: suppression or `calibrated` is asked for and was not measured.
-        SettingsError: an argument is out of its range.
+        AtlasError: the atlas lacks suppression, or the chance levels that `calibrated` needs.
+        SettingsError: an argument is outside its range.
     """
     found = classify(atlas, threshold, kind, profile)
     anything = found.count > 0
     named = [(category, found.of(category)) for category in found.categories]
-    # Chance is over the heads that there are: layers without any take no part in a test.
+    # Layers without attention heads take no part in a test.
     layers = [int(layer) for layer in found.has_heads.nonzero()[0]]
     tested = [(category, has[layers]) for category, has in named]
-    in_several = ((number, int((found.count == number).sum())) for number in range(2, len(found.categories) + 1))
+    in_several = (InSeveral(n, int((found.count == n).sum())) for n in range(2, len(found.categories) + 1))
     busiest, busiest_ties = find_busiest(found)
     strongest = find_strongest(atlas, kind)
     return Analysis(
         classification=found,
-        in_several=tuple(row for row in in_several if row[1]),
+        in_several=tuple(row for row in in_several if row.n_heads),
         overall=find_span(None, anything),
         spans=tuple(find_span(category, has) for category, has in named),
         boundaries=tuple(

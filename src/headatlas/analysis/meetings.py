@@ -1,4 +1,4 @@
-"""Which categories meet in the same heads more or less often than chance, over the model and within layers."""
+"""Categories that meet in the same heads more or less often than by chance, over the model and within layers."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ if TYPE_CHECKING:
     import numpy as np
 
 EQUAL = 1 + 1e-7
-"""Probabilities that differ by less are equal but for rounding; R's fisher.test draws the same line."""
+"""Probabilities with a smaller ratio count as equal, because of rounding; R's fisher.test uses the same factor."""
 
 
 @dataclass(frozen=True)
 class Meeting:
-    """How many heads have both of two properties, against what chance gives.
+    """The number of heads with both of two properties, compared with chance.
 
-    Categories that prefer the same layers meet often for that reason alone; so chance is reckoned twice.
+    Categories that prefer the same layers meet often for that reason alone, so there are two chance levels.
 
     Args:
-        pair: what meets, two categories for instance.
+        pair: the two properties, for example two categories.
         observed: heads with both.
-        expected: `n_a n_b / n`, if each were spread over all `n` heads of the model.
-        p: Fisher's exact test, two-sided, on the table of all heads; None where only one outcome is possible.
-        p_adjusted: after Holm, over all pairs.
-        expected_in_layers: `sum over layers of n_a n_b / n_heads`, if each were spread only within its own layers.
-        p_in_layers: exact, two-sided: the probability, when heads are shuffled within each layer, of all numbers that
-            are no likelier than the observed one, see `overlap_in_layers`. None where only one outcome is possible.
-        p_in_layers_adjusted: after Holm, over all pairs.
+        expected: `n_a n_b / n`, if each property is spread over all `n` heads of the model.
+        p: Fisher's exact test, two-sided, on the table of all heads; None if only one outcome is possible.
+        p_adjusted: Holm-adjusted over all pairs.
+        expected_in_layers: `sum over layers of n_a n_b / n_heads`, if each property is spread within its own layers.
+        p_in_layers: exact, two-sided: if heads are shuffled within each layer, the probability of all outcomes that
+            are at most as likely as the observed one, see `overlap_in_layers`. None if only one outcome is possible.
+        p_in_layers_adjusted: Holm-adjusted over all pairs.
     """
 
     pair: tuple[str, str]
@@ -44,17 +44,17 @@ class Meeting:
 
     @property
     def ratio(self) -> float | None:
-        """`observed / expected`; None where nothing is expected."""
+        """`observed / expected`; None if `expected` is 0."""
         return self.observed / self.expected if self.expected else None
 
     @property
     def ratio_in_layers(self) -> float | None:
-        """`observed / expected_in_layers`; None where nothing is expected."""
+        """`observed / expected_in_layers`; None if `expected_in_layers` is 0."""
         return self.observed / self.expected_in_layers if self.expected_in_layers else None
 
 
 def find_meetings(named: list[tuple[str, np.ndarray]]) -> tuple[Meeting, ...]:
-    """All pairs of (name, Bool[ndarray, "layer head"]) of which both have a head."""
+    """The meetings of all pairs of (name, Bool[ndarray, "layer head"]) that have heads."""
     rows = [
         ((first, second), *_meet(a, b)) for (first, a), (second, b) in combinations(named, 2) if a.any() and b.any()
     ]
@@ -68,17 +68,17 @@ def find_meetings(named: list[tuple[str, np.ndarray]]) -> tuple[Meeting, ...]:
 
 
 def overlap_in_layers(a: np.ndarray, b: np.ndarray, n_heads: int) -> np.ndarray:
-    """Exact distribution of the number of heads with both of two properties, shuffled within each layer.
+    """Exact distribution of the number of heads with both of two properties, if heads are shuffled within each layer.
 
-    In one layer the number is hypergeometric, `P(j) = C(a, j) C(n_heads - a, b - j) / C(n_heads, b)`; layers are
-    independent, so the distribution of their sum is the convolution of theirs.
+    In one layer the number is hypergeometric, `P(j) = C(a, j) C(n_heads - a, b - j) / C(n_heads, b)`. Layers are
+    independent, so the distribution of the sum is the convolution of the layers' distributions.
 
     Args:
         a, b: heads with each property by layer, 0 to `n_heads`: Int[ndarray, "n_layers"].
         n_heads: heads per layer.
 
     Returns:
-        Probability of 0, 1, 2, ... such heads, up to the most that are possible: Float[ndarray, "n_outcomes"].
+        Probability of 0, 1, 2, ... such heads, up to the largest possible number: Float[ndarray, "n_outcomes"].
     """
     import numpy as np
     from scipy.stats import hypergeom
@@ -91,7 +91,7 @@ def overlap_in_layers(a: np.ndarray, b: np.ndarray, n_heads: int) -> np.ndarray:
 
 
 def two_sided(distribution: np.ndarray, observed: int) -> float:
-    """Probability of all outcomes that are no likelier than the observed one."""
+    """Probability of all outcomes that are at most as likely as the observed one."""
     return min(1.0, float(distribution[distribution <= distribution[observed] * EQUAL].sum()))
 
 
@@ -101,7 +101,7 @@ def _meet(a: np.ndarray, b: np.ndarray) -> tuple[int, float, float | None, float
     in_a, in_b, n_heads = a.sum(1), b.sum(1), a.shape[1]
     n_a, n_b, observed = int(in_a.sum()), int(in_b.sum()), int((a & b).sum())
     p = p_in_layers = None
-    # A layer varies only where neither property has none or all of its heads; the whole model likewise.
+    # A layer (or the model) can vary only if each property has some, but not all, of its heads.
     if n_a < a.size and n_b < b.size:
         # Fisher's test is the exact test of a model with one layer.
         p = two_sided(overlap_in_layers(np.array([n_a]), np.array([n_b]), a.size), observed)

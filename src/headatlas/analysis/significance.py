@@ -1,4 +1,4 @@
-"""What several tests share: the binomial log-likelihood, p-values from draws, and Holm's adjustment."""
+"""Parts of several statistical tests: the binomial log-likelihood, p-values from draws, and Holm's adjustment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def loglik(k: Any, n: Any) -> Any:
 
 
 def p_from_draws(n_at_least: int, n_draws: int) -> float:
-    """`(1 + n_at_least) / (1 + n_draws)`: the observed arrangement counts as one of the draws, so p is never 0.
+    """`(1 + n_at_least) / (1 + n_draws)`: the observed arrangement counts as one of the draws, so that p is never 0.
 
     Phipson & Smyth, "Permutation P-values Should Never Be Zero", 2010.
     """
@@ -25,10 +25,10 @@ def p_from_draws(n_at_least: int, n_draws: int) -> float:
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:
-    """P-values adjusted for their number, in the order given; None (not testable) stays None and is not counted.
+    """P-values adjusted for multiple tests, in the order given; None (not testable) stays None and is not counted.
 
-    Of `m` p-values in rising order, the `i`-th (from 0) becomes `max over j <= i of min(1, (m - j) p_j)`. The chance
-    that any true null hypothesis of the family is rejected is then at most the level. Holm, 1979.
+    The `i`-th (from 0) of `m` p-values in ascending order becomes `max over j <= i of min(1, (m - j) p_j)`. The
+    probability that any true null hypothesis of the family is rejected is then at most the level. Holm, 1979.
 
     >>> holm([0.01, None, 0.04])
     [0.02, None, 0.04]

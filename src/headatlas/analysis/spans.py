@@ -1,4 +1,4 @@
-"""Where a category begins, is densest and ends."""
+"""The layers in which a category begins, is densest and ends."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Span:
-    """Where a category lies in the layers, counted from 0.
+    """The layers of a category, counted from 0.
 
     Args:
         category: None for heads with any category.
-        n_heads: heads with the category.
+        n_heads: number of heads with the category.
         n_layers: layers of the model.
-        first, last: layers of its first and last head; None where no head has it.
-        quartiles: the first layers up to and with which at least 25, 50 and 75 % of its heads lie.
-        densest: the layers with most of its heads, all that tie; `most` is that number of heads.
+        first, last: layers of its first and last head; None if no head has the category.
+        quartiles: the first layers by the end of which at least 25, 50 and 75 % of its heads have occurred.
+        densest: the layers with the most heads of the category, including ties.
+        most: the number of heads in such a layer.
     """
 
     category: str | None
@@ -32,7 +33,7 @@ class Span:
     most: int
 
     def depth(self, layer: int) -> float | None:
-        """Relative depth, `layer / (n_layers - 1)`: 0 in the first layer, 1 in the last; None where there is one."""
+        """Relative depth, `layer / (n_layers - 1)`: 0 in the first layer, 1 in the last; None if there is only one."""
         return layer / (self.n_layers - 1) if self.n_layers > 1 else None
 
 
@@ -45,7 +46,7 @@ def find_span(category: str | None, has: np.ndarray) -> Span:
     if not n:
         return Span(category, 0, len(counts), None, None, None, (), 0)
     reached = counts.cumsum()
-    # Whole numbers: a share of n compared as 4 * heads >= quarters * n has no rounding.
+    # Whole numbers: comparing 4 * heads >= quarters * n involves no rounding.
     quarter, half, three_quarters = (int(np.argmax(4 * reached >= quarters * n)) for quarters in (1, 2, 3))
     layers = np.flatnonzero(counts)
     densest = tuple(int(layer) for layer in np.flatnonzero(counts == counts.max()))
