@@ -1,4 +1,4 @@
-"""A function in a process of its own, whose memory is watched from outside."""
+"""Runs a function in a process of its own and samples the memory of that process."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ SECONDS_BETWEEN_SAMPLES = 0.01
 
 
 def run_apart(function: Callable[..., Any], *args: Any) -> tuple[Any, int | None]:
-    """A function's answer from a process of its own, and the most anonymous memory that the process had.
+    """The result of a function in a process of its own, and the largest anonymous memory of the process.
 
     Raises:
-        RuntimeError: the process ended without an answer.
+        RuntimeError: the process ended without a result.
     """
     context = multiprocessing.get_context("spawn")
     receiving, sending = context.Pipe(duplex=False)
@@ -37,7 +37,7 @@ def run_apart(function: Callable[..., Any], *args: Any) -> tuple[Any, int | None
 
 
 def anonymous_bytes(pid: int | None) -> int | None:
-    """Memory of a process that no file backs (Linux's RssAnon); None where the system does not tell."""
+    """Memory of a process that is not backed by a file (RssAnon on Linux); None if the system does not report it."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text("utf-8").splitlines()
     except OSError:

@@ -1,7 +1,7 @@
-"""The explorer of a large model in a real browser: size of its page, time until it is drawn, time of a slider's step.
+"""The explorer of a large model in a real browser: page size, time until it is drawn, time of a slider step.
 
-The atlas is made up: 80 x 64 heads, 40 relations with chance levels, 30 salient tokens of each head with 5 mapped
-tokens on either side, hits as many as the demo model has per head. Needs Chromium and `npm ci`.
+The atlas is synthetic: 80 x 64 heads, 40 relations with chance levels, 30 salient tokens for each head with 5 mapped
+tokens on each side, and as many hits per head as the demo model has. Needs Chromium and `npm ci`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CATEGORIES = ("Algorithmic", "Knowledge", "Linguistic", "Translation")
 
 
 def make_large_atlas(seed: int = 0) -> Atlas:
-    """The atlas, with a tenth of the heads classified."""
+    """The atlas; a tenth of its heads is classified."""
     generator = np.random.default_rng(seed)
     names = tuple(f"relation_{number}" for number in range(N_RELATIONS))
     categories = tuple(CATEGORIES[number % 4] for number in range(N_RELATIONS))
@@ -61,7 +61,7 @@ def make_large_atlas(seed: int = 0) -> Atlas:
 
 
 def main() -> int:
-    """Print the table; the answer is the exit code."""
+    """Print the table and return the exit code."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         print("No browser found. On Debian run: apt-get install chromium", file=sys.stderr)
@@ -75,11 +75,11 @@ def main() -> int:
         )
     found = json.loads(done.stdout)
     rows = [
-        ("size of the page", f"{size / 1e6:.1f} MB", "15 MB"),
-        ("until the map is drawn", f"{found['opened']:.0f} ms", "2,000 ms"),
-        ("a slider's step, median of 20", f"{found['median']:.0f} ms", "50 ms"),
-        ("a slider's step, slowest of 20", f"{found['slowest']:.0f} ms", ""),
-        ("memory of the page's scripts", f"{found['heap'] / 1e6:.0f} MB", ""),
+        ("page size", f"{size / 1e6:.1f} MB", "15 MB"),
+        ("time until the map is drawn", f"{found['opened']:.0f} ms", "2,000 ms"),
+        ("slider step, median of 20", f"{found['median']:.0f} ms", "50 ms"),
+        ("slider step, slowest of 20", f"{found['slowest']:.0f} ms", ""),
+        ("script memory", f"{found['heap'] / 1e6:.0f} MB", ""),
     ]
     print("| what | measured | goal |\n|---|---:|---:|")
     for row in rows:

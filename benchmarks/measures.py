@@ -1,7 +1,7 @@
-"""What a row of the table is made of, each measured by a function of its own.
+"""The parts of a row of the table.
 
-`measure_map` maps a model as a user would; `measure_bounds` measures, on the same files, what no program could leave
-out, and the plain loop. Each is to run in a process of its own.
+`measure_map` maps a model as a user would; `measure_bounds` measures, on the same files, the work that no program can
+avoid, and the plain loop. Each should run in its own process.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ _OF_HIT = ["relation", "source_id", "target_id", "head", "kind"]
 
 @dataclass
 class MapRun:
-    """A map, and what it took.
+    """A map, with the time and memory that it took.
 
     Args:
-        seconds: inputs and all layers, without start-up, self-check and fingerprint.
-        layer_ends: seconds from the same beginning to the end of each layer.
+        seconds: for the inputs and all layers, without start-up, self-check and fingerprint.
+        layer_ends: seconds from the start of the first layer to the end of each layer.
         looked_at: share of all logits that were computed.
         in_float64: decisions that float32 could not make.
         n_layers, n_heads, n_pairs: counts.
-        pair_hits: a row per hit (relation, source_id, target_id, layer, head, kind), as an atlas keeps them.
-        peak_bytes: most anonymous memory of the process at a time; None where the system does not tell.
+        pair_hits: a row per hit (relation, source_id, target_id, layer, head, kind), as in an atlas.
+        peak_bytes: largest anonymous memory of the process; None if the system does not report it.
     """
 
     seconds: float
@@ -63,7 +63,7 @@ class MapRun:
 
     @property
     def share(self) -> float:
-        """Hits among (head, pair), both sides together."""
+        """Share of hits among (head, pair), both sides together."""
         return len(self.pair_hits) / (self.n_layers * self.n_heads * self.n_pairs)
 
     def shares(self) -> HitShares:
@@ -77,7 +77,7 @@ class MapRun:
 
 
 def measure_map(source: str, threads: int) -> MapRun:
-    """Map a model as a user would, with nothing kept on disk."""
+    """Map a model as a user would, without writing to disk."""
     torch.set_num_threads(threads)
     searches: list[RankSearch] = []
 
@@ -111,14 +111,14 @@ def measure_map(source: str, threads: int) -> MapRun:
 
 
 class Bounds:
-    """A model opened for what its map is compared with.
+    """A model, opened for the measurements that its map is compared with.
 
     Args:
         source: a path.
         threads: of every product.
 
     Attributes:
-        inputs_seconds: what making the input vectors took; a map needs it, the floor is without it.
+        inputs_seconds: time to compute the input vectors; a map needs it, the floor does not include it.
     """
 
     def __init__(self, source: str, threads: int) -> None:
@@ -159,19 +159,19 @@ class Bounds:
         return hits
 
     def read(self, layer: int | None) -> float:
-        """Seconds to read and dequantise a layer's tensors; None: all that belongs to no layer."""
+        """Seconds to read and dequantise the tensors of a layer; None: the tensors outside all layers."""
         wanted = parts_of(self.model, layer)
         return _seconds(lambda: [self.model.checkpoint.read(name, rows) for name, rows in wanted.items()])
 
     def products(self, layer: int, hits: torch.Tensor) -> dict[str, float]:
-        """Seconds of a layer's necessary products.
+        """Seconds of the necessary products of a layer.
 
         Args:
-            hits: true hits of either side, Bool[Tensor, "head pair"].
+            hits: hits on at least one side, Bool[Tensor, "head pair"].
 
         Returns:
-            values: the inputs through all kv heads' W_V; own: each target's own logit; hits: a row of logits for
-            every head and source with a true hit.
+            values: the inputs times W_V of all kv heads; own: the logit of each target; hits: a row of logits for every
+            head and source with a hit.
         """
         x, (W_V, W_O) = self.inputs(layer), self.model.values_and_outputs(layer)
         kv_head = self.model.kv_head_of(layer)
@@ -196,10 +196,10 @@ class Bounds:
         return seconds, torch.stack(found, dim=1)
 
     def compare(self, layer: int, heads: list[int], mapped: torch.Tensor, found: torch.Tensor) -> tuple[int, int]:
-        """How many decisions of map and loop differ, and in how many of those float64 is against the map.
+        """The number of decisions in which map and loop differ, and in which float64 contradicts the map.
 
         Args:
-            mapped, found: Bool[Tensor, "side head pair"] over these heads.
+            mapped, found: Bool[Tensor, "side head pair"] for these heads.
         """
         different = (mapped != found).nonzero().tolist()
         wrong = [
@@ -210,7 +210,7 @@ class Bounds:
         return len(different), len(wrong)
 
     def in_float64(self, layer: int, head: int, side: int, pair: int) -> bool:
-        """Whether a pair is a hit, all products in float64; side 0 is promoted, side 1 suppressed."""
+        """Whether a pair is a hit, with all products in float64; side 0 is promoted, side 1 suppressed."""
         (W_V, W_O), k = self.model.values_and_outputs(layer), self.k[pair]
         x = self.inputs(layer)[self.source[pair]].double()
         output = x @ W_V[self.model.kv_head_of(layer)[head]].double() @ W_O[head].double() * (1 - 2 * side)
@@ -218,7 +218,7 @@ class Bounds:
         return int((logits >= logits[self.targets[pair]]).sum()) - 1 < k
 
     def _own_logits(self, of_kv: torch.Tensor, W_O: torch.Tensor, kv_head: Any) -> None:
-        """From each target's row back to a head's values, as there are fewer targets than pairs; a thread per head."""
+        """Projects each target to the values of a head, as there are fewer targets than pairs; one thread per head."""
 
         def of_head(head: int) -> None:
             to_targets = self.W_U_targets @ W_O[head].T
@@ -228,7 +228,7 @@ class Bounds:
         list(self.workers.map(of_head, range(len(W_O))))
 
     def _rows_of_logits(self, of_hits: list[torch.Tensor], W_O: torch.Tensor) -> None:
-        """Outputs of all heads together where a head has few rows; through W_O @ W_U where it has many."""
+        """Joint outputs of all heads with few rows; the product with W_O @ W_U for heads with many."""
         _, d_head, d_model = W_O.shape
         few = [len(rows) * (d_model - d_head) <= d_model * d_head for rows in of_hits]
         outputs = torch.cat([rows @ W_O[head] for head, rows in enumerate(of_hits) if few[head]] or [W_O[0, :0]])
@@ -250,13 +250,16 @@ class Bounds:
 
 @dataclass
 class BoundsRun:
-    """What `measure_bounds` found.
+    """Results of `measure_bounds`; the lists have a number of seconds per layer.
 
     Args:
-        inputs: seconds to make the input vectors.
-        read_base: seconds to read what belongs to no layer; the lists have a number per layer.
-        loop_seconds: of the `n_looped` heads; `n_loop_hits`: their hits; `n_different`: decisions in which the map
-            differs from the loop, which is in float32; `n_wrong`: those of them in which float64 is against the map.
+        inputs: seconds to compute the input vectors.
+        read_base: seconds to read the tensors outside all layers.
+        loop_seconds: of the plain loop over all its heads.
+        n_looped: heads of the loop.
+        n_loop_hits: hits that the loop found.
+        n_different: decisions in which the map differs from the loop, which computes in float32.
+        n_wrong: decisions among these in which float64 contradicts the map.
     """
 
     inputs: float
@@ -273,7 +276,7 @@ class BoundsRun:
 
     @property
     def floor(self) -> list[float]:
-        """Seconds per layer: read it, inputs through W_V, each target's own logit."""
+        """Seconds per layer: read it, multiply the inputs with W_V, compute the logit of each target."""
         return [sum(parts) for parts in zip(self.read, self.values, self.own, strict=True)]
 
 
@@ -282,7 +285,7 @@ def measure_bounds(source: str, threads: int, pair_hits: pd.DataFrame, looped: d
 
     Args:
         pair_hits: the map's hits.
-        looped: layer -> the heads that the plain loop goes through.
+        looped: layer -> the heads that the plain loop covers.
     """
     bounds = Bounds(source, threads)
     bounds.read(None)  # into the page cache
@@ -305,8 +308,8 @@ def measure_bounds(source: str, threads: int, pair_hits: pd.DataFrame, looped: d
     return run
 
 
-def told_size(source: str) -> dict[str, int]:
-    """Counts, widths and bytes to read, as the plan of a map tells them; `to_read_base` belongs to no layer."""
+def model_size(source: str) -> dict[str, int]:
+    """Counts, widths and bytes to read, from the plan of a map; `to_read_base` are the bytes outside all layers."""
     plan, model = plan_map(source), open_model(open_checkpoint(source))
     names = ("n_layers", "n_heads", "d_model", "d_vocab", "n_pairs", "n_sources", "to_read")
     base = sum(map(model.checkpoint.n_bytes, parts_of(model, None)))
@@ -314,7 +317,7 @@ def told_size(source: str) -> dict[str, int]:
 
 
 def parts_of(model: HeadModel, layer: int | None) -> dict[str, slice | None]:
-    """The stored tensors, and which rows of them, that a map reads of a layer; None: those that belong to no layer."""
+    """The stored tensors, and their rows, that a map reads for a layer; None: those outside all layers."""
     wanted = {}
     for part in model.parts():
         number = part.role.rpartition(" ")[2]

@@ -1,10 +1,10 @@
-"""The benchmark: a table of the map against the plain loop and against what no program could leave out.
+"""The benchmark: a table that compares the map with the plain loop and with the work that no program can avoid.
 
-A row is measured in rounds. In each, one process makes the map and another measures the floor, the hits' column and
-the plain loop over some heads on the same files, so that all of a row has seen the same machine. Figures are medians
-over the rounds; the loop's is the mean over all heads that it went through.
+A row is measured in rounds. In each round, one process makes the map, and another measures the floor, the hits' column
+and the plain loop over some heads on the same files, so that a row is measured on one machine. Figures are medians over
+the rounds; the figure of the loop is the mean over all heads that it covered.
 
-Rows that are not run keep what the file of results has of them.
+Rows that are not run keep their figures in the file of results.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from typing import Any
 
 from apart import run_apart
 from headatlas.checkpoints import demo_model
-from measures import BoundsRun, MapRun, measure_bounds, measure_map, told_size
+from measures import BoundsRun, MapRun, measure_bounds, measure_map, model_size
 from shapes import SHAPES, HitShares, Shape, checkpoint_of
 
 DEMO = "demo"
 LOOPED_HEADS = 6
-"""Heads that the plain loop goes through where all would take hours; of the demo model: all."""
+"""Heads that the plain loop covers, because all heads would take hours. For the demo model it covers all heads."""
 
 START, END = "<!-- made by benchmarks/run.py -->", "<!-- end -->"
 PACKAGES = ("headatlas", "torch", "transformers", "safetensors", "gguf", "numpy")
@@ -40,7 +40,7 @@ Row = dict[str, Any]
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Run the benchmark; the answer is the exit code."""
+    """Run the benchmark and return the exit code."""
     options = _parse(given)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     path = Path(options.output)
@@ -60,7 +60,7 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 def measure_rows(options: argparse.Namespace) -> Iterator[tuple[str, Row]]:
-    """Each wanted row by name; the demo model is mapped first, as it says what to plant."""
+    """Measure the chosen rows; the share of hits of the demo model decides how many hits are planted in the others."""
     source = str(demo_model())
     shares = None
     for name in options.rows:
@@ -69,15 +69,15 @@ def measure_rows(options: argparse.Namespace) -> Iterator[tuple[str, Row]]:
             shares = run.shares()
         else:
             if shares is None:
-                _tell(f"{name}: mapping the demo model, whose share of hits is planted")
+                _report(f"{name}: mapping the demo model for its share of hits")
                 shares = run_apart(measure_map, source, options.threads)[0].shares()
             row = measure_shape(SHAPES[name], shares, options)
         yield name, row
 
 
 def measure_shape(shape: Shape, shares: HitShares, options: argparse.Namespace) -> Row:
-    """The row of a checkpoint that is made for it and removed after it."""
-    _tell(f"{shape.name}: writing the checkpoint")
+    """The row of a checkpoint that is written for the measurement and removed afterwards."""
+    _report(f"{shape.name}: writing the checkpoint")
     with checkpoint_of(shape, shares, options.layers, Path(options.scratch)) as folder:
         return measure_row(shape.name, str(folder), options, shape.n_layers, shares.mean)[0]
 
@@ -88,29 +88,29 @@ def measure_row(
     """A row of the table, and the last map.
 
     Args:
-        n_layers: of the real model, where the checkpoint may have fewer.
-        wanted: the share of hits that was planted.
+        n_layers: of the real model, if the checkpoint may have fewer.
+        wanted: the planted share of hits.
     """
-    size = told_size(source)
+    size = model_size(source)
     looped = choose_heads(size["n_layers"], size["n_heads"], _n_looped(name, options), options.layers)
     maps, bounds = [], []
     for number in range(options.rounds):
-        _tell(f"{name}: round {number + 1} of {options.rounds}, map")
+        _report(f"{name}: round {number + 1} of {options.rounds}, map")
         run, peak = run_apart(measure_map, source, options.threads)
         run.peak_bytes = peak
         maps.append(run)
         part = looped[number :: options.rounds]
-        _tell(f"{name}: {run.seconds:.1f} s; floor, and the loop over {len(part)} heads")
+        _report(f"{name}: {run.seconds:.1f} s; floor, and the loop over {len(part)} heads")
         of_layer = {layer: [head for at, head in part if at == layer] for layer, _ in part}
         bounds.append(run_apart(measure_bounds, source, options.threads, run.pair_hits, of_layer)[0])
     row = row_of(size, maps, bounds, n_layers or size["n_layers"])
     row |= {"name": name, "share": maps[-1].share, "share_wanted": wanted, "threads": options.threads}
-    _tell(f"{name}: share of hits {row['share']:.3%}" + (f", the demo model's {wanted:.3%}" if wanted else ""))
+    _report(f"{name}: share of hits {row['share']:.3%}" + (f", the demo model's {wanted:.3%}" if wanted else ""))
     return row | conditions(), maps[-1]
 
 
 def row_of(size: dict[str, int], maps: list[MapRun], bounds: list[BoundsRun], n_layers: int) -> Row:
-    """The figures of a row; of layers that are not there, those of the measured ones but the first, on average."""
+    """The figures of a row; a missing layer counts as the mean of all measured layers except the first."""
     measured = size["n_layers"]
     n_looped = sum(run.n_looped for run in bounds)
     n_heads = size["n_heads"] * n_layers
@@ -148,7 +148,7 @@ def row_of(size: dict[str, int], maps: list[MapRun], bounds: list[BoundsRun], n_
 
 
 def floor_parts(bounds: list[BoundsRun], n_layers: int) -> dict[str, float]:
-    """Medians of what the floor consists of, in seconds."""
+    """Medians of the parts of the floor, in seconds."""
     rounds = [
         {"read": run.read_base + _extrapolate(run.read, n_layers)}
         | {name: _extrapolate(getattr(run, name), n_layers) for name in ("values", "own")}
@@ -158,10 +158,11 @@ def floor_parts(bounds: list[BoundsRun], n_layers: int) -> dict[str, float]:
 
 
 def choose_heads(n_layers: int, n_heads: int, n_wanted: int | None, n_first: int | None) -> list[tuple[int, int]]:
-    """Heads for the loop as (layer, head), in random order; None: all of them.
+    """Heads for the loop as (layer, head), in random order.
 
     Args:
-        n_first: only from so many first layers.
+        n_wanted: default: all heads.
+        n_first: only from this many first layers.
     """
     heads = [(layer, head) for layer in range(min(n_layers, n_first or n_layers)) for head in range(n_heads)]
     return random.Random(0).sample(heads, min(n_wanted or len(heads), len(heads)))
@@ -178,15 +179,15 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "to floor": lambda row: f"{row['to_floor']:.2f}",
     "to floor + hits": lambda row: f"{row['to_floor_and_hits']:.2f}",
     "read (GB)": lambda row: f"{row['bytes_read'] / 1e9:.2f}",
-    "peak memory (GB)": lambda row: f"{row['peak_bytes'] / 1e9:.2f}" if row["peak_bytes"] else "not told",
+    "peak memory (GB)": lambda row: f"{row['peak_bytes'] / 1e9:.2f}" if row["peak_bytes"] else "not known",
     "logits looked at": lambda row: f"{row['looked_at']:.1%}",
-    "hits that differ": lambda row: f"{row['different']:,} of {row['loop_hits']:,}" + _told_wrong(row),
+    "hits that differ": lambda row: f"{row['different']:,} of {row['loop_hits']:,}" + _wrong_cell(row),
 }
 """Heading -> cell."""
 
 
 def markdown_table(rows: list[Row]) -> str:
-    """The table, and beneath it what each row was measured on."""
+    """The table, followed by notes on how each row was measured."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---" + "|---:" * (len(COLUMNS) - 1) + "|"]
     lines += ["| " + " | ".join(cell(row) for cell in COLUMNS.values()) + " |" for row in rows]
     notes = [_note(row) for row in rows]
@@ -194,7 +195,7 @@ def markdown_table(rows: list[Row]) -> str:
 
 
 def put_into(page: Path, table: str) -> None:
-    """Replace what stands between the page's markers.
+    """Replace the text between the markers of a page.
 
     Raises:
         SystemExit: the page has no markers.
@@ -239,13 +240,13 @@ def _parse(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--layers",
         type=positive,
-        help="layers to write, the others are extrapolated; of the demo model, layers that the loop's heads are of; "
-        "default: all that fit in 6 GB",
+        help="layers to write, the others are extrapolated; for the demo model, layers that the heads of the loop come "
+        "from; default: all that fit in 6 GB",
     )
     parser.add_argument("--rounds", type=positive, default=3, help="default: 3")
     parser.add_argument("--threads", type=positive, default=os.cpu_count(), help="default: all cores")
     parser.add_argument("--scratch", default=tempfile.gettempdir(), help="folder for checkpoints, up to 6 GB")
-    parser.add_argument("--docs", help="a page whose table is replaced, between its markers")
+    parser.add_argument("--docs", help="a page; the table between its markers is replaced")
     parser.add_argument("-o", "--output", default="benchmarks/results.json", help="default: benchmarks/results.json")
     return parser.parse_args(given)
 
@@ -255,7 +256,7 @@ def _n_looped(name: str, options: argparse.Namespace) -> int | None:
 
 
 def _extrapolate(of_layers: list[float], n_layers: int) -> float:
-    """The sum over n_layers, of which the first layers are known; the first one is unlike the others."""
+    """The sum over n_layers if only the first layers are known; the first one differs from the others."""
     if n_layers == len(of_layers):
         return sum(of_layers)
     later = of_layers[1:] or of_layers
@@ -271,16 +272,16 @@ def _differences(ends: list[float]) -> list[float]:
 
 
 def _number(value: float) -> str:
-    """Three digits, as far as they are known."""
+    """Format with at least three digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _told_wrong(row: Row) -> str:
+def _wrong_cell(row: Row) -> str:
     return f" ({row['wrong']:,} wrong)" if row["different"] else ""
 
 
 def _note(row: Row) -> str:
-    """What a row was measured on, as an item of a list."""
+    """How a row was measured, as a list item."""
     layers = f"{row['layers_measured']} layers × {row['n_heads']} heads"
     if row["layers"] > row["layers_measured"]:
         layers += f" measured, the other {row['layers'] - row['layers_measured']} layers extrapolated"
@@ -308,7 +309,7 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _tell(what: str) -> None:
+def _report(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
 

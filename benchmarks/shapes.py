@@ -1,11 +1,11 @@
-"""Checkpoints of a known model's shape, with random weights and planted heads, in bf16.
+"""Checkpoints with the shape of a known model, random weights and planted hits, in bf16.
 
-Only what a map reads is written: embedding, unembedding, first MLP with its norm, and the layers' values and outputs.
-A head is planted by adding to its output factor the low-rank map that takes chosen sources' values to their targets'
-rows of the unembedding. As many pairs are planted as the share of hits in the demo model's map tells, head by head.
+They contain only the tensors that a map reads: embedding, unembedding, first MLP with its norm, and the values and
+outputs of the layers. Hits are planted by adding a low-rank map to the output factor of a head, which takes the values
+of chosen sources to the unembedding rows of their targets. The shares of hits are those of the demo model's heads.
 
-What it does not know: how many near misses real weights have beyond those of chance; a row tells the share of logits
-that the search looked at, to compare.
+Real weights have more near misses than these checkpoints; the share of logits looked at in each row shows the
+difference.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from headatlas.relations import EncodedRelation, builtin_relations, encode_relat
 from headatlas.settings import Settings
 
 MOST_BYTES = 6_000_000_000
-"""Of a checkpoint on disk; layers that do not fit are left out."""
+"""Largest checkpoint on disk; layers that do not fit are left out."""
 
 SPARE_BYTES = 1_000_000_000
-"""Free space that must remain beside a checkpoint."""
+"""Free space that must remain in addition to a checkpoint."""
 
 SIGMA = 0.02
-"""Standard deviation of every random weight, as both families are initialised."""
+"""Standard deviation of the random weights, as in the initialisation of both families."""
 
 SIGNAL = 8.0
-"""Logit of a planted target in standard deviations of the others; 4.5 is what the highest of 128,000 reaches."""
+"""Logit of a planted target in standard deviations of the others; the highest of 128,000 tokens reaches about 4.5."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Shape:
 
     Args:
         name: of the row.
-        model_type: `llama` or `gpt_neox`, as transformers names it.
-        n_layers: of the real model; fewer may be written.
+        model_type: `llama` or `gpt_neox`, as in transformers.
+        n_layers: of the real model; the checkpoint may have fewer.
         d_mlp: width of the first MLP.
-        settings: what else the config says.
+        settings: further values of the config.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Shape:
         return self.d_model // self.n_heads
 
     def base(self) -> dict[str, tuple[int, ...]]:
-        """Names and sizes of the tensors that belong to no layer, and of the first MLP."""
+        """Names and sizes of the tensors outside all layers, and of the first MLP."""
         d, mlp = self.d_model, self.d_mlp
         if self.model_type == "gpt_neox":
             first = "gpt_neox.layers.0"
@@ -93,7 +93,7 @@ class Shape:
         }
 
     def layer(self, layer: int) -> dict[str, tuple[int, ...]]:
-        """Names and sizes of a layer's tensors: first the values', then the outputs'."""
+        """Names and sizes of the tensors of a layer: first values, then outputs."""
         d = self.d_model
         if self.model_type == "gpt_neox":
             path = f"gpt_neox.layers.{layer}.attention"
@@ -107,13 +107,13 @@ class Shape:
         return {f"{path}.v_proj.weight": (self.n_kv_heads * self.d_head, d), f"{path}.o_proj.weight": (d, d)}
 
     def values(self, weight: torch.Tensor) -> torch.Tensor:
-        """W_V of the weight that holds the values: Float[Tensor, "n_kv_heads d_model d_head"]."""
+        """W_V from the weight that contains the values: Float[Tensor, "n_kv_heads d_model d_head"]."""
         if self.model_type == "gpt_neox":  # of each head: query, key, value
             weight = weight.view(self.n_heads, 3, self.d_head, self.d_model)[:, 2]
         return weight.reshape(self.n_kv_heads, self.d_head, self.d_model).transpose(1, 2).float()
 
     def config(self, n_layers: int):
-        """The family's own config, with as many layers as are written."""
+        """The config of the family, with the number of layers that are written."""
         from transformers import AutoConfig
 
         config = AutoConfig.for_model(
@@ -131,12 +131,12 @@ class Shape:
         return config
 
     def n_bytes(self, n_layers: int) -> int:
-        """Of a checkpoint with some of the layers."""
+        """Size of a checkpoint with this number of layers."""
         layer = sum(map(math.prod, self.layer(0).values()))
         return 2 * (sum(map(math.prod, self.base().values())) + n_layers * layer)
 
     def n_layers_within(self, most_bytes: int) -> int:
-        """How many layers a checkpoint of so many bytes can have, at most the real model's."""
+        """The number of layers that fit in a checkpoint of this size, at most that of the real model."""
         per_layer = self.n_bytes(1) - self.n_bytes(0)
         return max(0, min(self.n_layers, (most_bytes - self.n_bytes(0)) // per_layer))
 
@@ -153,7 +153,7 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class HitShares:
-    """Which share of the pairs each head of a map promotes and suppresses; both of one length, a number per head."""
+    """The share of pairs that each head of a map promotes and suppresses; one number per head each."""
 
     promoted: tuple[float, ...]
     suppressed: tuple[float, ...]
@@ -164,7 +164,7 @@ class HitShares:
         return (sum(self.promoted) + sum(self.suppressed)) / len(self.promoted)
 
     def spread_over(self, n_heads: int, mean: float, chance: random.Random) -> list[tuple[float, float]]:
-        """As many heads with about the same spread, the given mean, and in random order."""
+        """Shares for `n_heads` heads in random order, with the given mean and about the same spread."""
         ordered = sorted(zip(self.promoted, self.suppressed, strict=True), key=sum)
         heads = [ordered[(2 * number + 1) * len(ordered) // (2 * n_heads)] for number in range(n_heads)]
         chance.shuffle(heads)
@@ -174,12 +174,12 @@ class HitShares:
 
 @contextmanager
 def checkpoint_of(shape: Shape, shares: HitShares, n_layers: int | None, scratch: Path) -> Iterator[Path]:
-    """A folder with a checkpoint of the shape, which is removed at the end, whatever happens in between.
+    """A folder with a checkpoint of the shape, which is removed at the end, even after an error.
 
     Args:
-        shares: the hits to plant.
+        shares: of the hits to plant.
         n_layers: layers to write; default: as many as fit in MOST_BYTES.
-        scratch: where the folder is made.
+        scratch: the folder's parent.
 
     Raises:
         SystemExit: no layer fits, or the disk has not enough free space.
@@ -196,7 +196,7 @@ def checkpoint_of(shape: Shape, shares: HitShares, n_layers: int | None, scratch
 
 
 def write_checkpoint(shape: Shape, folder: Path, shares: HitShares, n_layers: int, seed: int = 0) -> None:
-    """Write config, tokenizer and weights; the layers last, as planting needs the model's own inputs."""
+    """Write config, tokenizer and weights; the layers come last, because planting needs the model's own inputs."""
     words = sorted({word for relation in builtin_relations() for pair in relation.pairs for word in pair})
     shape.config(n_layers).save_pretrained(folder)
     make_tokenizer(words, shape.d_vocab).save_pretrained(folder)
@@ -224,7 +224,7 @@ def write_checkpoint(shape: Shape, folder: Path, shares: HitShares, n_layers: in
 
 
 def make_tokenizer(words: Sequence[str], d_vocab: int):
-    """A byte-level tokenizer of d_vocab tokens, in which each word behind a space is one; all ids are spread evenly."""
+    """A byte-level tokenizer of d_vocab tokens with one token for each word after a space, at ids spread evenly."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -240,10 +240,11 @@ def make_tokenizer(words: Sequence[str], d_vocab: int):
 
 @dataclass
 class _Planting:
-    """What planting needs to know of the model.
+    """Plants hits in the layers of a model.
 
     Args:
-        relations: encoded; `place` gives the row of a source's id among the input vectors.
+        relations: encoded.
+        place: row of each source's id among the input vectors.
     """
 
     shape: Shape
@@ -253,13 +254,13 @@ class _Planting:
     chance: random.Random
 
     def __post_init__(self) -> None:
-        """Keep the unembedding's rows of the targets."""
+        """Read the unembedding rows of the targets."""
         targets = sorted({token for each in self.relations for token in each.target_ids})
         self.target_row = {token: row for row, token in enumerate(targets)}
         name = list(self.shape.base())[1]
         self.W_U = self.checkpoint.read(name)[targets]
         self.n_pairs = sum(len(each.pairs) for each in self.relations)
-        # A random head has a target among its k highest or lowest logits that often.
+        # How often a random head has a target among its k highest or lowest logits.
         k = sum(each.k * len(each.pairs) for each in self.relations) / self.n_pairs
         self.share_by_chance = 2 * k / self.shape.d_vocab
 
@@ -271,7 +272,7 @@ class _Planting:
         Args:
             values, outputs: the layer's stored weights.
             x: input vectors, Float[Tensor, "n_sources d_model"].
-            heads: the shares of pairs that each head is to promote and to suppress.
+            heads: the shares of pairs that each head shall promote and suppress.
         """
         W_V, per_group = self.shape.values(values), self.shape.n_heads // self.shape.n_kv_heads
         columns = outputs.view(self.shape.d_model, self.shape.n_heads, self.shape.d_head)
@@ -285,7 +286,7 @@ class _Planting:
         """Pairs of random relations, one relation after the other, as (source's row, target's row, sign)."""
         relations = self.chance.sample(self.relations, len(self.relations))
         pairs = [pair for each in relations for pair in zip(each.source_ids, each.target_ids, strict=True)]
-        # With one target per source and head, planted pairs do not compete; a sum of many would not reach the top.
+        # With one target per source and head, planted pairs do not compete with each other.
         first = list({self.place[source]: self.target_row[target] for source, target in reversed(pairs)}.items())[::-1]
         signs = [1.0] * n_promoted + [-1.0] * n_suppressed
         return [(source, target, sign) for (source, target), sign in zip(first, signs, strict=False)]
@@ -313,7 +314,7 @@ def _random(sizes: dict[str, tuple[int, ...]], numbers: torch.Generator) -> dict
 
 
 def _save(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Save the tensors, and wait until they are on the disk: writing must not go on while something is measured."""
+    """Save the tensors, and wait until they are on disk, so that nothing is written during a measurement."""
     from safetensors.torch import save_file
 
     save_file(tensors, path)
@@ -322,7 +323,7 @@ def _save(path: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 
 def _in_bytes(word: str) -> str:
-    """A word as byte-level tokenizers write it."""
+    """A word in the alphabet of byte-level tokenizers."""
     from tokenizers import pre_tokenizers
 
     pieces = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(word)

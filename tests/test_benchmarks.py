@@ -82,7 +82,7 @@ def test_extrapolation_repeats_the_later_layers():
     assert run._extrapolate([10.0, 1.0, 3.0], 6) == 10 + 5 * 2
 
 
-def test_table_replaces_what_stands_between_the_markers(tmp_path):
+def test_table_replaces_the_text_between_the_markers(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(f"before\n{run.START}\nold\n{run.END}\nafter\n", "utf-8")
     run.put_into(page, "new")
@@ -105,7 +105,7 @@ def test_as_many_layers_as_fit(name, n_layers):
     assert shape.n_bytes(n_layers) <= shapes.MOST_BYTES
 
 
-def test_too_little_space_is_told_before_anything_is_written(tmp_path, monkeypatch):
+def test_too_little_space_is_reported_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(shapes.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     refused = pytest.raises(SystemExit, match=r"tiny needs 1,005,\d{3},\d{3} free bytes, found 1,000")
     with refused, shapes.checkpoint_of(TINY, SHARES, 2, tmp_path):
@@ -113,7 +113,7 @@ def test_too_little_space_is_told_before_anything_is_written(tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_process_of_its_own_tells_its_memory():
+def test_the_memory_of_a_process_is_reported():
     answer, peak = run_apart(sum, [3, 4])
     assert answer == 7
     assert peak is None or peak > 1_000_000
