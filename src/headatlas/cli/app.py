@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from headatlas._version import __version__
 from headatlas.cli.screen import say
 from headatlas.errors import HeadatlasError
 
@@ -71,9 +72,7 @@ def command(name: str, goes_on: bool = False):
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        import headatlas
-
-        typer.echo(f"headatlas {headatlas.__version__}")
+        typer.echo(f"headatlas {__version__}")
         raise typer.Exit
 
 

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from headatlas._version import __version__
 from headatlas.engines.engine import LayerHits, Task
 from headatlas.errors import CheckpointError, EngineError, HeadatlasError, SettingsError
 
@@ -100,7 +101,7 @@ class RayEngine:
         running: dict[Any, tuple[tuple[int, ...], int]] = {}
 
         def submit(block: tuple[int, ...], attempt: int) -> None:
-            running[remote.remote(shared_task, self.device, self.threads, block, _version())] = block, attempt
+            running[remote.remote(shared_task, self.device, self.threads, block, __version__)] = block, attempt
 
         for start in range(0, len(layers), size):
             submit(tuple(layers[start : start + size]), 1)
@@ -180,9 +181,9 @@ _scorers: dict[str, tuple[HeadModel, LayerScorer, str]] = {}
 def score_block(task: Task, device: str, threads: int, layers: tuple[int, ...], version: str) -> BlockDone:
     """Score a block of layers; runs in a worker of the cluster."""
     node = _node()
-    if version != _version():
+    if version != __version__:
         raise EngineError(
-            f"ray: expected headatlas {version} as on the machine that started the run, found {_version()} on the "
+            f"ray: expected headatlas {version} as on the machine that started the run, found {__version__} on the "
             f"machine {node}. Install the same version there."
         )
     try:
@@ -279,9 +280,3 @@ def _first_line(error: BaseException) -> str:
 
 def _node() -> str:
     return _import_ray().util.get_node_ip_address()
-
-
-def _version() -> str:
-    import headatlas
-
-    return headatlas.__version__

@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headatlas._version import __version__
 from headatlas.atlas import write_atomically
 from headatlas.errors import AtlasError, SettingsError
 from headatlas.figures.style import plain_style
@@ -55,9 +56,7 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 
 def _metadata(known: dict[str, str], format: str) -> dict[str, str | list[str] | None]:
     """The metadata in the fields of each format: PNG text chunks, PDF document information, SVG Dublin Core."""
-    import headatlas
-
-    tool = f"headatlas {headatlas.__version__}"
+    tool = f"headatlas {__version__}"
     facts = [f"{name}: {value}" for name, value in known.items() if name not in ("Title", "Description")]
     if format == "png":
         return {**known, "Software": tool}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from headatlas._version import __version__
 from headatlas.atlas import MEASURES, Atlas, dataset_from_table
 from headatlas.errors import AtlasError, SettingsError
 from headatlas.settings import parse_threshold
@@ -93,8 +94,6 @@ def _manifest(path: Path, data, measure: str, name: str | None, threshold: str) 
     import hashlib
     from datetime import UTC, datetime
 
-    import headatlas
-
     items = [
         {"relation": str(relation), "category": str(category), "measurable": True}
         for relation, category in zip(data["relation"].values, data["category"].values, strict=True)
@@ -103,7 +102,7 @@ def _manifest(path: Path, data, measure: str, name: str | None, threshold: str) 
     settings = {"threshold": threshold}
     name = name or path.stem
     return {
-        "tool": {"name": "headatlas", "version": headatlas.__version__},
+        "tool": {"name": "headatlas", "version": __version__},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "measure": measure,
         "identity": {"measure": measure, "model": sha256, "relations": None, "settings": settings | {"name": name}},

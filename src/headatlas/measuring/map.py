@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headatlas._version import __version__
 from headatlas.atlas import CHANCE_VARIABLES, KINDS, Atlas, build_dataset
 from headatlas.engines import Engine, LayerHits, LocalEngine, Task
 from headatlas.errors import RelationError, SettingsError
@@ -277,14 +278,12 @@ def _manifest_head(
 ) -> dict[str, Any]:
     from datetime import UTC, datetime
 
-    import headatlas
-
     names = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_head", "d_vocab")
     counts: dict[str, int | None] = {name: getattr(model, name) for name in names}
     if not model.alike:
         counts |= {"n_kv_heads": None, "d_head": None}
     return {
-        "tool": {"name": "headatlas", "version": headatlas.__version__},
+        "tool": {"name": "headatlas", "version": __version__},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "measure": "weights",
         "label": settings.label(model.d_vocab),

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headatlas._version import __version__
 from headatlas.errors import SettingsError
 from headatlas.measuring.run_folder import RunFolder, add_evidence
 
@@ -312,8 +313,6 @@ def _layers(work: _Work, parts: RunFolder | None, progress: Progress | None) -> 
 
 
 def _tables(work: _Work, layers: Sequence[dict[str, np.ndarray]]) -> Operations:
-    import headatlas
-
     operations, without_output, left_out = operations_table(layers, work.vocabulary.texts)
     similar = similar_table([arrays.get("outputs") for arrays in layers], work.wanted.similar)
     projected = work.width < work.model.d_model
@@ -324,7 +323,7 @@ def _tables(work: _Work, layers: Sequence[dict[str, np.ndarray]]) -> Operations:
         "projected_to": work.width if projected else None,
         # Of a cosine near 0, where the probes count alike; one nearer to 1 has less.
         "standard_error": round((work.width * len(work.probes)) ** -0.5, 4) if projected else 0.0,
-        "tool": headatlas.__version__,
+        "tool": __version__,
     }
     facts = asdict(work.wanted) | {
         "vocabulary": work.model.d_vocab,
@@ -332,7 +331,7 @@ def _tables(work: _Work, layers: Sequence[dict[str, np.ndarray]]) -> Operations:
         "junk_tokens": work.vocabulary.counts,
         "heads_without_output": without_output,
         "tokens_without_output": left_out,
-        "tool": headatlas.__version__,
+        "tool": __version__,
     }
     return Operations(operations, similar, facts, similar_facts)
 

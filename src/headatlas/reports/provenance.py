@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from headatlas._version import __version__
 from headatlas.analysis import DRAWS, Analysis
 from headatlas.atlas import Atlas
 from headatlas.reports.text import agree, code, count, escape, listed, table
@@ -109,8 +110,6 @@ def settings_and_versions(atlas: Atlas, found: Analysis) -> str:
     import numpy
     import scipy
 
-    import headatlas
-
     manifest = atlas.manifest
     rows = [
         ["measured", escape(MEASURED[atlas.measure])],
@@ -125,7 +124,7 @@ def settings_and_versions(atlas: Atlas, found: Analysis) -> str:
             if path not in (("relations", "items"), ("model", "validity")):
                 rows.append([escape(": ".join(path).replace("_", " ")), _value(path, value, manifest)])
     for name, value in (
-        ("headatlas", headatlas.__version__),
+        ("headatlas", __version__),
         ("numpy", numpy.__version__),
         ("scipy", scipy.__version__),
         ("seed of the permutation tests", found.seed),
@@ -137,9 +136,7 @@ def settings_and_versions(atlas: Atlas, found: Analysis) -> str:
 
 def citation(atlas: Atlas) -> str:
     """BibTeX of the method and of the tool."""
-    import headatlas
-
-    version = (atlas.manifest.get("tool") or {}).get("version") or headatlas.__version__
+    version = (atlas.manifest.get("tool") or {}).get("version") or __version__
     # From a file: nothing that could end the entry or the code block.
     version = re.sub(r"[^A-Za-z0-9.+-]", "", str(version))[:40]
     title = "headatlas: a map of what every attention head of a language model does"
