@@ -1,4 +1,4 @@
-"""What a map tells of chance: both profiles, borderline scores, the dependence on threshold and k."""
+"""A map compared with chance: both profiles, borderline scores, the dependence on threshold and k."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What the map shows: planted bands, rows and meetings are found, chance is not, and plain loops agree."""
+"""Findings about a map: planted bands, rows and meetings are found, random ones are not, and plain loops agree."""
 
 from dataclasses import astuple, replace
 from itertools import combinations, permutations, product
@@ -175,7 +175,7 @@ def test_overlap_in_layers_is_what_enumeration_gives():
 def test_p_in_layers_is_what_enumeration_gives(seed):
     a, b = grid(3, 5, share=0.5, seed=seed), grid(3, 5, share=0.5, seed=seed + 50)
     (meeting,) = analyse(atlas_of(Knowledge=a, Linguistic=b)).meetings
-    # Only the second needs shuffling: the first may stand as it is.
+    # It suffices to shuffle the second.
     rows = [
         [sum(bool(a[layer, head]) for head in chosen) for chosen in choices(5, b[layer].sum())] for layer in (0, 1, 2)
     ]
@@ -353,7 +353,7 @@ def test_exceptional_heads():
     assert found.both == () and found.both_maps is None
 
 
-def test_a_head_stands_apart_from_four_layers_or_an_eighth_of_them():
+def test_a_head_is_apart_at_four_layers_or_an_eighth_of_them():
     assert [far(n_layers) for n_layers in (1, 12, 32, 33, 80)] == [4, 4, 4, 5, 10]
     for distance, expected in ((3, []), (4, [(15 + 4, 4, False)])):
         has = grid(24)

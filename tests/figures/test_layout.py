@@ -42,7 +42,7 @@ def test_cells_are_whole_pixels_and_start_on_whole_pixels(width):
     assert len(layout.panels) == 4 and layout.width <= look.width
 
 
-def test_the_legend_stands_right_of_the_first_panel():
+def test_the_legend_is_right_of_the_first_panel():
     layout = arrange(Content(32, 32, (0.9, 0.7, 0.7), 0.4, 0.4, 0.35, 0.2, 0.9, 0.8), choose_look("page"))
     (x, y), second = layout.panels[0], layout.panels[1]
     assert x + 32 * layout.cell < layout.legend[0] < second[0]

@@ -1,4 +1,4 @@
-"""The drawn map: colours counted on the artists themselves, order, ticks, room, and names made by others."""
+"""The drawn map: colours of the artists, order, ticks, overlaps, and names from others."""
 
 from __future__ import annotations
 
@@ -50,22 +50,22 @@ def texts(figure) -> list[Text]:
 
 
 def legend(figure) -> list[tuple[str, str]]:
-    """(name, colour) from top to bottom, as they stand on the page."""
+    """(name, colour) from top to bottom, as drawn."""
     swatches = [patch for patch in figure.patches + figure.artists if (patch.get_gid() or "").startswith("swatch-")]
     found = []
     for swatch in sorted(swatches, key=lambda patch: -patch.get_y()):
         box = swatch.get_window_extent()
-        (beside,) = [
+        (label,) = [
             text.get_text()
             for text in figure.texts
             if box.y0 <= (text.get_window_extent().y0 + text.get_window_extent().y1) / 2 <= box.y1
             and 0 < text.get_window_extent().x0 - box.x1 < 0.1 * figure.dpi
         ]
-        found.append((beside, to_hex(swatch.get_facecolor())))
+        found.append((label, to_hex(swatch.get_facecolor())))
     return found
 
 
-@pytest.mark.skipif(not REFERENCE.exists(), reason="the published scores lie beside the repository")
+@pytest.mark.skipif(not REFERENCE.exists(), reason="the published scores are not part of the repository")
 def test_the_published_scores_give_the_published_numbers_of_cells():
     figure = draw_map(import_scores(REFERENCE, "attention-fixed", name="Pythia 6.9B"))
     composite, *rest = (Counter(colours(axes)) for axes in panels(figure))
@@ -83,7 +83,7 @@ def test_the_published_scores_give_the_published_numbers_of_cells():
     assert "attention-fixed scores of the running model, imported" in words and "176 of 1,024 heads" in words
 
 
-def test_each_cell_stands_at_its_layer_and_head():
+def test_each_cell_is_at_its_layer_and_head():
     atlas = make_atlas(5, 3, ("Knowledge",), share=0.0)
     atlas.data["hits"][0, 4, 1] = 40
     axes = panels(draw_map(atlas))[0]
@@ -149,7 +149,7 @@ def test_ticks_are_round_with_one_step_for_both_axes(shape, layers, heads):
 
 
 def overlaps(figure) -> list[str]:
-    """What lies over something else, or outside the figure."""
+    """Artists that overlap others or exceed the figure."""
     boxes = [(text.get_text(), text.get_window_extent()) for text in texts(figure)]
     boxes += [
         (patch.get_gid(), patch.get_window_extent()) for patch in figure.artists + figure.patches if patch.get_gid()
@@ -161,7 +161,7 @@ def overlaps(figure) -> list[str]:
         for name, box in boxes
         if box.x0 < -0.5 or box.y0 < -0.5 or box.x1 > width + 0.5 or box.y1 > height + 0.5
     ]
-    # Extents of text hold the room of its line; half a point of it may be shared.
+    # Extents of text include the height of the line; half a point of it may overlap.
     slack = figure.dpi * 0.5 / 72
     for (name, one), (other, two) in itertools.combinations(boxes, 2):
         if min(one.x1, two.x1) - max(one.x0, two.x0) > slack and min(one.y1, two.y1) - max(one.y0, two.y0) > slack:
@@ -202,7 +202,7 @@ def test_fonts_at_paper_sizes_are_7_to_9_points():
             assert 7 <= text.get_fontsize() <= 9, text
 
 
-def test_panels_stand_in_one_row_where_that_is_legible():
+def test_panels_form_one_row_if_that_is_legible():
     def rows(atlas, width):
         return len({round(axes.get_window_extent().y1) for axes in panels(draw_map(atlas, width=width))})
 
@@ -243,7 +243,7 @@ def test_the_caption_says_what_was_measured():
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")
-def test_names_of_others_are_printed_as_they_are_and_break_nothing():
+def test_hostile_names_are_printed_literally():
     hostile = ("$x_{1$", "a\x00b\ndef\x1b[31m\u202eabc", "<script>&" + "W" * 300, "\\frac{", "国と首都")
     atlas = make_atlas(12, 12, hostile, name="$\\alpha$\u0007\ud800" + "n" * 500, note="\x85 $$")
     for width in ("screen", "column"):
@@ -265,7 +265,7 @@ def test_an_atlas_without_a_measured_relation_is_all_grey():
     assert "not measurable on this model: Knowledge, Translation" in figure.texts[-1].get_text()
 
 
-def test_nobodys_settings_are_changed_or_used():
+def test_the_settings_of_matplotlib_are_neither_changed_nor_used():
     def picture():
         return render(draw_map(make_atlas(12, 12)), "png")
 

@@ -1,4 +1,4 @@
-"""Colours can be told apart, also by colour-blind people; measured, not trusted."""
+"""Colours are distinguishable, also for colour-blind people."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def everything(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("sight", SIGHTS)
-def test_the_colour_blind_palette_is_told_apart_by_everyone(sight):
+def test_everyone_can_distinguish_the_colour_blind_palette(sight):
     assert least_distance(usual("colour-blind"), sight) > 30
     assert least_distance(everything("colour-blind"), sight) > 15
 
 
-def test_the_paper_palette_is_told_apart_by_normal_sight_only():
+def test_only_normal_sight_distinguishes_the_paper_palette():
     assert least_distance(usual("paper"), "normal") > 25
     assert least_distance(everything("paper"), "normal") > 20
     assert least_distance(usual("paper"), "protanopia") < 10  # why the other palette exists

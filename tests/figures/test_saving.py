@@ -1,4 +1,4 @@
-"""Files of figures: what they say about themselves, the same bytes each time, whole or not at all."""
+"""Files of figures: metadata, the same bytes each time, no partial files."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ KV_HEAD = [0, 0, 0, 1, 1, 1]
 
 
 def make_case(d_vocab=4_003, seed=0, sizes=(31, 43, 37), n_targets=(11, 3, 37)):
-    """Relations of which heads hit a few pairs by design; the second has few distinct targets."""
+    """Relations with a few planted hits; the second has few distinct targets."""
     g = torch.Generator().manual_seed(seed)
     draw = lambda *shape: torch.randn(*shape, generator=g)  # noqa: E731
     x, W_V, W_O, W_U = draw(29, D_MODEL), draw(N_KV_HEADS, D_MODEL, D_HEAD), draw(N_HEADS, D_HEAD, D_MODEL), draw(
@@ -80,7 +80,7 @@ def test_exact_levels_and_p_values_are_those_of_the_whole_matrix(d_vocab):
 
 def test_levels_of_re_pairings_count_every_draw(monkeypatch):
     monkeypatch.setattr(chance, "FEWEST_HITS", 10**6)
-    monkeypatch.setattr(chance, "RE_PAIRINGS", 10)  # so many that places are drawn twice
+    monkeypatch.setattr(chance, "RE_PAIRINGS", 10)  # enough that cells are drawn twice
     case = make_case()
     _, found = measure(case)
     _, source, target, k, ends = case
@@ -138,7 +138,7 @@ def test_large_relations_are_looked_at_in_parts(monkeypatch):
 def test_a_head_that_answers_everything_alike_is_no_better_than_chance():
     tensors, source, target, k, ends = make_case()
     x, W_V, W_O, W_U = tensors
-    # Head 2 writes one direction whatever it reads, and the second relation's targets lie in it.
+    # Head 2 always writes the same direction, which contains the second relation's targets.
     x[:, 0] = 1
     W_V[KV_HEAD[2]] = 0
     W_V[KV_HEAD[2], 0, 0] = 1

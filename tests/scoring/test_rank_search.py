@@ -138,7 +138,7 @@ def test_many_doubles_are_decided_in_float64(monkeypatch):
 
 
 def test_a_difference_within_float32_rounding_is_decided_in_float64():
-    # The rival beats or misses the target by 1e-9 of the logit: float32 products cannot tell.
+    # The rival beats or misses the target by 1e-9 of the logit: float32 products cannot show which.
     case = make_case(4_003, seed=4)
     case.k[:] = 1
     case.W_U[5] = 50 * torch.randn(D_MODEL, generator=torch.Generator().manual_seed(9))

@@ -1,4 +1,4 @@
-"""Ranks of single targets against the plain count, with ties and logits that float32 cannot tell apart."""
+"""Ranks of single targets against the plain count, with ties and logits that float32 cannot distinguish."""
 
 import pytest
 import torch

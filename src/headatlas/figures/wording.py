@@ -87,8 +87,8 @@ def validity(atlas: Atlas) -> list[str]:
     texts = []
     for kind, why, layers in atlas.validity_told:
         if kind != "exact":
-            where = "all layers" if len(layers) == atlas.n_layers else f"{len(layers):,} of {atlas.n_layers:,} layers"
-            texts.append(f"{kind}: {where}" + (f" ({why})" if why else ""))
+            extent = "all layers" if len(layers) == atlas.n_layers else f"{len(layers):,} of {atlas.n_layers:,} layers"
+            texts.append(f"{kind}: {extent}" + (f" ({why})" if why else ""))
     return texts
 
 

@@ -170,7 +170,7 @@ def scan(
         block = W_U[start : min(start + min(max(fitting, SMALLEST_BLOCK), LARGEST_BLOCK), stop)]
         logits = tasks.rows @ (block.T if W_O is None else W_O @ block.T)
         work.logits += logits.numel()
-        # A padding token of the last block beats nobody.
+        # A padding token of the last block beats no target.
         logits = torch.nn.functional.pad(logits, (0, -len(block) % GROUP), value=-torch.inf)
         logits = logits.view(len(logits), GROUP, -1)
         highest = logits.amax(1)[tasks.row]
