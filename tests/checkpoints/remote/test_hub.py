@@ -1,16 +1,12 @@
 """The hub, imitated on loopback: what is fetched, what is refused, and that local paths never ask it."""
 
-import hashlib
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from safetensors import safe_open
 
-import headatlas
+from hub_reader import WANTED, hash_of, read_apart
 from models import make_model, save_model
 from served import SHA, Hub, serve
 
@@ -27,33 +23,14 @@ def hub(tmp_path):
         yield served
 
 
-CODE = """
-import hashlib
-import sys
-from headatlas.checkpoints import open_checkpoint
-from headatlas.errors import HeadatlasError
-try:
-    checkpoint = open_checkpoint(sys.argv[1])
-    wanted = [("model.embed_tokens.weight", slice(3, 50)), ("model.layers.1.self_attn.v_proj.weight", None)]
-    checkpoint.fetch(wanted)
-    print(hashlib.sha256(b"".join(checkpoint.read(*each).numpy().tobytes() for each in wanted)).hexdigest())
-except HeadatlasError as error:
-    print(error)
-"""
-
-
 def read_locally(folder):
-    """What `CODE` prints, by the safetensors library."""
+    """What `ask` answers, by the safetensors library."""
     with safe_open(folder / WEIGHTS, framework="pt") as weights:
-        parts = [
-            weights.get_tensor("model.embed_tokens.weight")[3:50],
-            weights.get_tensor("model.layers.1.self_attn.v_proj.weight"),
-        ]
-    return hashlib.sha256(b"".join(part.float().numpy().tobytes() for part in parts)).hexdigest()
+        return hash_of(weights.get_tensor(name)[rows or slice(None)] for name, rows in WANTED)
 
 
 def ask(name, hub, cache, **environment):
-    """Open a model in a process of its own: the hub's settings are read at import."""
+    """Read a model from the hub in a process of its own."""
     settings = {
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(cache),
@@ -62,17 +39,8 @@ def ask(name, hub, cache, **environment):
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "PATH": "/usr/bin:/bin",
         "HOME": str(cache),
-        "PYTHONPATH": str(Path(headatlas.__file__).parents[1]),
     }
-    done = subprocess.run(
-        [sys.executable, "-c", CODE, name],
-        env=settings | environment,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return read_apart(name, settings | environment)
 
 
 SMALL = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
