@@ -165,16 +165,16 @@ def test_correlations_by_hand():
     rows = correlate(atlas, table)
     assert len(rows) == 2 * 2 * 2 * (4 + 1)
     for row in rows:
-        if row["kind"] == "score":
-            expected = -1 if row["condition"] == "in-context" else 1
-            assert row["pearson"] == pytest.approx(expected) and row["spearman"] == pytest.approx(expected)
-            assert row["points"] == (80 if row["relation"] == ALL else 20)
+        if row.side == "score":
+            expected = -1 if row.condition == "in-context" else 1
+            assert row.pearson == pytest.approx(expected) and row.spearman == pytest.approx(expected)
+            assert row.points == (80 if row.relation == ALL else 20)
     table["score"] = 0.5
     rows = correlate(atlas, table)
-    assert all(row["pearson"] is None for row in rows if row["kind"] == "score")
+    assert all(row.pearson is None for row in rows if row.side == "score")
     means = mean_over_relations(rows)
-    assert means[0]["pearson"] is None and means[0]["relations"] == 0
-    assert sum(row["kind"] == "suppression" for row in means) == 4
+    assert means[0].pearson is None and means[0].relations == 0
+    assert sum(row.side == "suppression" for row in means) == 4
 
 
 def test_ranks_of_outputs_are_those_of_a_plain_loop():

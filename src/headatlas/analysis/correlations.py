@@ -1,7 +1,8 @@
-"""How far the running model's scores follow those of the weights: Pearson's and Spearman's correlation over heads."""
+"""The agreement of scores from weights with the running model: Pearson's and Spearman's correlation over heads."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas import KINDS
@@ -13,78 +14,120 @@ if TYPE_CHECKING:
     from headatlas.atlas import Atlas
 
 ALL = "all relations"
+"""The relation of a correlation over all relations together."""
 
 
-def correlate(atlas: Atlas, validation: pd.DataFrame) -> list[dict[str, Any]]:
-    """A row per kind, condition, length of sources and relation, and one for all relations together.
+@dataclass(frozen=True)
+class Correlation:
+    """The correlation of scores from weights with those of the running model.
+
+    Args:
+        side: `score` or `suppression`.
+        condition: `attention-fixed` or `in-context`.
+        tokens: sources of `one` or of `several` tokens.
+        relation: its name, or ALL.
+        pairs: number of pairs.
+        points: number of heads; for ALL, of heads x relations.
+        pearson, spearman: -1 to 1; None if the scores are the same for all heads, from weights or in the running model.
+    """
+
+    side: str
+    condition: str
+    tokens: str
+    relation: str
+    pairs: int
+    points: int
+    pearson: float | None
+    spearman: float | None
+
+
+@dataclass(frozen=True)
+class MeanCorrelation:
+    """The mean of the correlations of several relations.
+
+    Args:
+        pearson, spearman: mean of the relations that have one; None if none has.
+        relations: number of relations with a Pearson correlation.
+    """
+
+    side: str
+    condition: str
+    tokens: str
+    pearson: float | None
+    spearman: float | None
+    relations: int
+
+
+def correlate(atlas: Atlas, validation: pd.DataFrame) -> list[Correlation]:
+    """The correlations by side, condition, number of source tokens and relation, each group followed by ALL.
 
     Args:
         validation: as `Atlas.evidence("validation")`.
-
-    Returns:
-        Rows of `kind`, `condition`, `tokens`, `relation`, `pairs`, `points` (heads; heads x relations for all of
-        them), `pearson` and `spearman`: -1 to 1, None where one of both scores is the same for all heads.
     """
     rows = []
-    for kind in KINDS:
-        if kind not in atlas.data:
+    for side in KINDS:
+        if side not in atlas.data:
             continue
         groups: Any = validation.groupby(["condition", "tokens"], sort=False)
-        for (condition, tokens), part in groups:
-            both = [
-                (str(name), each, _static(atlas, kind, each)) for name, each in part.groupby("relation", sort=False)
-            ]
-            several = len(both) > 1
-            pooled = [(ALL, part, _static(atlas, kind, part))] if several else []
-            for relation, each, static in [*both, *pooled]:
-                counted: Any = each.drop_duplicates("relation")["pairs"]
+        for (condition, tokens), group in groups:
+            parts = [(str(name), part) for name, part in group.groupby("relation", sort=False)]
+            if len(parts) > 1:
+                parts.append((ALL, group))
+            for relation, part in parts:
+                counted: Any = part.drop_duplicates("relation")["pairs"]
+                static = _from_weights(atlas, side, part)
+                coefficients = _coefficients(static, part[side].to_numpy())
                 rows.append(
-                    {
-                        "kind": kind,
-                        "condition": str(condition),
-                        "tokens": str(tokens),
-                        "relation": relation,
-                        "pairs": int(counted.sum()),
-                        "points": len(each),
-                        **_coefficients(static, each[kind].to_numpy()),
-                    }
+                    Correlation(
+                        side, str(condition), str(tokens), relation, int(counted.sum()), len(part), *coefficients
+                    )
                 )
     return rows
 
 
-def mean_over_relations(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each kind, condition and length of sources: the mean of each coefficient, and of how many relations."""
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+def known_correlations(atlas: Atlas) -> list[Correlation]:
+    """The correlations that the validation of an atlas has stored; empty without a validation."""
+    facts = atlas.manifest.get("evidence", {}).get("validation", {})
+    return [Correlation(**row) for row in facts.get("correlations", [])]
+
+
+def mean_over_relations(rows: list[Correlation]) -> list[MeanCorrelation]:
+    """The mean correlation for each side, condition and number of source tokens."""
+    groups: dict[tuple[str, str, str], list[Correlation]] = {}
     for row in rows:
-        if row["relation"] != ALL:
-            groups.setdefault((row["kind"], row["condition"], row["tokens"]), []).append(row)
-    means = []
-    for (kind, condition, tokens), each in groups.items():
-        mean: dict[str, Any] = {"kind": kind, "condition": condition, "tokens": tokens}
-        for name in ("pearson", "spearman"):
-            known = [row[name] for row in each if row[name] is not None]
-            mean |= {name: sum(known) / len(known) if known else None}
-        mean["relations"] = sum(row["pearson"] is not None for row in each)
-        means.append(mean)
-    return means
+        if row.relation != ALL:
+            groups.setdefault((row.side, row.condition, row.tokens), []).append(row)
+    return [
+        MeanCorrelation(
+            *group,
+            pearson=_mean([row.pearson for row in each]),
+            spearman=_mean([row.spearman for row in each]),
+            relations=sum(row.pearson is not None for row in each),
+        )
+        for group, each in groups.items()
+    ]
 
 
-def _static(atlas: Atlas, kind: str, validation: pd.DataFrame) -> np.ndarray:
-    """The score by the weights of each row's relation and head."""
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _from_weights(atlas: Atlas, side: str, validation: pd.DataFrame) -> np.ndarray:
+    """The score from the weights for the relation and head of each row."""
     import numpy as np
 
     number = {name: place for place, name in enumerate(atlas.relations)}
     relation = np.array([number[name] for name in validation["relation"]], dtype=int)
-    return atlas.kind(kind).values[relation, validation["layer"].to_numpy(), validation["head"].to_numpy()]
+    return atlas.kind(side).values[relation, validation["layer"].to_numpy(), validation["head"].to_numpy()]
 
 
-def _coefficients(static: np.ndarray, running: np.ndarray) -> dict[str, float | None]:
+def _coefficients(static: np.ndarray, running: np.ndarray) -> tuple[float | None, float | None]:
+    """Pearson's and Spearman's correlation."""
     import numpy as np
     from scipy.stats import rankdata
 
     if len(static) < 2 or (static == static[0]).all() or (running == running[0]).all():
-        return {"pearson": None, "spearman": None}
-    return {
-        "pearson": float(np.corrcoef(static, running)[0, 1]),
-        "spearman": float(np.corrcoef(rankdata(static), rankdata(running))[0, 1]),
-    }
+        return None, None
+    ranks = rankdata(static), rankdata(running)
+    return float(np.corrcoef(static, running)[0, 1]), float(np.corrcoef(*ranks)[0, 1])

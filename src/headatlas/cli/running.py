@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +20,9 @@ from headatlas.cli.options import (
     ThreadsOption,
 )
 from headatlas.cli.screen import Bar, print_json, say, show_table
+
+if TYPE_CHECKING:
+    from headatlas.analysis.correlations import Correlation
 
 SeedOption = Annotated[int, typer.Option(help="Of all random choices.")]
 
@@ -45,7 +49,7 @@ def validate_command(
     as_json: JsonOption = False,
 ) -> None:
     """Compare the map with what the running model's heads write."""
-    from headatlas.analysis.correlations import mean_over_relations
+    from headatlas.analysis.correlations import known_correlations, mean_over_relations
     from headatlas.atlas import Atlas
     from headatlas.measuring.validate import validate_atlas
 
@@ -66,9 +70,10 @@ def validate_command(
         )
     facts = loaded.manifest["evidence"]["validation"]
     if as_json:
-        print_json(facts | {"mean_over_relations": mean_over_relations(facts["correlations"])})
+        means = [asdict(mean) for mean in mean_over_relations(known_correlations(loaded))]
+        print_json(facts | {"mean_over_relations": means})
         return
-    _show_validation(facts, kind.value)
+    _show_validation(known_correlations(loaded), kind.value)
     if facts["left_out"]:
         say(f"Left out, their pairs are not known here: {', '.join(facts['left_out'])}. Name them by --add-relations.")
     dropped = sum(group["left_out"] for group in facts["groups"])
@@ -78,29 +83,29 @@ def validate_command(
     say(f"Picture: {atlas / 'validation.png'}")
 
 
-def _show_validation(facts: dict[str, Any], kind: str) -> None:
+def _show_validation(rows: list[Correlation], kind: str) -> None:
     from headatlas.analysis.correlations import ALL, mean_over_relations
     from headatlas.measuring.validate import CONDITIONS
 
-    rows, coefficients = facts["correlations"], ("pearson", "spearman")
+    coefficients = ("pearson", "spearman")
     heading = [f"{condition}\n{name.title()}" for condition in CONDITIONS for name in coefficients]
     for tokens, title in SOURCES.items():
         lines = []
-        here = [row for row in rows if (row["tokens"], row["kind"]) == (tokens, kind) and row["relation"] != ALL]
-        for name in dict.fromkeys(row["relation"] for row in here):
-            of_name = {row["condition"]: row for row in here if row["relation"] == name}
-            cells = [_told(of_name[condition][each]) for condition in CONDITIONS for each in coefficients]
-            lines.append([name, str(of_name[CONDITIONS[0]]["pairs"]), *cells])
+        here = [row for row in rows if (row.tokens, row.side) == (tokens, kind) and row.relation != ALL]
+        for name in dict.fromkeys(row.relation for row in here):
+            of_name = {row.condition: row for row in here if row.relation == name}
+            cells = [_told(getattr(of_name[condition], each)) for condition in CONDITIONS for each in coefficients]
+            lines.append([name, str(of_name[CONDITIONS[0]].pairs), *cells])
         if lines:
             show_table(f"Correlation of the {kind} over heads, {title}", ["relation", "pairs", *heading], lines,
                        right=(1, 2, 3, 4, 5))  # fmt: skip
     lines = []
-    for what, of_what in (("mean over relations", mean_over_relations(rows)), ("all points together", rows)):
-        of_what = [row for row in of_what if row.get("relation", ALL) == ALL]
-        found = {(row["kind"], row["tokens"], row["condition"]): row for row in of_what}
-        for kind_, tokens in dict.fromkeys(key[:2] for key in found):
-            cells = [_told(found[kind_, tokens, condition][each]) for condition in CONDITIONS for each in coefficients]
-            lines.append([what, kind_, tokens, *cells])
+    pooled = [row for row in rows if row.relation == ALL]
+    for name, summary in (("mean over relations", mean_over_relations(rows)), ("all points together", pooled)):
+        found = {(row.side, row.tokens, row.condition): row for row in summary}
+        for side, tokens in dict.fromkeys(key[:2] for key in found):
+            cells = [_told(getattr(found[side, tokens, each], c)) for each in CONDITIONS for c in coefficients]
+            lines.append([name, side, tokens, *cells])
     show_table("In all", ["", "", "source tokens", *heading], lines, right=(3, 4, 5, 6))
 
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from headatlas.analysis.correlations import Correlation, known_correlations
 from headatlas.atlas import KINDS
 from headatlas.errors import AtlasError
 from headatlas.figures.canvas import AtlasFigure
@@ -47,7 +48,7 @@ def draw_validation(atlas: Atlas, *, palette: str = "paper") -> Figure:
     )
     columns = [each for each in COLUMNS if ((table["tokens"] == each[0]) & (table["condition"] == each[1])).any()]
     kinds = [kind for kind in KINDS if kind in atlas.data]
-    rows = atlas.manifest["evidence"]["validation"]["correlations"]
+    rows = known_correlations(atlas)
     with plain_style():
         size = (0.9 + 2.35 * len(columns), 0.9 + 2.35 * len(kinds))
         title = f"{one_line(atlas.name)}: scores from weights and of the running model"
@@ -78,15 +79,14 @@ def draw_validation(atlas: Atlas, *, palette: str = "paper") -> Figure:
     return figure
 
 
-def _coefficients(rows: list[dict], kind: str, tokens: str, condition: str) -> str:
+def _coefficients(rows: list[Correlation], kind: str, tokens: str, condition: str) -> str:
     """The correlation coefficients of all points of a panel."""
-    here = [row for row in rows if (row["kind"], row["tokens"], row["condition"]) == (kind, tokens, condition)]
-    whole = here[-1]
+    *_, whole = (row for row in rows if (row.side, row.tokens, row.condition) == (kind, tokens, condition))
 
-    def number(name: str) -> str:
-        return "not defined" if whole[name] is None else f"{whole[name]:.2f}"
+    def number(value: float | None) -> str:
+        return "not defined" if value is None else f"{value:.2f}"
 
-    return f"Pearson {number('pearson')}\nSpearman {number('spearman')}"
+    return f"Pearson {number(whole.pearson)}\nSpearman {number(whole.spearman)}"
 
 
 def _finish(axes: Axes, coefficients: str) -> None:

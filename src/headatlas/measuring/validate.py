@@ -9,6 +9,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +119,7 @@ def validate_atlas(
             "seconds": round(time.perf_counter() - started, 1),
             "device": device,
             "packages": {"torch": torch.__version__.split("+")[0], "transformers": _version("transformers")},
-            "correlations": correlate(atlas, table),
+            "correlations": [asdict(row) for row in correlate(atlas, table)],
         }
         add_evidence(atlas, {"validation": (table, facts)})
         if atlas.folder is not None:
