@@ -68,7 +68,7 @@ def draw_ablation(atlas: Atlas, relation: str, *, palette: str = "paper") -> Fig
             curve["removed"], _share(curve), color=colour, linewidth=1.6, marker="o", markersize=3.5, zorder=4,
             label="heads by score", clip_on=False,
         )  # fmt: skip
-        _finish(axes, "mean output" if facts["removed_by"] == "mean" else "zero")
+        _finish(axes, "its mean" if facts["removed_by"] == "mean" else "zero")
         handles, labels = axes.get_legend_handles_labels()
         order = [len(handles) - 1, *range(len(handles) - 1)]
         figure.legend(
@@ -87,6 +87,6 @@ def _finish(axes: Axes, instead: str) -> None:
     axes.set_xlim(left=0)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel(f"heads removed (their output at the last token: {instead})", size=8, color=INK)
+    axes.set_xlabel(f"heads removed (output at the last token replaced by {instead})", size=8, color=INK)
     axes.set_ylabel("prompts answered correctly", size=8, color=INK)
     style_plot(axes)

@@ -60,7 +60,7 @@ def caption(atlas: Atlas, classification: Classification, relation: str | None =
     ]
     if relation is None:
         beyond = (
-            f" and beyond chance (q < {MAX_Q:g}, {MIN_EXCESS:g} above it)"
+            f" and beyond chance (q < {MAX_Q:g}, excess > {MIN_EXCESS:g})"
             if classification.profile == "calibrated"
             else ""
         )
