@@ -9,19 +9,19 @@ from headatlas.analysis.beyond_chance import BeyondChance, Unproven, count_class
 from headatlas.analysis.boundaries import Boundary, best_boundary
 from headatlas.analysis.coverage import Coverage
 from headatlas.analysis.exceptional import Apart, Strongest
-from headatlas.analysis.findings import Analysis, analyse
+from headatlas.analysis.findings import Findings, analyse
 from headatlas.analysis.meetings import Meeting, overlap_in_layers
 from headatlas.analysis.significance import DRAWS, holm
 from headatlas.analysis.spans import Span
 
 __all__ = [
     "DRAWS",
-    "Analysis",
     "Apart",
     "Arrangement",
     "BeyondChance",
     "Boundary",
     "Coverage",
+    "Findings",
     "Meeting",
     "Span",
     "Strongest",

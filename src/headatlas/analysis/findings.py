@@ -39,7 +39,7 @@ class InSeveral(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Analysis:
+class Findings:
     """What the map of an atlas shows; the place of a head is (layer, head).
 
     Args:
@@ -95,7 +95,7 @@ def analyse(
     kind: str = "score",
     profile: str | None = None,
     seed: int = 0,
-) -> Analysis:
+) -> Findings:
     """Compute what the map of an atlas shows.
 
     Args:
@@ -117,7 +117,7 @@ def analyse(
     in_several = (InSeveral(n, int((found.count == n).sum())) for n in range(2, len(found.categories) + 1))
     busiest, busiest_ties = find_busiest(found)
     strongest = find_strongest(atlas, kind)
-    return Analysis(
+    return Findings(
         classification=found,
         in_several=tuple(row for row in in_several if row.n_heads),
         overall=find_span(None, anything),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headatlas.analysis import Analysis
+from headatlas.analysis import Findings
 from headatlas.atlas import Atlas, head_name
 from headatlas.reports.text import agree, code, count, escape, percent, table
 from headatlas.settings import MAX_Q, MIN_EXCESS
@@ -10,7 +10,7 @@ from headatlas.settings import MAX_Q, MIN_EXCESS
 MOST_LISTED = 10
 
 
-def how_far_chance(atlas: Atlas, found: Analysis, picture: str) -> str:
+def how_far_chance(atlas: Atlas, found: Findings, picture: str) -> str:
     """Both profiles' counts, what the stricter one leaves out, and what stands at the threshold's edge."""
     kind, threshold = found.classification.kind, found.classification.threshold
     parts = ["## How far it could be chance"]
@@ -51,7 +51,7 @@ def how_far_chance(atlas: Atlas, found: Analysis, picture: str) -> str:
     return "\n\n".join(part for part in [*parts, picture] if part)
 
 
-def _borderline(atlas: Atlas, found: Analysis) -> str:
+def _borderline(atlas: Atlas, found: Findings) -> str:
     kind = found.classification.kind
     if found.borderline is None:
         return "Borderline heads: not known, as the numbers of pairs are not."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headatlas.analysis import DRAWS, Analysis, Arrangement, Boundary, Meeting, Span
+from headatlas.analysis import DRAWS, Arrangement, Boundary, Findings, Meeting, Span
 from headatlas.analysis.categories import Classification, classify
 from headatlas.atlas import Atlas, head_name
 from headatlas.reports.rows import category_rows, strongest_rows
@@ -31,7 +31,7 @@ BOUNDARY_TEST = "maximum likelihood ratio, permuted layers"
 WITHIN_TEST = "exact test within layers"
 
 
-def in_short(atlas: Atlas, found: Analysis) -> str:
+def in_short(atlas: Atlas, found: Findings) -> str:
     """Sentences that can be quoted, at most six, each with its numbers."""
     sentences = [_classified(atlas, found)]
     if found.overall.n_heads:
@@ -40,7 +40,7 @@ def in_short(atlas: Atlas, found: Analysis) -> str:
     return "## In short\n\n" + "\n".join(f"- {sentence}" for sentence in sentences if sentence)
 
 
-def heads_per_category(atlas: Atlas, found: Analysis) -> str:
+def heads_per_category(atlas: Atlas, found: Findings) -> str:
     classification = found.classification
     lines = ["## Heads per category", "", _category_table(atlas, classification)]
     if len(classification.categories) > 1:
@@ -49,7 +49,7 @@ def heads_per_category(atlas: Atlas, found: Analysis) -> str:
     return "\n".join(lines)
 
 
-def where_in_layers(found: Analysis) -> str:
+def where_in_layers(found: Findings) -> str:
     rows = [_span_cells(span) for span in (*found.spans, found.overall)]
     header = ["category", "first", "25 %", "50 %", "75 %", "last", "depth of 50 %", "densest"]
     return "\n\n".join(
@@ -62,7 +62,7 @@ def where_in_layers(found: Analysis) -> str:
     )
 
 
-def early_and_late(found: Analysis) -> str:
+def early_and_late(found: Findings) -> str:
     tests = sum(boundary.p is not None for boundary in found.boundaries)
     lines = ["## Early and late", "", *(f"- {_boundary(boundary, found)}" for boundary in found.boundaries)]
     if tests:
@@ -76,7 +76,7 @@ def early_and_late(found: Analysis) -> str:
     return "\n".join(lines)
 
 
-def which_meet(found: Analysis) -> str:
+def which_meet(found: Findings) -> str:
     if not found.meetings:
         return "## Which categories meet\n\nFewer than two categories have heads: nothing can be tested."
     header = ["categories", "heads with both", "expected", "ratio", "Fisher's exact test", "expected within layers",
@@ -99,7 +99,7 @@ def which_meet(found: Analysis) -> str:
     )
 
 
-def layers_or_heads(atlas: Atlas, found: Analysis) -> str:
+def layers_or_heads(atlas: Atlas, found: Findings) -> str:
     order = (
         "Head numbers carry no order: heads of a layer can be renumbered without changing the model. Only inside a "
         "key-value group are neighbours related, as they share keys and values."
@@ -138,7 +138,7 @@ def layers_or_heads(atlas: Atlas, found: Analysis) -> str:
     return "\n".join(lines)
 
 
-def rare_and_exceptional(found: Analysis) -> str:
+def rare_and_exceptional(found: Findings) -> str:
     _, verb, participle = VERBS[found.classification.kind]
     lines = []
     if found.busiest:
@@ -182,7 +182,7 @@ def strongest_heads(atlas: Atlas, kind: str) -> str:
     return f"## Strongest heads of each relation\n\n{table(['relation', 'category', 'heads', kind], rows)}"
 
 
-def suppression(atlas: Atlas, found: Analysis, figure: str) -> str:
+def suppression(atlas: Atlas, found: Findings, figure: str) -> str:
     """The other map in short; `figure` is Markdown."""
     if not atlas.has_suppression:
         return "## Suppression\n\nNot known: these scores came without it."
@@ -214,7 +214,7 @@ def suppression(atlas: Atlas, found: Analysis, figure: str) -> str:
 # In short
 
 
-def _classified(atlas: Atlas, found: Analysis) -> str:
+def _classified(atlas: Atlas, found: Findings) -> str:
     classification = found.classification
     n, of = classification.n_classified, classification.n_heads
     verb = agree(n, *VERBS[classification.kind][:2])
@@ -231,7 +231,7 @@ def _classified(atlas: Atlas, found: Analysis) -> str:
     return sentence + (f". {escape(note)}" if note else ".")
 
 
-def _overall_boundary(found: Analysis) -> str:
+def _overall_boundary(found: Findings) -> str:
     boundary, span = found.boundaries[0], found.overall
     if boundary.layer is None or span.quartiles is None:
         lie = layers(span.first or 0, span.last or 0)
@@ -247,7 +247,7 @@ def _overall_boundary(found: Analysis) -> str:
     )
 
 
-def _several(found: Analysis) -> str:
+def _several(found: Findings) -> str:
     n, several = found.classification.n_classified, sum(heads for _, heads in found.in_several)
     if len(found.classification.categories) < 2:
         return ""
@@ -257,7 +257,7 @@ def _several(found: Analysis) -> str:
     )
 
 
-def _met(found: Analysis) -> str:
+def _met(found: Findings) -> str:
     clear = [meeting for meeting in found.meetings if is_clear(meeting.p_in_layers_adjusted)]
     if not clear:
         tested = [each.p_in_layers_adjusted for each in found.meetings if each.p_in_layers_adjusted is not None]
@@ -276,7 +276,7 @@ def _met(found: Analysis) -> str:
     return f"Beyond sharing layers, these meet: {listed(told)}."
 
 
-def _bands(found: Analysis) -> str:
+def _bands(found: Findings) -> str:
     bands = [each for each in found.arrangements if is_clear(each.p_layer_adjusted)]
     rows = [each for each in found.arrangements if is_clear(each.p_head_adjusted)]
     if not bands and not rows:
@@ -303,7 +303,7 @@ def _bands(found: Analysis) -> str:
     return f"{sentence}{listed(by_head)}."
 
 
-def _best(found: Analysis) -> str:
+def _best(found: Findings) -> str:
     kind = found.classification.kind
     if not found.best:
         return f"No head has a {kind} above 0."
@@ -350,7 +350,7 @@ def _densest(span: Span) -> str:
     return f"{agree(len(span.densest), 'layer', 'layers')} {listed(str(layer) for layer in span.densest)} ({heads})"
 
 
-def _boundary(boundary: Boundary, found: Analysis) -> str:
+def _boundary(boundary: Boundary, found: Findings) -> str:
     name = "Heads with any category" if boundary.category is None else escape(boundary.category)
     if boundary.layer is None:
         return f"{name}: not testable, {boundary.untestable}."
@@ -421,7 +421,7 @@ def _arrangement(each: Arrangement) -> str:
     return f"{name}: {told[0]}; {told[1]}."
 
 
-def _key_value_groups(atlas: Atlas, found: Analysis) -> list[str]:
+def _key_value_groups(atlas: Atlas, found: Findings) -> list[str]:
     grouped = [each for each in found.arrangements if each.group_pairs is not None]
     if not grouped:
         return []

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from headatlas._version import __version__
-from headatlas.analysis import DRAWS, Analysis
+from headatlas.analysis import DRAWS, Findings
 from headatlas.atlas import Atlas
 from headatlas.reports.text import agree, code, count, escape, listed, table
 from headatlas.settings import MAX_Q, MIN_EXCESS, parse_threshold
@@ -40,7 +40,7 @@ COVERAGE = {
 }
 
 
-def settings_line(atlas: Atlas, found: Analysis) -> str:
+def settings_line(atlas: Atlas, found: Findings) -> str:
     """What the numbers are numbers of, in one line."""
     classification = found.classification
     imported, strict = "imported" in atlas.manifest, classification.profile == "calibrated"
@@ -55,7 +55,7 @@ def settings_line(atlas: Atlas, found: Analysis) -> str:
     )
 
 
-def coverage(atlas: Atlas, found: Analysis) -> str:
+def coverage(atlas: Atlas, found: Findings) -> str:
     """Every relation, measured or not, and what became of its pairs."""
     sums, measured = found.coverage, set(atlas.relations)
     rows = [
@@ -105,7 +105,7 @@ def validity(atlas: Atlas) -> str:
     return f"## Validity\n\n{sentence}\n\n{table(['heads are', 'why', 'layers'], rows)}\n\n{meaning}"
 
 
-def settings_and_versions(atlas: Atlas, found: Analysis) -> str:
+def settings_and_versions(atlas: Atlas, found: Findings) -> str:
     """All that the manifest says, whatever its keys."""
     import numpy
     import scipy
@@ -194,7 +194,7 @@ def _input(atlas: Atlas, imported: bool) -> str:
     return "In later layers the input of a weight-based score is an approximation, here not known which."
 
 
-def _label(atlas: Atlas, found: Analysis) -> str:
+def _label(atlas: Atlas, found: Findings) -> str:
     threshold, profile, label = found.classification.threshold, found.classification.profile, atlas.label
     if profile != atlas.profile:
         label = f"{label}, shown with the profile {profile}"
