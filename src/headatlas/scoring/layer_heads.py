@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from headatlas.scoring.sample import Limits
+
+@dataclass(frozen=True)
+class Limits:
+    """What the sample decides for one head and one k.
+
+    Args:
+        highest: a target whose logit is below this is not among the k highest, Float[Tensor, "n_sources"].
+        lowest: a target whose logit is above this is not among the k lowest, Float[Tensor, "n_sources"].
+    """
+
+    highest: Tensor
+    lowest: Tensor
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from headatlas.scoring.close_calls import CloseCalls, decide_close_calls
-from headatlas.scoring.layer_heads import LayerHeads
+from headatlas.scoring.layer_heads import LayerHeads, Limits
 from headatlas.scoring.questions import AllPairs, CellBlock, Cells, ChosenCells, Questions
 from headatlas.scoring.rounding import certain_margin, error_lengths
-from headatlas.scoring.sample import Limits, find_limits, sample_tokens
+from headatlas.scoring.sample import find_limits, sample_tokens
 from headatlas.scoring.scan import BLOCK_ELEMENTS, Tasks, Work, finish, scan, stops
 
 MISS = -1

@@ -6,11 +6,11 @@ Knows arrays only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from headatlas.scoring.layer_heads import Limits
 from headatlas.scoring.scan import BLOCK_ELEMENTS
 
 SAMPLE_SIZE = 512, 1536
@@ -21,19 +21,6 @@ SAMPLE_SHARE = 1 / 96
 
 LIMIT_GROUPS = 64
 """Parts of the sample, each of which counts as one token in the search for the k-th highest logit."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the sample decides for one head and one k.
-
-    Args:
-        highest: a target whose logit is below this is not among the k highest, Float[Tensor, "n_sources"].
-        lowest: a target whose logit is above this is not among the k lowest, Float[Tensor, "n_sources"].
-    """
-
-    highest: Tensor
-    lowest: Tensor
 
 
 def sample_tokens(d_vocab: int) -> Tensor:
