@@ -10,7 +10,6 @@ import headatlas
 from atlases import make_atlas
 from headatlas.errors import SettingsError
 from headatlas.measuring import ablate as ablation
-from headatlas.measuring.ablate import wilson
 from headatlas.measuring.running.questions import PromptText, load_prompts, make_questions
 from planted import HEAD, LAYER, PAIRS, WORDS, make_planted, plant_values, write_relation
 
@@ -120,11 +119,9 @@ def test_overlap_is_of_the_one_with_fewer_heads():
     assert ablation.overlap(atlas, "a", "a") == 1
 
 
-def test_steps_and_intervals():
+def test_removal_steps():
     assert ablation.removal_steps(1) == [1]
     assert ablation.removal_steps(12) == [1, 2, 3, 4, 6, 8, 11, 12]
-    assert wilson(0, 40) == (0.0, pytest.approx(0.0876, abs=1e-4))
-    assert wilson(20, 40) == pytest.approx((0.3520, 0.6480), abs=1e-4)
 
 
 def test_questions_have_other_sources_and_answers_as_examples():

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headatlas.atlas.statistics import benjamini_hochberg, wilson_interval
 from headatlas.errors import AtlasError, SettingsError, expected_names
 from headatlas.settings import MAX_Q, MIN_EXCESS, checked_profile, parse_threshold
 
@@ -187,14 +188,11 @@ class Atlas:
 
     def q_values(self, kind: str = "score") -> xr.DataArray | None:
         """Benjamini-Hochberg over all heads and measured relations, as `p_values`; None if not measured."""
-        from scipy.stats import false_discovery_control
-
         p_values = self.p_values(kind)
         if p_values is None:
             return None
         q_values = p_values.copy()
-        tested = p_values.values[:, self.has_heads]
-        q_values[:, self.has_heads] = false_discovery_control(tested.ravel()).reshape(tested.shape)
+        q_values[:, self.has_heads] = benjamini_hochberg(p_values.values[:, self.has_heads])
         return q_values
 
     def beyond_chance(self, kind: str = "score") -> np.ndarray:
@@ -211,15 +209,11 @@ class Atlas:
 
     def interval(self, kind: str = "score") -> tuple[xr.DataArray, xr.DataArray] | None:
         """Wilson's 95 % interval of each share, (low, high); None where the number of pairs is not known."""
-        import numpy as np
-
         if not self.counts_known:
             return None
-        share, n = self.kind(kind), self.data["pairs"]
-        z = 1.959963984540054
-        middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-        return (middle - half).transpose(*share.dims), (middle + half).transpose(*share.dims)
+        share = self.kind(kind)
+        low, high = wilson_interval(share, self.data["pairs"])
+        return low.transpose(*share.dims), high.transpose(*share.dims)
 
     # Evidence from other measurements
 

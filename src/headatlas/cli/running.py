@@ -167,7 +167,8 @@ def ablate_command(
 
 
 def _show_ablation(facts: dict[str, Any], curve: Any, folder: Path) -> None:
-    from headatlas.measuring.ablate import MIN_BASE, file_name, wilson
+    from headatlas.atlas.statistics import wilson_interval
+    from headatlas.measuring.ablate import MIN_BASE, file_name
 
     name = facts["relation"]
     n = int(curve["prompts"].iloc[0])
@@ -183,7 +184,7 @@ def _show_ablation(facts: dict[str, Any], curve: Any, folder: Path) -> None:
     rows = []
     for removed in sorted(set(curve["removed"])):
         own = shares.get((name, "score", removed))
-        low, high = wilson(round(own * n), n)
+        low, high = wilson_interval(own, n)
         draws = [
             share for (task, order, at), share in shares.items() if task == name and order != "score" and at == removed
         ]

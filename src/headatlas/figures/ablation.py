@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from headatlas.atlas.statistics import wilson_interval
 from headatlas.errors import AtlasError
 from headatlas.figures.canvas import AtlasFigure
 from headatlas.figures.palettes import checked_palette
@@ -34,8 +35,6 @@ def draw_ablation(atlas: Atlas, relation: str, *, palette: str = "paper") -> Fig
         SettingsError: another palette.
         AtlasError: the atlas has no curve for this relation.
     """
-    from headatlas.measuring.ablate import wilson
-
     chosen = checked_palette(palette)
     table: Any = atlas.evidence("ablation")
     table = None if table is None else table[table["relation"] == relation]
@@ -62,7 +61,7 @@ def draw_ablation(atlas: Atlas, relation: str, *, palette: str = "paper") -> Fig
                 linestyle=DASHES[number % len(DASHES)], label=f"other task: {one_line(task, 28)}",
             )  # fmt: skip
         curve = own[own["order"] == "score"]
-        low, high = zip(*(wilson(*each) for each in zip(curve["correct"], curve["prompts"], strict=True)), strict=True)
+        low, high = wilson_interval(_share(curve), curve["prompts"])
         axes.fill_between(curve["removed"], low, high, color=colour, alpha=0.18, linewidth=0, zorder=2)
         axes.plot(
             curve["removed"], _share(curve), color=colour, linewidth=1.6, marker="o", markersize=3.5, zorder=4,

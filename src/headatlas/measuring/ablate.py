@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections.abc import Iterable
@@ -283,13 +282,6 @@ def removal_steps(n_heads: int) -> list[int]:
         steps.append(step)
         step = max(step + 1, round(step * 1.4))
     return [*steps, n_heads]
-
-
-def wilson(correct: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share."""
-    z, share = 1.959963984540054, correct / n
-    middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, (middle - half) / (1 + z * z / n)), min(1.0, (middle + half) / (1 + z * z / n))
 
 
 def _keep(atlas: Atlas, name: str, facts: dict[str, Any], rows: list[tuple[str, str, int, int, int]]) -> None:
