@@ -20,7 +20,7 @@ import torch
 
 import headatlas.scoring
 from headatlas.architectures import HeadModel, open_model
-from headatlas.checkpoints import open_checkpoint
+from headatlas.architectures.open import open_checkpoint
 from headatlas.measuring.map import map_heads
 from headatlas.measuring.plan import plan_map
 from headatlas.relations import choose_relations, encode_relations

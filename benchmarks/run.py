@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from apart import run_apart
-from headatlas.checkpoints import demo_model
+from headatlas.checkpoints.open import demo_model
 from measures import BoundsRun, MapRun, measure_bounds, measure_map, model_size
 from shapes import SHAPES, HitShares, Shape, checkpoint_of
 

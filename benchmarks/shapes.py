@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from headatlas.architectures import open_model
-from headatlas.checkpoints import open_checkpoint
+from headatlas.architectures.open import open_checkpoint
 from headatlas.relations import EncodedRelation, builtin_relations, encode_relations
 from headatlas.settings import Settings
 

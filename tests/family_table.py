@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from headatlas.architectures import HeadModel, check_circuits, open_model
-from headatlas.checkpoints import open_checkpoint
+from headatlas.architectures.open import open_checkpoint
 from models import CASES, STRUCTURE_CASES, UNSUPPORTED_CASES, make_model, save_model
 
 PAGE = Path(__file__).parents[1] / "docs" / "families.md"

@@ -31,7 +31,7 @@ def _read(name: str, settings: dict[str, str]) -> str:
     os.environ.clear()
     os.environ.update(settings)
     assert not any(module.split(".")[0] in ("headatlas", "huggingface_hub") for module in sys.modules)
-    from headatlas.checkpoints import open_checkpoint
+    from headatlas.architectures.open import open_checkpoint
     from headatlas.errors import HeadatlasError
 
     try:

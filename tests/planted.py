@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from headatlas.architectures import open_model
-from headatlas.checkpoints import open_checkpoint
+from headatlas.architectures.open import open_checkpoint
 from headatlas.measuring.running.model import RunningModel
 from models import make_model, save_model
 

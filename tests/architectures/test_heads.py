@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from headatlas.architectures import open_model
-from headatlas.checkpoints import open_checkpoint
+from headatlas.architectures.open import open_checkpoint
 from headatlas.errors import ArchitectureError, CheckpointError
 from models import CASES, make_model, save_model
 

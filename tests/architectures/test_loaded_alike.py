@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from headatlas.architectures import check_circuits, open_model
-from headatlas.checkpoints import open_checkpoint
+from headatlas.architectures.open import open_checkpoint
 from models import CASES, D_VOCAB, STRUCTURE_CASES, make_model
 
 IDS = torch.arange(20)

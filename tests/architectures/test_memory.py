@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from headatlas.architectures import check_circuits, open_model
-from headatlas.checkpoints import open_checkpoint
+from headatlas.architectures.open import open_checkpoint
 
 
 def anonymous():

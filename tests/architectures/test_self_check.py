@@ -10,8 +10,8 @@ import headatlas
 from headatlas.architectures import HeadModel, Validity, check_circuits, families, open_model
 from headatlas.architectures.layouts import concatenated
 from headatlas.architectures.module_tree import ModuleTree
+from headatlas.architectures.open import open_checkpoint
 from headatlas.architectures.self_check import TOLERANCE
-from headatlas.checkpoints import open_checkpoint
 from headatlas.errors import ArchitectureError, SettingsError
 from models import make_model, save_model
 from planted import write_relation

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from headatlas.architectures import open_model
-from headatlas.checkpoints import open_checkpoint
+from headatlas.architectures.open import FAMILIES, open_checkpoint
 from headatlas.checkpoints.adapter import MERGE, UNTIE
 from headatlas.errors import CheckpointError
 from models import make_model, save_model
@@ -331,7 +331,7 @@ def test_a_note_of_its_own_comes_first(tmp_path, model):
 
     from headatlas.checkpoints.adapter import AdaptedCheckpoint
 
-    adapted = AdaptedCheckpoint(Quantised(), write(tmp_path / "a"))  # pyright: ignore[reportArgumentType]
+    adapted = AdaptedCheckpoint(Quantised(), write(tmp_path / "a"), FAMILIES)  # pyright: ignore[reportArgumentType]
     assert adapted.note == "Weights are quantised (FP8). The LoRA adapter a is added."
 
 

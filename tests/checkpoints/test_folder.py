@@ -7,9 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from headatlas.architectures import open_model
-from headatlas.checkpoints import open_checkpoint
+from headatlas.architectures.open import open_checkpoint
 from headatlas.checkpoints.folder import ModelFolder
-from headatlas.checkpoints.safetensors.local import SafetensorsFiles
+from headatlas.checkpoints.safetensors.local import SafetensorsFile
+from headatlas.checkpoints.tensor_store import open_files
 from headatlas.errors import CheckpointError
 from models import make_model, save_model
 
@@ -159,7 +160,7 @@ def test_the_store_may_lie_elsewhere(folder, tmp_path):
     expected = open_checkpoint(folder).read(NAME)
     (tmp_path / "blobs").mkdir()
     (folder / "model.safetensors").rename(tmp_path / "blobs" / "x")
-    checkpoint = ModelFolder(folder, "org/model", SafetensorsFiles(tmp_path / "blobs", ["x"]))
+    checkpoint = ModelFolder(folder, "org/model", open_files(tmp_path / "blobs", ["x"], SafetensorsFile))
     assert (checkpoint.source, checkpoint.name) == ("org/model", "org/model")
     assert torch.equal(checkpoint.read(NAME), expected) and checkpoint.file_of(NAME) == "x"
 

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from headatlas.architectures.open import FAMILIES
 from headatlas.checkpoints.adapter import CONFIG, AdaptedCheckpoint
 from headatlas.checkpoints.folder import ModelFolder
 from headatlas.errors import HeadatlasError
@@ -177,7 +178,7 @@ def test_adapters(base, tmp_path_factory, config, shapes):
     for content in (config, good | config if isinstance(config, dict) else good):
         (folder / CONFIG).write_text(json.dumps(content), "utf-8")
         try:
-            adapted = AdaptedCheckpoint(base, folder)
+            adapted = AdaptedCheckpoint(base, folder, FAMILIES)
         except HeadatlasError:
             continue
         for name in ("model.layers.1.self_attn.v_proj.weight", "model.layers.1.self_attn.v_proj.bias"):

@@ -5,7 +5,8 @@ from importlib.machinery import ModuleSpec
 import pytest
 
 from headatlas.architectures import open_model
-from headatlas.checkpoints import DEMO_PACKAGE, demo_model, open_checkpoint
+from headatlas.architectures.open import open_checkpoint
+from headatlas.checkpoints.open import DEMO_PACKAGE, demo_model
 from headatlas.errors import CheckpointError
 from models import make_model, save_model
 
@@ -15,11 +16,11 @@ def asked(monkeypatch):
     """Names that would have been looked for on the hub."""
     names = []
 
-    def open_hub(name):
+    def find_on_hub(name):
         names.append(name)
         raise CheckpointError("hub")
 
-    monkeypatch.setattr("headatlas.checkpoints.remote.hub.open_hub", open_hub)
+    monkeypatch.setattr("headatlas.checkpoints.remote.hub.find_on_hub", find_on_hub)
     return names
 
 
@@ -46,7 +47,9 @@ def test_what_lies_here_is_not_looked_for_on_the_hub(asked, name, tmp_path, monk
 
 
 def test_the_demo_model():
-    checkpoint = open_checkpoint(demo_model())
+    assert open_checkpoint(demo_model()).source == str(demo_model())
+    checkpoint = open_checkpoint("demo")
+    assert checkpoint.source == "demo" and checkpoint.name == "SmolLM2-135M-Instruct.Q4_1"
     assert checkpoint.note == "Weights are quantised (Q4_1; embedding Q8_0)."
     tokenizer = checkpoint.load_tokenizer()
     assert [tokenizer.decode(token) for token in tokenizer(" Paris")["input_ids"]] == [" Paris"]
@@ -54,6 +57,13 @@ def test_the_demo_model():
     sizes = (model.n_layers, model.n_heads, model.n_kv_heads, model.d_model, model.d_head, model.d_vocab)
     assert sizes == (30, 9, 3, 576, 64, 49_152)
     assert model.fingerprint() == "80aae3581335aa1d6054c783eb2c55cbe14c1a6a54727cdac4e5098d9fb75d11"
+
+
+def test_a_folder_named_demo_is_opened_as_a_path(tmp_path, monkeypatch):
+    save_model(make_model("llama"), tmp_path / "demo")
+    monkeypatch.chdir(tmp_path)
+    assert open_checkpoint("demo").model_type == "llama" and open_checkpoint("demo").note is not None
+    assert open_checkpoint("./demo").note is None
 
 
 def test_without_the_demo_model_s_package(monkeypatch, tmp_path):

@@ -10,7 +10,7 @@ from transformers.integrations.finegrained_fp8 import Fp8Dequantize
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 from headatlas.architectures import open_model
-from headatlas.checkpoints import open_checkpoint
+from headatlas.architectures.open import open_checkpoint
 from headatlas.checkpoints.config import QUANTISED
 from headatlas.checkpoints.quantised import Decoding
 from headatlas.errors import CheckpointError

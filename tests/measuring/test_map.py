@@ -8,7 +8,7 @@ import torch
 
 import headatlas
 from headatlas.architectures import HeadModel, open_model
-from headatlas.checkpoints import open_checkpoint
+from headatlas.architectures.open import open_checkpoint
 from headatlas.errors import AtlasError, RelationError, SettingsError
 from headatlas.measuring import map as survey
 from headatlas.relations import Relation

@@ -66,7 +66,7 @@ def shaped(folder, monkeypatch, model_type, **config):
     make_tokenizer(WORDS).save_pretrained(folder)
     store = Shapes(shapes)
     monkeypatch.setattr(
-        "headatlas.checkpoints.open_checkpoint", lambda source, adapter=None: ModelFolder(folder, store=store)
+        "headatlas.architectures.open.open_checkpoint", lambda source, adapter=None: ModelFolder(folder, store=store)
     )
     return store
 

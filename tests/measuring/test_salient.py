@@ -6,7 +6,8 @@ import torch
 
 import headatlas
 from headatlas.architectures import Terms, open_model
-from headatlas.checkpoints import demo_model, open_checkpoint
+from headatlas.architectures.open import open_checkpoint
+from headatlas.checkpoints.open import demo_model
 from headatlas.errors import AtlasError, SettingsError
 from headatlas.measuring import salient as operations
 from headatlas.measuring.salient import gather_operations

@@ -46,13 +46,15 @@ def test_sources_are_meant_from_the_list_on(write, tmp_path, monkeypatch):
     path = write(FIRST + '[[model]]\nname = "b"\nsource = "demo"\n')
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "gpt2").mkdir(parents=True)
-    assert [model.options["model"] for model in read_model_list(path)] == ["gpt2", None]
+    assert [model.options["model"] for model in read_model_list(path)] == ["gpt2", "demo"]
     monkeypatch.chdir(elsewhere)
     assert read_model_list(path)[0].options["model"] == "hf://gpt2"
     (tmp_path / "gpt2").mkdir()
     (tmp_path / "demo").mkdir()
     found = [model.options["model"] for model in read_model_list(path)]
-    assert found == [tmp_path / "gpt2", tmp_path / "demo"]
+    assert found == [tmp_path / "gpt2", "demo"]
+    path = write(FIRST + '[[model]]\nname = "b"\nsource = "./demo"\n')
+    assert read_model_list(path)[1].options["model"] == tmp_path / "demo"
 
 
 @pytest.mark.parametrize(

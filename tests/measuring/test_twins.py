@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 import gguf_models
 import headatlas
-from headatlas.checkpoints import open_checkpoint
+from headatlas.architectures.open import open_checkpoint
 from headatlas.relations import Relation
 from served import serve
 

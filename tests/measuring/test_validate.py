@@ -9,7 +9,7 @@ import torch
 import headatlas
 from headatlas.analysis.correlations import ALL, correlate, mean_over_relations
 from headatlas.architectures import open_model
-from headatlas.checkpoints import open_checkpoint
+from headatlas.architectures.open import open_checkpoint
 from headatlas.errors import AtlasError, HeadatlasError, SettingsError
 from headatlas.measuring import validate as validation
 from headatlas.measuring.running.contexts import load_templates, make_contexts

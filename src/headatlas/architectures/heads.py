@@ -22,7 +22,7 @@ from headatlas.errors import ArchitectureError, SettingsError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from headatlas.checkpoints import Checkpoint
+    from headatlas.checkpoints.checkpoint import Checkpoint
 
 ROWS_AT_ONCE = 16_384
 """Rows of a large tensor that are in memory at once, where not all of it is needed."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from headatlas.checkpoints import Checkpoint
+    from headatlas.checkpoints.checkpoint import Checkpoint
 
 NUMBERS_AT_ONCE = 1 << 24
 """Numbers of a large tensor that are decoded at a time."""

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from headatlas.checkpoints.checkpoint import Checkpoint
 from headatlas.checkpoints.config import read_json
+from headatlas.checkpoints.families import Families
 from headatlas.checkpoints.quantised import PLAIN
-from headatlas.checkpoints.safetensors.local import SafetensorsFiles
-from headatlas.checkpoints.tensor_store import BytesProgress, TensorStore
-from headatlas.checkpoints.torch_bin.files import TorchFiles
+from headatlas.checkpoints.safetensors.local import SafetensorsFile
+from headatlas.checkpoints.tensor_store import BytesProgress, TensorStore, open_files
+from headatlas.checkpoints.torch_bin.files import TorchFile
 from headatlas.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 CONFIG = "adapter_config.json"
-FILES = {"adapter_model.safetensors": SafetensorsFiles, "adapter_model.bin": TorchFiles}
+FILES = {"adapter_model.safetensors": SafetensorsFile, "adapter_model.bin": TorchFile}
 PREFIX = "base_model.model."
 
 FACTORS = {
@@ -54,10 +55,6 @@ WITHOUT_MATTER = {
 PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
 """Ways to begin the training (`init_lora_weights`) that leave the model's own weights as they are."""
 
-TRANSPOSED_FAMILIES = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
-TRANSPOSED = ("c_attn", "c_proj", "c_fc", "q_attn")
-"""Modules of these families that keep their weight as (in, out): transformers' Conv1D."""
-
 LONGEST_NAME = 300
 
 
@@ -67,13 +64,15 @@ class AdaptedCheckpoint:
     Args:
         checkpoint: the model that the adapter was trained on.
         adapter: a folder with `adapter_config.json` and `adapter_model.safetensors` (or `.bin`).
+        families: which modules store their weight transposed.
 
     Raises:
         CheckpointError: the adapter is damaged, does not fit the checkpoint, or holds what cannot be added exactly.
     """
 
-    def __init__(self, checkpoint: Checkpoint, adapter: Path) -> None:
+    def __init__(self, checkpoint: Checkpoint, adapter: Path, families: Families) -> None:
         self.base = checkpoint
+        self._families = families
         self.folder = adapter
         self.source = checkpoint.source
         self.name = f"{checkpoint.name} + {adapter.resolve().name}"
@@ -181,7 +180,7 @@ class AdaptedCheckpoint:
         return found[0]
 
     def _is_transposed(self, module: str) -> bool:
-        return self.model_type in TRANSPOSED_FAMILIES and module.rpartition(".")[2] in TRANSPOSED
+        return self._families.is_transposed(self.model_type, module)
 
     def _check(self) -> None:
         """That factors come in pairs, fit each other and the model, and that nothing is missing."""
@@ -381,7 +380,7 @@ def _short(value: Any) -> str:
 
 
 def _find_store(folder: Path) -> TensorStore:
-    for file, store in FILES.items():
+    for file, open_file in FILES.items():
         if (folder / file).exists():
-            return store(folder, [file])
+            return open_files(folder, [file], open_file)
     raise CheckpointError(f"{folder}: expected {' or '.join(FILES)}, found neither.")

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headatlas.checkpoints import config as config_file
 from headatlas.checkpoints.quantised import Decoding
-from headatlas.checkpoints.safetensors.local import SafetensorsFiles
-from headatlas.checkpoints.tensor_store import BytesProgress, TensorStore
-from headatlas.checkpoints.torch_bin.files import TorchFiles
+from headatlas.checkpoints.safetensors.local import SafetensorsFile
+from headatlas.checkpoints.shards import SAFETENSORS, TORCH_BIN, WeightNames, read_index, weight_files
+from headatlas.checkpoints.tensor_store import BytesProgress, TensorStore, open_files
+from headatlas.checkpoints.torch_bin.files import TorchFile
 from headatlas.errors import CheckpointError
 
 if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-FORMATS = {"model.safetensors": SafetensorsFiles, "pytorch_model.bin": TorchFiles}
-"""The file that holds the whole model -> how such files are read, best first."""
+FORMATS = ((SAFETENSORS, SafetensorsFile), (TORCH_BIN, TorchFile))
+"""How the files of each format are called and opened, best first."""
 
 
 class ModelFolder:
@@ -62,7 +61,7 @@ class ModelFolder:
     @property
     def config(self) -> PretrainedConfig:
         config = config_file.load_config(self.folder)
-        # What is read is no longer quantised, and transformers would want to quantise the modules that are filled.
+        # What is read is no longer quantised, but transformers would quantise the modules that are filled with it.
         for part in (config, config.get_text_config()):
             if hasattr(part, "quantization_config"):  # a text_config may be no config at all
                 part.__dict__.pop("quantization_config", None)
@@ -94,55 +93,28 @@ class ModelFolder:
 
 
 def find_store(folder: Path) -> TensorStore:
-    """The folder's weights, looked for in the order in which transformers does."""
-    for whole, store in FORMATS.items():
-        if (folder / whole).exists():
-            return store(folder, [whole])
-        index = folder / f"{whole}.index.json"
-        if index.exists():
-            return _open_index(index, Path(whole).suffix, store)
-        if files := _shards(folder, whole):
-            return store(folder, files)
-    other = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+    """The weights of a folder, in the best of the formats that it has."""
+    listed = {path.name for path in folder.iterdir()}
+    for names, open_file in FORMATS:
+        if files := weight_files(names, listed, folder, str(folder)):
+            if missing := [file for file in files if file not in listed]:
+                raise CheckpointError(
+                    f"{folder}: expected the file {missing[0]!r}, which {names.index} names, found none."
+                )
+            store = open_files(folder, files, open_file)
+            if names.whole not in listed and names.index in listed:
+                _check_index(names, folder / names.index, store)
+            return store
+    other = sorted(name for name in listed if name.endswith((".bin", ".pt", ".pth")))
     found = f"only {other[0]!r}, which is not read. Convert the model to safetensors" if other else "none"
     raise CheckpointError(f"{folder}: expected safetensors files, found {found}.")
 
 
-def _open_index(index: Path, suffix: str, open_files: type[SafetensorsFiles] | type[TorchFiles]) -> TensorStore:
-    file_of = config_file.read_json(index).get("weight_map")
-    if not isinstance(file_of, dict) or not file_of or not all(isinstance(name, str) for name in file_of.values()):
-        raise CheckpointError(f"{index}: expected a 'weight_map' from tensors to files, found none.")
-    for file in file_of.values():
-        if Path(file).name != file or "\\" in file or "\0" in file or not file.endswith(suffix):
-            kind = "safetensors" if suffix == ".safetensors" else suffix
-            raise CheckpointError(f"{index}: expected names of {kind} files in this folder, found {file!r}.")
-    files = sorted(set(file_of.values()))
-    for file in files:
-        if not os.path.exists(index.parent / file):  # unlike Path's, False for names that no file can have
-            raise CheckpointError(f"{index.parent}: expected the file {file!r}, which {index.name} names, found none.")
-    store = open_files(index.parent, files)
-    for name, file in file_of.items():
+def _check_index(names: WeightNames, index: Path, store: TensorStore) -> None:
+    """Refuse an index that does not agree with the files."""
+    for name, file in read_index(names, index, str(index)).items():
         if name not in store or store.file_of(name) != file:
             found = f"in {store.file_of(name)!r}" if name in store else "nowhere"
             raise CheckpointError(
                 f"{index}: expected the tensor {name!r} in {file!r}, found it {found}. Fetch these files again."
             )
-    return store
-
-
-def _shards(folder: Path, whole: str) -> list[str]:
-    """Names of the files where there is neither one for all nor an index."""
-    if whole.endswith(".bin"):  # other files of this kind hold anything: an optimiser's state, training settings
-        files = [path.name for path in folder.glob("pytorch_model-*-of-*.bin")]
-    else:  # the weights of some models lie there a second time, under other names
-        files = [path.name for path in folder.glob("*.safetensors") if not path.name.startswith("consolidated")]
-    files.sort()
-    for file in files:
-        if match := re.fullmatch(r"(.+-)(\d{5})(-of-(\d{5})\.\w+)", file, re.ASCII):
-            for number in range(1, int(match[4]) + 1):
-                name = f"{match[1]}{number:05}{match[3]}"
-                if name not in files:
-                    raise CheckpointError(
-                        f"{folder}: expected the file {name!r}, which belongs to {file!r}, found none."
-                    )
-    return files

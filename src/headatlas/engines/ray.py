@@ -200,14 +200,15 @@ def _scorer(task: Task, device: str, threads: int) -> tuple[HeadModel, LayerScor
     from dataclasses import fields
 
     from headatlas.architectures import Terms, open_model
-    from headatlas.checkpoints import demo_model, open_checkpoint
+    from headatlas.architectures.open import open_checkpoint
+    from headatlas.checkpoints.open import DEMO
     from headatlas.engines.local import LayerScorer, check_device
 
     key = f"{task.key} {device} {threads}"
     if key not in _scorers:
         _scorers.clear()
         check_device(device)
-        checkpoint = open_checkpoint(demo_model() if task.source is None else task.source, task.adapter)
+        checkpoint = open_checkpoint(DEMO if task.source is None else task.source, task.adapter)
         model = open_model(
             checkpoint, Terms(**{each.name: getattr(task.settings, each.name) for each in fields(Terms)})
         )

@@ -115,11 +115,12 @@ def find_heads(
 def _open(source: Any, model: Any, adapter: Any, told: Callable[[int, int], None] | None):
     """An opened model, its tokenizer, and the settings of its atlas or of the profile."""
     from headatlas.architectures import open_model
-    from headatlas.checkpoints import demo_model, open_checkpoint
+    from headatlas.architectures.open import open_checkpoint
+    from headatlas.checkpoints.open import DEMO
     from headatlas.measuring.session import open_model_of
     from headatlas.settings import Settings
 
-    if isinstance(source, str | Path) and (Path(source) / MANIFEST).is_file():
+    if isinstance(source, str | Path) and source != DEMO and (Path(source) / MANIFEST).is_file():
         source = Atlas.load(source)
     if isinstance(source, Atlas):
         known = {name: value for name, value in source.manifest["settings"].items() if name != "min_pairs"}
@@ -127,7 +128,7 @@ def _open(source: Any, model: Any, adapter: Any, told: Callable[[int, int], None
         return opened, tokenizer, Settings(**known)
     if model is not None:
         raise SettingsError("model: this belongs to an atlas; expected an atlas's folder before it.")
-    checkpoint = open_checkpoint(demo_model() if source is None else source, adapter)
+    checkpoint = open_checkpoint(DEMO if source is None else source, adapter)
     opened = open_model(checkpoint)
     checkpoint.fetch(opened.stored(opened.parts()))
     return opened, checkpoint.load_tokenizer(), Settings.of_profile(opened.d_vocab)

@@ -94,11 +94,12 @@ def map_heads(
     >>> atlas = map_heads("gpt2")  # doctest: +SKIP
     """
     from headatlas.architectures import Terms, check_circuits, open_model
-    from headatlas.checkpoints import demo_model, open_checkpoint
+    from headatlas.architectures.open import open_checkpoint
+    from headatlas.checkpoints.open import DEMO
 
     chosen = choose_relations(relations, add_relations)
     engine = _choose_engine(engine, device, threads)
-    checkpoint = open_checkpoint(demo_model() if model is None else model, adapter)
+    checkpoint = open_checkpoint(DEMO if model is None else model, adapter)
     terms = Terms(value_bias, attention_gain, final_norm_gain)
     opened = open_model(checkpoint, terms)
     settings = Settings.of_profile(opened.d_vocab, profile, k, threshold, contextualize, **asdict(terms))
@@ -213,9 +214,11 @@ def _task(
 ) -> Task:
     import numpy as np
 
+    from headatlas.checkpoints.open import DEMO
+
     def absolute(path: str | Path) -> str:
         there = Path(path).expanduser()
-        return str(there.absolute()) if there.exists() else str(path)
+        return str(there.absolute()) if there.exists() and path != DEMO else str(path)
 
     return Task(
         source=None if model is None else absolute(model),

@@ -90,13 +90,14 @@ def plan_map(
         HeadatlasError: the model cannot be mapped; the sentence says why.
     """
     from headatlas.architectures import open_model
-    from headatlas.checkpoints import demo_model, open_checkpoint
+    from headatlas.architectures.open import open_checkpoint
+    from headatlas.checkpoints.open import DEMO
     from headatlas.engines.local import count_threads
     from headatlas.measuring.salient import estimated_work
     from headatlas.relations import choose_relations, encode_relations
 
     chosen = choose_relations(relations, add_relations)
-    checkpoint = open_checkpoint(demo_model() if model is None else model, adapter)
+    checkpoint = open_checkpoint(DEMO if model is None else model, adapter)
     opened = open_model(checkpoint, believe_structure=True)
     settings = Settings.of_profile(opened.d_vocab)
     encoded = encode_relations(chosen, checkpoint.load_tokenizer(), opened.d_vocab, settings)

@@ -32,7 +32,7 @@ def open_model_of(
         AtlasError: the atlas was made of others' scores, or of another model, or its model is no longer there.
     """
     from headatlas.architectures import Terms, open_model
-    from headatlas.checkpoints import open_checkpoint
+    from headatlas.architectures.open import open_checkpoint
 
     known, where = atlas.manifest["model"], atlas.folder or atlas.name
     if atlas.measure != "weights" or "fingerprint" not in known:
@@ -54,13 +54,14 @@ def open_model_of(
 
 
 def _source(known: str, where: str | Path) -> str | Path:
-    """Where an atlas's model is: where it was, or, of the demo model, in this environment."""
-    from headatlas.checkpoints import DEMO_FILE, demo_model, is_remote, looks_like_a_path
+    """Where an atlas's model is now: where it was, or, if it is the demo model, in this environment."""
+    from headatlas.checkpoints.open import DEMO, DEMO_FILE, looks_like_a_path
+    from headatlas.checkpoints.remote.names import is_remote
 
     if is_remote(known) or not looks_like_a_path(known) or Path(known).exists():
         return known
     if Path(known).name == DEMO_FILE:
-        return demo_model()
+        return DEMO
     raise AtlasError(f"{where}: its model was at {known}, where nothing is now. Say where it is with --model.")
 
 

@@ -14,9 +14,6 @@ from headatlas.settings import LARGE_VOCABULARY, Settings
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@=-]{0,99}(?<!\.)")
 """Names that are one folder on every system."""
 
-DEMO = "demo"
-"""As a source: the demo model, unless a folder of this name is there."""
-
 PATHS, PATH, WHOLE, NUMBER, TEXT, SWITCH = (
     "a path or a list of paths",
     "a path",
@@ -143,14 +140,15 @@ def _expect(value: Any, kind: str, where: str, folder: Path) -> Any:
     raise SettingsError(f"{where}: expected {kind}, found {value!r}.")
 
 
-def _source(source: str, folder: Path) -> str | Path | None:
+def _source(source: str, folder: Path) -> str | Path:
     """What `open_checkpoint` is given: relative to the list, not to where the command was started."""
-    from headatlas.checkpoints import is_remote, looks_like_a_path
+    from headatlas.checkpoints.open import DEMO, looks_like_a_path
+    from headatlas.checkpoints.remote.names import is_remote
 
+    if source == DEMO:
+        return DEMO
     path = folder / Path(source).expanduser()
     if is_remote(source) or (not path.exists() and not looks_like_a_path(source)):
-        if source == DEMO:
-            return None
         # A folder of this name where the command was started is not what the list means.
         return f"hf://{source}" if Path(source).exists() else source
     return path

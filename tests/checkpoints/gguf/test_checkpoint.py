@@ -8,8 +8,8 @@ from transformers import AutoConfig, AutoTokenizer
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from headatlas.architectures import open_model
-from headatlas.architectures.gguf import ARCHITECTURES
-from headatlas.checkpoints import open_checkpoint
+from headatlas.architectures.gguf.table import ARCHITECTURES
+from headatlas.architectures.open import open_checkpoint
 from headatlas.errors import ArchitectureError, CheckpointError
 from models import make_model, save_model
 
@@ -202,7 +202,7 @@ def test_metadata_that_makes_no_sense(tmp_path):
     write_gguf(plain_model("llama"), path, more=change("block_count", gguf.GGUFValue(2**32 - 1, u32)))
     assert message(path) == f"{path}: expected a number of layers from 1 to 9,999, found 4294967295."
     write_gguf(plain_model("llama"), path, more=change("block_count", gguf.GGUFValue(4, u32)))
-    assert message(path) == f"{path}: expected tensors of 4 layers, found those of 3. Fetch the file again."
+    assert message(path) == f"{path}: expected tensors of 4 layers, found only 3. Fetch the file again."
     write_gguf(plain_model("llama"), path, more=change("attention.head_count", gguf.GGUFValue(0, u32)))
     assert message(path, lambda path: open_checkpoint(path).config) == (
         f"{path}: transformers cannot read this config (integer modulo by zero)."

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gguf_models import make_model, write
-from headatlas.checkpoints import open_checkpoint
+from headatlas.architectures.open import open_checkpoint
 from headatlas.errors import HeadatlasError
 
 CASES = ("llama", "gpt2", "falcon-new", "gemma2", "gpt_oss", "deepseek_v2")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gguf_models import make_model, write
-from headatlas.checkpoints import open_checkpoint
+from headatlas.architectures.open import open_checkpoint
 from headatlas.errors import CheckpointError
 
 COUNT = 3

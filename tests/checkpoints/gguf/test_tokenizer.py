@@ -3,11 +3,10 @@
 import json
 
 import gguf
-import numpy as np
 import pytest
 
 from gguf_models import D_VOCAB, make_model, write
-from headatlas.checkpoints import open_checkpoint
+from headatlas.architectures.open import open_checkpoint
 from headatlas.errors import CheckpointError
 
 WORDS = ["▁", "a", "b", "c", "▁a", "ab", "▁ab", "▁c", "▁abc"]
@@ -84,12 +83,12 @@ LIES = {
     ),
     "kind": (
         put("model", "rwkv", gguf.GGUFValueType.STRING),
-        "transformers cannot make a tokenizer of the kind 'rwkv' from this file (ValueError). "
+        "transformers cannot build a tokenizer of the kind 'rwkv' from this file (ValueError). "
         "Use the model's safetensors checkpoint.",
     ),
     "no kind": (
         without("model"),
-        "transformers cannot make a tokenizer of the kind None from this file (ValueError). "
+        "transformers cannot build a tokenizer of the kind None from this file (ValueError). "
         "Use the model's safetensors checkpoint.",
     ),
     "special": (
@@ -106,12 +105,12 @@ LIES = {
     ),
     "merges": (
         put("merges", ["nothing such"], gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.STRING),
-        "transformers cannot make a tokenizer of the kind 'gpt2' from this file (Exception). "
+        "transformers cannot build a tokenizer of the kind 'gpt2' from this file (Exception). "
         "Use the model's safetensors checkpoint.",
     ),
     "merges that are a number": (
         put("merges", 7),
-        "transformers cannot make a tokenizer of the kind 'gpt2' from this file (TypeError). "
+        "transformers cannot build a tokenizer of the kind 'gpt2' from this file (TypeError). "
         "Use the model's safetensors checkpoint.",
     ),
 }
@@ -130,6 +129,6 @@ def test_words_that_are_no_utf8(tmp_path):
     at = content.index("Ġabc".encode()) - 0
     path.write_bytes(content[:at] + b"\xff" + content[at + 1 :])
     assert message(path) == (
-        f"{path}: expected a GGUF file, found a damaged one (the text at byte {at} is no UTF-8). Fetch it again."
+        f"{path}: expected a GGUF file, found a damaged one (the text at byte {at} is not UTF-8). Fetch it again."
     )
-    assert np.isfinite(open_checkpoint(path).read("model.norm.weight")).all()
+    assert open_checkpoint(path).read("model.norm.weight").isfinite().all()

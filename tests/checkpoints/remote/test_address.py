@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from headatlas.architectures import open_model
-from headatlas.checkpoints import open_checkpoint
+from headatlas.architectures.open import open_checkpoint
 from headatlas.checkpoints.remote import cache as range_cache
-from headatlas.checkpoints.remote.address import open_address, without_login
-from headatlas.checkpoints.remote.names import _name_on_the_hub, is_remote
+from headatlas.checkpoints.remote.address import without_login
+from headatlas.checkpoints.remote.names import is_remote, name_on_the_hub
 from headatlas.errors import CheckpointError
 from models import make_model, save_model
 from served import serve
@@ -138,14 +138,14 @@ def test_what_is_not_there(server):
     )
     (server.folder / "a b" / WEIGHTS).unlink()
     assert refusal(server.model) == (
-        f"{server.model}: expected model.safetensors or model.safetensors.index.json beside config.json, found "
+        f"{server.model}: expected model.safetensors or model.safetensors.index.json next to config.json, found "
         f"neither. If the weights have another name, give the address of the .safetensors file."
     )
 
 
 def test_addresses_that_cannot_be_read():
     assert refusal("http://example.org/model") == (
-        "http://example.org/model: expected https, found plain http, on which anybody on the way can change the "
+        "http://example.org/model: expected https, found plain http, where anybody in between can change the "
         "weights. Write https://."
     )
     assert refusal("https:///model") == (
@@ -159,8 +159,8 @@ def test_addresses_that_cannot_be_read():
         "Download it and name the local file."
     )
     assert refusal("nonsense://host/model") == (
-        "nonsense://host/model: expected an address with https:// or a scheme that fsspec knows (s3://, gs://, az://), "
-        "found nonsense://."
+        "nonsense://host/model: expected an address with https:// or a scheme that fsspec supports (s3://, gs://, "
+        "az://), found nonsense://."
     )
 
 
@@ -182,8 +182,8 @@ def test_a_login_is_used_and_never_shown(server):
     assert all(each.path.endswith("?signature=hidden") for each in server.asked)
     server.login = "Basic other"
     assert refusal(address) == (
-        f"{server.model}/config.json: the server refuses access (HTTP 401). Expected an address that can be read as it "
-        f"is, or one with a login (https://user:password@host/...)."
+        f"{server.model}/config.json: the server refuses access (HTTP 401). Expected a public address, "
+        f"or one with a login (https://user:password@host/...)."
     )
     for path in range_cache.cache_folder().rglob("*"):
         assert "ecret" not in path.name
@@ -233,13 +233,13 @@ def test_other_stores_by_fsspec(memory, saved, monkeypatch):
 
 
 def test_a_store_s_file_that_changes_in_the_middle(memory, saved):
-    checkpoint = open_address("memory://bucket/model")
+    checkpoint = open_checkpoint("memory://bucket/model")
     memory.pipe_file(f"/bucket/model/{WEIGHTS}", (saved / WEIGHTS).read_bytes())
     with pytest.raises(CheckpointError) as refused:
         checkpoint.read("model.norm.weight")
     assert str(refused.value) == (
-        f"memory://bucket/model/{WEIGHTS}: expected the file that was there when this run began, found another one in "
-        f"its place. Run the same again to read the new one."
+        f"memory://bucket/model/{WEIGHTS}: expected the file of the beginning of this run, found a changed one. "
+        f"Run the same again to read the new one."
     )
 
 
@@ -251,8 +251,8 @@ def test_a_store_without_the_model_or_without_access(memory, monkeypatch):
 
     monkeypatch.setattr(type(memory), "cat_file", refuse)
     assert refusal("memory://bucket/model") == (
-        "memory://bucket/model/config.json: the store refuses access. Log in as its own tools ask for, and run the "
-        "same again."
+        "memory://bucket/model/config.json: the store refuses access. Log in with the tools of the store, and run it "
+        "again."
     )
 
     def fail(*_, **__):
@@ -306,4 +306,4 @@ def test_what_can_only_be_elsewhere(source, remote, tmp_path, monkeypatch):
     ],
 )
 def test_pages_of_the_hub(source, name):
-    assert _name_on_the_hub(source) == name
+    assert name_on_the_hub(source) == name

@@ -17,7 +17,7 @@ import headatlas
 from headatlas.checkpoints.remote import cache as range_cache
 from headatlas.checkpoints.remote.file import Broken
 from headatlas.checkpoints.remote.http import HttpFile
-from headatlas.checkpoints.safetensors.remote import RemoteFiles
+from headatlas.checkpoints.safetensors.remote import RemoteSafetensors
 from headatlas.errors import CheckpointError
 from served import serve
 
@@ -58,7 +58,7 @@ def file_of(served, name=NAME, **options):
 
 
 def store_of(served, **options):
-    return RemoteFiles("here", {NAME: file_of(served, **options)})
+    return RemoteSafetensors("here", {NAME: file_of(served, **options)})
 
 
 def header_bytes(served):
@@ -123,7 +123,7 @@ def test_touching_tensors_are_one_request_and_long_ones_several(server, tensors,
     store.fetch([(name, None) for name in tensors])
     assert len(server.asked) == n_asked + 1
     monkeypatch.setattr(range_cache, "PIECE", 1000)
-    fresh = RemoteFiles("here", {NAME: file_of(server, identity="another")})
+    fresh = RemoteSafetensors("here", {NAME: file_of(server, identity="another")})
     n_asked = len(server.asked)
     fresh.fetch([("E", None)])
     assert len(server.asked) == n_asked + -(-tensors["E"].nbytes // 1000)
@@ -172,9 +172,9 @@ KILLED = """
 import sys
 from headatlas.checkpoints.remote import cache as range_cache
 from headatlas.checkpoints.remote.http import HttpFile
-from headatlas.checkpoints.safetensors.remote import RemoteFiles
+from headatlas.checkpoints.safetensors.remote import RemoteSafetensors
 range_cache.PIECE, range_cache.N_TRANSFERS = 4000, 1
-store = RemoteFiles("here", {"model.safetensors": HttpFile(sys.argv[1], "model.safetensors", no_access="")})
+store = RemoteSafetensors("here", {"model.safetensors": HttpFile(sys.argv[1], "model.safetensors", no_access="")})
 def tell(done, total):
     print(done, flush=True)
 store.fetch([("E", slice(0, 45))], tell)
@@ -229,7 +229,7 @@ def test_a_damaged_cache_is_fetched_again(server, tensors, kind):
 
 
 CHANGED = (
-    "model.safetensors: expected the file that was there when this run began, found another one in its place. "
+    "model.safetensors: expected the file of the beginning of this run, found a changed one. "
     "Run the same again to read the new one."
 )
 
@@ -335,7 +335,7 @@ def test_a_login_is_not_sent_on_to_another_server(server, tensors, tmp_path):
     (tmp_path / "empty").mkdir()
     with serve(tmp_path / "empty", elsewhere=server.url, login="Bearer hf_secret") as front:
         (tmp_path / "empty" / NAME).write_bytes(b"a pointer")
-        store = RemoteFiles("here", {NAME: file_of(front, headers={"authorization": "Bearer hf_secret"})})
+        store = RemoteSafetensors("here", {NAME: file_of(front, headers={"authorization": "Bearer hf_secret"})})
         same(store.read("E"), tensors["E"])
         same(store.read("half"), tensors["half"])
         assert {each.authorization for each in front.asked} == {"Bearer hf_secret"}
@@ -474,11 +474,11 @@ def test_two_at_once_share_the_cache(server, tensors):
 def test_a_tensor_in_two_files(server):
     (server.folder / "more.safetensors").write_bytes((server.folder / NAME).read_bytes())
     with pytest.raises(CheckpointError) as refused:
-        RemoteFiles("here", {name: file_of(server, name) for name in (NAME, "more.safetensors")})
+        RemoteSafetensors("here", {name: file_of(server, name) for name in (NAME, "more.safetensors")})
     assert str(refused.value) == (
         "here: tensor 'E' is in 'model.safetensors' and again in 'more.safetensors'. Expected it once; are these the "
         "shards of one model?"
-    ).replace("'E'", repr(next(iter(RemoteFiles("here", {NAME: file_of(server)}).names()))))
+    ).replace("'E'", repr(next(iter(RemoteSafetensors("here", {NAME: file_of(server)}).names()))))
 
 
 def test_a_tensor_that_is_not_there(server):

@@ -83,7 +83,7 @@ def test_revisions(hub, tmp_path):
     assert ask("org/tiny@v1", hub, tmp_path / "cache") == expected
     assert ask(f"org/tiny@{SHA}", hub, tmp_path / "cache") == expected
     assert ask("org/tiny@v2", hub, tmp_path / "cache") == (
-        "org/tiny@v2: expected a branch, a tag or a commit of this model behind '@', found none."
+        "org/tiny@v2: expected a branch, a tag or a commit of this model after '@', found none."
     )
 
 
@@ -174,8 +174,7 @@ def test_refusals_are_one_sentence(hub, tmp_path):
         "For a private model, log in with `hf auth login`."
     )
     assert ask("org/gated", hub, cache) == (
-        "org/gated: this model asks for its licence to be accepted. Accept it on the hub, then log in with "
-        "`hf auth login`."
+        "org/gated: the licence of this model must be accepted. Accept it on the hub, then log in with `hf auth login`."
     )
     assert ask("org/tiny", hub, cache, HF_HUB_OFFLINE="1") == (
         "org/tiny: this model is not in the hub's cache, and the hub cannot be reached (no network, or "

@@ -8,7 +8,8 @@ import torch
 from safetensors import SafetensorError, deserialize
 from safetensors.torch import save
 
-from headatlas.checkpoints.safetensors.header import BITS, Damaged, StoredTensor, header_length, parse_header
+from headatlas.checkpoints.safetensors.header import Damaged, StoredTensor, header_length, parse_header
+from headatlas.checkpoints.tensor_store import BITS
 
 GOOD = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
 

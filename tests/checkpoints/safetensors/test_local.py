@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from headatlas.checkpoints.safetensors.local import SafetensorsFiles
+from headatlas.checkpoints.safetensors.local import SafetensorsFile
+from headatlas.checkpoints.tensor_store import open_files
 from headatlas.errors import CheckpointError
 
 FILE = "model.safetensors"
@@ -33,7 +34,7 @@ def test_rows_in_the_stored_type(tmp_path):
         "e": torch.arange(6, dtype=torch.uint8),
     }
     save_file(tensors, tmp_path / FILE)
-    files = SafetensorsFiles(tmp_path, [FILE])
+    files = open_files(tmp_path, [FILE], SafetensorsFile)
     assert set(files.names()) == set(tensors) and "a" in files and "f" not in files
     for name, expected in tensors.items():
         assert files.shape(name) == tuple(expected.shape) and files.n_bytes(name) == expected.nbytes
@@ -88,7 +89,7 @@ def test_a_tensor_twice_in_a_header(tmp_path, second):
     header = b'{"a": %s, "a": %s}' % (json.dumps(tensor()).encode(), json.dumps(second).encode())
     folder = write(tmp_path / "m", header, bytes(24))
     with pytest.raises(CheckpointError) as caught:
-        SafetensorsFiles(folder, [FILE])
+        open_files(folder, [FILE], SafetensorsFile)
     assert str(caught.value) == (
         f"{folder / FILE}: expected each tensor once, found 'a' twice in the header. Fetch it again."
     )
@@ -96,7 +97,7 @@ def test_a_tensor_twice_in_a_header(tmp_path, second):
 
 def refused(folder, what):
     with pytest.raises(CheckpointError) as caught:
-        SafetensorsFiles(folder, [FILE])
+        open_files(folder, [FILE], SafetensorsFile)
     found = str(caught.value)
     beginning = f"{folder / FILE}: expected a safetensors file, found a damaged one (Error while deserializing header: "
     assert found.startswith(f"{beginning}{what}") and found.endswith("). Fetch it again.")
@@ -106,7 +107,7 @@ def refused(folder, what):
 def test_a_type_that_torch_cannot_cut_into_rows(tmp_path):
     folder = write(tmp_path / "m", {"a": tensor("F4", (4, 12))}, bytes(24))
     with pytest.raises(CheckpointError, match=r"model.safetensors: tensor 'a' of the type F4 cannot be read"):
-        SafetensorsFiles(folder, [FILE]).read("a", slice(0, 2))
+        open_files(folder, [FILE], SafetensorsFile).read("a", slice(0, 2))
 
 
 def test_what_is_missing_and_what_is_there_twice(tmp_path):
@@ -121,5 +122,5 @@ def test_what_is_missing_and_what_is_there_twice(tmp_path):
         ),
     ]:
         with pytest.raises(CheckpointError) as caught:
-            SafetensorsFiles(tmp_path, files)
+            open_files(tmp_path, files, SafetensorsFile)
         assert str(caught.value) == f"{tmp_path}: {expected}"

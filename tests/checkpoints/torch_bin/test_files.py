@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from headatlas.architectures import open_model
-from headatlas.checkpoints import open_checkpoint
-from headatlas.checkpoints.torch_bin.files import TorchFiles
+from headatlas.architectures.open import open_checkpoint
+from headatlas.checkpoints.tensor_store import open_files
+from headatlas.checkpoints.torch_bin.files import TorchFile
 from headatlas.errors import CheckpointError
 from models import make_model, save_model
 
@@ -48,7 +49,7 @@ def test_what_is_read_is_what_torch_reads(tmp_path, zipped):
     if zipped:
         expected["eight_bits"] = expected["whole"].to(torch.float8_e4m3fn)
     expected._metadata = {"": {"version": 1}}  # pyright: ignore[reportAttributeAccessIssue]
-    files = TorchFiles(save(tmp_path / "m", expected, zipped), [FILE])
+    files = open_files(save(tmp_path / "m", expected, zipped), [FILE], TorchFile)
     assert list(files.names()) == list(expected)
     for name, tensor in expected.items():
         assert files.shape(name) == tuple(tensor.shape) and files.n_bytes(name) == tensor.nbytes
@@ -103,7 +104,7 @@ def refused(folder, act=open_checkpoint):
 
 
 def message(folder):
-    return refused(folder, lambda folder: TorchFiles(folder, [FILE]))
+    return refused(folder, lambda folder: open_files(folder, [FILE], TorchFile))
 
 
 class Runs:
@@ -142,9 +143,9 @@ def damaged(folder, what):
     ("content", "what"),
     [
         ([torch.ones(2)], "it holds something else than tensors by name"),
-        ({"a": torch.ones(2), "epoch": 3}, "it holds something else beside tensors by name"),
-        ({"a": {"b": torch.ones(2)}}, "it holds something else beside tensors by name"),
-        ({3: torch.ones(2)}, "it holds something else beside tensors by name"),
+        ({"a": torch.ones(2), "epoch": 3}, "it holds something else besides tensors by name"),
+        ({"a": {"b": torch.ones(2)}}, "it holds something else besides tensors by name"),
+        ({3: torch.ones(2)}, "it holds something else besides tensors by name"),
         ({"a": torch.ones(1).expand(99, 99)}, "a tensor of the shape (99, 99) reaches beyond its 1 stored values"),
     ],
 )
@@ -190,11 +191,11 @@ def described(storage=None, start=0, shape=(2, 3), strides=(3, 1), more=b""):
 
 def test_the_pickle_of_these_tests(tmp_path):
     folder = rewritten(save(tmp_path / "m", {"a": torch.arange(6.0).reshape(2, 3)}), described())
-    assert torch.equal(TorchFiles(folder, [FILE]).read("a"), torch.arange(6.0).reshape(2, 3))
+    assert torch.equal(open_files(folder, [FILE], TorchFile).read("a"), torch.arange(6.0).reshape(2, 3))
     assert torch.equal(torch.load(folder / FILE)["a"], torch.arange(6.0).reshape(2, 3))
 
 
-LACKS = "its pickle is damaged: an instruction lacks what it works on"
+LACKS = "its pickle is damaged: an instruction lacks its operand"
 ANNOUNCES = f"its pickle is damaged: it announces {HUGE:,} bytes"
 BAD_PICKLES = {
     "start": (described(start=1), "a tensor of the shape (2, 3) reaches beyond its 6 stored values"),
@@ -295,13 +296,13 @@ def test_old_files_that_lie(tmp_path):
 def test_a_tensor_in_two_files_and_one_in_none(tmp_path):
     folder = save(tmp_path / "m", {"a": torch.ones(2)})
     (folder / "b.bin").write_bytes((folder / FILE).read_bytes())
-    assert refused(folder, lambda folder: TorchFiles(folder, [FILE, "b.bin"])) == (
+    assert refused(folder, lambda folder: open_files(folder, [FILE, "b.bin"], TorchFile)) == (
         f"{folder}: tensor 'a' is in '{FILE}' and again in 'b.bin'. Expected it once; are these the shards of one "
         f"model?"
     )
-    assert refused(folder, lambda folder: TorchFiles(folder, [FILE]).read("b")) == (
+    assert refused(folder, lambda folder: open_files(folder, [FILE], TorchFile).read("b")) == (
         f"{folder}: expected a tensor 'b', found none. Is the checkpoint complete?"
     )
-    assert refused(folder, lambda folder: TorchFiles(folder, ["c.bin"])) == (
+    assert refused(folder, lambda folder: open_files(folder, ["c.bin"], TorchFile)) == (
         f"{folder}: expected the file 'c.bin', found none. Is the checkpoint complete?"
     )

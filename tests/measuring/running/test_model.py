@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 import gguf_models
 from headatlas.architectures import open_model
-from headatlas.checkpoints import open_checkpoint
+from headatlas.architectures.open import open_checkpoint
 from headatlas.errors import ArchitectureError
 from headatlas.measuring.running import model as running_model
 from headatlas.measuring.running.model import Continuations, RunningModel, batches
@@ -128,8 +128,8 @@ def test_gguf_files_of_which_positions_are_not_read_are_refused(tmp_path):
         writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
 
     for name, more, told in (
-        ("gemma", lambda writer: None, "of 'gemma' is not read"),
-        ("qwen2", scaled, "the scale of"),
+        ("gemma", lambda writer: None, "of 'gemma' cannot be read"),
+        ("qwen2", scaled, "the scaling of"),
     ):
         path = gguf_models.write(gguf_models.make_model(name), name, tmp_path / f"{name}.gguf", more=more)
         opened = open_model(open_checkpoint(path))

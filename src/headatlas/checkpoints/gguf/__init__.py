@@ -1,1 +1,1 @@
-"""GGUF files: header, parts, metadata and tensors."""
+"""GGUF files: header, parts, metadata, tensors and tokenizer."""

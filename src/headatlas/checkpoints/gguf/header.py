@@ -1,8 +1,8 @@
-"""The header of a GGUF file: its metadata, and where each tensor lies.
+"""The header of a GGUF file: its metadata, and the place of each tensor.
 
-A reader of our own, because the header is where a file can lie: every count is compared with the bytes that are left
-before anything is made of it. It also takes a tenth of a second for 100,000 words, where `gguf.GGUFReader` takes
-seconds. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. It does not know what a tensor means.
+This is our own reader, because a header cannot be trusted: every count is compared with the number of bytes left before
+anything is allocated for it. It also reads 100,000 tokens in a tenth of a second; `gguf.GGUFReader` takes seconds.
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. It does not know what a tensor means.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_NAME = 1_024
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies: `shape` with rows first, `start` and `n_bytes` in the mapped file."""
+    """The place of a tensor: `shape` with rows first, `start` and `n_bytes` in the mapped file."""
 
     kind: GGMLQuantizationType
     shape: tuple[int, ...]
@@ -41,19 +41,19 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """Metadata by key (an array of words only as its length), tensors by name, and the mapped file."""
+    """Metadata by key (of an array of strings, only its length), tensors by name, and the mapped file."""
 
     path: Path
     metadata: dict[str, Any]
     tensors: dict[str, StoredTensor]
     content: mmap.mmap
-    words_at: dict[str, int]
+    strings_at: dict[str, int]
 
-    def words(self, key: str) -> list[str]:
-        """An array of words; raises `CheckpointError` where the key holds something else."""
-        if key not in self.words_at:
-            raise CheckpointError(f"{self.path}: expected an array of words for {key!r}, found none.")
-        reader = _Reader(self.content, self.words_at[key])
+    def strings(self, key: str) -> list[str]:
+        """An array of strings; raises `CheckpointError` if the key holds something else."""
+        if key not in self.strings_at:
+            raise CheckpointError(f"{self.path}: expected an array of strings for {key!r}, found none.")
+        reader = _Reader(self.content, self.strings_at[key])
         try:
             return [reader.text() for _ in range(self.metadata[key])]
         except _Damaged as error:
@@ -61,14 +61,14 @@ class GgufHeader:
 
 
 class _Damaged(Exception):
-    """Says in a few words what is wrong with the file."""
+    """The file is damaged; the message says how, as part of a sentence."""
 
 
 def read_header(path: Path) -> GgufHeader:
-    """Read a file's header; of the tensors, nothing is touched.
+    """Read a file's header; no tensor is read.
 
     Raises:
-        CheckpointError: nothing there, no GGUF, or one whose header does not agree with its length.
+        CheckpointError: nothing there, no GGUF, or a header that does not agree with the file's length.
     """
     try:
         with path.open("rb") as file:
@@ -90,11 +90,11 @@ def _damaged(path: Path, error: _Damaged) -> CheckpointError:
 
 
 class _Reader:
-    """Reads forwards; never beyond the end."""
+    """Reads forwards, and never beyond the end."""
 
     def __init__(self, content: mmap.mmap, at: int = 0) -> None:
         self.content, self.at = content, at
-        self.words_at: dict[str, int] = {}
+        self.strings_at: dict[str, int] = {}
 
     def header(self, path: Path) -> GgufHeader:
         if (magic := bytes(self.content[:4])) != b"GGUF":
@@ -104,7 +104,7 @@ class _Reader:
         if version not in VERSIONS:
             # A big-endian file shows its version in the upper bytes.
             what = "big-endian" if version & 0xFFFF == 0 else f"version {version}"
-            raise _Damaged(f"it is {what}, where little-endian version 2 or 3 is read")
+            raise _Damaged(f"it is {what}; expected little-endian version 2 or 3")
         n_tensors, n_keys = self.number("Q"), self.number("Q")
         metadata: dict[str, Any] = {}
         for _ in range(self.count(n_keys, 12, "keys")):
@@ -117,7 +117,7 @@ class _Reader:
         if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
             raise _Damaged(f"its alignment is {alignment!r}")
         data = -(-self.at // alignment) * alignment
-        return GgufHeader(path, metadata, self.place(entries, data, path.name), self.content, self.words_at)
+        return GgufHeader(path, metadata, self.place(entries, data, path.name), self.content, self.strings_at)
 
     def entry(self) -> tuple[str, tuple[int, ...], int, int]:
         name = self.text(MAX_NAME)
@@ -171,8 +171,8 @@ class _Reader:
             return np.frombuffer(self.content, dtype, count, start)  # a view: costs no memory
         if kind != STRING:
             raise _Damaged(f"the key {key!r} is an array of the unknown type {kind}")
-        self.words_at[key] = self.at
-        for _ in range(self.count(count, 8, "words")):
+        self.strings_at[key] = self.at
+        for _ in range(self.count(count, 8, "strings")):
             self.skip(self.number("Q"))
         return count
 
@@ -193,11 +193,11 @@ class _Reader:
         try:
             return self.content[start : self.at].decode("utf-8")
         except UnicodeDecodeError:
-            raise _Damaged(f"the text at byte {start:,} is no UTF-8") from None
+            raise _Damaged(f"the text at byte {start:,} is not UTF-8") from None
 
     def skip(self, n_bytes: int) -> None:
         if n_bytes > len(self.content) - self.at:
-            raise _Damaged(f"it ends inside its header: at byte {self.at:,}, {n_bytes:,} more were announced")
+            raise _Damaged(f"it ends inside its header: at byte {self.at:,}, {n_bytes:,} more were expected")
         self.at += n_bytes
 
     def count(self, count: int, smallest: int, what: str) -> int:

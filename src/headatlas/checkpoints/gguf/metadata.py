@@ -1,4 +1,4 @@
-"""What a GGUF file says of its model: values by key, checked for their kind, and which tensors there are."""
+"""The metadata of a GGUF model: values by key, checked for their type, and the tensors that its files list."""
 
 from __future__ import annotations
 
@@ -10,68 +10,72 @@ from headatlas.checkpoints.gguf.header import StoredTensor
 from headatlas.errors import CheckpointError
 
 SPECIAL_TOKENS = {"bos": "bos", "eos": "eos", "pad": "padding"}
-"""Transformers' name -> the file's."""
+"""Name in transformers -> name in the file."""
 
-_MISSING: Any = object()
+_REQUIRED: Any = object()
 
 
-class Facts:
-    """Metadata and tensors of one model, which may lie in several files.
+class Metadata:
+    """Metadata and tensors of one model, which may be split over several files.
+
+    A method without a default raises `CheckpointError` if the key is missing; every method raises it if the value has
+    another type.
 
     Args:
         path: the file, for messages.
-        metadata: values by their whole key.
+        values: by their full key.
         tensors: by their name in the file.
     """
 
-    def __init__(self, path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -> None:
-        self.path, self.metadata, self.tensors = path, metadata, tensors
-        self.architecture: str = self._value("general.architecture", str, _MISSING)
+    def __init__(self, path: Path, values: Mapping[str, Any], tensors: Mapping[str, StoredTensor]) -> None:
+        self.path, self.values, self.tensors = path, values, tensors
+        self.architecture: str = self._value("general.architecture", str, _REQUIRED)
 
-    def whole(self, key: str, default: Any = _MISSING) -> int:
-        """A whole number; `key` without the architecture's name."""
+    def integer(self, key: str, default: Any = _REQUIRED) -> int:
+        """An integer; `key` is given without the architecture's name."""
         return self._value(f"{self.architecture}.{key}", int, default)
 
-    def number(self, key: str, default: Any = _MISSING) -> Any:
+    def number(self, key: str, default: Any = _REQUIRED) -> Any:
         return self._value(f"{self.architecture}.{key}", (int, float), default)
 
-    def flag(self, key: str, default: Any = _MISSING) -> bool:
+    def flag(self, key: str, default: Any = _REQUIRED) -> bool:
         return self._value(f"{self.architecture}.{key}", bool, default)
 
     def d_vocab(self) -> int:
-        """Said by the file, or the number of its tokens."""
+        """The size of the vocabulary: the file's own key, or the number of its tokens."""
         own, tokens = f"{self.architecture}.vocab_size", "tokenizer.ggml.tokens"
-        return self._value(tokens if own not in self.metadata and tokens in self.metadata else own, int, _MISSING)
+        return self._value(tokens if own not in self.values and tokens in self.values else own, int, _REQUIRED)
 
     def token_id(self, key: str) -> int | None:
-        """A special token's number, where the file has one that is in the vocabulary."""
+        """The id of a special token, if the file has one that is in the vocabulary."""
         number = self._value(f"tokenizer.ggml.{key}_token_id", int, -1)
         return number if 0 <= number < self.d_vocab() else None
 
-    def has(self, tensor: str) -> bool:
-        return tensor in self.tensors
+    def has_tensor(self, name: str) -> bool:
+        return name in self.tensors
 
     def width(self, tensor: str) -> Any:
-        """The length of a tensor's last axis, as a default."""
-        return self.tensors[tensor].shape[-1] if tensor in self.tensors else _MISSING
+        """The length of a tensor's last axis, to be used as a default."""
+        return self.tensors[tensor].shape[-1] if tensor in self.tensors else _REQUIRED
 
-    def must_agree(self, key: str, expected: int) -> None:
-        """Refuse what transformers' module of this family cannot hold."""
-        if (found := self.whole(key, expected)) != expected:
-            raise self.unlike(f"{expected} for {self.architecture + '.' + key!r}", str(found))
+    def require(self, key: str, expected: int) -> None:
+        """Refuse a file whose value differs from the only one that transformers' module supports."""
+        if (found := self.integer(key, expected)) != expected:
+            raise self.unsupported(f"{expected} for {self.architecture + '.' + key!r}", str(found))
 
-    def unlike(self, expected: str, found: str) -> CheckpointError:
+    def unsupported(self, expected: str, found: str) -> CheckpointError:
+        """The error for a file that is sound but cannot be read."""
         return CheckpointError(
             f"{self.path}: expected {expected}, found {found}. Use the model's safetensors checkpoint."
         )
 
     def _value(self, key: str, kind: type | tuple[type, ...], default: Any) -> Any:
-        if key not in self.metadata and default is not _MISSING:
+        if key not in self.values and default is not _REQUIRED:
             return default
-        value = self.metadata.get(key)
+        value = self.values.get(key)
         if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
             return value
-        words = {str: "a word", int: "a whole number", bool: "true or false"}
-        expected = "a number" if isinstance(kind, tuple) else words[kind]
+        names = {str: "a string", int: "a whole number", bool: "true or false"}
+        expected = "a number" if isinstance(kind, tuple) else names[kind]
         found = "nothing" if value is None else f"{value!r:.60}" if isinstance(value, int | float | str) else "a list"
         raise CheckpointError(f"{self.path}: expected {expected} for {key!r}, found {found}. Fetch the file again.")

@@ -1,26 +1,24 @@
-"""The files of one GGUF model: one, or several that are numbered `name-00001-of-00003.gguf`.
+"""The files of one GGUF model: one, or several numbered parts.
 
-llama.cpp splits a model so that the first part holds all metadata and every part some of the tensors.
+llama.cpp splits a model so that the first part holds all metadata, and every part some of the tensors.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from headatlas.checkpoints.gguf.header import GgufHeader, StoredTensor, read_header
+from headatlas.checkpoints.shards import numbering
 from headatlas.errors import CheckpointError
 
-NUMBERED = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 AGAIN = "Fetch the parts again"
 
 
 @dataclass(frozen=True)
 class GgufParts:
-    """All that the files of one model hold; `first` is the one with the metadata."""
+    """Everything in the files of one model; `first` is the part with the metadata."""
 
     first: GgufHeader
     tensors: dict[str, StoredTensor]
@@ -38,17 +36,17 @@ def open_parts(path: Path) -> GgufParts:
     """
     named = read_header(path)
     count = _number(named, "split.count", 1)
-    match = NUMBERED.fullmatch(path.name)
-    if count <= 1 and not (match and int(match[3]) > 1):
+    names = numbering(path.name)
+    if count <= 1 and not (names and names.count > 1):
         return GgufParts(named, named.tensors)
-    if match is None or int(match[3]) != count:
+    if names is None or names.count != count:
         raise CheckpointError(
             f"{path}: expected a name that ends in '-00001-of-{count:05}.gguf' (its split.count is {count}), found "
             f"another one. Give the parts the names that they were published under."
         )
     headers = []
-    for number in range(1, count + 1):
-        part = path.with_name(f"{match[1]}-{number:05}-of-{match[3]}.gguf")
+    for number, file in enumerate(names.files, start=1):
+        part = path.with_name(file)
         if not part.exists():
             raise CheckpointError(
                 f"{path.parent}: expected the file {part.name!r}, which belongs to {path.name!r}, found none. "
@@ -58,15 +56,6 @@ def open_parts(path: Path) -> GgufParts:
         _check_belongs(header, headers[0] if headers else header, number, count)
         headers.append(header)
     return GgufParts(headers[0], _join(headers))
-
-
-def one_per_model(files: Iterable[Path]) -> list[Path]:
-    """Of the parts of a split model only the first that is there."""
-    models: dict[str, Path] = {}
-    for file in sorted(files):
-        match = NUMBERED.fullmatch(file.name)
-        models.setdefault(f"{match[1]}-of-{match[3]}" if match else file.name, file)
-    return list(models.values())
 
 
 def _check_belongs(header: GgufHeader, first: GgufHeader, number: int, count: int) -> None:

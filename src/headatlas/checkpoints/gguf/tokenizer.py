@@ -1,6 +1,6 @@
-"""The tokenizer inside a GGUF file, built by transformers from words that were checked before.
+"""The tokenizer inside a GGUF file, built by transformers from a vocabulary that is checked first.
 
-Nothing beside the file is read, and no code from it is run: a vocabulary is all it holds.
+No other file is read, and no code is run: the file holds only a vocabulary.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ KEYS = {
     "ggml.token_type": "token_type",
     "ggml.merges": "merges",
 }
-"""Key in the file (behind `tokenizer.`) -> name in transformers' own table."""
+"""Key in the file (after `tokenizer.`) -> name in transformers' own table."""
 
 SPECIAL = SPECIAL_TOKENS | {"unk": "unknown"}
 
 
 def load_tokenizer(header: GgufHeader) -> PreTrainedTokenizerBase:
-    """The tokenizer as transformers makes it from such a file.
+    """The tokenizer as transformers builds it from such a file.
 
     Raises:
-        CheckpointError: there is none, or it is of a kind that transformers cannot make.
+        CheckpointError: there is none, or transformers cannot build it.
     """
     import numpy as np
     from transformers import PreTrainedTokenizerFast
@@ -41,28 +41,28 @@ def load_tokenizer(header: GgufHeader) -> PreTrainedTokenizerBase:
     for key, name in KEYS.items():
         key = f"tokenizer.{key}"
         if key in header.metadata:
-            content[name] = header.words(key) if key in header.words_at else header.metadata[key]
-    words = content.get("tokens")
-    if not isinstance(words, list) or not words:
+            content[name] = header.strings(key) if key in header.strings_at else header.metadata[key]
+    tokens = content.get("tokens")
+    if not isinstance(tokens, list) or not tokens:
         raise CheckpointError(f"{header.path}: expected a tokenizer, found none. Use a file that holds its tokenizer.")
     for name in ("scores", "token_type"):
         if name in content:
             n_values = len(content[name]) if isinstance(content[name], np.ndarray) else 0
-            if n_values != len(words):
+            if n_values != len(tokens):
                 raise CheckpointError(
-                    f"{header.path}: expected {len(words)} numbers for 'tokenizer.ggml.{name}', one per token, found "
+                    f"{header.path}: expected {len(tokens)} numbers for 'tokenizer.ggml.{name}', one per token, found "
                     f"{n_values}. Fetch the file again."
                 )
             content[name] = content[name].tolist()
     options: dict[str, Any] = {}
     for name, key in SPECIAL.items():
         number = header.metadata.get(f"tokenizer.ggml.{key}_token_id")
-        if isinstance(number, int) and not 0 <= number < len(words):
+        if isinstance(number, int) and not 0 <= number < len(tokens):
             raise CheckpointError(
-                f"{header.path}: expected 'tokenizer.ggml.{key}_token_id' below {len(words)}, the number of tokens, "
+                f"{header.path}: expected 'tokenizer.ggml.{key}_token_id' below {len(tokens)}, the number of tokens, "
                 f"found {number}. Fetch the file again."
             )
-        options[f"{name}_token"] = words[number] if isinstance(number, int) else None
+        options[f"{name}_token"] = tokens[number] if isinstance(number, int) else None
     for name in ("add_bos_token", "add_eos_token"):
         if isinstance(flag := header.metadata.get(f"tokenizer.ggml.{name}"), bool):
             options[name] = flag
@@ -71,12 +71,12 @@ def load_tokenizer(header: GgufHeader) -> PreTrainedTokenizerBase:
     try:
         tokenizer, more = convert_gguf_tokenizer(header.metadata["general.architecture"], content)
         return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **options, **more)
-    # What makes no sense fails in many ways, also inside Rust, whose panics are no `Exception`.
+    # Inconsistent data fails in many ways, also inside Rust, whose panics are not an `Exception`.
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
             raise
         kind = content.get("tokenizer_type")
         raise CheckpointError(
-            f"{header.path}: transformers cannot make a tokenizer of the kind {kind!r} from this file "
+            f"{header.path}: transformers cannot build a tokenizer of the kind {kind!r} from this file "
             f"({type(error).__name__}). Use the model's safetensors checkpoint."
         ) from error

@@ -1,1 +1,1 @@
-"""Files that are not on this machine, read by byte ranges."""
+"""Files that are elsewhere, read by byte ranges."""

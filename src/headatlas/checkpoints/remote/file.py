@@ -1,4 +1,4 @@
-"""One file that is not on this machine: what it is called, which version of it is there, and its bytes by range."""
+"""One file that is elsewhere: its address, its version, and its bytes by range."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from headatlas.errors import CheckpointError
 
 
 class Broken(Exception):
-    """A transfer that may succeed when it is tried again; the message says what happened, without addresses.
+    """A transfer failed and may succeed when it is tried again; the message says what happened, without addresses.
 
     Args:
-        pause: seconds that the server asked to wait.
+        pause: seconds to wait, as the server asked.
     """
 
     def __init__(self, what: str, pause: float = 0.0) -> None:
@@ -27,19 +27,19 @@ class Offline(Exception):
 
 
 class Missing(CheckpointError):
-    """There is no such file."""
+    """The file does not exist."""
 
 
 class Refused(CheckpointError):
-    """The server gives no access to it."""
+    """The server refuses access to the file."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """What tells one state of a remote file from another.
+    """What distinguishes one state of a remote file from another.
 
     Args:
-        tag: its ETag, or else when it was changed; None where the server says neither.
+        tag: its ETag, or else the time of its last change; None if the server gives neither.
         length: in bytes.
     """
 
@@ -48,43 +48,47 @@ class Version:
 
 
 class RemoteFile(Protocol):
-    """A file behind a protocol. All methods may be called from several threads."""
+    """A file that is read over a network; `HttpFile` and `StoreFile` are such files. All methods are thread-safe."""
 
     shown: str
-    """Its address without passwords and signatures, for messages."""
+    """The address without passwords and signatures, for messages."""
 
     identity: str
-    """What it is, whatever its revision: with the version the key of what is cached."""
+    """Names the file independently of its revision; together with the version, the key of its cached ranges."""
 
     address: str
-    """Where it is looked for; kept only as a hash."""
+    """Where the file is; only a hash of it is stored."""
 
     pinned: bool
-    """The address never holds anything else, so that its version need not be asked for twice."""
+    """Whether the content at the address never changes, so that the version is requested only once."""
 
     def version(self) -> Version:
-        """Ask for the version; raises `Broken`, `Offline`, `Missing` or another `CheckpointError`."""
+        """Request the version; raises `Broken`, `Offline`, `Missing` or another `CheckpointError`."""
         ...
 
     def stream(self, start: int, stop: int, version: Version) -> Iterator[bytes]:
-        """The bytes from `start` to before `stop` in pieces as they come.
+        """The bytes from `start` to before `stop`, in pieces as they arrive.
 
         Raises:
-            Broken: it stopped before its end, or the server asks to wait.
+            Broken: the transfer stopped before its end, or the server asks to wait.
             Offline: the user forbade network requests.
-            CheckpointError: refused, or another version is there now.
+            CheckpointError: access is refused, or the file has changed.
         """
+        ...
+
+    def whole(self, known: str | None, limit: int) -> tuple[str | None, bytes | None]:
+        """Tag and content of a small file; no content if the tag is still `known`. Raises like `stream`."""
         ...
 
 
 def changed(shown: str) -> CheckpointError:
-    """What to say when a file became another one between two requests."""
+    """The error for a file that changed between two requests."""
     return CheckpointError(
-        f"{shown}: expected the file that was there when this run began, found another one in its place. "
+        f"{shown}: expected the file of the beginning of this run, found a changed one. "
         f"Run the same again to read the new one."
     )
 
 
 def fingerprint(text: str) -> str:
-    """A name for a folder of the cache that gives nothing of the text away."""
+    """A name for a folder of the cache that reveals nothing of the text."""
     return hashlib.sha256(text.encode()).hexdigest()[:40]

@@ -1,4 +1,4 @@
-"""A file in a store that fsspec knows (s3, gs, az, memory), read by byte ranges."""
+"""A file in a store that fsspec supports (s3, gs, az, memory), read by byte ranges."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from headatlas.checkpoints.remote.file import Broken, Missing, Refused, Version,
 from headatlas.errors import CheckpointError
 
 TAGS = ("ETag", "etag", "md5Hash", "content_md5", "generation", "LastModified", "last_modified", "mtime", "created")
-"""What stores call what changes with the file, best first."""
+"""Names that stores give to what changes with the file, best first."""
 
 
 class StoreFile:
@@ -19,7 +19,7 @@ class StoreFile:
         store: the file system, as fsspec opens it.
         path: inside the store.
         shown: for messages.
-        address: names the file; kept only as a hash.
+        address: names the file; only a hash of it is stored.
     """
 
     pinned = False
@@ -31,7 +31,7 @@ class StoreFile:
         self.address = self.identity = address
 
     def version(self) -> Version:
-        # A listing from the beginning of the run would not show that the file has changed.
+        # A cached listing would not show that the file has changed.
         self._store.invalidate_cache(self._path)
         found = self._ask(self._store.info, self._path)
         size = found.get("size")
@@ -65,7 +65,7 @@ class StoreFile:
             raise Missing(f"{self.shown}: expected a file, found none.") from error
         except PermissionError as error:
             raise Refused(
-                f"{self.shown}: the store refuses access. Log in as its own tools ask for, and run the same again."
+                f"{self.shown}: the store refuses access. Log in with the tools of the store, and run it again."
             ) from error
-        except Exception as error:  # every store raises its own kinds; their texts may hold addresses with signatures
+        except Exception as error:  # each store has its own kinds; their messages may hold signatures
             raise Broken(f"the store raised {type(error).__name__}") from error

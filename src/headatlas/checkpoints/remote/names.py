@@ -1,4 +1,4 @@
-"""Models that are not on this machine: names on the hub, and addresses."""
+"""Names of models that are elsewhere: on the hub, or at an address."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from headatlas.checkpoints.checkpoint import Checkpoint
-
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 HUB_ONLY = re.compile(r"[\w][\w.-]*/[\w.-]+(@.+|/.+\.gguf)")
-"""Names on the hub that could be taken for a path: with a revision, or of a file."""
+"""Names on the hub that look like a path: with a revision, or of a file."""
 
 
 def is_remote(source: object) -> bool:
-    """Whether something can only mean a model elsewhere; a name such as `org/model` can also mean a folder."""
+    """Whether something can only mean a model elsewhere; a name such as `org/model` may be a folder too."""
     if not isinstance(source, str):
         return False
     if ADDRESS.match(source):
@@ -22,28 +20,8 @@ def is_remote(source: object) -> bool:
     return HUB_ONLY.fullmatch(source) is not None and not Path(source).parent.exists()
 
 
-def open_remote(source: str) -> Checkpoint:
-    """Open a model on the hub or behind an address; of its weights only what is read travels.
-
-    Args:
-        source: `org/model`, `org/model@revision`, `org/model/file.gguf`, a page of the hub, `https://host/folder`,
-            `https://host/folder/model.safetensors`, or another `scheme://` that fsspec knows.
-
-    Raises:
-        CheckpointError: nothing there, no access, or nothing that can be read.
-    """
-    name = _name_on_the_hub(source)
-    if name is None:
-        from headatlas.checkpoints.remote.address import open_address
-
-        return open_address(source)
-    from headatlas.checkpoints.remote.hub import open_hub
-
-    return open_hub(name)
-
-
-def _name_on_the_hub(source: str) -> str | None:
-    """`org/model` out of itself, `hf://org/model` or the address of its page; None for other addresses."""
+def name_on_the_hub(source: str) -> str | None:
+    """`org/model` from itself, from `hf://org/model` or from the address of its page; None for other addresses."""
     if not ADDRESS.match(source):
         return source
     parts = urlsplit(source)
@@ -60,7 +38,7 @@ def _name_on_the_hub(source: str) -> str | None:
 
 
 def _hub_hosts() -> set[str]:
-    """Where the hub's pages are, also by its short name."""
+    """Hosts of the hub's pages, also under its short name."""
     from huggingface_hub import constants
 
     addresses = (constants.ENDPOINT, constants._HF_DEFAULT_ENDPOINT)

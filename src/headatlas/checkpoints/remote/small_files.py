@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
 
 from headatlas.checkpoints.remote.cache import (
     N_TRANSFERS,
@@ -19,7 +18,7 @@ from headatlas.checkpoints.remote.cache import (
 )
 from headatlas.checkpoints.remote.file import Missing, Refused, RemoteFile, fingerprint
 
-NEEDED = "config.json"
+REQUIRED = "config.json"
 
 OPTIONAL = (
     "added_tokens.json",
@@ -36,43 +35,36 @@ OPTIONAL = (
 )
 
 LIMIT = 256 * 2**20
-"""Bytes of a file that is called small: a hundred times a large vocabulary's."""
+"""Largest number of bytes of a small file: a hundred times that of a large vocabulary."""
 
 
-class SmallFile(RemoteFile, Protocol):
-    """A remote file that can also be had whole."""
-
-    def whole(self, known: str | None, limit: int) -> tuple[str | None, bytes | None]:
-        """Its tag and content; no content where the tag is still the known one."""
-        ...
-
-
-def bring_small_files(address: str, files: Mapping[str, SmallFile]) -> Path:
-    """A local folder with those of the files that are there; unchanged ones do not travel again.
+def fetch_small_files(address: str, files: Mapping[str, RemoteFile]) -> Path:
+    """A local folder with those of the files that exist; unchanged ones are not transferred again.
 
     Args:
-        address: names the folder; kept only as a hash.
+        address: of the folder; only a hash of it is stored.
         files: by name; all but `config.json` may be missing.
 
     Raises:
-        CheckpointError: no config, no access, or the server cannot be reached and the files are not in the cache.
+        CheckpointError: there is no config, access is refused, or the server cannot be reached and the files are not in
+            the cache.
     """
     folder = cache_folder() / "folders" / fingerprint(address)
-    # The config first: a folder without one is asked for nothing else.
-    _bring(folder, NEEDED, files[NEEDED])
+    # The config first: without one, nothing else is requested.
+    _fetch(folder, REQUIRED, files[REQUIRED])
     with ThreadPoolExecutor(N_TRANSFERS, thread_name_prefix="headatlas-small") as pool:
-        list(pool.map(lambda name: _bring(folder, name, files[name]), [name for name in files if name != NEEDED]))
+        list(pool.map(lambda name: _fetch(folder, name, files[name]), [name for name in files if name != REQUIRED]))
     return folder
 
 
-def _bring(folder: Path, name: str, file: SmallFile) -> None:
+def _fetch(folder: Path, name: str, file: RemoteFile) -> None:
     path, record = folder / name, folder / ".records" / f"{name}.json"
     known, absent = _recall(path, record)
     try:
         tag, content = patiently(file, lambda: file.whole(known, LIMIT), 2 if known or absent else None)
     except (Missing, Refused):
-        # Some stores refuse what is not there, so as not to say that it is not there.
-        if name == NEEDED:
+        # Some stores refuse access to files that do not exist.
+        if name == REQUIRED:
             raise
         with disk(folder):
             path.unlink(missing_ok=True)
@@ -90,7 +82,7 @@ def _bring(folder: Path, name: str, file: SmallFile) -> None:
 
 
 def _recall(path: Path, record: Path) -> tuple[str | None, bool]:
-    """The tag of the sound file that is there, and whether it is known that the server has none."""
+    """The tag of the undamaged local file, and whether the server is known to have none."""
     try:
         known = json.loads(record.read_text("utf-8"))
         if known.get("absent"):

@@ -1,7 +1,7 @@
-"""The header of a safetensors file, checked before it is believed; costs no memory beyond its own length.
+"""The header of a safetensors file, checked before it is used; takes no memory beyond its own length.
 
 The rules are those of the format's specification (https://github.com/huggingface/safetensors#format): the tensors fill
-the rest of the file without holes and overlaps, and each is as long as its shape and type say.
+the rest of the file without holes or overlaps, and the length of each follows from its shape and type.
 """
 
 from __future__ import annotations
@@ -10,30 +10,24 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from headatlas.checkpoints.tensor_store import BITS
+
 LENGTH_BYTES = 8
 """The file begins with the header's length, a little-endian whole number."""
 
 MAX_HEADER = 100_000_000
-"""What the safetensors library allows too."""
-
-BITS = {
-    "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
-    "F16": 16, "BF16": 16, "F32": 32, "F64": 64, "C64": 64,
-    "F8_E4M3": 8, "F8_E5M2": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "F8_E8M0": 8,
-    "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
-}  # fmt: skip
-"""Width of a number of each type."""
+"""The limit of the safetensors library."""
 
 LARGEST = 2**63 - 1
 
 
 class Damaged(Exception):
-    """What is wrong with a header, as the end of a sentence."""
+    """A header is unusable; the message says why, as the end of a sentence."""
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies: bytes from `start` to before `stop`, counted from the file's beginning."""
+    """The place of a tensor: bytes from `start` to before `stop`, counted from the file's beginning."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -42,7 +36,7 @@ class StoredTensor:
 
 
 def header_length(beginning: bytes, file_length: int) -> int:
-    """Bytes of the header behind its own length; raises `Damaged` where the file cannot hold it."""
+    """Bytes of the header, which follows its own length; raises `Damaged` if the file cannot hold it."""
     length = int.from_bytes(beginning, "little")
     if length > MAX_HEADER:
         raise Damaged(f"it announces a header of {length:,} bytes, more than the {MAX_HEADER:,} allowed")
@@ -97,7 +91,7 @@ def _tensor(name: str, entry: Any, data: int, file_length: int) -> StoredTensor:
             raise Damaged(f"the tensor {name!r} has a shape with too many numbers")
     if 0 in shape:
         count = 0
-    # A type that nobody knew when this was written says nothing of its width; reading it is refused.
+    # The width of a type that is not in the table is unknown; such a tensor is refused when it is read.
     if dtype in BITS and count * BITS[dtype] != 8 * (stop - start):
         raise Damaged(f"the tensor {name!r} of type {dtype} and shape {shape} has {stop - start:,} bytes")
     return StoredTensor(dtype, tuple(shape), start, stop)

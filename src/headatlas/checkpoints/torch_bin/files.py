@@ -1,29 +1,27 @@
-"""Tensors of local files of `torch.save` (`pytorch_model.bin`), as they are stored; no code from them is run.
+"""Tensors of a local file of `torch.save` (`pytorch_model.bin`), undecoded; no code from it is run.
 
 Since torch 1.6 such a file is a zip archive of a pickle and one uncompressed entry per storage; before, it was several
-pickles and the storages behind them. Either way the file is mapped, and only the rows asked for are read.
+pickles followed by the storages. In both cases the file is mapped, and only requested rows are read.
 """
 
 from __future__ import annotations
 
 import mmap
 import zipfile
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headatlas.checkpoints.safetensors.local import found_twice, missing_file, no_tensor
-from headatlas.checkpoints.tensor_store import BytesProgress
+from headatlas.checkpoints.tensor_store import missing_file, torch_dtype
 from headatlas.checkpoints.torch_bin.pickle import (
     LONGEST,
-    WIDTHS,
     NeedsCode,
     StoredTensor,
     Unreadable,
     read_pickle,
     tensors_of,
+    width,
 )
 from headatlas.errors import CheckpointError
 
@@ -31,82 +29,26 @@ if TYPE_CHECKING:
     import torch
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-TORCH_NAMES = {
-    **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"},
-    **{"I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"},
-    **{"U64": "uint64", "U32": "uint32", "U16": "uint16"},
-    **{"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu"},
-}
 
 
-class TorchFiles:
-    """Tensors of one or several files of a folder; see `TensorStore`.
-
-    Args:
-        folder: holds the files.
-        files: their names.
+class TorchFile:
+    """See `TensorFile`.
 
     Raises:
-        CheckpointError: a file is missing, damaged or needs code to be run, or a tensor is in two of them.
+        CheckpointError: the file is missing, damaged or needs code to be run.
     """
 
-    def __init__(self, folder: Path, files: Sequence[str]) -> None:
-        self.folder = folder
-        self._open = ExitStack()
-        self._file_of: dict[str, str] = {}
-        self._files: dict[str, _TorchFile] = {}
-        for file in files:
-            self._files[file] = _TorchFile(folder / file, self._open)
-            for name in self._files[file].tensors:
-                if name in self._file_of:
-                    raise found_twice(folder, name, self._file_of[name], file)
-                self._file_of[name] = file
-        self.size = sum(self.n_bytes(name) for name in self._file_of)
-
-    def names(self) -> Iterable[str]:
-        return self._file_of.keys()
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._file_of
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._tensor(name).shape
-
-    def dtype(self, name: str) -> str:
-        return self._tensor(name).dtype
-
-    def n_bytes(self, name: str) -> int:
-        tensor = self._tensor(name)
-        return tensor.n_values * WIDTHS.get(tensor.dtype, 1)
-
-    def file_of(self, name: str) -> str:
-        return self._file_of.get(name, str(self.folder))
-
-    def read(self, name: str, rows: slice | None = None) -> torch.Tensor:
-        tensor = self._tensor(name)
-        return self._files[self._file_of[name]].read(tensor, rows)
-
-    def fetch(self, wanted: Iterable[tuple[str, slice | None]], progress: BytesProgress | None = None) -> None:
-        """Nothing to do: the files are here."""
-
-    def _tensor(self, name: str) -> StoredTensor:
-        if name not in self._file_of:
-            raise no_tensor(self.folder, name)
-        return self._files[self._file_of[name]].tensors[name]
-
-
-class _TorchFile:
-    def __init__(self, path: Path, stack: ExitStack) -> None:
+    def __init__(self, path: Path) -> None:
         try:
-            file = stack.enter_context(path.open("rb"))
-            self.content = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            with path.open("rb") as file:
+                self.content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError as error:
-            raise missing_file(path.parent, path.name) from error
+            raise missing_file(path) from error
         except (OSError, ValueError) as error:
             raise _damaged(path, str(error)) from error
         self.path = path
         self.starts: dict[str, int] = {}
-        """Where each storage's values begin."""
+        """Key of a storage -> the byte at which its values begin."""
         try:
             if self.content[:4] == b"PK\x03\x04":
                 self.tensors = self._read_zip()
@@ -122,11 +64,45 @@ class _TorchFile:
         except Unreadable as error:
             raise _damaged(path, str(error)) from error
 
+    def names(self) -> Iterable[str]:
+        return self.tensors.keys()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.tensors[name].shape
+
+    def dtype(self, name: str) -> str:
+        return self.tensors[name].dtype
+
+    def n_bytes(self, name: str) -> int:
+        return self.tensors[name].n_values * width(self.tensors[name].dtype)
+
+    def read(self, name: str, rows: slice | None = None) -> torch.Tensor:
+        import torch
+
+        tensor = self.tensors[name]
+        shape, strides, start = list(tensor.shape), list(tensor.strides), tensor.start
+        step = 1
+        if rows is not None and shape:
+            first, last, step = rows.indices(shape[0])
+            shape[0] = max(0, last - first) if step > 0 else shape[0]
+            start += first * strides[0] if step > 0 else 0
+        dtype = torch_dtype(tensor.dtype)
+        if 0 in shape:
+            return torch.empty(shape, dtype=dtype)
+        n_values = sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True)) + 1
+        begin = self.starts[tensor.storage.key] + start * width(tensor.dtype)
+        # A copy: what is read must not depend on the file, nor be writable into it.
+        copied = bytearray(self.content[begin : begin + n_values * width(tensor.dtype)])
+        result = torch.frombuffer(copied, dtype=dtype).as_strided(shape, strides)
+        if step != 1:
+            return result[::step] if step > 0 else result[rows]
+        return result if tensor.is_contiguous else result.contiguous()
+
     def _read_zip(self) -> dict[str, StoredTensor]:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 entries = {entry.filename: entry for entry in archive.infolist()}
-        except Exception as error:  # zipfile raises many kinds for an archive that makes no sense
+        except Exception as error:  # zipfile raises many kinds for a damaged archive
             raise Unreadable(f"it is no zip archive that can be read: {str(error)[:200]}") from error
         main = next((name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")), None)
         if main is None:
@@ -139,7 +115,7 @@ class _TorchFile:
             key = tensor.storage.key
             if key not in self.starts:
                 entry = entries.get(f"{root}data/{key}")
-                n_bytes = tensor.storage.n_values * WIDTHS.get(tensor.storage.dtype, 1)
+                n_bytes = tensor.storage.n_values * width(tensor.storage.dtype)
                 if entry is None or entry.file_size != n_bytes:
                     raise Unreadable(
                         f"the storage {key[:200]!r} does not have the {n_bytes:,} bytes that are announced"
@@ -148,7 +124,7 @@ class _TorchFile:
         return tensors
 
     def _start(self, entry: zipfile.ZipInfo) -> int:
-        """Where an entry's bytes begin: behind a header of its own, whose names may be padded."""
+        """The byte at which an entry's content begins: after a header of its own, whose names may be padded."""
         if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size or entry.flag_bits & 1:
             raise Unreadable(f"its entry {entry.filename[:200]!r} is compressed or encrypted")
         header = self.content[entry.header_offset : entry.header_offset + 30] if entry.header_offset >= 0 else b""
@@ -184,7 +160,7 @@ class _TorchFile:
             if int.from_bytes(content[at : at + 8], "little") != storage.n_values:
                 raise Unreadable(f"the storage {key[:200]!r} does not have the {storage.n_values:,} values announced")
             self.starts[key] = at + 8
-            at += 8 + storage.n_values * WIDTHS.get(storage.dtype, 1)
+            at += 8 + storage.n_values * width(storage.dtype)
             if at > len(content):
                 raise Unreadable(f"it ends before the storage {key[:200]!r} does")
         return tensors
@@ -192,31 +168,9 @@ class _TorchFile:
     def _check(self, tensor: StoredTensor) -> None:
         if tensor.storage.key not in self.starts:
             raise Unreadable(f"the storage {tensor.storage.key[:200]!r} is missing")
-        n_bytes = tensor.storage.n_values * WIDTHS.get(tensor.storage.dtype, 1)
+        n_bytes = tensor.storage.n_values * width(tensor.storage.dtype)
         if self.starts[tensor.storage.key] + n_bytes > len(self.content):
             raise Unreadable(f"it ends before the storage {tensor.storage.key[:200]!r} does")
-
-    def read(self, tensor: StoredTensor, rows: slice | None) -> torch.Tensor:
-        import torch
-
-        shape, strides, start = list(tensor.shape), list(tensor.strides), tensor.start
-        step = 1
-        if rows is not None and shape:
-            first, last, step = rows.indices(shape[0])
-            shape[0] = max(0, last - first) if step > 0 else shape[0]
-            start += first * strides[0] if step > 0 else 0
-        dtype = getattr(torch, TORCH_NAMES[tensor.dtype])
-        if 0 in shape:
-            return torch.empty(shape, dtype=dtype)
-        width = WIDTHS.get(tensor.dtype, 1)
-        n_values = sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True)) + 1
-        begin = self.starts[tensor.storage.key] + start * width
-        # A copy: what is read must not hang on the file, nor be writable into it.
-        values = torch.frombuffer(bytearray(self.content[begin : begin + n_values * width]), dtype=dtype)
-        result = values.as_strided(shape, strides)
-        if step != 1:
-            return result[::step] if step > 0 else result[rows]
-        return result if tensor.is_contiguous else result.contiguous()
 
 
 def _damaged(path: Path, what: str) -> CheckpointError:

@@ -1,8 +1,8 @@
 """The list of tensors in a file of `torch.save`, read from its pickle without running it.
 
-A pickle is a program. Here its instructions are walked through one by one: those that put texts, numbers and
-containers together are followed, the few functions by which torch describes a tensor are taken as descriptions, and
-everything else is refused. Nothing is imported, called or allocated by the file.
+A pickle is a program. Here its instructions are interpreted one by one: those that build strings, numbers and
+containers are followed, the few functions with which torch describes a tensor are read as descriptions, and everything
+else is refused. The file cannot import, call or allocate anything.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from headatlas.checkpoints.tensor_store import BITS
+
 LONGEST = 16 << 20
-"""Bytes of instructions that are read at most; a file of 50,000 tensors takes about as many."""
+"""Largest number of bytes of instructions; a file of 50,000 tensors has about as many."""
 
 MOST = 2_500_000
-"""Instructions that are followed at most, since each may take more memory than it has bytes."""
+"""Largest number of instructions, since each may take more memory than it has bytes."""
 
 MOST_AXES = 64
 """As in torch."""
@@ -43,16 +45,19 @@ DTYPES = {
     "torch uint32": "U32",
     "torch uint64": "U64",
 }
-WIDTHS = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
-"""Bytes of one value; of every other type: 1."""
+
+
+def width(dtype: str) -> int:
+    """Bytes of one value."""
+    return BITS[dtype] // 8
 
 
 class Unreadable(Exception):
-    """The pickle is damaged, or is no list of tensors; says what was found."""
+    """The pickle is damaged, or does not list tensors; the message says what was found."""
 
 
 class NeedsCode(Unreadable):
-    """The pickle asks for a function that would have to be called."""
+    """The pickle names a function that would have to be called."""
 
 
 class Source(Protocol):
@@ -96,7 +101,7 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class _Name:
-    """A global that the pickle names, never looked up."""
+    """A global that the pickle names; it is never looked up."""
 
     text: str
 
@@ -113,16 +118,16 @@ def tensors_of(pickled: Any) -> dict[str, StoredTensor]:
         raise Unreadable("it holds something else than tensors by name")
     for name, tensor in pickled.items():
         if not isinstance(name, str) or not isinstance(tensor, StoredTensor):
-            raise Unreadable("it holds something else beside tensors by name")
+            raise Unreadable("it holds something else besides tensors by name")
     return pickled
 
 
 def read_pickle(source: Source) -> Any:
-    """What one pickle describes: texts, numbers, containers, storages and tensors.
+    """What one pickle describes: strings, numbers, containers, storages and tensors.
 
     Raises:
         NeedsCode: it names a function that does not describe a tensor.
-        Unreadable: it is damaged, or uses instructions that files of tensors do not need.
+        Unreadable: it is damaged, or uses instructions that a list of tensors does not need.
     """
     return _Machine().run(_instructions(source))
 
@@ -139,7 +144,7 @@ def _instructions(source: Source) -> Iterator[tuple[str, Any]]:
 
 
 class _Limited:
-    """Gives out no more than `LONGEST` bytes."""
+    """Returns no more than `LONGEST` bytes in total."""
 
     def __init__(self, source: Source) -> None:
         self._source, self._left = source, LONGEST
@@ -171,7 +176,7 @@ class _Machine:
                     return self.pop()
                 self.step(name, argument)
         except (IndexError, KeyError, TypeError, ValueError) as error:
-            raise Unreadable("its pickle is damaged: an instruction lacks what it works on") from error
+            raise Unreadable("its pickle is damaged: an instruction lacks its operand") from error
         raise Unreadable("its pickle has no end")
 
     def step(self, name: str, argument: Any) -> None:
@@ -272,7 +277,7 @@ def _described(function: str, arguments: tuple) -> Any:
         dtype = DTYPES.get(_as(_Name, more[2]).text)
         if dtype is None:
             raise Unreadable("a tensor has an unknown type")
-        n_values //= WIDTHS.get(dtype, 1)
+        n_values //= width(dtype)
     shape, strides = (tuple(_count(number) for number in _as(tuple, numbers)) for numbers in (shape, strides))
     if len(shape) != len(strides):
         raise Unreadable("a tensor's shape and strides have different lengths")
@@ -280,7 +285,7 @@ def _described(function: str, arguments: tuple) -> Any:
         raise Unreadable(f"a tensor has {len(shape):,} axes")
     tensor = StoredTensor(storage, dtype, _count(start), shape, strides)
     end = tensor.start + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True)) + 1
-    # A view may show the same value often, and so be larger than the file; no weight is such a view.
+    # A view may repeat a value, and so be larger than the file; no weight is such a view.
     if tensor.n_values and (end > n_values or tensor.n_values > n_values):
         raise Unreadable(f"a tensor of the shape {shape} reaches beyond its {n_values:,} stored values")
     return tensor

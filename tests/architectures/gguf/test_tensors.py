@@ -7,9 +7,9 @@ import torch
 from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 
 from gguf_models import CASES, make_model, write
-from headatlas.architectures.gguf import ARCHITECTURES, VARIANTS
-from headatlas.checkpoints import open_checkpoint
-from headatlas.checkpoints.gguf.names import _stems
+from headatlas.architectures.gguf.table import ARCHITECTURES, VARIANTS
+from headatlas.architectures.open import open_checkpoint
+from headatlas.checkpoints.gguf.names import stems
 from headatlas.errors import CheckpointError
 
 
@@ -40,8 +40,8 @@ def test_a_tensor_that_the_architecture_does_not_have(tmp_path):
 
     write(make_model("llama"), "llama", path, change=change)
     assert message(path) == (
-        f"{path}: tensor 'blk.1.attn_sub_norm.weight' is not one that a model of 'llama' is known to have. "
-        f"Use the model's safetensors checkpoint."
+        f"{path}: expected the tensors of a model of 'llama', found 'blk.1.attn_sub_norm.weight', "
+        f"which such a model does not have. Use the model's safetensors checkpoint."
     )
 
 
@@ -93,7 +93,7 @@ def test_gates_and_ups_of_other_shapes(tmp_path):
 
     path = write(make_model("mixtral"), "mixtral", tmp_path / "m.gguf", change=change)
     assert message(path) == (
-        f"{path}: expected gates and ups of one shape in layer 1, found (5, 37, 48) and (5, 36, 48). "
+        f"{path}: expected gate and up projections of one shape in layer 1, found (5, 37, 48) and (5, 36, 48). "
         f"Use the model's safetensors checkpoint."
     )
 
@@ -179,7 +179,7 @@ def test_what_transformers_module_cannot_hold(tmp_path, case, key, value, what):
 
 ENTRIES = {
     **{name: [entry] for name, entry in ARCHITECTURES.items()},
-    **{name: [ARCHITECTURES[name], entry] for name, (_, entry) in VARIANTS.items()},
+    **{name: [ARCHITECTURES[name], variant.entry] for name, variant in VARIANTS.items()},
 }
 
 
@@ -192,7 +192,7 @@ def test_every_entry_has_a_case():
 @pytest.mark.parametrize("name", ENTRIES)
 def test_gguf_knows_every_name(name):
     for entry in ENTRIES[name]:
-        assert set(_stems(entry, name).values()) == set(entry.tensors)
+        assert set(stems(name, entry.tensors).values()) == set(entry.tensors)
 
 
 @pytest.mark.parametrize("name", sorted(set(ENTRIES) & set(GGUF_CONFIG_MAPPING)))

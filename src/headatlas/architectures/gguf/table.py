@@ -1,7 +1,7 @@
-"""What each architecture of GGUF is called in transformers, and what llama.cpp's converter changed in it.
+"""The architectures that GGUF files name, what transformers calls them, and what llama.cpp's converter changes.
 
-One declarative entry per architecture. Names of tensors are transformers' (`{}` is the layer), which
-`gguf.get_tensor_name_map` turns into the file's. The converter:
+One declarative entry per architecture. Names of tensors are those of transformers, with `{}` for the layer; the gguf
+package translates them into the file's. The converter:
 https://github.com/ggml-org/llama.cpp/tree/master/conversion.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
-from headatlas.checkpoints.gguf.metadata import SPECIAL_TOKENS, Facts
+from headatlas.checkpoints.gguf.metadata import Metadata
 
 
 @dataclass(frozen=True)
@@ -20,20 +20,21 @@ class Architecture:
 
     Args:
         model_type: its name in transformers.
-        config: key in the file (behind the architecture's name) -> name in transformers' config; all must be there.
-        optional: the same for keys that may be missing, where transformers' default holds.
+        config: key in the file (without the architecture's name) -> name in transformers' config; all are required.
+        optional: the same for keys that may be missing, in which case transformers' default applies.
         tensors: names without their ends, such as `.weight`.
-        heads: names in the config of the number of kv heads and of the width of a head, where it has them.
-        fixed: values in the config that no file says.
-        more: values in the config that need a look at the file.
-        transposed: ends of names of weights that transformers keeps as (in, out), and GGUF as (out, in).
-        plus_one: weights of norms are stored with 1 added.
-        interleaved: transformers keeps the fused queries, keys and values of each kv head together; GGUF does not.
-        experts: how transformers lays out a mixture of experts: "joined" or "alternating"; None: has none.
-        latent: values come from a latent vector (MLA), whose weight the file may hold in two parts.
-        unread: tensors that no map needs and that have another form in transformers.
-        paired: the rows of queries and keys are stored so that those which turn together stand side by side.
-        runs: the config has all that the whole model needs to run, positions included, not only what a map needs.
+        heads: the config's names for the number of kv heads and the width of a head; None if it has none.
+        fixed: values in the config that no file states.
+        derived: values in the config that are computed from the file.
+        transposed: ends of the names of weights that transformers stores as (in, out), and GGUF as (out, in).
+        plus_one: the weights of norms are stored with 1 added.
+        interleaved: transformers groups the fused queries, keys and values by kv head; GGUF does not.
+        one_kv_head: a file that does not state the number of kv heads has one.
+        experts: how transformers arranges gate and up projections of a mixture of experts; None: there is none.
+        latent: values come from a latent vector (MLA), whose weight the file may store in two parts.
+        unused: tensors that no map needs and that have another form in transformers.
+        paired: the two rows of each rotary pair of queries and keys are stored next to each other.
+        runnable: the config has everything that the running model needs, positions included.
     """
 
     model_type: str
@@ -42,15 +43,16 @@ class Architecture:
     optional: dict[str, str] = field(default_factory=dict)
     heads: tuple[str | None, str | None] = ("num_key_value_heads", "head_dim")
     fixed: dict[str, Any] = field(default_factory=dict)
-    more: Callable[[Facts], dict[str, Any]] = lambda facts: {}
+    derived: Callable[[Metadata], dict[str, Any]] = lambda metadata: {}
     transposed: tuple[str, ...] = ()
     plus_one: bool = False
     interleaved: bool = False
-    experts: str | None = None
+    one_kv_head: bool = False
+    experts: Literal["joined", "alternating"] | None = None
     latent: bool = False
-    unread: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
     paired: bool = False
-    runs: bool = False
+    runnable: bool = False
 
 
 def _named(in_layer: str, *names: str, whole: tuple[str, ...]) -> tuple[str, ...]:
@@ -81,33 +83,36 @@ def _llama_names(*names: str) -> tuple[str, ...]:
     return _named("model.layers", *names, whole=_WHOLE)
 
 
-def _biases(facts: Facts) -> dict[str, Any]:
-    return {"attention_bias": facts.has("blk.0.attn_q.bias"), "mlp_bias": facts.has("blk.0.ffn_down.bias")}
+def _biases(metadata: Metadata) -> dict[str, Any]:
+    return _attention_bias(metadata) | {"mlp_bias": metadata.has_tensor("blk.0.ffn_down.bias")}
 
 
-def _attention_bias(facts: Facts) -> dict[str, Any]:
-    return {"attention_bias": facts.has("blk.0.attn_q.bias")}
+def _attention_bias(metadata: Metadata) -> dict[str, Any]:
+    return {"attention_bias": metadata.has_tensor("blk.0.attn_q.bias")}
 
 
-def _experts_of(facts: Facts) -> dict[str, Any]:
-    return {
-        "moe_intermediate_size": facts.whole("expert_feed_forward_length", facts.width("blk.0.ffn_down_exps.weight"))
+def _expert_width(metadata: Metadata) -> int:
+    return metadata.integer("expert_feed_forward_length", metadata.width("blk.0.ffn_down_exps.weight"))
+
+
+def _experts_of(metadata: Metadata) -> dict[str, Any]:
+    return {"moe_intermediate_size": _expert_width(metadata)}
+
+
+def _qwen2_moe(metadata: Metadata) -> dict[str, Any]:
+    shared = metadata.width("blk.0.ffn_down_shexp.weight")
+    return _experts_of(metadata) | {
+        "shared_expert_intermediate_size": metadata.integer("expert_shared_feed_forward_length", shared)
     }
 
 
-def _qwen2_moe(facts: Facts) -> dict[str, Any]:
-    shared = facts.width("blk.0.ffn_down_shexp.weight")
-    return _experts_of(facts) | {
-        "shared_expert_intermediate_size": facts.whole("expert_shared_feed_forward_length", shared)
-    }
-
-
-def _falcon(facts: Facts) -> dict[str, Any]:
-    if facts.has("blk.0.attn_qkv.bias"):
-        raise facts.unlike("a Falcon without biases", "one with biases")
-    n_kv_heads, two_norms = facts.whole("attention.head_count_kv", 1), facts.has("blk.0.attn_norm_2.weight")
-    if n_kv_heads == facts.whole("attention.head_count"):
-        raise facts.unlike("a Falcon with fewer key-value heads than heads", "as many")
+def _falcon(metadata: Metadata) -> dict[str, Any]:
+    if metadata.has_tensor("blk.0.attn_qkv.bias"):
+        raise metadata.unsupported("a Falcon without biases", "one with biases")
+    n_kv_heads = metadata.integer("attention.head_count_kv", 1)
+    two_norms = metadata.has_tensor("blk.0.attn_norm_2.weight")
+    if n_kv_heads == metadata.integer("attention.head_count"):
+        raise metadata.unsupported("a Falcon with fewer key-value heads than heads", "as many")
     if n_kv_heads == 1 and not two_norms:
         return {"new_decoder_architecture": False}
     return {
@@ -117,76 +122,80 @@ def _falcon(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _bloom(facts: Facts) -> dict[str, Any]:
-    facts.must_agree("feed_forward_length", 4 * facts.whole("embedding_length"))
-    facts.must_agree("attention.head_count_kv", facts.whole("attention.head_count"))
+def _bloom(metadata: Metadata) -> dict[str, Any]:
+    metadata.require("feed_forward_length", 4 * metadata.integer("embedding_length"))
+    metadata.require("attention.head_count_kv", metadata.integer("attention.head_count"))
     return {}
 
 
-def _mpt(facts: Facts) -> dict[str, Any]:
-    facts.must_agree("attention.head_count_kv", facts.whole("attention.head_count"))
-    facts.must_agree("feed_forward_length", 4 * facts.whole("embedding_length"))
-    return {"attn_config": {"model_type": "", "clip_qkv": facts.number("attention.clamp_kqv", None)}}
+def _mpt(metadata: Metadata) -> dict[str, Any]:
+    metadata.require("attention.head_count_kv", metadata.integer("attention.head_count"))
+    metadata.require("feed_forward_length", 4 * metadata.integer("embedding_length"))
+    return {"attn_config": {"model_type": "", "clip_qkv": metadata.number("attention.clamp_kqv", None)}}
 
 
-def _stablelm(facts: Facts) -> dict[str, Any]:
+def _stablelm(metadata: Metadata) -> dict[str, Any]:
     return {
-        "use_qkv_bias": facts.has("blk.0.attn_q.bias"),
-        "qk_layernorm": facts.has("blk.0.attn_q_norm.weight"),
-        "use_parallel_residual": not facts.has("blk.0.ffn_norm.weight"),
+        "use_qkv_bias": metadata.has_tensor("blk.0.attn_q.bias"),
+        "qk_layernorm": metadata.has_tensor("blk.0.attn_q_norm.weight"),
+        "use_parallel_residual": not metadata.has_tensor("blk.0.ffn_norm.weight"),
     }
 
 
-def _cohere(facts: Facts) -> dict[str, Any]:
-    return _attention_bias(facts) | {"use_qk_norm": facts.has("blk.0.attn_q_norm.weight")}
+def _bias_and_qk_norm(metadata: Metadata) -> dict[str, Any]:
+    return _attention_bias(metadata) | {"use_qk_norm": metadata.has_tensor("blk.0.attn_q_norm.weight")}
 
 
-def _gpt_neox(facts: Facts) -> dict[str, Any]:
-    facts.must_agree("attention.head_count_kv", facts.whole("attention.head_count"))
+def _gpt_neox(metadata: Metadata) -> dict[str, Any]:
+    metadata.require("attention.head_count_kv", metadata.integer("attention.head_count"))
     return {
-        "use_parallel_residual": facts.flag("use_parallel_residual", True),
-        "attention_bias": facts.has("blk.0.attn_qkv.bias"),
+        "use_parallel_residual": metadata.flag("use_parallel_residual", True),
+        "attention_bias": metadata.has_tensor("blk.0.attn_qkv.bias"),
     }
 
 
-def _gpt_oss(facts: Facts) -> dict[str, Any]:
-    return {"intermediate_size": facts.whole("expert_feed_forward_length", facts.width("blk.0.ffn_down_exps.weight"))}
+def _gpt_oss(metadata: Metadata) -> dict[str, Any]:
+    return {"intermediate_size": _expert_width(metadata)}
 
 
-def _deepseek(facts: Facts) -> dict[str, Any]:
-    """Sizes of the latent attention; where the file keeps the two parts apart, its key length is the latent one."""
-    rope, q_rank = facts.whole("rope.dimension_count"), facts.whole("attention.q_lora_rank", 0)
-    key = facts.whole("attention.key_length_mla", facts.whole("attention.key_length"))
+def _deepseek(metadata: Metadata) -> dict[str, Any]:
+    """Sizes of the latent attention; if the file stores the two parts apart, its key length is the latent one."""
+    rope, q_rank = metadata.integer("rope.dimension_count"), metadata.integer("attention.q_lora_rank", 0)
+    key = metadata.integer("attention.key_length_mla", metadata.integer("attention.key_length"))
     settings = {
         "q_lora_rank": q_rank or None,
-        "kv_lora_rank": facts.whole("attention.kv_lora_rank"),
+        "kv_lora_rank": metadata.integer("attention.kv_lora_rank"),
         "qk_rope_head_dim": rope,
         "qk_nope_head_dim": key - rope,
-        "v_head_dim": facts.whole("attention.value_length_mla", facts.whole("attention.value_length")),
-        "num_key_value_heads": facts.whole("attention.head_count"),
+        "v_head_dim": metadata.integer("attention.value_length_mla", metadata.integer("attention.value_length")),
+        "num_key_value_heads": metadata.integer("attention.head_count"),
         "attention_bias": False,
     }
-    return settings | _routing(facts)
+    return settings | _routing(metadata)
 
 
-def _routing(facts: Facts) -> dict[str, Any]:
-    """Of models whose first layers have one MLP."""
-    n_dense = facts.whole("leading_dense_block_count", 0)
+def _routing(metadata: Metadata) -> dict[str, Any]:
+    """Settings of models whose first layers have one MLP."""
+    n_dense = metadata.integer("leading_dense_block_count", 0)
     if n_dense < 1:
-        raise facts.unlike("a first layer with one MLP", "a mixture of experts in it")
-    return {"first_k_dense_replace": n_dense, "norm_topk_prob": facts.flag("expert_weights_norm", False)}
+        raise metadata.unsupported("a first layer with one MLP", "a mixture of experts in it")
+    return {"first_k_dense_replace": n_dense, "norm_topk_prob": metadata.flag("expert_weights_norm", False)}
 
 
-def _glm4_moe(facts: Facts) -> dict[str, Any]:
-    return _attention_bias(facts) | _routing(facts) | {"use_qk_norm": facts.has("blk.0.attn_q_norm.weight")}
+def _glm4_moe(metadata: Metadata) -> dict[str, Any]:
+    return _bias_and_qk_norm(metadata) | _routing(metadata)
 
 
-def _starcoder2(facts: Facts) -> dict[str, Any]:
-    return {"use_bias": facts.has("blk.0.attn_output.bias")}
+def _starcoder2(metadata: Metadata) -> dict[str, Any]:
+    return {"use_bias": metadata.has_tensor("blk.0.attn_output.bias")}
+
+
+def _seed_oss(metadata: Metadata) -> dict[str, Any]:
+    return _biases(metadata) | {"attention_out_bias": metadata.has_tensor("blk.0.attn_output.bias")}
 
 
 _LIKE_LLAMA = Architecture(
-    "llama", _SIZES | _RMS, _llama_names(*_BEFORE, *_ATTENTION, *_GATED), more=_biases, runs=True
+    "llama", _SIZES | _RMS, _llama_names(*_BEFORE, *_ATTENTION, *_GATED), derived=_biases, runnable=True
 )
 _LLAMA = replace(_LIKE_LLAMA, paired=True)
 _MIXTRAL = Architecture(
@@ -207,7 +216,7 @@ _ROUTED = {
     "expert_group_used_count": "topk_group",
 }
 _OLMO2 = Architecture(
-    "olmo2", _SIZES | _RMS, _llama_names(*_AFTER, *_ATTENTION, *_QK_NORMS, *_GATED), more=_attention_bias
+    "olmo2", _SIZES | _RMS, _llama_names(*_AFTER, *_ATTENTION, *_QK_NORMS, *_GATED), derived=_attention_bias
 )
 _GEMMA2 = Architecture(
     "gemma2",
@@ -235,8 +244,9 @@ _FALCON = Architecture(
     ),
     heads=(None, None),
     fixed={"multi_query": True, "parallel_attn": True, "bias": False, "alibi": False},
-    more=_falcon,
+    derived=_falcon,
     interleaved=True,
+    one_kv_head=True,
 )
 _DEEPSEEK = Architecture(
     "deepseek_v2",
@@ -259,10 +269,10 @@ _DEEPSEEK = Architecture(
     ),
     optional=_ROUTED,
     heads=(None, None),
-    more=_deepseek,
+    derived=_deepseek,
     experts="joined",
     latent=True,
-    unread=("exp_probs_b",),
+    unused=("exp_probs_b",),
 )
 
 ARCHITECTURES = {
@@ -270,7 +280,7 @@ ARCHITECTURES = {
         "arcee",
         _SIZES | _RMS,
         _llama_names(*_BEFORE, *_ATTENTION, "mlp.up_proj", "mlp.down_proj"),
-        more=_biases,
+        derived=_biases,
         paired=True,
     ),
     "bloom": Architecture(
@@ -297,7 +307,7 @@ ARCHITECTURES = {
             ),
         ),
         heads=(None, None),
-        more=_bloom,
+        derived=_bloom,
         interleaved=True,
     ),
     "cohere2": Architecture(
@@ -305,21 +315,21 @@ ARCHITECTURES = {
         _SIZES | {_EPSILON: "layer_norm_eps"},
         _llama_names("input_layernorm", *_ATTENTION, *_GATED),
         optional=_WINDOW | {"logit_scale": "logit_scale"},
-        more=_attention_bias,
+        derived=_attention_bias,
     ),
     "command-r": Architecture(
         "cohere",
         _SIZES | {_EPSILON: "layer_norm_eps"},
         _llama_names("input_layernorm", *_ATTENTION, *_QK_NORMS, *_GATED),
         optional={"logit_scale": "logit_scale"},
-        more=_cohere,
+        derived=_bias_and_qk_norm,
     ),
     "deepseek2": _DEEPSEEK,
     "ernie4_5": Architecture(
         "ernie4_5",
         _SIZES | _RMS,
         _llama_names(*_BEFORE, *_ATTENTION, *_GATED),
-        more=lambda facts: {"use_bias": facts.has("blk.0.attn_q.bias")},
+        derived=lambda metadata: {"use_bias": metadata.has_tensor("blk.0.attn_q.bias")},
     ),
     "exaone4": Architecture(
         "exaone4",
@@ -347,7 +357,7 @@ ARCHITECTURES = {
             "mlp.gate_up_proj",
             "mlp.down_proj",
         ),
-        more=_attention_bias,
+        derived=_attention_bias,
     ),
     "glm4moe": Architecture(
         "glm4_moe",
@@ -363,9 +373,9 @@ ARCHITECTURES = {
             "mlp.shared_experts.down_proj",
         ),
         optional=_ROUTED,
-        more=_glm4_moe,
+        derived=_glm4_moe,
         experts="joined",
-        unread=("exp_probs_b",),
+        unused=("exp_probs_b",),
     ),
     "gpt-oss": Architecture(
         "gpt_oss",
@@ -374,7 +384,7 @@ ARCHITECTURES = {
         | {"expert_count": "num_local_experts", "expert_used_count": "num_experts_per_tok"},
         _llama_names(*_BEFORE, *_ATTENTION, "self_attn.sinks", "mlp.router"),
         optional=_WINDOW,
-        more=_gpt_oss,
+        derived=_gpt_oss,
         experts="alternating",
     ),
     "gpt2": Architecture(
@@ -399,7 +409,7 @@ ARCHITECTURES = {
         ),
         heads=(None, None),
         transposed=("c_attn.weight", "c_proj.weight", "c_fc.weight"),
-        runs=True,
+        runnable=True,
     ),
     "gptneox": Architecture(
         "gpt_neox",
@@ -414,7 +424,7 @@ ARCHITECTURES = {
             whole=("gpt_neox.embed_in", "gpt_neox.final_layer_norm", "embed_out"),
         ),
         heads=(None, None),
-        more=_gpt_neox,
+        derived=_gpt_neox,
         interleaved=True,
     ),
     "granite": Architecture(
@@ -427,11 +437,11 @@ ARCHITECTURES = {
             "residual_scale": "residual_multiplier",
             "logit_scale": "logits_scaling",
         },
-        more=_biases,
+        derived=_biases,
         paired=True,
     ),
     "llama": _LLAMA,
-    "mistral3": replace(_LLAMA, model_type="mistral", runs=False),
+    "mistral3": replace(_LLAMA, model_type="mistral", runnable=False),
     "mpt": Architecture(
         "mpt",
         {
@@ -452,13 +462,13 @@ ARCHITECTURES = {
             whole=("transformer.wte", "transformer.norm_f", "lm_head"),
         ),
         heads=(None, None),
-        more=_mpt,
+        derived=_mpt,
     ),
     "nemotron": Architecture(
         "nemotron",
         _SIZES | {_EPSILON: "norm_eps"},
         _llama_names(*_BEFORE, *_ATTENTION, "mlp.up_proj", "mlp.down_proj"),
-        more=_biases,
+        derived=_biases,
         plus_one=True,
     ),
     "olmo": Architecture(
@@ -466,7 +476,7 @@ ARCHITECTURES = {
         _SIZES,
         _named("model.layers", *_ATTENTION, *_GATED, whole=("model.embed_tokens", "lm_head")),
         optional={"attention.clamp_kqv": "clip_qkv"},
-        more=_attention_bias,
+        derived=_attention_bias,
         paired=True,
     ),
     "olmo2": _OLMO2,
@@ -475,7 +485,7 @@ ARCHITECTURES = {
         _ALL_EXPERTS,
         _llama_names(*_BEFORE, *_ATTENTION, *_QK_NORMS, "mlp.gate"),
         fixed={"norm_topk_prob": False},
-        more=_attention_bias,
+        derived=_attention_bias,
         experts="joined",
     ),
     "phi2": Architecture(
@@ -509,9 +519,9 @@ ARCHITECTURES = {
             "mlp.shared_expert.up_proj",
             "mlp.shared_expert.down_proj",
         ),
-        # llama.cpp takes these for granted.
+        # llama.cpp assumes these.
         fixed={"norm_topk_prob": False, "decoder_sparse_step": 1, "mlp_only_layers": []},
-        more=_qwen2_moe,
+        derived=_qwen2_moe,
         experts="joined",
     ),
     "qwen3": replace(_LIKE_LLAMA, model_type="qwen3", tensors=_llama_names(*_BEFORE, *_ATTENTION, *_QK_NORMS, *_GATED)),
@@ -520,43 +530,57 @@ ARCHITECTURES = {
         _ALL_EXPERTS,
         _llama_names(*_BEFORE, *_ATTENTION, *_QK_NORMS, "mlp.gate"),
         fixed={"norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []},
-        more=_experts_of,
+        derived=_experts_of,
         experts="joined",
     ),
     "seed_oss": Architecture(
         "seed_oss",
         _SIZES | _RMS,
         _llama_names(*_BEFORE, *_ATTENTION, *_GATED),
-        more=lambda facts: _biases(facts) | {"attention_out_bias": facts.has("blk.0.attn_output.bias")},
+        derived=_seed_oss,
     ),
     "smollm3": Architecture(
-        "smollm3", _SIZES | _RMS, _llama_names(*_BEFORE, *_ATTENTION, *_GATED), more=_biases, paired=True
+        "smollm3", _SIZES | _RMS, _llama_names(*_BEFORE, *_ATTENTION, *_GATED), derived=_biases, paired=True
     ),
     "stablelm": Architecture(
         "stablelm",
         _SIZES | {_EPSILON: "layer_norm_eps"},
         _llama_names(*_BEFORE, *_ATTENTION, *_GATED),
-        more=_stablelm,
-        unread=("attn_q_norm", "attn_k_norm"),
+        derived=_stablelm,
+        unused=("attn_q_norm", "attn_k_norm"),
     ),
     "starcoder2": Architecture(
         "starcoder2",
         _SIZES | {_EPSILON: "norm_epsilon"},
         _llama_names(*_BEFORE, *_ATTENTION, "mlp.c_fc", "mlp.c_proj"),
-        more=_starcoder2,
+        derived=_starcoder2,
     ),
 }
-"""By the file's own name of the architecture. Mistral models say `llama`."""
+"""The file's name of the architecture -> its entry. Files of Mistral models say `llama`."""
 
 _SIGMOID = 2
 
-VARIANTS: dict[str, tuple[Callable[[Facts], object], Architecture]] = {
-    "deepseek2": (
-        lambda facts: facts.whole("expert_gating_func", 1) == _SIGMOID,
+
+@dataclass(frozen=True)
+class Variant:
+    """The second of two kinds of model that share an architecture's name.
+
+    Args:
+        applies: whether a file is of this kind.
+        entry: its entry.
+    """
+
+    applies: Callable[[Metadata], object]
+    entry: Architecture
+
+
+VARIANTS = {
+    "deepseek2": Variant(
+        lambda metadata: metadata.integer("expert_gating_func", 1) == _SIGMOID,
         replace(_DEEPSEEK, model_type="deepseek_v3"),
     ),
-    "falcon": (
-        lambda facts: facts.has("blk.0.attn_norm_2.weight"),
+    "falcon": Variant(
+        lambda metadata: metadata.has_tensor("blk.0.attn_norm_2.weight"),
         replace(
             _FALCON,
             tensors=tuple(
@@ -570,51 +594,26 @@ VARIANTS: dict[str, tuple[Callable[[Facts], object], Architecture]] = {
             ),
         ),
     ),
-    "llama": (lambda facts: facts.whole("expert_count", 0), _MIXTRAL),
-    "mistral3": (
-        lambda facts: facts.number("attention.temperature_scale", None) is not None,
-        replace(_LLAMA, model_type="ministral3", runs=False),
+    "llama": Variant(lambda metadata: metadata.integer("expert_count", 0), _MIXTRAL),
+    "mistral3": Variant(
+        lambda metadata: metadata.number("attention.temperature_scale", None) is not None,
+        replace(_LLAMA, model_type="ministral3", runnable=False),
     ),
-    "olmo2": (
-        lambda facts: facts.whole("attention.sliding_window", 0),
+    "olmo2": Variant(
+        lambda metadata: metadata.integer("attention.sliding_window", 0),
         replace(_OLMO2, model_type="olmo3", optional=_WINDOW),
     ),
 }
-"""Architectures of which files hold two kinds: whether it is the second one, and what that is."""
+"""The file's name of the architecture -> its second kind."""
 
 
-def find_architecture(facts: Facts) -> Architecture:
-    """The entry for a file; raises `CheckpointError` with the list of known ones."""
-    name = facts.architecture
+def find_architecture(metadata: Metadata) -> Architecture:
+    """The entry of a file; raises `CheckpointError` with the list of known ones."""
+    name = metadata.architecture
     if name not in ARCHITECTURES:
-        raise facts.unlike(f"a GGUF file of {', '.join(ARCHITECTURES)}", f"{name!r:.60}")
-    if name in VARIANTS and VARIANTS[name][0](facts):
-        return VARIANTS[name][1]
-    if ARCHITECTURES[name].experts is None and facts.whole("expert_count", 0):
-        raise facts.unlike(f"one MLP per layer in {name!r}", "a mixture of experts")
+        raise metadata.unsupported(f"a GGUF file of {', '.join(ARCHITECTURES)}", f"{name!r:.60}")
+    if name in VARIANTS and VARIANTS[name].applies(metadata):
+        return VARIANTS[name].entry
+    if ARCHITECTURES[name].experts is None and metadata.integer("expert_count", 0):
+        raise metadata.unsupported(f"one MLP per layer in {name!r}", "a mixture of experts")
     return ARCHITECTURES[name]
-
-
-def read_settings(architecture: Architecture, facts: Facts, n_layers: int) -> dict[str, Any]:
-    """Values for transformers' config."""
-    settings: dict[str, Any] = {name: facts.number(key) for key, name in architecture.config.items()}
-    settings |= {
-        name: facts.number(key) for key, name in architecture.optional.items() if facts.number(key, None) is not None
-    }
-    settings[architecture.config["block_count"]] = n_layers
-    settings["vocab_size"] = facts.d_vocab()
-    # Transformers' defaults are ids of one model, which another vocabulary may not have.
-    settings |= {f"{name}_token_id": facts.token_id(key) for name, key in SPECIAL_TOKENS.items()}
-    settings["tie_word_embeddings"] = not facts.has("output.weight")
-    n_heads, d_model = facts.whole("attention.head_count"), facts.whole("embedding_length")
-    kv_heads, head_width = architecture.heads
-    if kv_heads:
-        settings[kv_heads] = facts.whole("attention.head_count_kv", n_heads)
-    if head_width:
-        d_head = facts.whole("attention.value_length", d_model // n_heads if n_heads else 0)
-        if facts.whole("attention.key_length", d_head) != d_head:
-            raise facts.unlike(f"keys as long as values ({d_head})", str(facts.whole("attention.key_length")))
-        settings[head_width] = d_head
-    if (base := facts.number("rope.freq_base", None)) is not None:
-        settings["rope_theta"] = base
-    return settings | architecture.fixed | architecture.more(facts)

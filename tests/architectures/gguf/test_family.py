@@ -5,7 +5,7 @@ import torch
 
 from gguf_models import CASES, D_MODEL, N_HEADS, N_LAYERS, make_model, write
 from headatlas.architectures import open_model
-from headatlas.checkpoints import open_checkpoint
+from headatlas.architectures.open import open_checkpoint
 from headatlas.errors import ArchitectureError
 
 QUERIES_AND_KEYS = ("q_proj", "k_proj", "q_norm", "k_norm", "q_a_", "q_b_")
