@@ -71,6 +71,7 @@ def make_atlas(
             "n_layers": n_layers,
             "n_heads": n_heads,
             "n_kv_heads": 3,
+            "d_vocab": 50_257,
             "note": note,
             "validity": [
                 {"kind": kind, "why": why, "layers": [at for at, each in enumerate(validity) if each == kind]}

@@ -23,27 +23,31 @@ def test_printable(text, shown):
 
 
 @pytest.mark.parametrize(
-    ("label", "own", "threshold", "expected"),
+    ("settings", "threshold", "expected"),
     [
-        ("maps", "0.15", "0.15", "maps"),
-        ("maps", "0.15", "0.150", "maps"),
-        ("maps", "0.15", "0.2", "maps, modified: threshold=0.2"),
-        ("maps, modified: k=5", "0.15", "0.2", "maps, modified: k=5, threshold=0.2"),
-        ("maps, modified: threshold=0.3", "0.3", "0.2", "maps, modified: threshold=0.2"),
-        ("maps, modified: threshold=0.3", "0.3", "0.15", "maps"),
-        ("maps, modified: k=5, threshold=0.3", "0.3", "0.15", "maps, modified: k=5"),
-        (
-            "maps, modified: threshold=0.3, contextualize=embedding",
-            "0.3",
-            "0.15",
-            "maps, modified: contextualize=embedding",
-        ),
+        ({}, "0.15", "maps"),
+        ({}, "0.150", "maps"),
+        ({}, "0.2", "maps, modified: threshold=0.2"),
+        ({"k": 5}, "0.2", "maps, modified: k=5, threshold=0.2"),
+        ({"threshold": "0.3"}, "0.2", "maps, modified: threshold=0.2"),
+        ({"threshold": "0.3"}, "0.15", "maps"),
+        ({"threshold": "0.3", "k": 5}, "0.15", "maps, modified: k=5"),
+        ({"threshold": "0.3", "contextualize": "embedding"}, "0.15", "maps, modified: contextualize=embedding"),
     ],
 )
-def test_a_changed_threshold_is_part_of_the_settings(label, own, threshold, expected):
-    atlas = make_atlas(2, 2, ("Knowledge",))
-    atlas.manifest["label"], atlas.manifest["settings"]["threshold"] = label, own
+def test_a_changed_threshold_is_part_of_the_settings(settings, threshold, expected):
+    atlas = make_atlas(2, 2, ("Knowledge",), chance=True)
+    atlas.manifest["settings"] |= settings
     assert settings_label(atlas, classify(atlas, threshold)) == expected
+    calibrated = classify(atlas, threshold, profile="calibrated")
+    assert settings_label(atlas, calibrated) == expected.replace("maps", "calibrated")
+
+
+def test_the_label_of_imported_scores_names_another_threshold():
+    atlas = make_atlas(2, 2, ("Knowledge",))
+    atlas.manifest |= {"label": "imported: in-context", "imported": {"file": "scores.csv", "sha256": "e" * 64}}
+    assert settings_label(atlas, classify(atlas)) == "imported: in-context"
+    assert settings_label(atlas, classify(atlas, "0.2")) == "imported: in-context, threshold=0.2"
 
 
 @pytest.mark.parametrize(
@@ -70,5 +74,5 @@ def test_a_relations_caption_says_k(k, kind, words):
 )
 def test_imported_scores_are_called_that(measure, words):
     atlas = make_atlas(2, 2, ("Knowledge",))
-    atlas.manifest |= {"measure": measure, "label": f"imported: {measure}"}
+    atlas.manifest |= {"measure": measure, "label": f"imported: {measure}", "imported": {"sha256": "e" * 64}}
     assert caption(atlas, classify(atlas))[1] == words

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from fractions import Fraction
+from dataclasses import fields, replace
 
 from headatlas.analysis.categories import Classification
 from headatlas.atlas import Atlas
@@ -31,26 +30,23 @@ def one_line(text: object, at_most: int = MAX_NAME) -> str:
 
 
 def settings_label(atlas: Atlas, classification: Classification) -> str:
-    """The atlas's label, with the profile and the threshold of this figure if they differ from the atlas's own."""
-    label = _with_threshold(atlas, classification.threshold)
-    if classification.profile != atlas.profile and label.startswith(atlas.profile):
-        label = classification.profile + label.removeprefix(atlas.profile)
-    return label
+    """The label of the atlas's settings, with the threshold and the profile of this figure."""
+    threshold, profile = classification.threshold, classification.profile
+    if _is_imported(atlas):
+        own = parse_threshold(threshold) == parse_threshold(atlas.threshold)
+        return atlas.label if own else f"{atlas.label}, threshold={threshold}"
+    known = atlas.manifest["settings"]
+    settings = Settings(**{field.name: known[field.name] for field in fields(Settings) if field.name in known})
+    return replace(settings, threshold=threshold, profile=profile).label(atlas.manifest["model"]["d_vocab"])
 
 
-def _with_threshold(atlas: Atlas, threshold: str) -> str:
-    if parse_threshold(threshold) == parse_threshold(atlas.threshold):
-        return atlas.label
-    label = re.sub(r"(, modified: |, )threshold=[0-9.e-]+", lambda match: match[1], atlas.label)
-    label = label.removesuffix(", modified: ").removesuffix(", ").replace("modified: , ", "modified: ")
-    if parse_threshold(threshold) == Fraction(Settings.threshold):
-        return label
-    return f"{label}{', ' if 'modified: ' in label else ', modified: '}threshold={threshold}"
+def _is_imported(atlas: Atlas) -> bool:
+    return bool(atlas.manifest.get("imported"))
 
 
 def caption(atlas: Atlas, classification: Classification, relation: str | None = None) -> list[str]:
     """Parts of the caption: the model, what was measured, the settings, and what the figure shows."""
-    imported = atlas.label.startswith("imported")
+    imported = _is_imported(atlas)
     measured = MEASURED.get(atlas.measure, one_line(atlas.measure))
     kind, threshold = classification.kind, classification.threshold
     parts = [
