@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from headatlas.scoring import MISS, RankSearch, rank_search, sample, scan
+from headatlas.scoring import MISS, HeadOverflowError, RankSearch, rank_search, sample, scan
 from reference import plain_layer
 
 N_HEADS, N_KV_HEADS, D_HEAD, D_MODEL = 6, 2, 7, 23
@@ -168,9 +168,9 @@ def test_a_head_that_writes_nothing_scores_nothing():
 def test_overflow_names_the_head():
     case = make_case(61)
     case.W_O[3] = 1e38
-    with pytest.raises(OverflowError) as caught:
+    with pytest.raises(HeadOverflowError, match="head 3: its output exceeds what float32 can hold") as caught:
         case.search()
-    assert caught.value.args == (3,)
+    assert caught.value.head == 3
 
 
 def test_permuting_heads_permutes_rows():

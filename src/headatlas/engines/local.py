@@ -74,7 +74,7 @@ class LayerScorer:
     def _score_layer(self, layer: int, factors: tuple[Tensor, Tensor] | None) -> LayerHits:
         import numpy as np
 
-        from headatlas.scoring import MISS, Chance
+        from headatlas.scoring import MISS, Chance, HeadOverflowError
 
         before = self.search.work.in_float64
         n_heads, n_relations = self.model.n_heads, len(self.ends) - 1
@@ -86,9 +86,9 @@ class LayerScorer:
             (W_V, W_O), x = factors, self.inputs["later" if layer else "first"]
             try:
                 heads = self.search.heads(x, W_V.to(self.device), W_O.to(self.device), self.model.kv_head_of(layer))
-            except OverflowError as error:
+            except HeadOverflowError as error:
                 raise ArchitectureError(
-                    f"layer {layer}, head {error}: the head's output is beyond what float32 can hold; are the weights "
+                    f"layer {layer}, head {error.head}: the head's output is beyond what float32 can hold; are the weights "
                     f"damaged?"
                 ) from error
             ranks = tuple(each.numpy() for each in self.search.pairs(heads))

@@ -145,6 +145,7 @@ def _measure(
     import torch
 
     from headatlas.measuring.running.head_ranks import HeadRanks
+    from headatlas.scoring import HeadOverflowError
 
     heads, n_prompts = running.heads, last - first
     outputs, values = ({layer: [] for layer in running.layers} for _ in range(2))
@@ -174,9 +175,9 @@ def _measure(
         for condition, z in enumerate((fixed, torch.cat(outputs.pop(layer)))):
             try:
                 found = ranks.layer(z, W_O)
-            except OverflowError as error:
+            except HeadOverflowError as error:
                 raise ArchitectureError(
-                    f"{heads.checkpoint.source}: layer {layer}, head {error}: the head's output in a text is beyond "
+                    f"{heads.checkpoint.source}: layer {layer}, head {error.head}: the head's output in a text is beyond "
                     f"what float32 can hold; are the weights damaged?"
                 ) from error
             for side, hits in enumerate(found):

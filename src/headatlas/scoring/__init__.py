@@ -1,9 +1,19 @@
 """Arrays in, arrays out: ranks of targets, chance levels and salient operations of attention heads."""
 
 from headatlas.scoring.chance import Chance, ChanceLevels
-from headatlas.scoring.rank_search import MISS, RankSearch
+from headatlas.scoring.rank_search import MISS, HeadOverflowError, RankSearch
 from headatlas.scoring.ranks import target_ranks
 from headatlas.scoring.salient import extreme_logits, most_amplified
 from headatlas.scoring.scan import Work
 
-__all__ = ["MISS", "Chance", "ChanceLevels", "RankSearch", "Work", "extreme_logits", "most_amplified", "target_ranks"]
+__all__ = [
+    "MISS",
+    "Chance",
+    "ChanceLevels",
+    "HeadOverflowError",
+    "RankSearch",
+    "Work",
+    "extreme_logits",
+    "most_amplified",
+    "target_ranks",
+]

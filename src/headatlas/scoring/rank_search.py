@@ -34,6 +34,18 @@ MISS = -1
 """The rank of a target that is not among the k highest (lowest)."""
 
 
+class HeadOverflowError(OverflowError):
+    """The output of a head exceeds what float32 can hold.
+
+    Args:
+        head: its number in the layer.
+    """
+
+    def __init__(self, head: int) -> None:
+        super().__init__(f"head {head}: its output exceeds what float32 can hold.")
+        self.head = head
+
+
 class RankSearch:
     """Decide every pair for every head of a layer.
 
@@ -71,14 +83,14 @@ class RankSearch:
             kv_head: the kv head that each head reads, of length n_heads.
 
         Raises:
-            OverflowError: a head's output exceeds what float32 can hold; its argument is the head.
+            HeadOverflowError: the output of a head exceeds what float32 can hold.
         """
         values = list(self._workers.map(lambda factor: x @ factor, W_V))
         lengths = [error_lengths(x, factor, value) for factor, value in zip(W_V, values, strict=True)]
         margins = [certain_margin(lengths[kv], W_O[head], self.largest_norm) for head, kv in enumerate(kv_head)]
         for head, margin in enumerate(margins):
             if not torch.isfinite(margin).all():
-                raise OverflowError(head)
+                raise HeadOverflowError(head)
         ks = self.k.unique().tolist()
 
         def limits_of(head: int) -> dict[int, Limits]:

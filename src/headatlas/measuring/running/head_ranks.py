@@ -46,11 +46,11 @@ class HeadRanks:
             promoted, suppressed: Bool[Tensor, "n_heads n_tasks"], on the CPU.
 
         Raises:
-            OverflowError: a head's output exceeds what float32 can hold; its argument is the head.
+            HeadOverflowError: the output of a head exceeds what float32 can hold.
         """
         import torch
 
-        from headatlas.scoring import MISS
+        from headatlas.scoring import MISS, HeadOverflowError
 
         identity = torch.eye(z.shape[2], device=z.device)[None]
 
@@ -59,8 +59,8 @@ class HeadRanks:
             try:
                 found = ranks.pairs(ranks.heads(z[:, head].contiguous(), identity, W_O[head][None], [0]))
                 return found[0] != MISS, found[1] != MISS
-            except OverflowError as error:
-                raise OverflowError(head) from error
+            except HeadOverflowError as error:
+                raise HeadOverflowError(head) from error
             finally:
                 self._free.put(ranks)
 
