@@ -88,8 +88,8 @@ class LayerScorer:
                 heads = self.search.heads(x, W_V.to(self.device), W_O.to(self.device), self.model.kv_head_of(layer))
             except HeadOverflowError as error:
                 raise ArchitectureError(
-                    f"layer {layer}, head {error.head}: the head's output is beyond what float32 can hold; are the weights "
-                    f"damaged?"
+                    f"layer {layer}, head {error.head}: the head's output is beyond what float32 can hold; are the "
+                    f"weights damaged?"
                 ) from error
             ranks = tuple(each.numpy() for each in self.search.pairs(heads))
             hits = [np.add.reduceat(each != MISS, self.ends[:-1], axis=1, dtype=np.int64).T for each in ranks]
