@@ -43,6 +43,7 @@ def test_map_shows_a_table_and_the_picture(run):
     assert "Picture: atlas/figure.png" in result.stdout
 
 
+@pytest.mark.usefixtures("rendered")
 def test_figure(run, place):
     for name in ("m.png", "m.svg", "m.pdf"):
         run("figure", "atlas", "-o", name)

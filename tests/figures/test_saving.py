@@ -16,6 +16,8 @@ from headatlas.errors import AtlasError, SettingsError
 from headatlas.figures import draw_map, render, save_figure
 from headatlas.figures.saving import FORMATS
 
+pytestmark = pytest.mark.usefixtures("rendered")
+
 
 @pytest.fixture(scope="module")
 def figure():

@@ -62,6 +62,7 @@ def test_an_unfinished_run_of_something_else_is_refused_unless_overwritten(tmp_p
         assert folder.load_layer(0) is None
 
 
+@pytest.mark.usefixtures("rendered")
 def test_a_written_folder_holds_everything(tmp_path):
     write_folder(make_atlas(), tmp_path / "a")
     later = {"hits.parquet", *(f"{name}.parquet" for name in EVIDENCE)}

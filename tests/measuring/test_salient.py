@@ -123,7 +123,6 @@ def test_a_model_that_moved_is_asked_for_and_the_demo_model_is_found(folder, tmp
 
 def test_another_model_is_refused(folder, tmp_path):
     atlas = map_tiny(folder, tmp_path)
-    torch.manual_seed(5)
     other = save_model(make_model("llama-tied"), tmp_path / "other")
     with pytest.raises(AtlasError, match=r"expected the model of .*atlas \(fingerprint .*\), found another"):
         gather_operations(atlas, other)

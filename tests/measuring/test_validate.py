@@ -39,6 +39,7 @@ def validate(place, **options):
     return atlas, headatlas.validate_atlas(atlas, **options)
 
 
+@pytest.mark.usefixtures("rendered")
 def test_the_planted_head_is_found_where_attention_is_on_the_source(planted):
     _, table = validate(planted, pairs=None)
     assert set(table["tokens"]) == {"one"} and set(table["condition"]) == set(validation.CONDITIONS)

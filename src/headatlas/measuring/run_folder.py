@@ -94,7 +94,8 @@ class RunFolder:
         import numpy as np
 
         try:
-            with np.load(self._layer(layer), allow_pickle=False) as arrays:
+            # Opened here: of a damaged file, np.load leaves its own open.
+            with self._layer(layer).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return dict(arrays)
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
             return None

@@ -277,7 +277,7 @@ class _Parts(AbstractContextManager):
         if self._folder is None:
             return None
         try:
-            with np.load(self._path(number), allow_pickle=False) as arrays:
+            with self._path(number).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return arrays["counts"] if str(arrays["identity"]) == self._identity else None
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
             return None
