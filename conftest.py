@@ -53,7 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def state() -> dict[str, dict[str, object]]:
     """What a test could leave changed for the next, of the modules that are imported."""
     found: dict[str, dict[str, object]] = {
-        "environment": {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"},
+        # Torch sets variables of its own when a part of it is first used.
+        "environment": {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "TORCH"))},
         "process": {"folder": os.getcwd(), "locale": locale.setlocale(locale.LC_ALL), "import path": list(sys.path)},
     }
     if torch := sys.modules.get("torch"):
