@@ -140,7 +140,7 @@ TENSORS = {
     "no pair": (
         lambda good: {name: value for name, value in good.items() if "lora_A" in name},
         f"{KEY}.lora_A.weight",
-        "has no other factor beside it",
+        "has no second factor",
     ),
     "ranks": (
         lambda good: good | {f"{KEY}.lora_A.weight": random(2, 48)},
@@ -155,7 +155,7 @@ TENSORS = {
     "shape": (
         lambda good: factors(20, 47),
         f"{KEY}.lora_A.weight",
-        f"makes a change of shape (20, 47), and the model's '{LAYER}.weight' has (20, 48)",
+        f"gives a change of shape (20, 47), and the model's '{LAYER}.weight' has (20, 48)",
     ),
     "one dimension": (
         lambda good: good | {f"{KEY}.lora_A.weight": random(3)},
@@ -170,22 +170,22 @@ TENSORS = {
     "magnitudes of DoRA": (
         lambda good: good | {f"{KEY}.lora_magnitude_vector": random(20)},
         f"{KEY}.lora_magnitude_vector",
-        "is of a kind of LoRA that cannot be added exactly",
+        "belongs to a kind of LoRA that cannot be added exactly",
     ),
     "biases of factors": (
         lambda good: good | {f"{KEY}.lora_B.bias": random(20)},
         f"{KEY}.lora_B.bias",
-        "is of a kind of LoRA that cannot be added exactly",
+        "belongs to a kind of LoRA that cannot be added exactly",
     ),
     "other names": (
         lambda good: {f"{LAYER}.lora_A.weight": random(3, 48)},
         f"{LAYER}.lora_A.weight",
-        "is not named as PEFT's LoRA names tensors, and cannot be added exactly",
+        "does not have a name of PEFT's LoRA, and cannot be added exactly",
     ),
     "not a target": (
         lambda good: good | factors(1, 1, key=KEY.replace("v_proj", "o_proj")),
         f"{KEY.replace('v_proj', 'o_proj')}.lora_A.weight",
-        "is of a module that target_modules in adapter_config.json does not name",
+        "belongs to a module that target_modules in adapter_config.json does not name",
     ),
     "twice": (
         lambda good: good | factors(*V_SHAPE, key=OTHER),

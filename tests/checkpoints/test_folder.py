@@ -132,7 +132,7 @@ def test_a_config_that_needs_code(folder):
     content = {"model_type": "evil", "auto_map": {"AutoConfig": "evil.C"}}
     path.write_text(json.dumps(content), "utf-8")
     assert message(folder, lambda folder: open_checkpoint(folder).config) == (
-        f"{path}: expected a model type that transformers knows, found one that needs code of its own, which is "
+        f"{path}: expected a model type that transformers knows, found one that needs its own code, which is "
         f"never run. Use a checkpoint of the same model for transformers without such code."
     )
 

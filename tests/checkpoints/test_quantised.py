@@ -237,7 +237,7 @@ def test_tensors_and_scales_that_do_not_fit(tmp_path):
     alone = decode(tmp_path, FP8_CONFIG, w=fp8)
     assert alone.note is None
     assert refused(lambda: alone.read("w")) == (
-        f"m.safetensors: tensor 'w' has the type F8_E4M3; expected scales of it beside it, found none. {QUANTISED}."
+        f"m.safetensors: tensor 'w' has the type F8_E4M3; expected its scales, found none. {QUANTISED}."
     )
     for shape, where in [((3, 3), "blocks of 4 x 8"), ((2, 2, 2), "blocks of 4 x 8"), ((0, 2), "blocks of 4 x 8")]:
         decoding = decode(tmp_path, FP8_CONFIG, w=fp8, w_scale_inv=torch.ones(shape))
@@ -263,7 +263,7 @@ def test_a_tensor_that_is_there_in_two_ways(tmp_path):
     byte = torch.ones(2, 3, 4, 16, dtype=torch.uint8)
     tensors = {"w_blocks": byte, "w_scales": byte[..., 0], "w": torch.ones(2, 128, 3)}
     assert refused(lambda: decode(tmp_path, {"quant_method": "mxfp4"}, **tensors)) == (
-        "m.safetensors: tensor 'w' is there as MXFP4 and again in plain floats; expected it once. Fetch the files "
+        "m.safetensors: tensor 'w' is stored as MXFP4 and again in plain floats; expected it once. Fetch the files "
         "again."
     )
 
@@ -302,8 +302,8 @@ def test_a_block_size_that_is_none(tmp_path, size):
 def test_quantised_tensors_that_the_config_does_not_mention(tmp_path):
     with_codes = Store(**{"model.layers.0.q_proj.qweight": torch.ones(2, dtype=torch.uint8)})
     assert refused(lambda: Decoding(tmp_path / "config.json", {}, with_codes)) == (
-        "m.safetensors: tensor 'model.layers.0.q_proj.qweight' is of weights quantised by GPTQ or AWQ, which cannot "
-        f"be read. {QUANTISED}."
+        "m.safetensors: tensor 'model.layers.0.q_proj.qweight' belongs to weights quantised by GPTQ or AWQ, which "
+        f"cannot be read. {QUANTISED}."
     )
 
 

@@ -1,11 +1,11 @@
-"""A LoRA adapter in PEFT's layout, added to the tensors that it touches as they are read.
+"""A LoRA adapter in PEFT's layout, added to the tensors that it changes when they are read.
 
 A weight `W (out, in)` becomes `W + scale * lora_B @ lora_A`, where `lora_A` is `(rank, in)`, `lora_B` is `(out, rank)`
 and `scale` is `lora_alpha / rank`, or `lora_alpha / sqrt(rank)` with `use_rslora`. An embedding `(d_vocab, d_model)`
-gets the transpose of `lora_embedding_B (d_model, rank) @ lora_embedding_A (rank, d_vocab)`. Tensors that the adapter
-holds whole (`modules_to_save`, biases) take the place of the model's.
+is changed by the transpose of `lora_embedding_B (d_model, rank) @ lora_embedding_A (rank, d_vocab)`. Tensors that the
+adapter stores whole (`modules_to_save`, biases) replace those of the model.
 
-Whatever else PEFT knows is refused by its name: an adapter that is added only in part would be another model.
+Every other feature of PEFT is refused by name: an adapter that is added only in part would be another model.
 See PEFT's documentation of its LoRA config, and Hu et al., 2021, https://arxiv.org/abs/2106.09685.
 """
 
@@ -41,19 +41,19 @@ FACTORS = {
     ".lora_embedding_A": ("A", True),
     ".lora_embedding_B": ("B", True),
 }
-"""End of a tensor's name -> which factor it is, and whether of an embedding."""
+"""End of a tensor's name -> which factor it is, and whether it belongs to an embedding."""
 
-WITHOUT_MATTER = {
+ACCEPTED = {
     *("peft_type", "task_type", "base_model_name_or_path", "revision", "inference_mode", "auto_mapping"),
     *("peft_version", "lora_dropout", "exclude_modules", "layers_to_transform", "layers_pattern", "megatron_core"),
     *("loftq_config", "eva_config", "corda_config", "lora_ga_config", "runtime_config", "qalora_group_size"),
     *("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "target_modules"),
     *("modules_to_save", "bias", "init_lora_weights"),
 }
-"""Settings that are read here, or that mattered only while the adapter was trained."""
+"""Settings that are read here, or that matter only during the training of an adapter."""
 
 PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
-"""Ways to begin the training (`init_lora_weights`) that leave the model's own weights as they are."""
+"""Initialisations (`init_lora_weights`) that do not change the model's own weights."""
 
 LONGEST_NAME = 300
 
@@ -134,21 +134,21 @@ class AdaptedCheckpoint:
         self.base.fetch([(name, rows) for name, rows in wanted if name not in self._replaced], progress)
 
     def _parts(self, name: str) -> list[str]:
-        """The adapter's tensors that are read with a tensor."""
+        """The tensors of the adapter that are read together with a tensor of the model."""
         parts = [self._replaced[name]] if name in self._replaced else []
         return parts + (list(self._changes[name].factors.values()) if name in self._changes else [])
 
     def _take(self, name: str) -> None:
-        """Find what one of the adapter's tensors does to the model."""
+        """Find which tensor of the model one of the adapter's tensors changes."""
         if not name.startswith(PREFIX) or len(name) > LONGEST_NAME:
-            raise self._refused(name, "is not named as PEFT's LoRA names tensors, and cannot be added exactly")
+            raise self._refused(name, "does not have a name of PEFT's LoRA, and cannot be added exactly")
         if (dtype := self._store.dtype(name)) not in PLAIN:
             raise self._refused(name, f"has the type {dtype}; expected one of {', '.join(PLAIN)}")
         path = name.removeprefix(PREFIX)
         end = next((end for end in FACTORS if path.endswith(end)), None)
         if end is None:
             if "lora_" in path or not path.endswith((".weight", ".bias")):
-                raise self._refused(name, "is of a kind of LoRA that cannot be added exactly")
+                raise self._refused(name, "belongs to a kind of LoRA that cannot be added exactly")
             target = self._target(name, path.replace(".base_layer.", "."))
             self._claim(target, self._replaced, name)
             if self._store.shape(name) != self.base.shape(target):
@@ -161,7 +161,7 @@ class AdaptedCheckpoint:
         module = path.removesuffix(end)
         target = self._target(name, f"{module}.weight")
         if not self._config.targets(module):
-            raise self._refused(name, f"is of a module that target_modules in {CONFIG} does not name")
+            raise self._refused(name, f"belongs to a module that target_modules in {CONFIG} does not name")
         change = self._changes.setdefault(target, _Change(module, of_embedding, self._is_transposed(module)))
         if change.module != module or change.of_embedding != of_embedding or factor in change.factors:
             raise self._refused(name, f"changes {target!r}, which another of the adapter's tensors changes too")
@@ -169,7 +169,7 @@ class AdaptedCheckpoint:
 
     def _claim(self, target: str, taken: dict[str, str], name: str) -> None:
         if target in taken:
-            raise self._refused(name, f"takes the place of {target!r}, as does {taken[target]!r}")
+            raise self._refused(name, f"replaces {target!r}, as does {taken[target]!r}")
         taken[target] = name
 
     def _target(self, name: str, path: str) -> str:
@@ -183,11 +183,11 @@ class AdaptedCheckpoint:
         return self._families.is_transposed(self.model_type, module)
 
     def _check(self) -> None:
-        """That factors come in pairs, fit each other and the model, and that nothing is missing."""
+        """Refuse factors without their pair, shapes that do not fit, and missing tensors."""
         for target, change in self._changes.items():
             name = next(iter(change.factors.values()))
             if len(change.factors) != 2:
-                raise self._refused(name, "has no other factor beside it")
+                raise self._refused(name, "has no second factor")
             (rank, n_in), (n_out, other) = (
                 shape if len(shape) == 2 else (-1, -1)
                 for shape in (self._store.shape(change.factors[factor]) for factor in "AB")
@@ -198,7 +198,7 @@ class AdaptedCheckpoint:
             shape = (n_in, n_out) if change.is_transposed else (n_out, n_in)
             if shape != self.base.shape(target):
                 raise self._refused(
-                    name, f"makes a change of shape {shape}, and the model's {target!r} has {self.base.shape(target)}"
+                    name, f"gives a change of shape {shape}, and the model's {target!r} has {self.base.shape(target)}"
                 )
             change.scale = self._config.scale(change.module)
             if self._config.transposed and not change.is_transposed and not change.of_embedding and n_in == n_out:
@@ -215,7 +215,7 @@ class AdaptedCheckpoint:
         self._check_ties()
 
     def _check_ties(self) -> None:
-        """PEFT adds a change to one of two tied tensors, which then are no longer the same."""
+        """Refuse changes of tied tensors: PEFT adds a change to one of the two, which are then no longer the same."""
         touched = [*self._changes, *self._replaced]
         config = self.base.config.get_text_config()
         if not getattr(config, "tie_word_embeddings", False):
@@ -239,7 +239,7 @@ UNTIE = f"Untie the model's embeddings. {MERGE}"
 
 @dataclass
 class _Change:
-    """What is added to one tensor."""
+    """A change that is added to one tensor."""
 
     module: str
     of_embedding: bool
@@ -259,7 +259,7 @@ class _Change:
 
 
 class _Names:
-    """Finds the model's tensor for a name in the adapter: the same, or one that differs by a prefix."""
+    """Finds the model's tensor for a name in the adapter: the same name, or one that differs by a prefix."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
@@ -268,7 +268,7 @@ class _Names:
     def find(self, path: str) -> list[str]:
         if path in self._checkpoint:
             return [path]
-        # The model was saved without its head, and so without a prefix such as `model.`
+        # The model may have been saved without its head, and so without a prefix such as `model.`
         shorter = path
         while "." in shorter:
             first, _, shorter = shorter.partition(".")
@@ -276,7 +276,7 @@ class _Names:
                 break
             if shorter in self._checkpoint:
                 return [shorter]
-        # Or the adapter was.
+        # Or the adapter may have been.
         if self._longer is None:
             self._longer = {}
             for name in self._checkpoint.names():
@@ -298,7 +298,7 @@ class _Config:
         if content.get("use_dora"):
             raise self._unread("use_dora")
         for key, value in content.items():
-            if key not in WITHOUT_MATTER and value not in (None, False, [], {}):
+            if key not in ACCEPTED and value not in (None, False, [], {}):
                 raise self._unread(key)
         if (start := content.get("init_lora_weights", True)) not in PLAIN_STARTS:
             raise self._unread(f"init_lora_weights = {str(start)[:60]}")
@@ -313,7 +313,7 @@ class _Config:
         self._targets = None if target is None or isinstance(target, str) else self._words("target_modules")
 
     def targets(self, module: str) -> bool:
-        """Whether PEFT would add an adapter to a module; where the config has a pattern, the file is believed."""
+        """Whether PEFT would add an adapter to a module; if the config has a pattern, the file decides."""
         if self._targets is None:
             return True
         return any(f".{module}".endswith(f".{target}") for target in self._targets)
@@ -345,14 +345,14 @@ class _Config:
             raise self._unfit(key, "a positive whole number", value)
 
     def _patterns(self, key: str, kind: Any) -> dict[re.Pattern[str], Any]:
-        """PEFT takes the first pattern that fits the whole of a module's name, or its end behind a dot."""
+        """PEFT uses the first pattern that matches a module's whole name, or its end after a dot."""
         content = self._content.get(key) or {}
         if not isinstance(content, dict):
             raise self._unfit(key, "patterns and numbers", content)
         patterns = {}
         for pattern, value in content.items():
             self._check_value(f"{key}: {pattern[:60]}", kind, value)
-            # More could take the matching of a name ages.
+            # Matching a longer pattern could take forever.
             if len(pattern) > LONGEST_NAME or "(" in pattern or sum(map(pattern.count, "*+?{")) > 2:
                 raise self._unfit(key, "names of modules, or patterns without groups", pattern)
             try:

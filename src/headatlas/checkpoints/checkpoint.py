@@ -1,4 +1,4 @@
-"""What every file format offers to the rest: names of tensors, their shapes, and parts of them as float32."""
+"""What every file format offers to the other rooms: names of tensors, their shapes, and parts of them as float32."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 class Checkpoint(Protocol):
     """Weights of one model in one format, under the names that Hugging Face's transformers gives them.
 
-    Nothing in it runs code from the checkpoint, and no path in it leaves the checkpoint's folder.
+    No code from a checkpoint is run, and no path in it leaves its folder.
     """
 
     source: str
-    """What the user named: a path, or a name on the hub."""
+    """What the user named: `demo`, a path, a name on the hub or an address without its login."""
 
     name: str
     """A short name for titles."""
@@ -29,17 +29,17 @@ class Checkpoint(Protocol):
 
     @property
     def note(self) -> str | None:
-        """What a reader of results must know of the weights, such as their quantisation."""
+        """What a reader of results must know about the weights, such as their quantisation."""
         ...
 
     @property
     def why_not_run(self) -> str | None:
-        """What the whole running model needs and is not read from this checkpoint; None where it can run."""
+        """Why the running model cannot be built from this checkpoint, though a map can; None if it can."""
         ...
 
     @property
     def config(self) -> PretrainedConfig:
-        """The model's config, read anew each time."""
+        """The model's config; each access reads it again."""
         ...
 
     size: int
@@ -54,7 +54,7 @@ class Checkpoint(Protocol):
     def shape(self, name: str) -> tuple[int, ...]: ...
 
     def n_bytes(self, name: str) -> int:
-        """Bytes of the tensor as stored, its scales included."""
+        """Bytes of the tensor as stored, with its scales."""
         ...
 
     def file_of(self, name: str) -> str:
@@ -62,9 +62,9 @@ class Checkpoint(Protocol):
         ...
 
     def read(self, name: str, rows: slice | None = None) -> torch.Tensor:
-        """The tensor, or some of its rows (first axis), as float32 on the CPU; only those are read."""
+        """The tensor, or some of its rows (first axis), as float32 on the CPU; nothing else is read."""
         ...
 
     def fetch(self, wanted: Iterable[tuple[str, slice | None]], progress: BytesProgress | None = None) -> None:
-        """Bring parts of tensors near before they are read; does nothing where they are local."""
+        """Transfer parts of tensors before they are read; does nothing if they are local."""
         ...

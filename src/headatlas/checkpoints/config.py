@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 COUNTS = ("layers", "layer", "blocks", "labels", "stages")
 MOST = 100_000
-"""Of what a config counts under a key that ends so; transformers makes a list as long."""
+"""Largest value under a key with one of these ends; transformers makes a list of that length."""
 
 QUANTISED = "Use the checkpoint that it was quantised from, or a GGUF file"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; raises `CheckpointError` where it is missing or something else."""
+    """A JSON object from a file; raises `CheckpointError` if it is missing or something else."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
@@ -34,7 +34,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def model_type(path: Path, content: dict[str, Any]) -> str:
-    """The family's name, after refusing counts for which transformers would fill the memory."""
+    """The family's name, after refusing counts with which transformers would fill the memory."""
     name = content.get("model_type")
     if not isinstance(name, str) or not name:
         raise CheckpointError(f"{path}: expected a 'model_type', found {name!r}. Is this a language model's folder?")
@@ -55,11 +55,11 @@ def load_config(folder: Path) -> PretrainedConfig:
     path = folder / "config.json"
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # transformers raises many kinds for a config that makes no sense
+    except Exception as error:  # transformers raises many kinds for an inconsistent config
         if "auto_map" in read_json(path):
             raise CheckpointError(
-                f"{path}: expected a model type that transformers knows, found one that needs code of its own, which "
-                f"is never run. Use a checkpoint of the same model for transformers without such code."
+                f"{path}: expected a model type that transformers knows, found one that needs its own code, which is "
+                f"never run. Use a checkpoint of the same model for transformers without such code."
             ) from error
         raise unreadable(path, error) from error
 
@@ -70,7 +70,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # likewise
+    except Exception as error:  # as above
         raise CheckpointError(
             f"{folder}: transformers cannot read a tokenizer here ({_first_line(error)}). "
             f"Expected tokenizer.json or the files that the model's own tokenizer needs."
@@ -78,7 +78,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def unreadable(where: Path, error: Exception) -> CheckpointError:
-    """What to say of a config that transformers refuses."""
+    """The error for a config that transformers refuses."""
     return CheckpointError(f"{where}: transformers cannot read this config ({_first_line(error)}).")
 
 

@@ -1,16 +1,17 @@
-"""From stored values to float32: plain types, FP8 with scales, MXFP4; every other kind is refused by its name.
+"""From stored values to float32: plain types, FP8 with scales, MXFP4; every other kind is refused by name.
 
-- FP8: a weight `(..., rows, columns)` of 8-bit floats has a scale per block of it. Each value is multiplied by its
+- FP8: a weight `(..., rows, columns)` of 8-bit floats has a scale for each block. Each value is multiplied by its
   block's scale (`weight_scale_inv` of DeepSeek and `weight_scale` of compressed-tensors and FBGEMM are both factors).
-- MXFP4: a matrix `(experts, out, in)` is kept as `_blocks (experts, out, in / 32, 16)`, two 4-bit floats a byte, the
-  lower half first, and `_scales (experts, out, in / 32)`, the exponents of powers of two, biased by 127. Transformers'
-  parameter is the transpose, `(experts, in, out)`, and so is what is read here.
+- MXFP4: a matrix `(experts, out, in)` is stored as `_blocks (experts, out, in / 32, 16)`, two 4-bit floats per byte,
+  the lower half first, and `_scales (experts, out, in / 32)`, the exponents of powers of two, biased by 127.
+  Transformers' parameter is the transpose, `(experts, in, out)`, and so is the result here.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 PLAIN = ("F64", "F32", "F16", "BF16")
 FP8 = ("F8_E4M3", "F8_E5M2")
 SCALES = (*PLAIN, "F8_E8M0", "U8")
-"""Types of FP8's scales; the last two keep exponents of powers of two."""
+"""Types of the scales of FP8; the last two hold exponents of powers of two."""
 
 FOUR_BIT = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)
 SCALE_ENDS = {
@@ -33,11 +34,11 @@ SCALE_ENDS = {
     "fbgemm_fp8": ("_scale",),
     "compressed-tensors": ("_scale",),
 }
-"""Method -> what a weight's scale is called: behind the weight's name, or with a dot behind its module's."""
+"""Method -> end of a scale's name: after the weight's name, or, with a dot, after its module's."""
 
 OF_ACTIVATIONS = (".activation_scale", ".input_scale", ".qscale_act")
 OF_CACHE = (".k_scale", ".v_scale")
-"""What is not of the weights: factors for what goes into a module, and for the cache of keys and values."""
+"""Scales that do not belong to weights: for a module's input, and for the cache of keys and values."""
 
 UNREAD_ENDS = {
     ".qweight": "GPTQ or AWQ",
@@ -47,14 +48,14 @@ UNREAD_ENDS = {
     ".weight_packed": "compressed-tensors",
     ".W_q": "HQQ",
 }
-"""Ends of names by which quantised weights show themselves even where config.json says nothing."""
+"""Ends of names that identify quantised weights even if config.json does not mention them."""
 
 
 class Decoding:
     """How the tensors of a store become float32 under the names that the model gives them.
 
     Args:
-        where: the file that says how they are quantised, for messages.
+        where: config.json, for messages.
         config: its content.
         store: the stored tensors.
 
@@ -64,14 +65,15 @@ class Decoding:
 
     def __init__(self, where: Path, config: dict[str, Any], store: TensorStore) -> None:
         self.store = store
-        method, settings = quantisation(where, config)
+        quantisation = read_quantisation(where, config)
+        method = quantisation.method
         for name in store.names():
             if end := next((end for end in UNREAD_ENDS if name.endswith(end)), None):
                 raise CheckpointError(
-                    f"{store.file_of(name)}: tensor {name!r} is of weights quantised by {UNREAD_ENDS[end]}, which "
+                    f"{store.file_of(name)}: tensor {name!r} belongs to weights quantised by {UNREAD_ENDS[end]}, which "
                     f"cannot be read. {QUANTISED}."
                 )
-        self.block = _block_size(where, method, settings)
+        self.block = _block_size(where, quantisation)
         self._scale_of: dict[str, str] = {}
         self._packed: dict[str, None] = {}
         hidden: set[str] = set()
@@ -81,7 +83,7 @@ class Decoding:
                 plain = name.removesuffix("_blocks")
                 if plain in store:
                     raise CheckpointError(
-                        f"{store.file_of(name)}: tensor {plain!r} is there as MXFP4 and again in plain floats; "
+                        f"{store.file_of(name)}: tensor {plain!r} is stored as MXFP4 and again in plain floats; "
                         f"expected it once. Fetch the files again."
                     )
                 self._packed[plain] = None
@@ -110,7 +112,7 @@ class Decoding:
         return name in self._names
 
     def stored(self, name: str) -> list[str]:
-        """The stored tensors that a tensor is made of; each has the same rows (first axis), or blocks of them."""
+        """The stored tensors of a tensor; each has the same rows (first axis), or blocks of them."""
         if name in self._packed:
             return [f"{name}_blocks", f"{name}_scales"]
         return [name, self._scale_of[name]] if name in self._scale_of else [name]
@@ -136,8 +138,8 @@ class Decoding:
             return self._read_scaled(name, rows)
         if dtype in FP8:
             raise CheckpointError(
-                f"{self.store.file_of(name)}: tensor {name!r} has the type {dtype}; expected scales of it beside it, "
-                f"found none. {QUANTISED}."
+                f"{self.store.file_of(name)}: tensor {name!r} has the type {dtype}; expected its scales, found "
+                f"none. {QUANTISED}."
             )
         raise CheckpointError(
             f"{self.store.file_of(name)}: tensor {name!r} has the type {dtype}; expected one of "
@@ -145,7 +147,7 @@ class Decoding:
         )
 
     def parts(self, name: str, rows: slice | None) -> list[tuple[str, slice | None]]:
-        """What must be read of the stored tensors for some rows of a tensor."""
+        """Which parts of the stored tensors some rows of a tensor need."""
         if name in self._scale_of:
             return [(name, rows), (self._scale_of[name], None)]
         return [(part, rows) for part in self.stored(name)]
@@ -168,7 +170,7 @@ class Decoding:
         elif rows is not None and values.ndim == 2:
             first = _bounds(rows, self.store.shape(name)[0])[0]
         n_rows, n_columns = values.shape[-2:] if values.ndim > 1 else (1, values.shape[-1] if values.ndim else 1)
-        # One row of blocks at a time, so that the scales never take as much memory as the weight.
+        # One row of blocks at a time: the expanded scales would take as much memory as the weight.
         flat = values.reshape(-1, n_rows, n_columns) if values.ndim > 2 else values.reshape(1, n_rows, n_columns)
         for matrix, of_blocks in zip(flat, scales.reshape(-1, *grid[-2:]).expand(len(flat), -1, -1), strict=True):
             for number, of_row in enumerate(of_blocks):
@@ -178,7 +180,7 @@ class Decoding:
         return values
 
     def _blocks(self, name: str) -> tuple[tuple[int, ...], tuple[int, int]]:
-        """Shape of a tensor's scales as (..., rows of blocks, columns of blocks), and rows and columns of a block."""
+        """Shape of the scales as (..., rows of blocks, columns of blocks), and rows and columns of a block."""
         scale = self._scale_of[name]
         shape, grid = self.store.shape(name), self.store.shape(scale)
         if self.store.dtype(scale) not in SCALES:
@@ -192,7 +194,7 @@ class Decoding:
         if len(shape) >= 2 and len(grid) == len(shape) and grid[:-2] == shape[:-2] and min(grid) > 0:
             if self.block and grid[-2:] == (-(-n_rows // self.block[0]), -(-n_columns // self.block[1])):
                 return grid, self.block
-            # A grid that says itself how large its blocks are: one per row, one per column, or MXFP8's.
+            # The size of the blocks follows from the grid: one per row, one per column, or MXFP8's.
             if n_rows % grid[-2] == 0 and n_columns % grid[-1] == 0 and (not self.block or 1 in grid[-2:]):
                 return grid, (n_rows // grid[-2], n_columns // grid[-1])
         if len(shape) == 2 and grid == shape[:1]:
@@ -214,10 +216,10 @@ class Decoding:
                     f"{self.store.file_of(part)}: tensor {part!r} has the type {self.store.dtype(part)}; expected U8."
                 )
         blocks, scales = (self.store.read(part, rows) for part in stored)
-        # The two values of a byte are looked up as one complex number, which takes half as long.
+        # The two values of a byte are looked up as one complex number, which is twice as fast.
         pairs = torch.tensor([complex(FOUR_BIT[byte & 15], FOUR_BIT[byte >> 4]) for byte in range(256)])
         result = torch.empty(len(blocks), n_columns, n_rows)
-        # One expert at a time: what is computed on the way is several times as large as the answer.
+        # One expert at a time: intermediate values are several times as large as the result.
         for expert, (block, scale) in enumerate(zip(blocks, scales, strict=True)):
             values = torch.view_as_real(pairs.index_select(0, block.flatten().int())).reshape(n_rows, -1, 32)
             values *= torch.exp2(scale.float() - 127).unsqueeze(-1)
@@ -225,18 +227,26 @@ class Decoding:
         return result
 
 
-def quantisation(where: Path, config: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """How a config says that its weights are quantised, after refusing what cannot be read.
+@dataclass(frozen=True)
+class Quantisation:
+    """What a config states about its weights: the method (None: not quantised), and its settings."""
 
-    Returns:
-        The method (None: not quantised), and the method's settings.
+    method: str | None
+    settings: dict[str, Any]
+
+
+def read_quantisation(where: Path, config: dict[str, Any]) -> Quantisation:
+    """How the weights of a config are quantised, after refusing what cannot be read.
+
+    Raises:
+        CheckpointError: the method or one of its settings cannot be read.
     """
     found = None
     for part in (config, config.get("text_config")):
         if isinstance(part, dict):
             found = found or part.get("quantization_config") or part.get("compression_config")
     if not found:
-        return None, {}
+        return Quantisation(None, {})
     method = found.get("quant_method") if isinstance(found, dict) else None
     if isinstance(found, dict) and not method and isinstance(found.get("config_groups"), dict):
         method = "compressed-tensors"
@@ -247,7 +257,7 @@ def quantisation(where: Path, config: dict[str, Any]) -> tuple[str | None, dict[
         raise _refused(where, repr(method if isinstance(method, str) else "an unknown method")[:100])
     if method == "compressed-tensors" and (reason := _other_than_fp8(found)):
         raise _refused(where, f"'compressed-tensors' ({reason})")
-    return method, found
+    return Quantisation(method, found)
 
 
 def _refused(where: Path, method: str) -> CheckpointError:
@@ -255,7 +265,7 @@ def _refused(where: Path, method: str) -> CheckpointError:
 
 
 def _other_than_fp8(settings: dict[str, Any]) -> str | None:
-    """What of compressed-tensors' settings is no plain FP8 with one factor per tensor, row or block."""
+    """Why settings of compressed-tensors are not plain FP8 with a factor per tensor, row or block; None if they are."""
     groups = settings.get("config_groups")
     if not isinstance(groups, dict) or not groups:
         return "without groups of weights"
@@ -277,9 +287,10 @@ def _other_than_fp8(settings: dict[str, Any]) -> str | None:
     return None
 
 
-def _block_size(where: Path, method: str | None, settings: dict[str, Any]) -> tuple[int, int] | None:
+def _block_size(where: Path, quantisation: Quantisation) -> tuple[int, int] | None:
+    settings = quantisation.settings
     key, size = "weight_block_size", settings.get("weight_block_size")
-    if method == "compressed-tensors":
+    if quantisation.method == "compressed-tensors":
         key = "block_structure"
         weights = [group["weights"].get(key) for group in settings["config_groups"].values()]
         size = next((value for value in weights if value), None)
@@ -299,5 +310,5 @@ def _other(name: str) -> str:
 def _bounds(rows: slice, n_rows: int) -> tuple[int, int]:
     start, stop, step = rows.indices(n_rows)
     if step != 1:
-        raise ValueError("rows are read one after the other")
+        raise ValueError("rows are read with step 1")
     return start, max(start, stop)

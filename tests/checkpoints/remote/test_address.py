@@ -11,6 +11,7 @@ import torch
 from headatlas.architectures import open_model
 from headatlas.architectures.open import open_checkpoint
 from headatlas.checkpoints.remote import cache as range_cache
+from headatlas.checkpoints.remote import retrying
 from headatlas.checkpoints.remote.address import without_login
 from headatlas.checkpoints.remote.names import is_remote, name_on_the_hub
 from headatlas.errors import CheckpointError
@@ -23,7 +24,7 @@ SMALL = ("config.json", "tokenizer.json", "tokenizer_config.json")
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, tmp_path):
-    monkeypatch.setattr(range_cache, "PAUSES", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(retrying, "PAUSES", (0.01, 0.01, 0.01))
     monkeypatch.setenv("HEADATLAS_CACHE", str(tmp_path / "cache"))
 
 
@@ -76,7 +77,7 @@ def test_without_a_connection_the_cache_serves(server, monkeypatch):
     assert server.asked == []
     monkeypatch.setenv("HEADATLAS_CACHE", str(range_cache.cache_folder()) + "2")
     assert refusal(server.model) == (
-        f"{server.model}/config.json: these bytes are not in the cache, and HF_HUB_OFFLINE forbids asking for them. "
+        f"{server.model}/config.json: these bytes are not in the cache, and HF_HUB_OFFLINE forbids requesting them. "
         f"Run once with a connection."
     )
 
@@ -261,7 +262,7 @@ def test_a_store_without_the_model_or_without_access(memory, monkeypatch):
     monkeypatch.setattr(type(memory), "cat_file", fail)
     assert refusal("memory://bucket/model") == (
         "memory://bucket/model/config.json: the transfer failed 4 times at byte 0 (the store raised RuntimeError). "
-        "Run the same again; what has come is kept."
+        "Run the same again; what was fetched is kept."
     )
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 import headatlas
 from headatlas.checkpoints.remote import cache as range_cache
+from headatlas.checkpoints.remote import retrying
 from headatlas.checkpoints.remote.file import Broken
 from headatlas.checkpoints.remote.http import HttpFile
 from headatlas.checkpoints.safetensors.remote import RemoteSafetensors
@@ -27,7 +28,7 @@ ROWS, WIDTH = 103, 67
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, tmp_path):
-    monkeypatch.setattr(range_cache, "PAUSES", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(retrying, "PAUSES", (0.01, 0.01, 0.01))
     monkeypatch.setenv("HEADATLAS_CACHE", str(tmp_path / "cache"))
 
 
@@ -142,8 +143,8 @@ def test_a_server_that_stays_busy(server):
     with pytest.raises(CheckpointError) as refused:
         store_of(server)
     assert str(refused.value) == (
-        "model.safetensors: the transfer failed 4 times at byte 0 (HTTP 503). Run the same again; what has come is "
-        "kept."
+        "model.safetensors: the transfer failed 4 times at byte 0 (HTTP 503). Run the same again; what was "
+        "fetched is kept."
     )
 
 
@@ -302,7 +303,7 @@ def test_answers_with_a_wrong_content_range(server, said, message):
         store_of(server)
     assert str(refused.value) == (
         f"model.safetensors: the transfer failed 4 times at byte 0 ({message}). "
-        f"Run the same again; what has come is kept."
+        f"Run the same again; what was fetched is kept."
     )
 
 
@@ -389,7 +390,7 @@ def test_without_a_connection_the_cache_serves(server, tensors, monkeypatch):
     with pytest.raises(CheckpointError) as refused:
         store.read("half")
     assert str(refused.value) == (
-        "model.safetensors: these bytes are not in the cache, and HF_HUB_OFFLINE forbids asking for them. "
+        "model.safetensors: these bytes are not in the cache, and HF_HUB_OFFLINE forbids requesting them. "
         "Run once with a connection."
     )
     assert server.asked == []
@@ -412,7 +413,7 @@ def test_a_full_disk(server, monkeypatch):
         store.read("E")
     assert str(refused.value) == (
         f"{range_cache.cache_folder()}: the disk is full. Make room, or set HEADATLAS_CACHE to a folder on another "
-        f"disk, and run the same again; what has come is kept."
+        f"disk, and run the same again; what was fetched is kept."
     )
     assert list(range_cache.cache_folder().glob("ranges/*/part-*")) == []
 
@@ -452,12 +453,15 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     assert range_cache.cache_folder() == Path.home() / ".cache" / "headatlas"
 
 
-def test_pauses_grow_and_a_server_s_wish_counts(monkeypatch):
-    monkeypatch.setattr(range_cache, "PAUSES", (1.0, 2.0))
-    for failures, least in ((0, 0.8), (1, 1.6), (9, 1.6)):
-        assert least <= range_cache._pause(failures, Broken("busy")) <= least * 1.5
-    assert range_cache._pause(0, Broken("busy", pause=30.0)) == 30.0
-    assert range_cache._pause(0, Broken("busy", pause=1e9)) == range_cache.LONGEST_PAUSE
+def test_pauses_grow_and_a_server_s_wish_counts(server, monkeypatch):
+    monkeypatch.setattr(retrying, "PAUSES", (1.0, 2.0))
+    file = file_of(server)
+    for failures, least in ((1, 0.8), (2, 1.6), (9, 1.6)):
+        assert least <= retrying.next_pause(file, failures, Broken("busy"), retries=9) <= least * 1.5
+    assert retrying.next_pause(file, 1, Broken("busy", pause=30.0)) == 30.0
+    assert retrying.next_pause(file, 1, Broken("busy", pause=1e9)) == retrying.LONGEST_PAUSE
+    with pytest.raises(retrying.Unreachable, match=r"the transfer failed 3 times at byte 7 \(busy\)"):
+        retrying.next_pause(file, 3, Broken("busy"), at=7)
 
 
 def test_two_at_once_share_the_cache(server, tensors):

@@ -1,8 +1,8 @@
-"""Byte ranges of remote files, kept on disk with checksums, so that each travels once.
+"""Byte ranges of remote files, kept on disk with checksums, so that each is transferred once.
 
-Each range that came is a file of its own, `FROM-TO`, followed by the SHA-256 of its bytes, in a folder named after the
-file's address, version tag and length. Files appear whole (they are renamed), so that processes can share the cache and
-a killed one leaves what it has fetched.
+Each range is a file of its own, `FROM-TO`, followed by the SHA-256 of its bytes, in a folder named after the remote
+file's address, version tag and length. Files are written under another name and renamed, so that processes can share
+the cache and a killed one leaves what it has fetched.
 """
 
 from __future__ import annotations
@@ -12,50 +12,41 @@ import errno
 import hashlib
 import json
 import os
-import random
 import shutil
 import sys
 import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 from headatlas.checkpoints.remote.file import Broken, Offline, RemoteFile, Version, fingerprint
+from headatlas.checkpoints.remote.retrying import Unreachable, next_pause, offline, patiently
 from headatlas.checkpoints.tensor_store import BytesProgress
 from headatlas.errors import CheckpointError
 
 N_TRANSFERS = 8
-"""At a time."""
+"""Transfers at the same time."""
 
 PIECE = 16 * 2**20
-"""Largest range in one request and one file: a killed run loses at most this much of each transfer."""
-
-PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Seconds before each further try of a transfer from which nothing came."""
-
-LONGEST_PAUSE = 120.0
-"""Seconds, whatever a server asks for."""
+"""Most bytes of one request and one file: a killed run loses at most this much of each transfer."""
 
 MAX_READS = 3
-"""Times that a damaged range is fetched anew before the disk is blamed."""
+"""How often a damaged range is fetched again before the disk is assumed to be faulty."""
 
 ABANDONED = 7 * 24 * 3600
-"""Seconds after which an unfinished file is nobody's."""
+"""Age in seconds at which an unfinished file is removed."""
 
 CHECKSUM_BYTES = 32
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _STEP = 2**18
 
-Answer = TypeVar("Answer")
-
 
 def cache_folder() -> Path:
-    """Where ranges are kept: `HEADATLAS_CACHE`, or `headatlas` in the system's folder for caches."""
+    """The cache's folder: `HEADATLAS_CACHE`, or `headatlas` in the system's folder for caches."""
     if chosen := os.environ.get("HEADATLAS_CACHE"):
         return Path(chosen).expanduser()
     if sys.platform == "darwin":
@@ -68,14 +59,14 @@ def cache_folder() -> Path:
 
 
 class CachedFile:
-    """A remote file of which the ranges that came are kept.
+    """A remote file with its ranges that were fetched.
 
     Args:
         file: where its bytes come from.
         root: the cache's folder; default: `cache_folder()`.
 
     Raises:
-        CheckpointError: the file is not there, or cannot be asked for and was never seen.
+        CheckpointError: the file does not exist, or cannot be reached and is not in the cache.
     """
 
     def __init__(self, file: RemoteFile, root: Path | None = None) -> None:
@@ -85,7 +76,7 @@ class CachedFile:
         self._verified: set[tuple[int, int]] = set()
         self._lock = threading.Lock()
         if self.version.tag is None:
-            # Nothing would tell these bytes from those of tomorrow's file, so they are kept for this run only.
+            # A later version of the file could not be told apart, so these ranges are kept for this run only.
             with disk(self._root):
                 self._root.mkdir(parents=True, exist_ok=True)
                 self._folder = Path(tempfile.mkdtemp(prefix="run-", dir=self._root))
@@ -142,7 +133,7 @@ class CachedFile:
         return gaps
 
     def read(self, start: int, stop: int) -> bytearray:
-        """The bytes from `start` to before `stop`, fetched if they are not on disk."""
+        """The bytes from `start` to before `stop`; what is not on disk is fetched."""
         content = bytearray(stop - start)
         view = memoryview(content)
         for _ in range(MAX_READS):
@@ -150,12 +141,12 @@ class CachedFile:
             if self._fill(start, stop, view):
                 return content
         raise CheckpointError(
-            f"{self._root}: what is written to this cache comes back damaged. "
+            f"{self._root}: expected to read from this cache what was written to it, found it damaged. "
             f"Set HEADATLAS_CACHE to a folder on another disk."
         )
 
     def _fill(self, start: int, stop: int, view: memoryview) -> bool:
-        """Whether every part was on disk and sound; a damaged one is dropped."""
+        """Whether every part was on disk and undamaged; a damaged one is removed."""
         at = start
         with self._lock:
             kept = [part for part in self._kept if part[0] < stop and part[1] > start]
@@ -187,8 +178,8 @@ class CachedFile:
         except OSError:
             return False
 
-    def bring(self, start: int, stop: int, count: _Count) -> None:
-        """Fetch one piece into the cache; a broken transfer goes on where it broke."""
+    def fetch(self, start: int, stop: int, count: _Count) -> None:
+        """Fetch one piece into the cache; a broken transfer continues where it broke."""
         with disk(self._root):
             self._folder.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix="part-", dir=self._folder)
@@ -209,7 +200,7 @@ class CachedFile:
                 bisect.insort(self._kept, (start, stop))
 
     def _persistently(self, start: int, stop: int, count: _Count) -> Iterator[bytes]:
-        """The bytes of a range, tried again from where it broke; ends early when others have failed."""
+        """The bytes of a range, continued where a transfer broke; ends early if another transfer has failed."""
         failures = 0
         while start < stop:
             before = start
@@ -222,22 +213,20 @@ class CachedFile:
                     yield chunk
             except Broken as error:
                 failures = 1 if start > before else failures + 1
-                if failures > len(PAUSES):
-                    raise _gave_up(self.file, failures, start, error) from error
-                if count.stopped.wait(_pause(failures - 1, error)):
+                if count.stopped.wait(next_pause(self.file, failures, error, start)):
                     return
             except Offline as error:
-                raise _offline(self.file) from error
+                raise offline(self.file) from error
 
 
 def fetch(wanted: Iterable[tuple[CachedFile, int, int]], progress: BytesProgress | None = None) -> None:
-    """Bring ranges of files onto this disk, several at a time; those that are there stay as they are.
+    """Fetch those of the wanted ranges that are not on disk, several at a time.
 
     Args:
-        progress: called in this thread with the wanted bytes that are there, and their number.
+        progress: called in this thread with the number of wanted bytes on disk, and the number of all wanted bytes.
 
     Raises:
-        CheckpointError: a transfer failed for good, or the disk is full. What came is kept.
+        CheckpointError: a transfer failed repeatedly, or the disk is full. What was fetched is kept.
     """
     pieces: list[tuple[CachedFile, int, int]] = []
     total = 0
@@ -253,7 +242,7 @@ def fetch(wanted: Iterable[tuple[CachedFile, int, int]], progress: BytesProgress
         return
     pool = ThreadPoolExecutor(N_TRANSFERS, thread_name_prefix="headatlas-transfer")
     try:
-        pending = {pool.submit(cached.bring, start, stop, count) for cached, start, stop in pieces}
+        pending = {pool.submit(cached.fetch, start, stop, count) for cached, start, stop in pieces}
         shown = count.done
         while pending:
             finished, pending = wait(pending, timeout=0.1, return_when=FIRST_COMPLETED)
@@ -267,27 +256,8 @@ def fetch(wanted: Iterable[tuple[CachedFile, int, int]], progress: BytesProgress
         pool.shutdown(cancel_futures=True)
 
 
-class Unreachable(CheckpointError):
-    """Neither the server nor anything of it in the cache can be read."""
-
-
-def patiently(file: RemoteFile, ask: Callable[[], Answer], again: int | None = None) -> Answer:
-    """The answer of a short request, tried again after growing pauses; `again` limits how often."""
-    again = len(PAUSES) if again is None else again
-    for failures in range(again + 1):
-        try:
-            return ask()
-        except Offline as error:
-            raise _offline(file) from error
-        except Broken as error:
-            if failures == again:
-                raise _gave_up(file, failures + 1, 0, error) from error
-            threading.Event().wait(_pause(failures, error))
-    raise AssertionError
-
-
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that other processes see either as it was or as it will be."""
+    """Write a file so that other processes see either the old or the new content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix="part-", dir=path.parent)
     try:
@@ -300,14 +270,14 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def disk(root: Path):
-    """Says in one sentence what is wrong with the cache's disk."""
+    """Turn errors of the disk into errors for users."""
     try:
         yield
     except OSError as error:
         if error.errno in FULL:
             raise CheckpointError(
                 f"{root}: the disk is full. Make room, or set HEADATLAS_CACHE to a folder on another disk, and run the "
-                f"same again; what has come is kept."
+                f"same again; what was fetched is kept."
             ) from error
         raise CheckpointError(
             f"{root}: expected a cache folder that can be written to, found none ({error.strerror}). "
@@ -316,7 +286,7 @@ def disk(root: Path):
 
 
 class _Count:
-    """Bytes that are there, counted by several threads."""
+    """The number of bytes on disk, counted by several threads."""
 
     def __init__(self, done: int) -> None:
         self.done = done
@@ -349,7 +319,7 @@ def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _sound(content, length: int) -> bool:
-    """Whether an open file of the cache is as long as it should be, and what was written."""
+    """Whether an open file of the cache has the expected length and checksum."""
     if os.fstat(content.fileno()).st_size != length + CHECKSUM_BYTES:
         return False
     digest = hashlib.sha256()
@@ -363,13 +333,13 @@ def _sound(content, length: int) -> bool:
 
 
 def _sweep(left: Iterable[Path]) -> None:
-    """Remove what killed processes left behind."""
+    """Remove unfinished files of killed processes."""
     for path in left:
         try:
             if time.time() - path.stat().st_mtime > ABANDONED:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         except OSError:
-            continue  # another process was quicker
+            continue  # another process was faster
 
 
 def _read_version(record: Path) -> Version | None:
@@ -378,23 +348,3 @@ def _read_version(record: Path) -> Version | None:
     except (OSError, ValueError, TypeError):
         return None
     return Version(tag, length) if isinstance(tag, str) and type(length) is int and length >= 0 else None
-
-
-def _pause(failures: int, error: Broken) -> float:
-    # A random part keeps transfers that broke together from coming back together.
-    pause = PAUSES[min(failures, len(PAUSES) - 1)] * random.uniform(0.8, 1.2)
-    return min(max(pause, error.pause), LONGEST_PAUSE)
-
-
-def _gave_up(file: RemoteFile, tries: int, at: int, error: Broken) -> Unreachable:
-    return Unreachable(
-        f"{file.shown}: the transfer failed {tries} times at byte {at:,} ({error}). "
-        f"Run the same again; what has come is kept."
-    )
-
-
-def _offline(file: RemoteFile) -> Unreachable:
-    return Unreachable(
-        f"{file.shown}: these bytes are not in the cache, and HF_HUB_OFFLINE forbids asking for them. "
-        f"Run once with a connection."
-    )

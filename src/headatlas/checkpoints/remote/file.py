@@ -47,6 +47,14 @@ class Version:
     length: int
 
 
+@dataclass(frozen=True)
+class WholeFile:
+    """All bytes of a small file, and the tag of its version."""
+
+    tag: str | None
+    content: bytes
+
+
 class RemoteFile(Protocol):
     """A file that is read over a network; `HttpFile` and `StoreFile` are such files. All methods are thread-safe."""
 
@@ -76,8 +84,8 @@ class RemoteFile(Protocol):
         """
         ...
 
-    def whole(self, known: str | None, limit: int) -> tuple[str | None, bytes | None]:
-        """Tag and content of a small file; no content if the tag is still `known`. Raises like `stream`."""
+    def whole(self, known: str | None, limit: int) -> WholeFile | None:
+        """A small file of at most `limit` bytes; None if its tag is still `known`. Raises like `stream`."""
         ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from headatlas.checkpoints.remote.file import Broken, Missing, Refused, Version, changed
+from headatlas.checkpoints.remote.file import Broken, Missing, Refused, Version, WholeFile, changed
 from headatlas.errors import CheckpointError
 
 TAGS = ("ETag", "etag", "md5Hash", "content_md5", "generation", "LastModified", "last_modified", "mtime", "created")
@@ -50,13 +50,14 @@ class StoreFile:
             raise Broken(f"the store sent {len(content):,} bytes instead of {stop - start:,}")
         yield content
 
-    def whole(self, known: str | None, limit: int) -> tuple[str | None, bytes | None]:
+    def whole(self, known: str | None, limit: int) -> WholeFile | None:
         version = self.version()
         if known is not None and version.tag == known:
-            return known, None
+            return None
         if version.length > limit:
             raise CheckpointError(f"{self.shown}: expected at most {limit:,} bytes, found {version.length:,}.")
-        return version.tag, b"".join(self.stream(0, version.length, version)) if version.length else b""
+        content = b"".join(self.stream(0, version.length, version)) if version.length else b""
+        return WholeFile(version.tag, content)
 
     def _ask(self, method: Any, *arguments: Any, **options: Any) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""A file behind http(s), read by byte ranges; what a login gives is sent to its own server only."""
+"""A file behind http(s), read by byte ranges; a login is sent to its own server only."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from headatlas.checkpoints.remote.file import Broken, Missing, Offline, Refused, Version, changed
+from headatlas.checkpoints.remote.file import Broken, Missing, Offline, Refused, Version, WholeFile, changed
 from headatlas.errors import CheckpointError
 
 TIMEOUT = 30.0
-"""Seconds without a byte."""
+"""Longest time without a byte, in seconds."""
 
 MAX_REDIRECTS = 5
 REDIRECTS = (301, 302, 303, 307, 308)
 BUSY = (408, 425, 429, 500, 502, 503, 504)
-"""What a server answers that may answer otherwise a little later."""
+"""Statuses of a server that may succeed a little later."""
 
 
 class HttpFile:
@@ -28,10 +28,10 @@ class HttpFile:
     Args:
         url: without a password in it.
         shown: for messages.
-        headers: sent to the URL's own server, and not on to another one: a login.
-        identity: names the file whatever its revision; default: the URL.
-        pinned: the URL names one state of the file for ever.
-        no_access: what to do about a refusal, as a sentence.
+        headers: a login, sent to the URL's own server and not to others.
+        identity: names the file independently of its revision; default: the URL.
+        pinned: the content at the URL never changes.
+        no_access: what to do if access is refused, as a sentence.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class HttpFile:
         self._no_access = no_access
         self._lock = threading.Lock()
         self._location: str | None = None
-        """Where the last redirect led to: asked first, until it refuses."""
+        """Target of the last redirect, which is requested first until it refuses."""
         self._linked: str | None = None
         self._final_tag: str | None = None
 
     def version(self) -> Version:
-        # Some signed addresses allow GET only, so a first byte is asked for, not a HEAD.
+        # Some signed addresses allow only GET, so the first byte is requested instead of a HEAD.
         with self._answer("bytes=0-0") as (answer, tag):
             if answer.status_code == 416:
                 length = _total(answer.headers.get("content-range", ""))
@@ -68,7 +68,7 @@ class HttpFile:
             first, last, length = self._range(answer)
             if (first, last) != (0, 0):
                 raise Broken(f"the server sent the bytes {first:,} to {last:,} instead of its first one")
-            for chunk in answer.iter_raw():  # to its end, so that the connection can be used again
+            for chunk in answer.iter_raw():  # to its end, so that the connection can be reused
                 if len(chunk) > 1:
                     raise Broken("the server sent more than it announced")
             return Version(tag, length)
@@ -78,7 +78,7 @@ class HttpFile:
             if answer.status_code == 416:
                 raise changed(self.shown)
             first, last, length = self._range(answer)
-            # At a pinned address, only servers that hold copies can disagree about the tag.
+            # At a pinned address, tags differ only between servers that hold copies.
             if length != version.length or (tag != version.tag and not self.pinned):
                 raise changed(self.shown)
             if (first, last) != (start, stop - 1):
@@ -92,11 +92,10 @@ class HttpFile:
             if left:
                 raise Broken("the server sent less than it announced")
 
-    def whole(self, known: str | None, limit: int) -> tuple[str | None, bytes | None]:
-        """A small file's tag and content; no content where the tag is still the known one."""
+    def whole(self, known: str | None, limit: int) -> WholeFile | None:
         with self._answer(None, _unless(known)) as (answer, tag):
             if answer.status_code == 304:
-                return known, None
+                return None
             content = bytearray()
             for chunk in answer.iter_raw():
                 content += chunk
@@ -105,11 +104,11 @@ class HttpFile:
             announced = answer.headers.get("content-length")
             if announced is not None and announced != str(len(content)):
                 raise Broken("the server sent less than it announced")
-            return tag, bytes(content)
+            return WholeFile(tag, bytes(content))
 
     @contextmanager
     def _answer(self, byte_range: str | None, extra: Mapping[str, str] | None = None) -> Iterator[tuple[Any, Any]]:
-        """An answer whose status is good, and its tag; the body is still on its way."""
+        """An answer with an accepted status, and its tag; the body is not read yet."""
         from huggingface_hub.errors import OfflineModeIsEnabled
         from huggingface_hub.utils import get_session
 
@@ -148,7 +147,7 @@ class HttpFile:
                     url = self._next(url, answer.headers["location"])
                     continue
                 if answer.status_code in (401, 403, 404, 410) and url == remembered:
-                    # The address that a redirect gave holds for some time only.
+                    # The target of a redirect is valid for some time only.
                     with self._lock:
                         self._location = None
                     url, remembered = self.address, None
@@ -164,7 +163,7 @@ class HttpFile:
         raise CheckpointError(f"{self.shown}: expected a file, found more than {MAX_REDIRECTS} redirects.")
 
     def _tag(self, answer, linked: str | None, at_home: bool) -> str | None:
-        """The tag of this version: the first server's word, as long as the last server's stays the same."""
+        """The tag of this version: that of the first server, as long as that of the last server stays the same."""
         own = answer.headers.get("etag") or answer.headers.get("last-modified")
         if at_home:
             return own
@@ -177,7 +176,7 @@ class HttpFile:
             return self._linked or self._final_tag
 
     def _next(self, url: str, location: str) -> str:
-        """Where a redirect leads, if it may be followed."""
+        """The target of a redirect, if it may be followed."""
         try:
             target = urljoin(url, location)
             parts = urlsplit(target)
@@ -186,11 +185,11 @@ class HttpFile:
             raise CheckpointError(f"{self.shown}: expected a redirect to an address, found another text.") from error
         if scheme not in ("http", "https") or not host:
             raise CheckpointError(f"{self.shown}: expected a redirect to https, found one to {scheme[:20]!r}.")
-        # Plain http stays where the user asked for it: on this machine, or at an endpoint of their own.
+        # Plain http is followed only from plain http; from this machine, only to this machine.
         asked_for = urlsplit(url).scheme == "http" and (is_loopback(host) or not is_loopback(self._host))
         if scheme == "http" and not asked_for:
             raise CheckpointError(f"{self.shown}: expected a redirect to https, found one to plain http.")
-        if "@" in parts.netloc:  # somebody else's login
+        if "@" in parts.netloc:  # another server's login
             target = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         return target
 
@@ -218,7 +217,7 @@ class HttpFile:
         raise CheckpointError(f"{self.shown}: expected a part of the file, found HTTP {status}.")
 
     def _range(self, answer) -> tuple[int, int, int]:
-        """First and last byte that are sent, and the file's length."""
+        """First and last byte of the answer, and the file's length."""
         unit, _, rest = answer.headers.get("content-range", "").partition(" ")
         span, _, _ = rest.partition("/")
         first, _, last = span.partition("-")
@@ -229,7 +228,7 @@ class HttpFile:
 
 
 def origin(url: str) -> tuple[str, str | None, int]:
-    """What a login is for: scheme, host and port."""
+    """What a login belongs to: scheme, host and port."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
 
@@ -243,7 +242,7 @@ def is_loopback(host: str | None) -> bool:
 
 
 def _unless(known: str | None) -> dict[str, str]:
-    """What asks for a file only if its tag, an ETag or a date, is another one."""
+    """Headers that request a file only if its tag, an ETag or a date, has changed."""
     if known is None or not known.isascii():
         return {}
     return {"If-None-Match" if known.startswith(('"', 'W/"')) else "If-Modified-Since": known}
@@ -259,6 +258,6 @@ def _decimal(text: str) -> bool:
 
 
 def _library(session) -> Any:
-    """httpx or httpx2, whichever the installed huggingface_hub is built on."""
+    """httpx or httpx2, whichever the installed huggingface_hub uses."""
     kind = next(kind for kind in type(session).__mro__ if kind.__name__ == "Client")
     return import_module(kind.__module__.partition(".")[0])

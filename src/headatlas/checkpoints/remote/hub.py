@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from headatlas.checkpoints.remote.cache import cache_folder, disk, write_whole
@@ -40,11 +41,14 @@ def find_on_hub(source: str) -> RemoteModel:
     """
     from huggingface_hub import snapshot_download
 
-    name, revision, file = split_name(source)
+    named = parse_name(source)
+    name = named.name
     with _readable_errors(source):
-        if file is not None:
-            return RemoteModel(source, _fetch_gguf(name, revision, file))
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=PATTERNS, ignore_patterns=NOT_READ))
+        if named.file is not None:
+            return RemoteModel(source, _fetch_gguf(name, named.revision, named.file))
+        folder = Path(
+            snapshot_download(name, revision=named.revision, allow_patterns=PATTERNS, ignore_patterns=NOT_READ)
+        )
         files = _list_files(name, folder)
         if weights := weight_files(SAFETENSORS, files, folder, source):
             if all((folder / weight).exists() for weight in weights):
@@ -63,12 +67,21 @@ def find_on_hub(source: str) -> RemoteModel:
     raise CheckpointError(f"{source}: expected safetensors, .bin or .gguf files on the hub, found none.")
 
 
-def split_name(source: str) -> tuple[str, str | None, str | None]:
-    """Name, revision and `.gguf` file in what the user named; raises `CheckpointError` if it is not a name."""
+@dataclass(frozen=True)
+class HubName:
+    """What the user named: a model, its revision (None: the newest) and one of its `.gguf` files (None: not named)."""
+
+    name: str
+    revision: str | None
+    file: str | None
+
+
+def parse_name(source: str) -> HubName:
+    """The parts of a name on the hub; raises `CheckpointError` if it is not one."""
     match = NAME.fullmatch(source)
     if match is None:
         raise _no_name(source)
-    return match["name"], match["revision"], match["file"]
+    return HubName(**match.groupdict())
 
 
 def _remote_weights(name: str, source: str, commit: str, weights: list[str]) -> TensorStore:

@@ -8,15 +8,9 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from headatlas.checkpoints.remote.cache import (
-    N_TRANSFERS,
-    Unreachable,
-    cache_folder,
-    disk,
-    patiently,
-    write_whole,
-)
+from headatlas.checkpoints.remote.cache import N_TRANSFERS, cache_folder, disk, write_whole
 from headatlas.checkpoints.remote.file import Missing, Refused, RemoteFile, fingerprint
+from headatlas.checkpoints.remote.retrying import Unreachable, patiently
 
 REQUIRED = "config.json"
 
@@ -61,7 +55,7 @@ def _fetch(folder: Path, name: str, file: RemoteFile) -> None:
     path, record = folder / name, folder / ".records" / f"{name}.json"
     known, absent = _recall(path, record)
     try:
-        tag, content = patiently(file, lambda: file.whole(known, LIMIT), 2 if known or absent else None)
+        found = patiently(file, lambda: file.whole(known, LIMIT), 2 if known or absent else None)
     except (Missing, Refused):
         # Some stores refuse access to files that do not exist.
         if name == REQUIRED:
@@ -74,11 +68,12 @@ def _fetch(folder: Path, name: str, file: RemoteFile) -> None:
         if known or absent:
             return
         raise
-    if content is None:
+    if found is None:
         return
+    checksum = hashlib.sha256(found.content).hexdigest()
     with disk(folder):
-        write_whole(path, content)
-        write_whole(record, json.dumps({"tag": tag, "sha256": hashlib.sha256(content).hexdigest()}).encode())
+        write_whole(path, found.content)
+        write_whole(record, json.dumps({"tag": found.tag, "sha256": checksum}).encode())
 
 
 def _recall(path: Path, record: Path) -> tuple[str | None, bool]:
