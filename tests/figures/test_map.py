@@ -169,21 +169,32 @@ def overlaps(figure) -> list[str]:
     return wrong
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape[0]}x{shape[1]}")
-def test_nothing_overlaps_or_is_cut(shape):
-    for n_categories, width in CASES:
-        atlas = make_atlas(*shape, CATEGORIES[:n_categories], unmeasured=("Law",), note="weights stored as Q4_1")
-        figure = draw_map(atlas, width=width, kind="suppression" if n_categories == 3 else "score")
-        assert overlaps(figure) == [], (n_categories, width)
-        boxes = [axes.get_window_extent() for axes in panels(figure)]
-        cell = boxes[0].width / shape[0]
-        for box in boxes:
-            assert box.height / shape[1] == pytest.approx(cell) == pytest.approx(box.width / shape[0])
+def every_third(*lists):
+    """All combinations as parameters. Two thirds of them are for `system`; each value also occurs in the others."""
+    found = []
+    for places in itertools.product(*map(range, map(len, lists))):
+        values = [values[place] for values, place in zip(lists, places, strict=True)]
+        name = "-".join("x".join(map(str, value)) if isinstance(value, tuple) else str(value) for value in values)
+        found.append(pytest.param(*values, id=name, marks=[pytest.mark.system] if sum(places) % 3 else []))
+    return found
 
 
-@pytest.mark.parametrize("shape", SHAPES[:3] + SHAPES[4:7], ids=lambda shape: f"{shape[0]}x{shape[1]}")
-@pytest.mark.parametrize("width", ["screen", "column", 2.0])
-@pytest.mark.parametrize("threshold", ["0.15", "0"])
+@pytest.mark.parametrize(("shape", "case"), every_third(SHAPES, CASES))
+def test_nothing_overlaps_or_is_cut(shape, case):
+    n_categories, width = case
+    atlas = make_atlas(*shape, CATEGORIES[:n_categories], unmeasured=("Law",), note="weights stored as Q4_1")
+    figure = draw_map(atlas, width=width, kind="suppression" if n_categories == 3 else "score")
+    assert overlaps(figure) == []
+    boxes = [axes.get_window_extent() for axes in panels(figure)]
+    cell = boxes[0].width / shape[0]
+    for box in boxes:
+        assert box.height / shape[1] == pytest.approx(cell) == pytest.approx(box.width / shape[0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "width", "threshold"),
+    every_third(SHAPES[:3] + SHAPES[4:7], ["screen", "column", 2.0], ["0.15", "0"]),
+)
 def test_nothing_overlaps_in_a_map_of_one_relation(shape, width, threshold):
     atlas = make_atlas(*shape, ("Knowledge",), relations=("country_to_capital",))
     assert overlaps(draw_map(atlas, relation="country_to_capital", width=width, threshold=threshold)) == []

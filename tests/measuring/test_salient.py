@@ -1,5 +1,7 @@
 """Operations of whole models against the plain formula; restart, memory and what is left out change nothing."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -25,8 +27,11 @@ def folder(tmp_path_factory):
 
 
 def map_tiny(folder, tmp_path, **options):
-    relation = write_relation(tmp_path / "planted.json")
-    headatlas.map_heads(folder, tmp_path / "atlas", relations=relation, **options)
+    """The atlas of a model, a copy for this test; the model is mapped once."""
+    mapped = folder.with_name(f"{folder.name}-atlas{options}")
+    if not mapped.exists():
+        headatlas.map_heads(folder, mapped, relations=write_relation(tmp_path / "planted.json"), **options)
+    shutil.copytree(mapped, tmp_path / "atlas")
     return headatlas.load_atlas(tmp_path / "atlas")
 
 

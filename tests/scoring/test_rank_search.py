@@ -52,7 +52,7 @@ def make_case(d_vocab: int, seed: int = 0, n_sources: int = 31, n_pairs: int = 2
         head = pair % N_HEADS
         logits = case.x[case.source[pair]] @ case.W_V[KV_HEAD[head]] @ case.W_O[head] @ case.W_U.T
         rank = int(torch.randint(12, (), generator=g))
-        case.target_ids[pair] = logits.argsort(descending=pair % 4 == 0)[rank]
+        case.target_ids[pair] = logits.topk(12, largest=pair % 4 == 0).indices[rank]
     return case
 
 
