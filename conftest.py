@@ -1,6 +1,6 @@
 """What holds for all tests and doctests: the same environment on any machine, and no test that changes it for the next.
 
-Tests that need more of a machine than Python and the packages of `.[dev]` say so themselves (`tests/browsers.py`).
+Tests that need more of a machine than Python and the packages of `.[dev]` say so themselves (`tests/needs.py`).
 """
 
 from __future__ import annotations

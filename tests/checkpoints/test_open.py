@@ -9,6 +9,7 @@ from headatlas.architectures.open import open_checkpoint
 from headatlas.checkpoints.open import DEMO_PACKAGE, demo_model
 from headatlas.errors import CheckpointError
 from models import make_model, save_model
+from needs import need_demo_model
 
 
 @pytest.fixture
@@ -47,6 +48,7 @@ def test_what_lies_here_is_not_looked_for_on_the_hub(asked, name, tmp_path, monk
 
 
 def test_the_demo_model():
+    need_demo_model()
     assert open_checkpoint(demo_model()).source == str(demo_model())
     checkpoint = open_checkpoint("demo")
     assert checkpoint.source == "demo" and checkpoint.name == "SmolLM2-135M-Instruct.Q4_1"

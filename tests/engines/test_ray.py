@@ -17,9 +17,11 @@ from headatlas.engines import RayEngine
 from headatlas.errors import CheckpointError, EngineError, SettingsError
 from interrupts import start_hearing
 from models import make_model, save_model
+from needs import need_package
 from planted import PAIRS, WORDS, write_relation
 from ray_cluster import OTHER, Cluster
 
+need_package("ray", "ray")
 pytestmark = pytest.mark.system
 N_LAYERS = 40
 

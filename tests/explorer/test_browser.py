@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from atlases import HOSTILE, make_atlas, make_evidence
-from browsers import ROOT, find_browser
 from headatlas.analysis.categories import classify
 from headatlas.atlas import Atlas
 from headatlas.explorer import write_page
 from headatlas.figures import PALETTES
+from needs import ROOT, find_browser, need_node
 
 pytestmark = pytest.mark.system
 WITHOUT = 4
@@ -68,7 +68,7 @@ def with_pairs(atlas: Atlas) -> Atlas:
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What each check found wrong; '' where nothing."""
     browser, folder = find_browser(), tmp_path_factory.mktemp("explorer")
-    assert (ROOT / "node_modules" / "playwright-core").exists(), "the explorer's tests need its packages: run `npm ci`"
+    need_node()
     sizes = {"n_layers": 13, "n_heads": 6, "without_heads": (WITHOUT,)}
     atlas = make_evidence(with_pairs(make_atlas(**sizes, chance=True)), n_tokens=12)  # type: ignore[arg-type]
     other = make_atlas(**sizes, chance=True, seed=1)  # type: ignore[arg-type]

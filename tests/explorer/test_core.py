@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,13 @@ from atlases import make_atlas
 from headatlas.analysis.categories import classify
 from headatlas.atlas import Atlas
 from headatlas.explorer.payload import build_payload
+from needs import ROOT, need_node
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.system
 
 
 def ask(atlases: Atlas | list[Atlas], views: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
-    assert shutil.which("node") and (ROOT / "node_modules").exists(), "the explorer's tests need node: run `npm ci`"
+    need_node()
     (folder / "payload").write_bytes(build_payload(atlases if isinstance(atlases, list) else [atlases]))
     command = ["node", "explorer/tests/core.mjs", str(folder / "payload")]
     done = subprocess.run(command, cwd=ROOT, input=json.dumps(views), capture_output=True, encoding="utf-8", timeout=60)

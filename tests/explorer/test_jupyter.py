@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from browsers import ROOT, find_browser
+from needs import ROOT, find_browser, need_node, need_package
 
 CELLS = (
     f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n"
@@ -28,6 +28,9 @@ CELLS = (
 @pytest.fixture
 def lab(tmp_path):
     """The address of a notebook with CELLS in a JupyterLab of its own."""
+    need_node()
+    need_package("jupyterlab", "dev")
+    need_package("anywidget", "notebook")
     cells = [
         {
             "cell_type": "code",

@@ -8,6 +8,9 @@ import pytest
 from atlases import make_atlas
 from headatlas.errors import AtlasError, SettingsError
 from headatlas.explorer.payload import build_payload
+from needs import need_package
+
+need_package("anywidget", "notebook")
 
 
 def test_the_widget_holds_the_page_s_data_and_core():

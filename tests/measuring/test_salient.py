@@ -15,6 +15,7 @@ from headatlas.measuring import salient as operations
 from headatlas.measuring.salient import gather_operations
 from headatlas.measuring.session import open_model_of
 from models import make_model, save_model
+from needs import need_demo_model
 from planted import HEAD, LAYER, PAIRS, make_planted, write_relation
 
 TOKENS, MAPPED = 7, 3
@@ -121,6 +122,7 @@ def test_a_model_that_moved_is_asked_for_and_the_demo_model_is_found(folder, tmp
         with pytest.raises(AtlasError, match=f"atlas: its model was at {gone}, where nothing is now. Say where it is"):
             gather_operations(atlas)
     gather_operations(atlas, folder)
+    need_demo_model()
     atlas.manifest["model"]["source"] = f"/gone/{demo_model().name}"
     with pytest.raises(AtlasError, match="found another"):
         gather_operations(atlas)
