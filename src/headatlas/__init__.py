@@ -1,8 +1,10 @@
 """headatlas: what every attention head of a language model does, from its weights alone.
 
 >>> import headatlas
->>> atlas = headatlas.map_heads("gpt2")  # doctest: +SKIP
->>> atlas.figure(); atlas.heads("Knowledge")  # doctest: +SKIP
+>>> atlas = headatlas.map_heads("path/to/model")
+>>> atlas.heads("Knowledge", min_score=0.9)[["name", "relation", "hits", "pairs"]]
+   name            relation  hits  pairs
+0  L1H2  country_to_capital    40     40
 
 The names below are loaded when they are first used, so that importing the package costs nothing.
 """

@@ -342,7 +342,9 @@ class Atlas:
         Returns a row per head and relation: name (`L23H4`), layer, head, relation, category, score, hits, pairs,
         chance, q, low and high (Wilson's 95 % interval), validity; None where not measured.
 
-        >>> atlas.heads("Knowledge")  # doctest: +SKIP
+        >>> atlas.heads("Knowledge", min_score=0.9)[["name", "relation", "hits", "pairs"]]
+           name            relation  hits  pairs
+        0  L1H2  country_to_capital    40     40
         """
         import pandas as pd
 

@@ -47,8 +47,9 @@ class RayEngine:
         EngineError: there is no such cluster, or no machine in it has room for one task.
         SettingsError: ray is not installed, or an argument is outside its range.
 
-    >>> with RayEngine("10.0.0.5:6379", gpus_per_task=1) as engine:  # doctest: +SKIP
-    ...     map_heads("gpt2", "atlas", engine=engine)
+    Example:
+        with RayEngine("10.0.0.5:6379", gpus_per_task=1) as engine:
+            map_heads("gpt2", "atlas", engine=engine)
     """
 
     name = "ray"

@@ -54,7 +54,7 @@ def draw_map(
         SettingsError: an argument is outside its range.
         AtlasError: the atlas lacks suppression, the chance levels that `calibrated` needs, or the relation.
 
-    >>> draw_map(atlas, width="column").savefig("map.pdf")  # doctest: +SKIP
+    >>> draw_map(atlas, width="column").savefig("map.pdf")
     """
     colours, look = checked_palette(palette), choose_look(width)
     classification = classify(atlas, threshold, kind, profile)

@@ -79,7 +79,9 @@ def ablate_heads(
     Raises:
         HeadatlasError: another model than the atlas's, no prompts of a relation, too little memory.
 
-    >>> ablate_heads(headatlas.load_atlas("demo-atlas"), "country_to_capital")  # doctest: +SKIP
+    >>> [facts] = ablate_heads(atlas, "country_to_capital", n_prompts=10)
+    >>> facts["heads"][0]
+    'L1H2'
     """
     from headatlas.engines.local import check_device, count_threads
 

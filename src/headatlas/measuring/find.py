@@ -91,7 +91,8 @@ def find_heads(
     Raises:
         SettingsError: no pair, or none of which both words are one token.
 
-    >>> find_heads("atlas", ["France->Paris", "Italy->Rome"]).table.head()  # doctest: +SKIP
+    >>> find_heads("atlas", ["France->Paris", "Cuba->Havana"]).table["name"][0]
+    'L1H2'
     """
     from headatlas.relations import Relation, encode_relations
 

@@ -91,7 +91,9 @@ def map_heads(
     Raises:
         HeadatlasError: see `headatlas.errors`; each message says where, what was expected and what to do.
 
-    >>> atlas = map_heads("gpt2")  # doctest: +SKIP
+    >>> atlas = map_heads("path/to/model")
+    >>> atlas.relations
+    ['capital_to_country', 'country_to_capital']
     """
     from headatlas.architectures import Terms, check_circuits, open_model
     from headatlas.architectures.open import open_checkpoint

@@ -100,7 +100,9 @@ def gather_operations(
     Raises:
         AtlasError: the model is not that of the atlas, or its folder cannot be written.
 
-    >>> gather_operations(atlas)  # doctest: +SKIP
+    >>> gather_operations(atlas, tokens=3)
+    >>> atlas.evidence("operations").columns[:4].tolist()
+    ['layer', 'head', 'rank', 'token_id']
     """
     from headatlas.analysis.descriptions.describing import describe_heads, neighbourhood_of
     from headatlas.measuring.session import open_model_of

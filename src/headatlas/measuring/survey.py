@@ -59,7 +59,10 @@ def survey_models(
         SettingsError: the list cannot be used.
         AtlasError: `output` cannot be written.
 
-    >>> survey_models("models.toml", "out")  # doctest: +SKIP
+    >>> survey_models("models.toml", "out")[["name", "status"]]
+       name  status
+    0  tiny    done
+    1  gone  failed
     """
     from headatlas.figures import draw_survey, save_figure
     from headatlas.measuring.map import map_heads

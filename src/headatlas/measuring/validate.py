@@ -78,7 +78,9 @@ def validate_atlas(
     Raises:
         HeadatlasError: another model than the atlas's, too little memory, files that cannot be read.
 
-    >>> table = validate_atlas(headatlas.load_atlas("demo-atlas"), pairs=10)  # doctest: +SKIP
+    >>> table = validate_atlas(atlas, relations=["country_to_capital"], pairs=10)
+    >>> table["condition"].unique().tolist()
+    ['attention-fixed', 'in-context']
     """
     import torch
 
