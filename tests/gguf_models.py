@@ -1,4 +1,4 @@
-"""Tiny models written as GGUF files the way llama.cpp's converter does it, in F32, told from its source.
+"""Tiny models written as GGUF files the way llama.cpp's converter does it, in F32, according to its source.
 
 https://github.com/ggml-org/llama.cpp/tree/master/conversion.
 """
@@ -231,7 +231,7 @@ def make_model(case: str, seed: int = 0, **changes):
 
 
 def metadata(writer: gguf.GGUFWriter, case: str, config) -> None:
-    """What the converter writes of a config, and no more."""
+    """The metadata that the converter writes for a config."""
     get = lambda *names: next((v for n in names if (v := getattr(config, n, None)) is not None), None)  # noqa: E731
     model_type = config.model_type
     d_model, n_heads = get("hidden_size", "n_embd", "d_model"), get("num_attention_heads", "n_head", "n_heads")
@@ -315,7 +315,7 @@ def add_tokenizer(writer: gguf.GGUFWriter, n_words: int) -> None:
 
 
 PAIRED = ("arcee", "granite", "llama", "ministral3", "mistral", "mixtral", "olmo", "smollm3")
-"""Model types of which the converter puts those rows of queries and keys side by side that turn together."""
+"""Model types whose rotary pairs of rows of queries and keys the converter stores next to each other."""
 
 
 def converted(model, architecture: str):

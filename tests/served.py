@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 SHA = "a" * 40
-"""The revision of all that the hub has."""
+"""The revision of everything on the hub."""
 
 
 @dataclass
@@ -41,9 +41,9 @@ class Served:
     statuses: list[int] = field(default_factory=list)
     """Answers to the next requests, before the files are served."""
     breaks: list[int] = field(default_factory=list)
-    """Body bytes after which the next answers with ranges of more than one byte break off."""
+    """Bytes after which the next answers to ranges of more than one byte break off."""
     elsewhere: str | None = None
-    """Where safetensors files are redirected to."""
+    """Target of redirects for safetensors files."""
     login: str | None = None
     content_range: str | None = None
 
@@ -55,7 +55,7 @@ class Served:
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves the files of `served.folder`; subclasses know more of a server's interface."""
+    """Serves the files of `served.folder`; subclasses imitate more of a server's interface."""
 
     protocol_version = "HTTP/1.1"
     served: Served
@@ -111,7 +111,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with self.lock:
             limit = self.served.breaks.pop(0) if self.served.breaks and status == 206 and len(content) > 1 else None
         silent = self.command == "HEAD" or status == 304
-        self.now.sent += 0 if silent else len(content[:limit])  # before the client can have them, and look here
+        self.now.sent += 0 if silent else len(content[:limit])  # before the client can receive them and look here
         self.end_headers()
         if not silent:
             self.wfile.write(content[:limit])
@@ -123,7 +123,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Hub(Handler):
-    """As much of the hub's interface as is needed; `org/NAME` is there, `org/gated` asks for a login."""
+    """The needed part of the hub's interface; `org/NAME` exists, `org/gated` requires a login."""
 
     name = "tiny"
 
@@ -133,7 +133,7 @@ class Hub(Handler):
         if f"/org/{self.name}" not in self.path:
             return self.send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
         if self.path.startswith("/api/"):
-            return self.tell()
+            return self.describe()
         match = re.fullmatch(rf"/org/{self.name}/resolve/(?:{SHA}|main|v1)/(.+)", self.path.split("?")[0])
         if match is None:
             return self.send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
@@ -143,7 +143,7 @@ class Hub(Handler):
             headers["X-Linked-Etag"] = f'"{name}-linked"'
         return self.send_file(name, headers)
 
-    def tell(self):
+    def describe(self):
         folder = self.served.folder
         files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
         if "/revision/" in self.path and not self.path.split("?")[0].endswith((SHA, "main", "v1")):
@@ -163,12 +163,12 @@ class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request, client_address):
-        pass  # clients that are killed, or refuse what comes
+        pass  # clients that are killed, or refuse an answer
 
 
 @contextmanager
 def serve(folder: Path, handler: type[Handler] = Handler, **settings):
-    """A server of its own for a folder."""
+    """A server for a folder."""
     served = Served(folder, **settings)
     kind = type("Handler", (handler,), {"served": served, "lock": threading.Lock()})
     server = Server(("127.0.0.1", 0), kind)

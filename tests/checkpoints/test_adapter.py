@@ -1,4 +1,4 @@
-"""LoRA adapters: against the formula by hand, and each kind that cannot be added exactly.
+"""LoRA adapters: compared with the formula, and each kind that cannot be added exactly.
 
 The reading was also compared with PEFT 0.18 itself (its merged models, of these cases and more): not a bit differed.
 """
@@ -17,7 +17,7 @@ from models import make_model, save_model
 
 LAYER = "model.layers.1.self_attn.v_proj"
 KEY = f"base_model.model.{LAYER}"
-OTHER = KEY.replace("model.model.", "model.")  # as an adapter of the base model has it
+OTHER = KEY.replace("model.model.", "model.")  # as in an adapter of the base model
 V_SHAPE = (20, 48)  # 2 kv heads of 10, d_model
 
 
@@ -94,7 +94,7 @@ def test_an_embedding(tmp_path, model):
     torch.testing.assert_close(adapted.read("model.embed_tokens.weight", slice(89, 97)), expected[89:97])
 
 
-def test_whole_tensors_take_the_place_of_the_model_s(tmp_path, model):
+def test_whole_tensors_replace_those_of_the_model(tmp_path, model):
     head, bias, embedding = random(101, 48), random(20, seed=1), random(101, 48, seed=2)
     tensors = factors(*V_SHAPE) | {
         "base_model.model.lm_head.weight": head,
@@ -109,8 +109,8 @@ def test_whole_tensors_take_the_place_of_the_model_s(tmp_path, model):
     assert adapted.n_bytes("lm_head.weight") == head.nbytes
 
 
-def test_weights_that_are_kept_as_in_out(tmp_path):
-    """GPT-2's: square ones do not show it by their shape."""
+def test_weights_that_are_stored_as_in_out(tmp_path):
+    """Those of GPT-2; the shape of square ones does not show it."""
     folder = save_model(make_model("gpt2"), tmp_path / "gpt2")
     key = "base_model.model.transformer.h.2.attn"
     for module, n_out in (("c_attn", 144), ("c_proj", 48)):
@@ -210,7 +210,7 @@ def test_tensors_that_cannot_be_added(tmp_path, model, case):
     change, name, problem = TENSORS[case]
     folder = write(tmp_path / "a", change(factors(*V_SHAPE)))
     found = message(model, folder)
-    if case in ("twice", "a pair of two modules"):  # which of the two comes first is the file's matter
+    if case in ("twice", "a pair of two modules"):  # either may come first in the file
         assert found.endswith(f"{problem}. {MERGE}")
     else:
         assert found == f"adapter_model.safetensors: tensor {name!r} {problem}. {MERGE}"
@@ -275,12 +275,12 @@ def test_tensors_that_the_model_does_not_have(tmp_path, model, path):
         ),
     ],
 )
-def test_configs_that_cannot_be_followed(tmp_path, model, config, expected):
+def test_unsupported_configs(tmp_path, model, config, expected):
     folder = write(tmp_path / "a", **config)
     assert message(model, folder) == f"{folder / 'adapter_config.json'}: {expected}"
 
 
-def test_what_is_missing(tmp_path, model):
+def test_missing_files_and_tensors(tmp_path, model):
     gone = tmp_path / "gone"
     assert message(model, gone) == f"{gone}: expected an adapter's folder with adapter_config.json, found none."
     gone.mkdir()
@@ -298,7 +298,7 @@ def test_what_is_missing(tmp_path, model):
 
 
 def test_a_tied_embedding_is_not_changed(tmp_path):
-    """PEFT would change the embedding and leave the unembedding as it is: no longer one tensor."""
+    """PEFT would change the embedding but not the unembedding: they would no longer be one tensor."""
     folder = save_model(make_model("llama-tied"), tmp_path / "tied")
     name = "base_model.model.model.embed_tokens.weight"
     adapter = write(tmp_path / "a", {name: random(101, 48)}, modules_to_save=["embed_tokens"])
@@ -308,7 +308,7 @@ def test_a_tied_embedding_is_not_changed(tmp_path):
     )
 
 
-def test_square_weights_that_only_the_config_calls_transposed(tmp_path, model):
+def test_square_weights_that_only_the_config_declares_transposed(tmp_path, model):
     square = make_model("llama", num_attention_heads=6, head_dim=8)
     folder = save_model(square, tmp_path / "square")
     key = KEY.replace("v_proj", "o_proj")
@@ -319,7 +319,7 @@ def test_square_weights_that_only_the_config_calls_transposed(tmp_path, model):
     )
 
 
-def test_a_note_of_its_own_comes_first(tmp_path, model):
+def test_the_note_of_the_model_comes_first(tmp_path, model):
     class Quantised:
         note = "Weights are quantised (FP8)."
 

@@ -1,4 +1,4 @@
-"""Folders in Hugging Face layout: one file, shards, what is broken, and what would leave the folder."""
+"""Folders in Hugging Face layout: one file, shards, damage, and names that leave the folder."""
 
 import json
 
@@ -155,8 +155,8 @@ def test_an_adapter_s_folder(folder):
     )
 
 
-def test_the_store_may_lie_elsewhere(folder, tmp_path):
-    """The remote reader's case: config and tokenizer are here, the tensors come from somewhere else."""
+def test_the_tensors_may_be_elsewhere(folder, tmp_path):
+    """As for remote models: config and tokenizer are local, the tensors are not."""
     expected = open_checkpoint(folder).read(NAME)
     (tmp_path / "blobs").mkdir()
     (folder / "model.safetensors").rename(tmp_path / "blobs" / "x")
@@ -184,7 +184,7 @@ def test_cut_off_files(folder, keep):
         b"\xff\xfe",
     ],
 )
-def test_headers_that_lie(folder, header):
+def test_false_headers(folder, header):
     path = folder / "model.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
     assert message(folder).startswith(f"{path}: expected a safetensors file, found a damaged one (")
@@ -204,7 +204,7 @@ def test_an_index_cannot_name_files_outside(shards, name):
     assert message(shards) == f"{index}: expected names of safetensors files in this folder, found {name!r}."
 
 
-def test_an_index_that_says_another_file_than_the_one_that_holds_a_tensor(shards):
+def test_an_index_that_names_the_wrong_file(shards):
     index = shards / "model.safetensors.index.json"
     content = json.loads(index.read_text("utf-8"))
     held = content["weight_map"][NAME]
@@ -241,7 +241,7 @@ def test_a_missing_shard_without_index(shards):
 
 
 def test_which_of_several_weights_are_the_model_s(folder, shards):
-    """As in transformers: one whole file first; weights under other names for other programs are left alone."""
+    """As in transformers: one whole file first; weights under other names for other programs are ignored."""
     expected = open_model(open_checkpoint(folder)).fingerprint()
     other = make_model("llama", seed=1)
     save_file({"layers.0.attention.wv.weight": torch.ones(2)}, folder / "consolidated.safetensors")

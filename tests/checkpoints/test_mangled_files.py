@@ -1,4 +1,4 @@
-"""Whatever bytes a checkpoint or an adapter consists of, it is read or refused in one sentence.
+"""A checkpoint or adapter of any bytes is read or refused with a message.
 
 `HEADATLAS_EXAMPLES=20000 pytest tests/checkpoints/test_mangled_files.py` looks for longer.
 """
@@ -46,7 +46,7 @@ def mangled(content, changes):
             content = content[:at] + new + content[at:]
         elif how == "cut":
             content = content[:at] + content[at + len(new) ** 2 :]
-        else:  # what lies there again, elsewhere
+        else:  # a copy at another place
             content = content[:at] + content[len(content) - at :][: len(new)] + content[at:]
     return content
 
@@ -81,7 +81,7 @@ def check_file(folder, file, content):
     path.write_bytes(content)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # zipfile's, of names that are there twice
+            warnings.simplefilter("ignore")  # zipfile's, about repeated names
             read_all(lambda: ModelFolder(folder))
     finally:
         path.unlink()

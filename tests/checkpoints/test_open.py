@@ -40,7 +40,7 @@ def test_what_looks_like_a_path_is_not_looked_for_on_the_hub(asked, name):
 
 
 @pytest.mark.parametrize("name", ["gpt2", "org/model"])
-def test_what_lies_here_is_not_looked_for_on_the_hub(asked, name, tmp_path, monkeypatch):
+def test_what_exists_locally_is_not_looked_for_on_the_hub(asked, name, tmp_path, monkeypatch):
     save_model(make_model("llama"), tmp_path / name)
     monkeypatch.chdir(tmp_path)
     assert open_checkpoint(name).source == name

@@ -1,4 +1,4 @@
-"""Quantised weights against transformers' own way of making floats of them; and the kinds that are refused."""
+"""Quantised weights, compared with transformers' own conversion to floats; and the kinds that are refused."""
 
 import json
 
@@ -117,7 +117,7 @@ def test_other_names_of_the_scales(tmp_path, name):
     assert list(decoding.names()) == ["w.weight"]
 
 
-def test_only_the_rows_that_are_asked_for_are_read(tmp_path):
+def test_only_requested_rows_are_read(tmp_path):
     quantised, scales = in_blocks(random(13, 19), 4, 8)
     decoding = decode(tmp_path, FP8_CONFIG, w__weight=quantised, w__weight_scale_inv=scales)
     decoding.read("w.weight", slice(5, 7))
@@ -127,7 +127,7 @@ def test_only_the_rows_that_are_asked_for_are_read(tmp_path):
 
 @pytest.mark.parametrize("scale_dtype", [torch.uint8, torch.float8_e8m0fnu, torch.bfloat16, torch.float32])
 def test_types_of_scales(tmp_path, scale_dtype):
-    """MXFP8 keeps exponents of powers of two, as bytes or as a type of their own; a grid tells its own blocks."""
+    """MXFP8 stores exponents of powers of two, as bytes or as a type of their own; a grid implies its block size."""
     exponents = torch.randint(120, 130, (6, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     factors = torch.exp2(exponents.float() - 127)
     scales = exponents if scale_dtype is torch.uint8 else factors.to(scale_dtype)
@@ -259,7 +259,7 @@ def test_tensors_and_scales_that_do_not_fit(tmp_path):
     assert refused(lambda: decoding.read("w")) == "m.safetensors: tensor 'w_scales' has the type F32; expected U8."
 
 
-def test_a_tensor_that_is_there_in_two_ways(tmp_path):
+def test_a_tensor_stored_in_two_ways(tmp_path):
     byte = torch.ones(2, 3, 4, 16, dtype=torch.uint8)
     tensors = {"w_blocks": byte, "w_scales": byte[..., 0], "w": torch.ones(2, 128, 3)}
     assert refused(lambda: decode(tmp_path, {"quant_method": "mxfp4"}, **tensors)) == (
@@ -293,7 +293,7 @@ def test_other_quantisations_are_refused_by_name(tmp_path, settings, name):
 
 
 @pytest.mark.parametrize("size", [[0, 8], [4], "128", [4.0, 8], {"a": 1}, [-1, 8]])
-def test_a_block_size_that_is_none(tmp_path, size):
+def test_an_invalid_block_size(tmp_path, size):
     assert refused(lambda: decode(tmp_path, {"quant_method": "fp8", "weight_block_size": size})) == (
         f"{tmp_path / 'config.json'}: expected two positive whole numbers for 'weight_block_size', found {size}."
     )
@@ -308,7 +308,7 @@ def test_quantised_tensors_that_the_config_does_not_mention(tmp_path):
 
 
 def test_a_whole_folder_in_fp8(tmp_path):
-    """Files, config, tokenizer and all: the model that is opened is the one that transformers' formula gives."""
+    """The opened model equals the one that transformers' formula gives."""
     model = make_model("llama")
     folder = save_model(model, tmp_path / "fp8")
     tensors, expected = load_file(folder / "model.safetensors"), model.state_dict()

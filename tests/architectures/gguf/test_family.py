@@ -1,4 +1,4 @@
-"""Every architecture: a file as llama.cpp's converter writes it holds what transformers' model of it holds."""
+"""Every architecture: a file in the layout of llama.cpp's converter holds what transformers' model holds."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_every_tensor_is_that_of_the_model(tmp_path, case):
             assert not is_read(name, state), name
             continue
         assert checkpoint.shape(name) == value.shape, name
-        # Where 1 was added and is taken away, the last bit may be another.
+        # Adding and subtracting 1 may change the last bit.
         exact = "norm" not in name
         read = checkpoint.read(name)
         assert torch.equal(read, value) if exact else torch.allclose(read, value, atol=2e-7, rtol=0), name
@@ -54,7 +54,7 @@ APART = {
     "initializer_range",
     "use_cache",
 }
-"""No matter for a map, or left to transformers' default."""
+"""Irrelevant for a map, or left at transformers' default."""
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -74,12 +74,12 @@ def test_the_config_is_that_of_the_model(tmp_path, case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_it_is_the_safetensors_checkpoint(tmp_path, case):
-    """One fingerprint, whatever the format: it is made of all that a map reads."""
+    """The fingerprint, which covers all that a map reads, does not depend on the format."""
     model = make_model(case)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("norm.weight"):
-                parameter.copy_((parameter + 1) - 1)  # so that the converter's 1 costs no bit
+                parameter.copy_((parameter + 1) - 1)  # so that adding 1 loses no bit
     model.save_pretrained(tmp_path / "folder")
     path = write(model, case, tmp_path / "m.gguf")
     try:

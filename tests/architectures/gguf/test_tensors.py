@@ -45,7 +45,7 @@ def test_a_tensor_that_the_architecture_does_not_have(tmp_path):
     )
 
 
-def test_layers_that_predict_further_tokens_are_left_out(tmp_path):
+def test_layers_for_multi_token_prediction_are_ignored(tmp_path):
     def change(name, values):
         twin = [(name.replace("blk.2.", "blk.3."), values)] if name.startswith("blk.2.") else []
         return [(name, values), *twin]
@@ -59,7 +59,7 @@ def test_layers_that_predict_further_tokens_are_left_out(tmp_path):
     assert not any(".3." in name for name in checkpoint.names())
 
 
-def test_a_number_beside_a_weight_is_multiplied_in(tmp_path):
+def test_a_weight_is_multiplied_by_its_scale(tmp_path):
     def change(name, values):
         more = [("blk.1.attn_v.scale", np.array([0.25], np.float32))] if name == "blk.1.attn_v.weight" else []
         return [(name, values), *more]
@@ -79,7 +79,7 @@ def test_a_number_beside_a_weight_is_multiplied_in(tmp_path):
     )
 
 
-def test_experts_of_another_number(tmp_path):
+def test_another_number_of_experts(tmp_path):
     path = write(make_model("qwen3_moe"), "qwen3_moe", tmp_path / "m.gguf", more=put("qwen3moe.expert_count", 2**31))
     assert message(path) == (
         f"{path}: expected 2147483648 experts in tensor 'blk.0.ffn_gate_exps.weight' (its expert_count), found 5. "
@@ -87,7 +87,7 @@ def test_experts_of_another_number(tmp_path):
     )
 
 
-def test_gates_and_ups_of_other_shapes(tmp_path):
+def test_gate_and_up_projections_of_different_shapes(tmp_path):
     def change(name, values):
         return [(name, values[:, 1:] if name == "blk.1.ffn_up_exps.weight" else values)]
 
@@ -98,7 +98,7 @@ def test_gates_and_ups_of_other_shapes(tmp_path):
     )
 
 
-def test_gates_and_ups_in_one_tensor(tmp_path):
+def test_gate_and_up_projections_in_one_tensor(tmp_path):
     """As the converter's `--fuse-gate-up-exps` writes them."""
     model, kept = make_model("qwen3_moe"), {}
 
@@ -116,7 +116,7 @@ def test_gates_and_ups_in_one_tensor(tmp_path):
 
 
 def test_latent_values_in_one_tensor_and_parts_that_do_not_fit(tmp_path):
-    """Older files keep keys and values together, and say other sizes."""
+    """Older files store keys and values together, and state other sizes."""
     model = make_model("deepseek_v2")
     name = "model.layers.0.self_attn.kv_b_proj.weight"
 
@@ -197,7 +197,7 @@ def test_gguf_knows_every_name(name):
 
 @pytest.mark.parametrize("name", sorted(set(ENTRIES) & set(GGUF_CONFIG_MAPPING)))
 def test_keys_are_those_of_transformers_table(name):
-    """But for what it leaves at a default, or leaves to the tensors' shapes."""
+    """Except for what it leaves at a default, or derives from the shapes of tensors."""
     theirs = GGUF_CONFIG_MAPPING[name]
     entry = ARCHITECTURES[name]
     for key, config in (entry.config | entry.optional).items():

@@ -18,7 +18,7 @@ NAME = "model.layers.1.self_attn.v_proj.weight"
 
 
 def write_gguf(model, path, quantise=(), architecture=None, more=lambda writer: None, extra=()):
-    """The model as a GGUF file, as llama.cpp's converter lays it out (but for the order in queries and keys).
+    """The model as a GGUF file, in the layout of llama.cpp's converter (except for the order in queries and keys).
 
     Args:
         quantise: tensors whose GGUF name contains one of these become Q8_0.
@@ -77,7 +77,7 @@ def write_gguf(model, path, quantise=(), architecture=None, more=lambda writer: 
 
 
 def plain_model(case, **changes):
-    """With widths that Q8_0 can hold, and for llama without what its files do not keep (biases)."""
+    """With widths that Q8_0 can hold, and for llama without biases, which its files do not store."""
     if case != "gpt2":
         changes = {"hidden_size": 96, "head_dim": 16} | changes
     if case == "llama":
@@ -111,12 +111,12 @@ def test_gguf_in_f32_is_the_safetensors_checkpoint(tmp_path, case, changes):
 
 @pytest.mark.parametrize("case", ["llama", "llama-tied", "qwen2", "qwen3", "gpt2"])
 def test_config_and_layout_are_those_that_transformers_reads(tmp_path, case):
-    """Its own reader of GGUF, which is slow, is the oracle; it also proves that the test's files are laid out right."""
+    """The oracle is the slow GGUF reader of transformers; it also proves that the files of this test are right."""
     model = plain_model(case)
     checkpoint = open_checkpoint(write_gguf(model, tmp_path / "m.gguf"))
     theirs = load_gguf_checkpoint(checkpoint.source, return_tensors=True, model_to_load=model)
     expected = AutoConfig.for_model(**theirs["config"]).to_dict()
-    # What transformers leaves at its default in some of these families; and ids of special tokens are no matter here.
+    # Left at its default by transformers in some of these families; ids of special tokens do not matter here.
     apart = {"head_dim", "attention_bias", "mlp_bias", "n_inner", "n_positions"}
     apart |= {"eos_token_id", "bos_token_id", "pad_token_id"}
     ours = {key: value for key, value in checkpoint.config.to_dict().items() if key not in apart}
@@ -144,7 +144,7 @@ def test_rows_of_a_transposed_and_of_a_one_dimensional_tensor(tmp_path):
         assert torch.equal(checkpoint.read(name, slice(3, 11)), expected[3:11])
 
 
-def test_quantised_weights_are_read_as_such_and_said(tmp_path):
+def test_quantised_weights_are_read_and_noted(tmp_path):
     model = plain_model("llama")
     path = write_gguf(model, tmp_path / "m.gguf", quantise=("attn_v.weight", "attn_output.weight"))
     checkpoint = open_checkpoint(path)
@@ -187,7 +187,7 @@ def test_other_architectures_are_refused(tmp_path):
     )
 
 
-def test_metadata_that_makes_no_sense(tmp_path):
+def test_inconsistent_metadata(tmp_path):
     def change(key, value):
         return lambda writer: writer.kv_data[0].__setitem__(f"llama.{key}", value)
 

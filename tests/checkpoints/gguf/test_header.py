@@ -1,4 +1,4 @@
-"""Headers of GGUF files, well-formed and with every kind of lie; each lie is refused in one sentence."""
+"""Headers of GGUF files: sound ones, and every kind of false one, refused with an exact message."""
 
 import struct
 
@@ -83,7 +83,7 @@ TABLE = {
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_a_lie_is_refused_before_more_is_read_than_the_file_has(tmp_path, monkeypatch, name):
+def test_a_false_header_is_refused_before_more_is_read_than_the_file_has(tmp_path, monkeypatch, name):
     content, what = TABLE[name]
     path = tmp_path / "m.gguf"
     path.write_bytes(content)
@@ -93,7 +93,7 @@ def test_a_lie_is_refused_before_more_is_read_than_the_file_has(tmp_path, monkey
     with pytest.raises(CheckpointError) as caught:
         read_header(path)
     assert str(caught.value) == f"{path}: expected a GGUF file, found a damaged one ({what}). Fetch it again."
-    # All steps but the refused one lie within the file, and no announced count is walked through.
+    # All reads but the refused one are within the file, and no announced count is iterated over.
     assert sum(steps[:-1]) <= len(content) and len(steps) <= len(content)
 
 

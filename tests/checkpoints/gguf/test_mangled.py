@@ -1,4 +1,4 @@
-"""GGUF files with bytes changed at random: one sentence, or a model; never another exception, and little memory."""
+"""GGUF files with random changes: refused or read, with no other exception, and with little memory."""
 
 import sys
 
@@ -20,7 +20,7 @@ def originals(tmp_path_factory):
 
 
 def use(path) -> bool:
-    """Everything that a checkpoint offers; whether it was a model."""
+    """Use everything that a checkpoint offers; returns whether it was a model."""
     try:
         checkpoint = open_checkpoint(path)
         checkpoint.config.to_dict()
@@ -51,7 +51,7 @@ CHANGES = st.lists(st.tuples(st.floats(0, 1), NUMBERS | st.binary(min_size=1, ma
 
 
 def peak_memory() -> int:
-    """Bytes of memory that this process has used at most; 0 on Windows, which does not say."""
+    """Peak memory of this process in bytes; 0 on Windows, which does not report it."""
     if sys.platform == "win32":
         return 0
     import resource

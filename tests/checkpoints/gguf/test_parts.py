@@ -17,7 +17,7 @@ def model():
 
 
 def split(model, folder, **options):
-    """Written in parts by the gguf package, by the number of tensors in each."""
+    """Parts written by the gguf package, by the number of tensors in each."""
     folder.mkdir(exist_ok=True)
     write(model, "llama", folder / "m.gguf", split_max_tensors=-(-len(model.state_dict()) // COUNT), **options)
     return sorted(folder.glob("*.gguf"))
@@ -99,7 +99,7 @@ def test_parts_under_other_names(tmp_path, model):
         (2, "split.tensors.count", 9, 30),
     ],
 )
-def test_counts_that_lie(tmp_path, model, part, key, value, expected):
+def test_false_counts(tmp_path, model, part, key, value, expected):
     parts = split(model, tmp_path / "split")
     change(parts[part], key, value)
     assert message(parts[0]) == (

@@ -92,7 +92,7 @@ def can_be_packed(kind):
 
 
 @pytest.mark.parametrize("kind", list(filter(can_be_packed, DECODED)), ids=lambda kind: kind.name)
-def test_what_the_package_packs_comes_back(tmp_path, kind):
+def test_what_the_package_packs_is_read_back(tmp_path, kind):
     values = np.random.default_rng(1).standard_normal((N_ROWS, 512), np.float32)
     packed = quantize(values, kind)
     error = np.abs(open_tensor(tmp_path / "t.gguf", packed, kind).read(slice(None)).numpy() - values).max()
@@ -122,8 +122,8 @@ def test_types_that_are_not_decoded(tmp_path, kind):
     )
 
 
-def test_reading_holds_little_more_than_its_result(tmp_path):
-    """Decoded in one go, the package takes several times the result."""
+def test_reading_needs_little_more_memory_than_its_result(tmp_path):
+    """Decoding at once, the package takes several times the memory of the result."""
     import tracemalloc
 
     values = np.zeros((4096, 512), np.float32)

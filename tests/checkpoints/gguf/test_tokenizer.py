@@ -1,4 +1,4 @@
-"""The tokenizer inside a GGUF file: both kinds that models have, and those that cannot be made."""
+"""The tokenizer inside a GGUF file: both kinds that models have, and those that cannot be built."""
 
 import json
 
@@ -43,7 +43,7 @@ def put(key, value, kind=gguf.GGUFValueType.UINT32, sub=None):
 
 
 @pytest.mark.parametrize("case", ["llama", "gemma2", "phi3", "olmo2"])
-def test_words_of_sentencepiece(tmp_path, case):
+def test_tokens_of_sentencepiece(tmp_path, case):
     checkpoint = open_checkpoint(write(make_model(case), case, tmp_path / "m.gguf", more=sentencepiece))
     tokenizer = checkpoint.load_tokenizer()
     assert tokenizer.bos_token == "<s>" and tokenizer.unk_token == "<unk>"
@@ -53,14 +53,14 @@ def test_words_of_sentencepiece(tmp_path, case):
 
 
 @pytest.mark.parametrize("case", ["llama", "olmo2", "cohere", "gpt_oss", "bloom"])
-def test_words_of_bytes(tmp_path, case):
+def test_tokens_of_bytes(tmp_path, case):
     tokenizer = open_checkpoint(write(make_model(case), case, tmp_path / "m.gguf")).load_tokenizer()
     assert tokenizer(" abc", add_special_tokens=False)["input_ids"] == tokenizer.convert_tokens_to_ids(["Ġabc"])
     assert tokenizer.decode(tokenizer(" abc ab", add_special_tokens=False)["input_ids"]) == " abc ab"
     assert tokenizer.eos_token == "<|end|>"
 
 
-def test_nothing_beside_the_file_is_read_or_run(tmp_path):
+def test_no_other_file_is_read_or_run(tmp_path):
     path = write(make_model("llama"), "llama", tmp_path / "m.gguf")
     (tmp_path / "evil.py").write_text("raise SystemExit('this ran')\nclass T: ...\n", "utf-8")
     auto = {"auto_map": {"AutoTokenizer": ["evil.T", "evil.T"]}, "tokenizer_class": "T", "bos_token": "<beside>"}
@@ -117,13 +117,13 @@ LIES = {
 
 
 @pytest.mark.parametrize("name", LIES)
-def test_tokenizers_that_cannot_be_made(tmp_path, name):
+def test_tokenizers_that_cannot_be_built(tmp_path, name):
     more, what = LIES[name]
     path = write(make_model("qwen2"), "qwen2", tmp_path / "m.gguf", more=more)
     assert message(path) == f"{path}: {what}"
 
 
-def test_words_that_are_no_utf8(tmp_path):
+def test_tokens_that_are_not_utf8(tmp_path):
     path = write(make_model("qwen2"), "qwen2", tmp_path / "m.gguf")
     content = path.read_bytes()
     at = content.index("Ġabc".encode()) - 0

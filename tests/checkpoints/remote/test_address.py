@@ -1,4 +1,4 @@
-"""Models behind addresses: https imitated on loopback, other stores by fsspec's memory."""
+"""Models at addresses: https imitated on loopback, other stores by fsspec's memory."""
 
 import json
 import shutil
@@ -11,21 +11,15 @@ import torch
 from headatlas.architectures import open_model
 from headatlas.architectures.open import open_checkpoint
 from headatlas.checkpoints.remote import cache as range_cache
-from headatlas.checkpoints.remote import retrying
 from headatlas.checkpoints.remote.address import without_login
-from headatlas.checkpoints.remote.names import is_remote, name_on_the_hub
 from headatlas.errors import CheckpointError
 from models import make_model, save_model
 from served import serve
 
+pytestmark = pytest.mark.usefixtures("fresh_cache")
+
 WEIGHTS = "model.safetensors"
 SMALL = ("config.json", "tokenizer.json", "tokenizer_config.json")
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch, tmp_path):
-    monkeypatch.setattr(retrying, "PAUSES", (0.01, 0.01, 0.01))
-    monkeypatch.setenv("HEADATLAS_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +43,7 @@ def refusal(source):
 
 
 @pytest.mark.parametrize("end", ["", "/", "/model.safetensors", "/config.json", "/model.safetensors.index.json", "#x"])
-def test_the_model_is_the_same_as_here(server, saved, end):
+def test_the_model_equals_the_local_one(server, saved, end):
     local, remote = open_model(open_checkpoint(saved)), open_model(open_checkpoint(server.model + end))
     assert remote.fingerprint() == local.fingerprint()
     source = server.model + ("/model.safetensors" if end == "/model.safetensors" else "")
@@ -59,7 +53,7 @@ def test_the_model_is_the_same_as_here(server, saved, end):
 
 
 @pytest.mark.parametrize("date", [False, True])
-def test_a_second_run_fetches_nothing_again(server, date):
+def test_a_second_run_fetches_nothing(server, date):
     if date:
         server.tag, server.modified = None, "Mon, 23 Nov 2026 03:45:49 GMT"
     expected = open_model(open_checkpoint(server.model)).fingerprint()
@@ -69,7 +63,7 @@ def test_a_second_run_fetches_nothing_again(server, date):
     assert [server.bytes_of(name) for name in SMALL] == [0, 0, 0]
 
 
-def test_without_a_connection_the_cache_serves(server, monkeypatch):
+def test_without_a_connection_the_cache_is_used(server, monkeypatch):
     expected = open_model(open_checkpoint(server.model)).fingerprint()
     del server.asked[:]
     monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: True)
@@ -132,7 +126,7 @@ def test_an_index_without_names(server, index):
     )
 
 
-def test_what_is_not_there(server):
+def test_missing_files(server):
     assert refusal(server.url + "/none") == (f"{server.url}/none/config.json: expected a file, found none (HTTP 404).")
     assert refusal(server.model + "/other.safetensors") == (
         f"{server.model}/other.safetensors: expected a file, found none (HTTP 404)."
@@ -201,7 +195,7 @@ def test_a_login_is_used_and_never_shown(server):
         ("org/model@v1", "org/model@v1"),
     ],
 )
-def test_what_is_shown_of_an_address(address, shown):
+def test_the_shown_address(address, shown):
     assert without_login(address) == shown
 
 
@@ -215,7 +209,7 @@ def memory(saved):
     store.store.clear()
 
 
-def test_other_stores_by_fsspec(memory, saved, monkeypatch):
+def test_other_stores(memory, saved, monkeypatch):
     asked = []
     cat_file = type(memory).cat_file
 
@@ -233,7 +227,7 @@ def test_other_stores_by_fsspec(memory, saved, monkeypatch):
     assert asked == []
 
 
-def test_a_store_s_file_that_changes_in_the_middle(memory, saved):
+def test_a_file_of_a_store_that_changes_during_a_run(memory, saved):
     checkpoint = open_checkpoint("memory://bucket/model")
     memory.pipe_file(f"/bucket/model/{WEIGHTS}", (saved / WEIGHTS).read_bytes())
     with pytest.raises(CheckpointError) as refused:
@@ -274,37 +268,3 @@ def test_the_same_bytes_in_half_precision(server, tmp_path):
         name = "model.layers.1.self_attn.o_proj.weight"
         assert remote.read(name).equal(local.read(name))
         assert remote.read(name, slice(2, 9)).equal(local.read(name, slice(2, 9)))
-
-
-@pytest.mark.parametrize(
-    ("source", "remote"),
-    [
-        ("https://host/x", True), ("s3://bucket/x", True), ("org/model/file.gguf", True), ("org/model@v1", True),
-        ("org/model@refs/pr/1", True), ("org/model@v1/sub/file.gguf", True),
-        ("org/model", False), ("gpt2", False), ("file.gguf", False), ("org/file.gguf", False), ("./a/b/c.gguf", False),
-        ("/a/b/c.gguf", False), ("a/b/c", False), ("~/a/b.gguf", False), ("c:/a/b", False), ("src/a/b.gguf", True),
-    ],
-)  # fmt: skip
-def test_what_can_only_be_elsewhere(source, remote, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert is_remote(source) is remote
-    (tmp_path / "src" / "a").mkdir(parents=True)
-    assert not is_remote("src/a/b.gguf")
-
-
-@pytest.mark.parametrize(
-    ("source", "name"),
-    [
-        ("org/model", "org/model"),
-        ("hf://org/model@v1", "org/model@v1"),
-        ("https://huggingface.co/org/model", "org/model"),
-        ("https://huggingface.co/org/model/tree/main", "org/model"),
-        ("https://hf.co/org/model/tree/v1", "org/model@v1"),
-        ("https://huggingface.co/org/model/blob/main/a.gguf", "org/model/a.gguf"),
-        ("https://huggingface.co/org/model/resolve/v1/a.gguf", "org/model@v1/a.gguf"),
-        ("https://huggingface.co/org/model/resolve/main/model.safetensors", "org/model"),
-        ("https://example.org/org/model", None),
-    ],
-)
-def test_pages_of_the_hub(source, name):
-    assert name_on_the_hub(source) == name

@@ -1,4 +1,4 @@
-"""The hub, imitated on loopback: what is fetched, what is refused, and that local paths never ask it."""
+"""The hub, imitated on loopback: what is fetched, what is refused, and that local paths never reach it."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def read_locally(folder):
 
 
 def ask(name, hub, cache, **environment):
-    """Read a model from the hub in a process of its own."""
+    """Read a model from the hub in another process."""
     settings = {
         "HF_ENDPOINT": hub.url,
         "HF_HOME": str(cache),
@@ -137,7 +137,7 @@ def test_shards(hub, tmp_path):
     assert "which belongs to 'model-00001-of-" in ask("org/tiny", hub, tmp_path / "third")
 
 
-def test_pickled_weights_are_fetched_where_there_are_no_others(hub, tmp_path):
+def test_pickled_weights_are_fetched_if_there_are_no_others(hub, tmp_path):
     (hub.folder / WEIGHTS).unlink()
     (hub.folder / "consolidated.safetensors").unlink()
     ask("org/tiny", hub, tmp_path / "cache")
@@ -167,7 +167,7 @@ def test_gguf_files_are_fetched_whole(hub, tmp_path):
     )
 
 
-def test_refusals_are_one_sentence(hub, tmp_path):
+def test_refusals(hub, tmp_path):
     cache = tmp_path / "cache"
     assert ask("org/none", hub, cache) == (
         "org/none: expected a folder, a .gguf file or a model on the hub, found none of this name. "
@@ -183,7 +183,7 @@ def test_refusals_are_one_sentence(hub, tmp_path):
     assert ask("a b", hub, cache) == "a b: expected a folder, a .gguf file or a name on the hub such as org/model."
 
 
-def test_local_paths_never_ask_the_hub(hub, tmp_path):
+def test_local_paths_never_reach_the_hub(hub, tmp_path):
     for name in ("./org/tiny", "/org/tiny", "tiny.gguf", "~/tiny", "a/b/c"):
         assert "found nothing there" in ask(name, hub, tmp_path / "cache")
     assert hub.asked == []

@@ -1,4 +1,4 @@
-"""Headers that lie: each is refused with its own words, and costs nothing."""
+"""False headers: each is refused with its own message, and costs nothing."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""Safetensors files: parts of tensors as they are stored, and every way in which a header can lie."""
+"""Safetensors files: parts of tensors in their stored type, and every kind of false header."""
 
 import json
 import struct
@@ -71,7 +71,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("case", LIES)
-def test_headers_that_lie(tmp_path, case):
+def test_false_headers(tmp_path, case):
     header, what = LIES[case]
     assert what in refused(write(tmp_path / "m", header, bytes(24)), what)
 
@@ -110,7 +110,7 @@ def test_a_type_that_torch_cannot_cut_into_rows(tmp_path):
         open_files(folder, [FILE], SafetensorsFile).read("a", slice(0, 2))
 
 
-def test_what_is_missing_and_what_is_there_twice(tmp_path):
+def test_missing_files_and_tensors_and_what_is_there_twice(tmp_path):
     save_file({"a": torch.ones(2)}, tmp_path / "x.safetensors")
     save_file({"a": torch.ones(2)}, tmp_path / "y.safetensors")
     for files, expected in [

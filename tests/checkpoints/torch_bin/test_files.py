@@ -1,4 +1,4 @@
-"""Files of `torch.save`: the same tensors as torch reads, by rows, and nothing of what else a pickle can do."""
+"""Files of `torch.save`: the same tensors as torch reads, by rows, and nothing else that a pickle can do."""
 
 import json
 import pickle
@@ -44,7 +44,7 @@ def save(folder, content, zipped=True):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_what_is_read_is_what_torch_reads(tmp_path, zipped):
+def test_the_tensors_are_those_that_torch_reads(tmp_path, zipped):
     expected = tensors()
     if zipped:
         expected["eight_bits"] = expected["whole"].to(torch.float8_e4m3fn)
@@ -155,7 +155,7 @@ def test_files_of_something_else(tmp_path, content, what):
 
 
 def rewritten(folder, pickled=None, drop=(), **entries):
-    """The archive again, with another pickle, without some entries, or with others instead."""
+    """A copy of the archive with another pickle, without some entries, or with other entries."""
     path = folder / FILE
     with zipfile.ZipFile(path) as archive:
         old = {entry.filename: archive.read(entry) for entry in archive.infolist()}
@@ -171,7 +171,7 @@ def rewritten(folder, pickled=None, drop=(), **entries):
 
 
 def described(storage=None, start=0, shape=(2, 3), strides=(3, 1), more=b""):
-    """A pickle of `{"a": tensor}` as torch writes it, with numbers of one's own."""
+    """A pickle of `{"a": tensor}` as torch writes it, with any numbers."""
 
     def number(value):
         content = value.to_bytes(9, "little", signed=True)
@@ -224,7 +224,7 @@ BAD_PICKLES = {
 
 
 @pytest.mark.parametrize("case", BAD_PICKLES)
-def test_pickles_that_lie(tmp_path, case):
+def test_false_pickles(tmp_path, case):
     pickled, what = BAD_PICKLES[case]
     folder = rewritten(save(tmp_path / "m", {"a": torch.ones(2, 3)}), pickled)
     found = message(folder)
@@ -249,7 +249,7 @@ def test_instructions_that_would_run_something(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_archives_that_lie(tmp_path):
+def test_false_archives(tmp_path):
     folder = save(tmp_path / "m", {"a": torch.ones(2, 3)})
     good = (folder / FILE).read_bytes()
 
@@ -275,7 +275,7 @@ def test_archives_that_lie(tmp_path):
     assert message(folder) == damaged(folder, "cannot mmap an empty file")
 
 
-def test_old_files_that_lie(tmp_path):
+def test_false_old_files(tmp_path):
     folder = save(tmp_path / "m", {"a": torch.ones(2, 3)}, zipped=False)
     good = (folder / FILE).read_bytes()
     at = len(good) - 24 - 8  # a storage's length, then its values
