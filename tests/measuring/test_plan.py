@@ -19,6 +19,19 @@ WORDS = [first + second for first in "bcdfghjkl" for second in "aeiouwxyz"]
 PAIRS = [[word, WORDS[at - 3]] for at, word in enumerate(WORDS[:40])]
 
 
+MEASURED_SPEED = planning._products_per_second
+
+
+@pytest.fixture(autouse=True)
+def speed(monkeypatch):
+    """Seconds are those of a processor of one speed."""
+    monkeypatch.setattr(planning, "_products_per_second", lambda threads: 1e11 * threads)
+
+
+def test_the_speed_of_this_processor_is_measured():
+    assert MEASURED_SPEED(1) > 0
+
+
 class Shapes:
     """A store of tensors that has shapes and no content: reading is an error."""
 
@@ -119,8 +132,7 @@ def test_an_unknown_family_is_left_to_the_check(tmp_path, monkeypatch):
     assert plan.validity == [{"kind": "not known", "why": "the self-check decides", "layers": [0, 1, 2]}]
 
 
-def test_on_screen_and_as_json(tmp_path, monkeypatch):
-    monkeypatch.setattr(planning, "_products_per_second", lambda threads: 1e11)
+def test_on_screen_and_as_json(tmp_path):
     folder = save_model(make_model("qwen3_next"), tmp_path / "tiny")
     relation = str(write_relation(tmp_path / "r.json", PAIRS))
     shown = CliRunner().invoke(app, ["plan", str(folder), "--relations", relation])
