@@ -151,14 +151,14 @@ def test_a_full_disk(server, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(range_cache.os, "replace", full)
+    monkeypatch.setattr("headatlas.atomic.os.replace", full)
     with pytest.raises(CheckpointError) as refused:
         store.read("E")
     assert str(refused.value) == (
         f"{range_cache.cache_folder()}: the disk is full. Make room, or set HEADATLAS_CACHE to a folder on another "
         f"disk, and run the same again; what was fetched is kept."
     )
-    assert list(range_cache.cache_folder().glob("ranges/*/part-*")) == []
+    assert list(range_cache.cache_folder().glob("ranges/*/.*")) == []
 
 
 def test_a_cache_that_cannot_be_written(server, monkeypatch, tmp_path):
@@ -175,7 +175,7 @@ def test_a_cache_that_cannot_be_written(server, monkeypatch, tmp_path):
 def test_unfinished_files_are_removed_after_a_week(server):
     store_of(server)
     folder = next(range_cache.cache_folder().glob("ranges/*"))
-    old, young, run = folder / "part-old", folder / "part-young", range_cache.cache_folder() / "run-old"
+    old, young, run = folder / ".0-9.1-1.partial", folder / ".0-9.2-2.partial", range_cache.cache_folder() / "run-old"
     run.mkdir()
     for path in (old, young, run / "part-x"):
         path.write_bytes(b"1")

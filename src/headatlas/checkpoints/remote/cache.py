@@ -23,6 +23,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 
+from headatlas.atomic import write_atomically
 from headatlas.checkpoints.remote.file import Broken, Offline, RemoteFile, Version, fingerprint
 from headatlas.checkpoints.remote.retrying import Unreachable, next_pause, offline, patiently
 from headatlas.checkpoints.tensor_store import BytesProgress
@@ -86,7 +87,7 @@ class CachedFile:
             self._folder = self._root / "ranges" / fingerprint(key)
             with disk(self._root):
                 self._folder.mkdir(parents=True, exist_ok=True)
-        _sweep(self._folder.glob("part-*"))
+        _sweep(self._folder.glob(".*.partial"))
         _sweep(self._root.glob("run-*"))
         self._kept = sorted(self._on_disk())
 
@@ -107,7 +108,7 @@ class CachedFile:
             return known
         if found.tag is not None:
             with disk(self._root):
-                write_whole(record, json.dumps([found.tag, found.length]).encode())
+                keep(record, json.dumps([found.tag, found.length]).encode())
         return found
 
     def _on_disk(self) -> Iterator[tuple[int, int]]:
@@ -182,39 +183,39 @@ class CachedFile:
         """Fetch one piece into the cache; a broken transfer continues where it broke."""
         with disk(self._root):
             self._folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix="part-", dir=self._folder)
             try:
-                with os.fdopen(handle, "wb") as part:
-                    digest = hashlib.sha256()
-                    for chunk in self._persistently(start, stop, count):
-                        part.write(chunk)
-                        digest.update(chunk)
-                    if count.stopped.is_set():
-                        return
-                    part.write(digest.digest())
-                os.replace(name, self._folder / f"{start}-{stop}")
-            finally:
-                Path(name).unlink(missing_ok=True)
+                write_atomically(self._folder / f"{start}-{stop}", lambda path: self._write(path, start, stop, count))
+            except _Stopped:
+                return
         with self._lock:
             if (start, stop) not in self._kept:
                 bisect.insort(self._kept, (start, stop))
 
+    def _write(self, path: Path, start: int, stop: int, count: _Count) -> None:
+        """Write the bytes of a range, followed by their checksum."""
+        digest = hashlib.sha256()
+        with path.open("wb") as part:
+            for chunk in self._persistently(start, stop, count):
+                part.write(chunk)
+                digest.update(chunk)
+            part.write(digest.digest())
+
     def _persistently(self, start: int, stop: int, count: _Count) -> Iterator[bytes]:
-        """The bytes of a range, continued where a transfer broke; ends early if another transfer has failed."""
+        """The bytes of a range, continued where a transfer broke; raises `_Stopped` if another transfer has failed."""
         failures = 0
         while start < stop:
             before = start
             try:
                 for chunk in self.file.stream(start, stop, self.version):
                     if count.stopped.is_set():
-                        return
+                        raise _Stopped
                     start += len(chunk)
                     count.add(len(chunk))
                     yield chunk
             except Broken as error:
                 failures = 1 if start > before else failures + 1
                 if count.stopped.wait(next_pause(self.file, failures, error, start)):
-                    return
+                    raise _Stopped from error
             except Offline as error:
                 raise offline(self.file) from error
 
@@ -256,16 +257,10 @@ def fetch(wanted: Iterable[tuple[CachedFile, int, int]], progress: BytesProgress
         pool.shutdown(cancel_futures=True)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that other processes see either the old or the new content."""
+def keep(path: Path, content: bytes) -> None:
+    """Write a file of the cache, with its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix="part-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as part:
-            part.write(content)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    write_atomically(path, lambda partial: partial.write_bytes(content))
 
 
 @contextmanager
@@ -283,6 +278,10 @@ def disk(root: Path):
             f"{root}: expected a cache folder that can be written to, found none ({error.strerror}). "
             f"Set HEADATLAS_CACHE to one."
         ) from error
+
+
+class _Stopped(Exception):
+    """Another transfer has failed, and this one ends early."""
 
 
 class _Count:

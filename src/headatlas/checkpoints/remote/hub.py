@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from headatlas.checkpoints.remote.cache import cache_folder, disk, write_whole
+from headatlas.checkpoints.remote.cache import cache_folder, disk, keep
 from headatlas.checkpoints.remote.file import fingerprint
 from headatlas.checkpoints.remote.http import HttpFile
 from headatlas.checkpoints.remote.model import RemoteModel
@@ -125,7 +125,7 @@ def _list_files(name: str, folder: Path) -> list[str]:
     except (OfflineModeIsEnabled, OSError):
         return here
     with disk(cache_folder()):
-        write_whole(record, json.dumps(files).encode())
+        keep(record, json.dumps(files).encode())
     return files
 
 

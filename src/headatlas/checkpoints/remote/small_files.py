@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from headatlas.checkpoints.remote.cache import N_TRANSFERS, cache_folder, disk, write_whole
+from headatlas.checkpoints.remote.cache import N_TRANSFERS, cache_folder, disk, keep
 from headatlas.checkpoints.remote.file import Missing, Refused, RemoteFile, fingerprint
 from headatlas.checkpoints.remote.retrying import Unreachable, patiently
 
@@ -62,7 +62,7 @@ def _fetch(folder: Path, name: str, file: RemoteFile) -> None:
             raise
         with disk(folder):
             path.unlink(missing_ok=True)
-            write_whole(record, json.dumps({"absent": True}).encode())
+            keep(record, json.dumps({"absent": True}).encode())
         return
     except Unreachable:
         if known or absent:
@@ -72,8 +72,8 @@ def _fetch(folder: Path, name: str, file: RemoteFile) -> None:
         return
     checksum = hashlib.sha256(found.content).hexdigest()
     with disk(folder):
-        write_whole(path, found.content)
-        write_whole(record, json.dumps({"tag": found.tag, "sha256": checksum}).encode())
+        keep(path, found.content)
+        keep(record, json.dumps({"tag": found.tag, "sha256": checksum}).encode())
 
 
 def _recall(path: Path, record: Path) -> tuple[str | None, bool]:
