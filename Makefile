@@ -33,7 +33,7 @@ demo: install
 	$(BIN)/headatlas map -o demo-atlas
 
 test: install
-	$(BIN)/python -m pytest -m 'not system'
+	PYTHONWARNDEFAULTENCODING=1 $(BIN)/python -m pytest -m 'not system'
 
 test-system: install node_modules/.package-lock.json
 	$(BIN)/python -m pytest -m system
