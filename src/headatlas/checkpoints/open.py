@@ -19,14 +19,12 @@ DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def open_checkpoint(source: str | Path, adapter: str | Path | None, families: Families) -> Checkpoint:
-    """Open the demo model, a folder in Hugging Face layout, a `.gguf` file, a model on the hub or at an address.
+    """Open a model; `headatlas.architectures.open.open_checkpoint` calls this with the families that it knows.
 
     Args:
-        source: `demo`, a path, a name on the hub (`gpt2`, `org/model`, `org/model@revision`, `org/model/file.gguf`) or
-            an address (`https://host/folder`). What exists locally, or looks like a path, is never looked for
-            elsewhere; a local folder named `demo` is opened as `./demo`.
+        source: `demo`, a path, a name on the hub or an address; see there.
         adapter: the folder of a LoRA adapter, which is added to the tensors that it changes.
-        families: what is known about model families; `headatlas.architectures.open` passes it.
+        families: what is known about model families.
 
     Raises:
         CheckpointError: there is nothing, or nothing that can be read.

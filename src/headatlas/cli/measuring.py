@@ -37,7 +37,9 @@ def map_command(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the atlas.")],
     model: Annotated[
         str | None,
-        typer.Argument(metavar="[MODEL]", help="Folder, .gguf file or name on the hub; default: the demo model."),
+        typer.Argument(
+            metavar="[MODEL]", help="demo (default), a folder, a .gguf file, a name on the hub or an address."
+        ),
     ] = None,
     relations: Relations = None,
     add_relations: AddRelations = None,
@@ -142,7 +144,7 @@ def survey_command(
 def plan_command(
     model: Annotated[
         str | None,
-        typer.Argument(metavar="[MODEL]", help="As for `headatlas map`; default: the demo model."),
+        typer.Argument(metavar="[MODEL]", help="As for `headatlas map`; default: demo."),
     ] = None,
     relations: Relations = None,
     add_relations: AddRelations = None,

@@ -21,7 +21,7 @@ def relations_command(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Say what this model's tokenizer keeps; 'demo' is the demo model."),
+        typer.Option(metavar="MODEL", help="Say what this model's tokenizer keeps, such as demo's."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
