@@ -64,6 +64,12 @@ def test_without_the_planted_head_the_task_is_gone(planted):
     assert (planted / "atlas" / "ablation-r.png").exists() and (planted / "atlas" / "ablation-r.svg").exists()
 
 
+def test_threads_of_the_process_stay_as_they_were(planted):
+    before = torch.get_num_threads()
+    ablate(planted, threads=before + 1)
+    assert torch.get_num_threads() == before
+
+
 def test_the_same_seed_gives_the_same(planted):
     first = ablate(planted, seed=4)[0].evidence("ablation")
     assert ablate(planted, seed=4)[0].evidence("ablation").equals(first)

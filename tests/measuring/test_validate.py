@@ -118,6 +118,12 @@ def test_an_interrupted_validation_goes_on(planted, monkeypatch):
     assert done == [0, 16, 32] and not parts.exists()
 
 
+def test_threads_of_the_process_stay_as_they_were(planted):
+    before = torch.get_num_threads()
+    validate(planted, pairs=3, threads=before + 1)
+    assert torch.get_num_threads() == before
+
+
 def test_another_model_is_refused(planted, tmp_path):
     save_model(make_model("llama", seed=5), tmp_path / "other", WORDS)
     with pytest.raises(AtlasError, match=r"expected the model of .*atlas \(fingerprint .*found another .*--model"):

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from headatlas.engines.devices import check_device, count_threads
 from headatlas.engines.engine import LayerHits, Task
-from headatlas.errors import ArchitectureError, SettingsError
+from headatlas.errors import ArchitectureError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,28 +105,3 @@ class LayerScorer:
             **chance,
             "in_float64": np.asarray(self.search.work.in_float64 - before),
         }
-
-
-def check_device(device: str) -> None:
-    """Raise `SettingsError` where this machine has no such device."""
-    import torch
-
-    if device == "mps":
-        raise SettingsError("device: mps cannot compute in float64, which decides close calls. Use --device cpu.")
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        kind = None
-    if kind not in ("cpu", "cuda"):
-        raise SettingsError(f"device: expected cpu, cuda or cuda:N, found {device!r}.")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise SettingsError(f"device: expected a CUDA device for {device!r}, found none. Use --device cpu.")
-
-
-def count_threads(threads: int | None) -> int:
-    """Threads of a run; raises `SettingsError` below one."""
-    import torch
-
-    if threads is not None and threads < 1:
-        raise SettingsError(f"threads: expected a whole number of at least 1, found {threads}.")
-    return threads or torch.get_num_threads()

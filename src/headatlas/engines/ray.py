@@ -203,7 +203,8 @@ def _scorer(task: Task, device: str, threads: int) -> tuple[HeadModel, LayerScor
     from headatlas.architectures import Terms, open_model
     from headatlas.architectures.open import open_checkpoint
     from headatlas.checkpoints.open import DEMO
-    from headatlas.engines.local import LayerScorer, check_device
+    from headatlas.engines.devices import check_device
+    from headatlas.engines.local import LayerScorer
 
     key = f"{task.key} {device} {threads}"
     if key not in _scorers:

@@ -83,10 +83,10 @@ def ablate_heads(
     >>> facts["heads"][0]
     'L1H2'
     """
-    from headatlas.engines.local import check_device, count_threads
+    from headatlas.engines.devices import check_device, count_threads, use_threads
 
     check_device(device)
-    threads = count_threads(threads)
+    count_threads(threads)
     wanted = [relations] if isinstance(relations, str) else list(dict.fromkeys(relations))
     for name, value, least in (("n_prompts", n_prompts, 10), ("n_heads", n_heads, 1), ("controls", controls, 0)):
         if value < least:
@@ -105,9 +105,6 @@ def ablate_heads(
     running = RunningModel(heads, device, _told(progress, "bytes"))
     settings = {"prompts": n_prompts, "most_heads": n_heads, "removed_by": "mean" if mean else "zero", "seed": seed}
     bench = _Bench(running, {name: others[name] for name in others if name in texts}, texts, tokenizer, settings)
-    import torch
-
-    torch.set_num_threads(threads)
     found = []
     for number, name in enumerate(asked):
 
@@ -115,7 +112,8 @@ def ablate_heads(
             if progress is not None:
                 progress("answers", number * 1000 + 1000 * done // total, 1000 * len(asked))
 
-        facts, rows = _ablate(atlas, bench, name, controls, told)
+        with use_threads(threads):
+            facts, rows = _ablate(atlas, bench, name, controls, told)
         _keep(atlas, name, facts | settings | {"device": device}, rows)
         found.append(atlas.manifest["evidence"]["ablation"]["relations"][name])
     return found

@@ -92,7 +92,7 @@ def plan_map(
     from headatlas.architectures import open_model
     from headatlas.architectures.open import open_checkpoint
     from headatlas.checkpoints.open import DEMO
-    from headatlas.engines.local import count_threads
+    from headatlas.engines.devices import count_threads
     from headatlas.measuring.salient import estimated_work
     from headatlas.relations import choose_relations, encode_relations
 
@@ -179,7 +179,7 @@ def _seconds(model: HeadModel, n_sources: int, threads: int) -> float:
 
 def operations_seconds(work: float, threads: int | None) -> float:
     """Time of `headatlas operations` of so many multiplications on this machine's processors, an estimate."""
-    from headatlas.engines.local import count_threads
+    from headatlas.engines.devices import count_threads
 
     return OPERATIONS * 2 * work / _products_per_second(count_threads(threads))
 
@@ -188,9 +188,9 @@ def _products_per_second(threads: int) -> float:
     """Floating-point operations a second in float32 products on `threads` threads, measured for a moment."""
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    from headatlas.engines.devices import use_threads
+
+    with use_threads(threads):
         a, b = torch.rand(1024, 1024), torch.rand(1024, 1024)
         torch.mm(a, b)
         started, rounds = time.perf_counter(), 0
@@ -198,5 +198,3 @@ def _products_per_second(threads: int) -> float:
             torch.mm(a, b)
             rounds += 1
         return rounds * 2 * 1024**3 / (time.perf_counter() - started)
-    finally:
-        torch.set_num_threads(before)

@@ -176,25 +176,19 @@ def measure_operations(
     progress: Progress | None = None,
 ) -> Operations:
     """The salient operations of all heads of an opened model, and the heads that are alike."""
-    import torch
-
-    from headatlas.engines.local import check_device, count_threads
+    from headatlas.engines.devices import check_device, use_threads
 
     check_device(device)
-    before = torch.get_num_threads()
-    torch.set_num_threads(count_threads(threads))
-    try:
-        with ExitStack() as stack:
-            parts = None
-            if atlas.folder is not None:
-                identity = {"atlas": atlas.manifest["identity"], "wanted": asdict(wanted), "format": 1}
-                parts = stack.enter_context(RunFolder(atlas.folder / PARTS, identity, overwrite=True))
-            room = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=parts and parts.folder)))
-            work = _Work(model, vocabulary, wanted, atlas.manifest["settings"]["contextualize"], device, room)
-            layers = _layers(work, parts, progress)
-            return _tables(work, layers)
-    finally:
-        torch.set_num_threads(before)
+    with ExitStack() as stack:
+        stack.enter_context(use_threads(threads))
+        parts = None
+        if atlas.folder is not None:
+            identity = {"atlas": atlas.manifest["identity"], "wanted": asdict(wanted), "format": 1}
+            parts = stack.enter_context(RunFolder(atlas.folder / PARTS, identity, overwrite=True))
+        room = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=parts and parts.folder)))
+        work = _Work(model, vocabulary, wanted, atlas.manifest["settings"]["contextualize"], device, room)
+        layers = _layers(work, parts, progress)
+        return _tables(work, layers)
 
 
 class _Work:

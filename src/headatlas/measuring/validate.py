@@ -84,10 +84,9 @@ def validate_atlas(
     """
     import torch
 
-    from headatlas.engines.local import check_device, count_threads
+    from headatlas.engines.devices import check_device, use_threads
 
     check_device(device)
-    threads = count_threads(threads)
     if pairs is not None and pairs < 2:
         raise SettingsError(f"pairs: expected a whole number of at least 2, found {pairs}.")
     for name in relations or ():
@@ -97,7 +96,7 @@ def validate_atlas(
     known, left_out = relations_of(atlas, tokenizer, heads.d_vocab, relations, add_relations)
     contexts = make_contexts(list(known.values()), tokenizer, heads.d_vocab, texts, pairs, seed)
     settings = {"templates": texts, "pairs": pairs, "seed": seed, "relations": list(known)}
-    with _Parts(atlas, contexts, settings) as parts:
+    with use_threads(threads) as n_threads, _Parts(atlas, contexts, settings) as parts:
         running = None
         bounds = _bounds(contexts, heads)
         counts: np.ndarray | None = None
@@ -107,8 +106,7 @@ def validate_atlas(
             found = parts.load(number)
             if found is None:
                 running = running or RunningModel(heads, device, _told(progress, "bytes"))
-                torch.set_num_threads(threads)
-                found = _measure(running, contexts, first, last, threads, progress)
+                found = _measure(running, contexts, first, last, n_threads, progress)
                 parts.save(number, found)
             counts = found if counts is None else counts + found
         if counts is None:
