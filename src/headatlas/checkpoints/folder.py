@@ -94,7 +94,10 @@ class ModelFolder:
 
 def find_store(folder: Path) -> TensorStore:
     """The weights of a folder, in the best of the formats that it has."""
-    listed = {path.name for path in folder.iterdir()}
+    try:
+        listed = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise CheckpointError(f"{folder}: expected a folder that can be listed ({error.strerror}).") from error
     for names, open_file in FORMATS:
         if files := weight_files(names, listed, folder, str(folder)):
             if missing := [file for file in files if file not in listed]:
