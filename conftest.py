@@ -64,7 +64,7 @@ def state() -> dict[str, dict[str, object]]:
             "seed": torch.initial_seed(),
         }
     if matplotlib := sys.modules.get("matplotlib"):
-        found["matplotlib"] = dict(matplotlib.rcParams)
+        found["matplotlib"] = dict(dict.items(matplotlib.rcParams))  # reading each by name is slow
     return found
 
 

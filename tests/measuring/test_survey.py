@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pandas as pd
 import pytest
@@ -81,14 +82,15 @@ def test_the_index_says_what_the_atlases_say(surveyed):
 
 
 def test_the_same_again_confirms_what_is_finished_and_tries_the_failed(models, surveyed, monkeypatch, tmp_path):
-    index, out = surveyed
+    index, finished = surveyed
+    out = shutil.copytree(finished, tmp_path / "out")
     measured = []
     measure = survey._measure
     monkeypatch.setattr(survey, "_measure", lambda *given: measured.append(1) or measure(*given))
     assert headatlas.survey_models(models, out).equals(index) and not measured
-    (models.parent / "nothing").symlink_to(models.parent / "other")
-    again = headatlas.survey_models(models, out)
-    (models.parent / "nothing").unlink()
+    place = shutil.copytree(models.parent, tmp_path / "models")
+    shutil.copytree(place / "other", place / "nothing")
+    again = headatlas.survey_models(place / models.name, out)
     assert again["status"].tolist() == ["done"] * 3 and len(measured) == 1
 
 
