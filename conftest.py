@@ -61,6 +61,7 @@ def state() -> dict[str, dict[str, object]]:
         found["torch"] = {
             "default dtype": torch.get_default_dtype(),
             "gradients": torch.is_grad_enabled(),
+            "threads": torch.get_num_threads(),
             "seed": torch.initial_seed(),
         }
     if matplotlib := sys.modules.get("matplotlib"):
