@@ -2,7 +2,14 @@
 import { chromium } from "playwright-core";
 
 const [executablePath, file] = process.argv.slice(2);
-const args = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+const args = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
 const browser = await chromium.launch({ executablePath, args });
 const page = await browser.newPage({ viewport: { width: 1440, height: 900 } });
 await page.goto(`file://${file}`);
@@ -20,11 +27,19 @@ const times = await page.evaluate(async () => {
     set.call(slider, String(0.1 + step / 50));
     slider.dispatchEvent(new Event("input", { bubbles: true }));
     // The work is done when a frame that began after it has been painted: a message goes behind the paint.
-    await new Promise((resolve) => requestAnimationFrame(() => { const { port1, port2 } = new MessageChannel(); port1.onmessage = resolve; port2.postMessage(0); }));
+    await new Promise((resolve) =>
+      requestAnimationFrame(() => {
+        const { port1, port2 } = new MessageChannel();
+        port1.onmessage = resolve;
+        port2.postMessage(0);
+      }),
+    );
     found.push(performance.now() - started);
   }
   return found.sort((one, other) => one - other);
 });
 const heap = await page.evaluate(() => performance.memory.usedJSHeapSize);
-console.log(JSON.stringify({ opened, median: times[10], slowest: times[19], heap, browser: `Chromium ${browser.version()}` }));
+console.log(
+  JSON.stringify({ opened, median: times[10], slowest: times[19], heap, browser: `Chromium ${browser.version()}` }),
+);
 await browser.close();

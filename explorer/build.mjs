@@ -1,7 +1,8 @@
 // Bundles the front end into the Python package. `--check` compares instead, and fails where they differ.
-import { build } from "esbuild";
+
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 const target = fileURLToPath(new URL("../src/headatlas/explorer/static/", import.meta.url));

@@ -6,7 +6,7 @@ import { Card, level } from "./card";
 import { categoriesAt, classify } from "./classify";
 import { Choice, Controls } from "./controls";
 import type { Explored } from "./data";
-import { atlasName, compose, counted, draw, geometry, INKS, panels as panelsOf, type Panel } from "./drawing";
+import { atlasName, compose, counted, draw, geometry, INKS, type Panel, panels as panelsOf } from "./drawing";
 import { csv, png, save, svg } from "./exports";
 import { HeadMap } from "./map";
 import { search } from "./search";
@@ -33,7 +33,10 @@ interface AppProps {
   bind: (setter: (given: Partial<View>) => void) => void;
 }
 
-const TABS = [["heads", "Heads"], ["report", "What the map shows"]] as const;
+const TABS = [
+  ["heads", "Heads"],
+  ["report", "What the map shows"],
+] as const;
 
 function prefersDark(): boolean {
   return matchMedia("(prefers-color-scheme: dark)").matches;
@@ -64,8 +67,14 @@ function App({ explored, first, onChange, bind }: AppProps) {
   const sides = shownSides(view);
   const side = view.side === "b" ? 1 : 0;
   const [atlas, found] = [explored.atlases[side], classified[side]];
-  const { panels, legend } = useMemo(() => panelsOf(explored, classified, view, dark), [explored, classified, view.relation, view.sides, view.palette, view.kind, dark]);
-  const { rows, said, matches } = useMemo(() => search(explored, classified, view), [explored, classified, view.kind, view.query, view.relation, view.sides]);
+  const { panels, legend } = useMemo(
+    () => panelsOf(explored, classified, view, dark),
+    [explored, classified, view.relation, view.sides, view.palette, view.kind, dark],
+  );
+  const { rows, said, matches } = useMemo(
+    () => search(explored, classified, view),
+    [explored, classified, view.kind, view.query, view.relation, view.sides],
+  );
   const colours = useMemo(() => new Map(explored.palettes[view.palette].categories), [explored, view.palette]);
   const place = selected(atlas, view);
   const opener = useRef<HTMLElement | null>(null);
@@ -77,7 +86,10 @@ function App({ explored, first, onChange, bind }: AppProps) {
   };
   const close = () => {
     update({ head: "" });
-    const back = opener.current?.isConnected && opener.current !== document.body ? opener.current : root.current?.querySelector("canvas");
+    const back =
+      opener.current?.isConnected && opener.current !== document.body
+        ? opener.current
+        : root.current?.querySelector("canvas");
     back?.focus({ preventScroll: true });
     opener.current = null;
   };
@@ -97,20 +109,32 @@ function App({ explored, first, onChange, bind }: AppProps) {
   useEffect(() => {
     // What is sticky must not cover what the keyboard reaches, or the card.
     const element = root.current!;
-    const observer = new ResizeObserver(() => element.style.setProperty("--controls", `${element.querySelector<HTMLElement>(".ha-controls")!.offsetHeight}px`));
+    const observer = new ResizeObserver(() =>
+      element.style.setProperty("--controls", `${element.querySelector<HTMLElement>(".ha-controls")!.offsetHeight}px`),
+    );
     observer.observe(element.querySelector(".ha-controls")!);
     return () => observer.disconnect();
   }, []);
 
   const differing = (at: number): string[] => {
     const [first, second] = explored.atlases;
-    const categories = classified.map((its, number) => `${"AB"[number]}: ${categoriesAt(its, at).join(", ") || "Unclassified"}`);
+    const categories = classified.map(
+      (its, number) => `${"AB"[number]}: ${categoriesAt(its, at).join(", ") || "Unclassified"}`,
+    );
     const changes = first.told.relations
-      .map(({ name }, number) => ({ name, from: first.share(view.kind, number, at), to: second.share(view.kind, number, at) }))
+      .map(({ name }, number) => ({
+        name,
+        from: first.share(view.kind, number, at),
+        to: second.share(view.kind, number, at),
+      }))
       .filter((each) => (view.relation ? each.name === view.relation : each.from !== each.to))
       .sort((one, other) => Math.abs(other.to - other.from) - Math.abs(one.to - one.from))
       .slice(0, 3);
-    return [first.name(at), ...categories, ...changes.map(({ name, from, to }) => `${name} ${from.toFixed(2)} → ${to.toFixed(2)}`)];
+    return [
+      first.name(at),
+      ...categories,
+      ...changes.map(({ name, from, to }) => `${name} ${from.toFixed(2)} → ${to.toFixed(2)}`),
+    ];
   };
   const tooltip = (panel: Panel, at: number): string[] => {
     const { atlas: of } = panel;
@@ -118,7 +142,11 @@ function App({ explored, first, onChange, bind }: AppProps) {
     const layer = Math.floor(at / of.told.heads);
     if (view.sides === "difference" && of.hasHeads(at)) return differing(at);
     const title = two ? `${of.name(at)} · ${atlasName(explored, panel.side)}` : of.name(at);
-    if (!of.hasHeads(at)) return [title, `no attention heads: ${of.told.validityTold.find((each) => each.layers.includes(layer))?.why || "not applicable"}`];
+    if (!of.hasHeads(at))
+      return [
+        title,
+        `no attention heads: ${of.told.validityTold.find((each) => each.layers.includes(layer))?.why || "not applicable"}`,
+      ];
     const categories = categoriesAt(its, at);
     const best = of.told.relations
       .map((relation, number) => ({ name: relation.name, number, share: of.share(view.kind, number, at) }))
@@ -130,77 +158,180 @@ function App({ explored, first, onChange, bind }: AppProps) {
         return `${name} ${share.toFixed(2)}${chance ? ` (chance ${level(chance, 2)})` : ""}`;
       });
     const validity = of.told.validity[layer];
-    return [title, categories.join(", ") || "Unclassified", ...best, ...(validity === "exact" ? [] : [`circuit: ${validity}`])];
+    return [
+      title,
+      categories.join(", ") || "Unclassified",
+      ...best,
+      ...(validity === "exact" ? [] : [`circuit: ${validity}`]),
+    ];
   };
   const names = sides.map((number) => atlasName(explored, number));
   const caption = [
     view.sides === "difference" ? `difference B − A; ${names.join(", ")}` : names.join(", "),
-    view.relation ? `${view.kind} of ${view.relation}` : `${view.kind} above ${view.threshold}, profile ${view.profile}`,
+    view.relation
+      ? `${view.kind} of ${view.relation}`
+      : `${view.kind} above ${view.threshold}, profile ${view.profile}`,
     ...(view.query.trim() ? [`framed: ${view.query.trim()}`] : []),
     "headatlas",
   ].join(" · ");
   const drawing = () => {
-    const big = panels.map((panel) => ({ ...draw(panel, geometry(panel.atlas, Math.max(430, panel.atlas.told.layers * 8 + 80)), ink, matches[panel.side]), side: panel.side }));
+    const big = panels.map((panel) => ({
+      ...draw(panel, geometry(panel.atlas, Math.max(430, panel.atlas.told.layers * 8 + 80)), ink, matches[panel.side]),
+      side: panel.side,
+    }));
     return compose(big, legend, caption, ink);
   };
   const legendView = (
     <div class="ha-legend" role="group" aria-label="Legend">
-      {legend.swatches.map(([name, colour]) => <span key={name}><i style={{ background: colour }} />{name}</span>)}
-      {legend.scale && <span>{legend.scale.from} <i class="scale">{legend.scale.colours.filter((_, at) => at % 8 === 0).map((colour) => <b key={colour} style={{ background: colour }} />)}</i> {legend.scale.to}</span>}
+      {legend.swatches.map(([name, colour]) => (
+        <span key={name}>
+          <i style={{ background: colour }} />
+          {name}
+        </span>
+      ))}
+      {legend.scale && (
+        <span>
+          {legend.scale.from}{" "}
+          <i class="scale">
+            {legend.scale.colours
+              .filter((_, at) => at % 8 === 0)
+              .map((colour) => (
+                <b key={colour} style={{ background: colour }} />
+              ))}
+          </i>{" "}
+          {legend.scale.to}
+        </span>
+      )}
       {legend.note && <span class="ha-quiet">{legend.note}</span>}
       {explored.palettes.paper.categories.length === 0 && <span>No relation was measurable.</span>}
     </div>
   );
-  const file = [names.join(" "), ...(view.sides === "difference" ? ["difference"] : []), view.kind, ...(view.relation ? [view.relation] : [`above ${view.threshold} ${view.profile}`]), view.query.trim()].filter(Boolean).join(" ");
+  const file = [
+    names.join(" "),
+    ...(view.sides === "difference" ? ["difference"] : []),
+    view.kind,
+    ...(view.relation ? [view.relation] : [`above ${view.threshold} ${view.profile}`]),
+    view.query.trim(),
+  ]
+    .filter(Boolean)
+    .join(" ");
   const relation = atlas.told.relations.findIndex((each) => each.name === view.relation);
   const implementing = (number: number) => {
     const { implements: does } = classified[number];
-    return relation < 0 ? classified[number].nClassified : does.subarray(relation * atlas.size, (relation + 1) * atlas.size).reduce((sum, one) => sum + one, 0);
+    return relation < 0
+      ? classified[number].nClassified
+      : does.subarray(relation * atlas.size, (relation + 1) * atlas.size).reduce((sum, one) => sum + one, 0);
   };
-  const became = (from: number, to: number) => Array.from(classified[from].counts).filter((count, at) => count > 0 && classified[to].counts[at] === 0).length;
+  const became = (from: number, to: number) =>
+    Array.from(classified[from].counts).filter((count, at) => count > 0 && classified[to].counts[at] === 0).length;
   const sideChoice = two && shownSides(view).length > 1 && (
-    <Choice name="Atlas" value={view.side} options={[["a", "A"], ["b", "B"]]} onPick={(picked) => update({ side: picked } as Partial<View>)} />
+    <Choice
+      name="Atlas"
+      value={view.side}
+      options={[
+        ["a", "A"],
+        ["b", "B"],
+      ]}
+      onPick={(picked) => update({ side: picked } as Partial<View>)}
+    />
   );
   const own = view.kind === "score" && view.threshold === atlas.told.threshold && view.profile === atlas.told.profile;
 
   return (
-    <div ref={root} class={`ha ${dark ? "dark" : "light"} ${place === undefined && !view.query.trim() ? "" : "with-aside"}`} onKeyDown={(event) => event.key === "Escape" && view.head && close()}>
+    <div
+      ref={root}
+      class={`ha ${dark ? "dark" : "light"} ${place === undefined && !view.query.trim() ? "" : "with-aside"}`}
+      onKeyDown={(event) => event.key === "Escape" && view.head && close()}
+    >
       <header class="ha-top">
         <div>
           <h1>{explored.atlases.map((_, number) => atlasName(explored, number)).join(" ⇄ ")}</h1>
           <p class="ha-quiet">
-            {counted(atlas.told.layers, "layer")} × {counted(atlas.told.heads, "head")}{atlas.told.kvHeads && atlas.told.kvHeads < atlas.told.heads ? ` in ${atlas.told.kvHeads} key-value groups` : ""} ·{" "}
-            {sides.map((number, at) => <>{at ? ", " : ""}{sides.length > 1 && `${"AB"[number]}: `}<strong>{implementing(number)}</strong></>)} of {found.nHeads} heads {view.relation ? `implement ${view.relation}` : "have a category"}
-            {view.sides === "difference" && !view.relation && <>; {became(1, 0)} gain their first, {became(0, 1)} lose all</>} · {atlas.told.measure}, settings {atlas.told.label}, profile {view.profile}
+            {counted(atlas.told.layers, "layer")} × {counted(atlas.told.heads, "head")}
+            {atlas.told.kvHeads && atlas.told.kvHeads < atlas.told.heads
+              ? ` in ${atlas.told.kvHeads} key-value groups`
+              : ""}{" "}
+            ·{" "}
+            {sides.map((number, at) => (
+              <>
+                {at ? ", " : ""}
+                {sides.length > 1 && `${"AB"[number]}: `}
+                <strong>{implementing(number)}</strong>
+              </>
+            ))}{" "}
+            of {found.nHeads} heads {view.relation ? `implement ${view.relation}` : "have a category"}
+            {view.sides === "difference" && !view.relation && (
+              <>
+                ; {became(1, 0)} gain their first, {became(0, 1)} lose all
+              </>
+            )}{" "}
+            · {atlas.told.measure}, settings {atlas.told.label}, profile {view.profile}
             {atlas.told.note ? ` · ${atlas.told.note}` : ""}
           </p>
         </div>
         <div class="ha-exports" role="group" aria-label="Save this view">
-          <button type="button" onClick={() => save(`${file}.svg`, svg(drawing()), "image/svg+xml")}>SVG</button>
-          <button type="button" onClick={() => void png(drawing()).then((blob) => save(`${file}.png`, blob))}>PNG</button>
-          <button type="button" onClick={() => save(`${file}.csv`, csv(tableOf(explored, classified, view, rows)), "text/csv")}>CSV</button>
+          <button type="button" onClick={() => save(`${file}.svg`, svg(drawing()), "image/svg+xml")}>
+            SVG
+          </button>
+          <button type="button" onClick={() => void png(drawing()).then((blob) => save(`${file}.png`, blob))}>
+            PNG
+          </button>
+          <button
+            type="button"
+            onClick={() => save(`${file}.csv`, csv(tableOf(explored, classified, view, rows)), "text/csv")}
+          >
+            CSV
+          </button>
         </div>
       </header>
       <Controls {...{ explored, view, update, enter }} found={rows.length} />
       <div class="ha-body">
         <main>
-          <HeadMap panels={panels} ink={ink} matches={matches} selected={place} tooltip={tooltip} onPick={(panel, at) => select(atlas.name(at), view.sides === "both" ? { side: panel.side ? "b" : "a" } : {})} legend={legendView} />
+          <HeadMap
+            panels={panels}
+            ink={ink}
+            matches={matches}
+            selected={place}
+            tooltip={tooltip}
+            onPick={(panel, at) =>
+              select(atlas.name(at), view.sides === "both" ? { side: panel.side ? "b" : "a" } : {})
+            }
+            legend={legendView}
+          />
           <div class="ha-tabs" role="tablist" aria-label="Below the map">
             {TABS.map(([tab, text]) => (
-              <button key={tab} type="button" role="tab" id={`ha-tab-${tab}`} aria-selected={view.tab === tab} aria-controls="ha-below" tabIndex={view.tab === tab ? 0 : -1} onClick={() => update({ tab })}
+              <button
+                key={tab}
+                type="button"
+                role="tab"
+                id={`ha-tab-${tab}`}
+                aria-selected={view.tab === tab}
+                aria-controls="ha-below"
+                tabIndex={view.tab === tab ? 0 : -1}
+                onClick={() => update({ tab })}
                 onKeyDown={(event) => {
                   if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
                   const [other] = TABS.find(([name]) => name !== tab)!;
                   update({ tab: other });
                   root.current?.querySelector<HTMLElement>(`#ha-tab-${other}`)?.focus();
-                }}>{text}</button>
+                }}
+              >
+                {text}
+              </button>
             ))}
           </div>
           <div id="ha-below" role="tabpanel" aria-labelledby={`ha-tab-${view.tab}`}>
-            {view.tab === "heads" ? <Heads {...{ explored, view, rows, said, colours, update, select }} /> : (
+            {view.tab === "heads" ? (
+              <Heads {...{ explored, view, rows, said, colours, update, select }} />
+            ) : (
               <>
                 {sideChoice}
-                {!own && <p class="ha-note">Written for scores above {atlas.told.threshold} by the profile {atlas.told.profile}, whatever is chosen above. <code>headatlas report</code> makes it for other choices.</p>}
+                {!own && (
+                  <p class="ha-note">
+                    Written for scores above {atlas.told.threshold} by the profile {atlas.told.profile}, whatever is
+                    chosen above. <code>headatlas report</code> makes it for other choices.
+                  </p>
+                )}
                 <Report blocks={atlas.told.report} />
               </>
             )}
@@ -208,10 +339,19 @@ function App({ explored, first, onChange, bind }: AppProps) {
         </main>
         {place !== undefined ? (
           <aside aria-label="Card">
-            <Card key={`${side} ${place}`} {...{ explored, side, atlas, classified: found, view, place, colours, own }} onSelect={select} onRelation={(name) => update({ relation: name })} onClose={close} choice={sideChoice} />
+            <Card
+              key={`${side} ${place}`}
+              {...{ explored, side, atlas, classified: found, view, place, colours, own }}
+              onSelect={select}
+              onRelation={(name) => update({ relation: name })}
+              onClose={close}
+              choice={sideChoice}
+            />
           </aside>
         ) : view.query.trim() ? (
-          <aside aria-label="Search"><Matches {...{ explored, view, rows, said, colours, select }} /></aside>
+          <aside aria-label="Search">
+            <Matches {...{ explored, view, rows, said, colours, select }} />
+          </aside>
         ) : null}
       </div>
     </div>
@@ -226,14 +366,48 @@ function Report({ blocks }: { blocks: Explored["atlases"][0]["told"]["report"] }
         const text = block.rows[0]?.[0] ?? "";
         if (block.type === "title") return <h2 key={number}>{text}</h2>;
         if (block.type === "heading") return <h3 key={number}>{text}</h3>;
-        if (block.type === "code") return <pre key={number} tabIndex={0}>{text}</pre>;
-        if (block.type === "list") return <ul key={number}>{block.rows.map(([item], at) => <li key={at}>{item}</li>)}</ul>;
+        if (block.type === "code")
+          return (
+            <pre key={number} tabIndex={0}>
+              {text}
+            </pre>
+          );
+        if (block.type === "list")
+          return (
+            <ul key={number}>
+              {block.rows.map(([item], at) => (
+                <li key={at}>{item}</li>
+              ))}
+            </ul>
+          );
         if (block.type === "table")
           return (
-            <div key={number} class="ha-scroll" tabIndex={0} role="region" aria-label={`Table ${tables.indexOf(block) + 1} of the report`}>
+            <div
+              key={number}
+              class="ha-scroll"
+              tabIndex={0}
+              role="region"
+              aria-label={`Table ${tables.indexOf(block) + 1} of the report`}
+            >
               <table>
-                <thead><tr>{block.rows[0].map((cell, at) => <th key={at} scope="col">{cell}</th>)}</tr></thead>
-                <tbody>{block.rows.slice(1).map((row, at) => <tr key={at}>{row.map((cell, column) => <td key={column}>{cell}</td>)}</tr>)}</tbody>
+                <thead>
+                  <tr>
+                    {block.rows[0].map((cell, at) => (
+                      <th key={at} scope="col">
+                        {cell}
+                      </th>
+                    ))}
+                  </tr>
+                </thead>
+                <tbody>
+                  {block.rows.slice(1).map((row, at) => (
+                    <tr key={at}>
+                      {row.map((cell, column) => (
+                        <td key={column}>{cell}</td>
+                      ))}
+                    </tr>
+                  ))}
+                </tbody>
               </table>
             </div>
           );

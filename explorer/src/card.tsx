@@ -2,8 +2,8 @@
 
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
-import { categoriesAt, thresholdShare, wilson, type Classified } from "./classify";
-import { NOTHING, type AtlasData, type Explored, type Kind } from "./data";
+import { type Classified, categoriesAt, thresholdShare, wilson } from "./classify";
+import { type AtlasData, type Explored, type Kind, NOTHING } from "./data";
 import { atlasName } from "./drawing";
 import type { View } from "./state";
 
@@ -36,10 +36,26 @@ interface CardProps {
 export function shown(token: string): string {
   return token
     .replace(/^ /, "␣")
-    .replace(/[\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069\u200e\u200f]/gu, (letter) => `\\u{${letter.codePointAt(0)!.toString(16)}}`);
+    .replace(
+      /[\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069\u200e\u200f]/gu,
+      (letter) => `\\u{${letter.codePointAt(0)!.toString(16)}}`,
+    );
 }
 
-export function Card({ explored, side, atlas, classified, view, place, colours, own, choice, onSelect, onRelation, onClose }: CardProps) {
+export function Card({
+  explored,
+  side,
+  atlas,
+  classified,
+  view,
+  place,
+  colours,
+  own,
+  choice,
+  onSelect,
+  onRelation,
+  onClose,
+}: CardProps) {
   const { told } = atlas;
   const [layer, head] = [Math.floor(place / told.heads), place % told.heads];
   const name = atlas.name(place);
@@ -52,7 +68,9 @@ export function Card({ explored, side, atlas, classified, view, place, colours, 
     return (
       <section class="ha-card" aria-label={`Card of ${name}`}>
         <CardHead {...{ name, choice, onClose }} />
-        <p>Layer {layer} has no attention heads{why?.why ? `: ${why.why}` : ""}.</p>
+        <p>
+          Layer {layer} has no attention heads{why?.why ? `: ${why.why}` : ""}.
+        </p>
       </section>
     );
   }
@@ -60,19 +78,45 @@ export function Card({ explored, side, atlas, classified, view, place, colours, 
   const group = told.kvHeads && told.kvHeads < told.heads ? told.heads / told.kvHeads : 1;
   const first = Math.floor(head / group) * group;
   const siblings = Array.from({ length: group }, (_, at) => first + at).filter((other) => other !== head);
-  const inLayer = Array.from({ length: told.heads }, (_, at) => layer * told.heads + at).filter((at) => classified.counts[at]).length;
+  const inLayer = Array.from({ length: told.heads }, (_, at) => layer * told.heads + at).filter(
+    (at) => classified.counts[at],
+  ).length;
   const confidence = atlas.get("confidence")?.[place] ?? 0;
   return (
     <section class="ha-card" aria-label={`Card of ${name}`}>
       <CardHead {...{ name, choice, onClose }} />
       <p class="ha-chips">
-        {categories.length ? categories.map((category) => (
-          <span class="ha-chip" key={category}><i style={{ background: colours.get(category) }} />{category}</span>
-        )) : <span class="ha-chip quiet">Unclassified</span>}
+        {categories.length ? (
+          categories.map((category) => (
+            <span class="ha-chip" key={category}>
+              <i style={{ background: colours.get(category) }} />
+              {category}
+            </span>
+          ))
+        ) : (
+          <span class="ha-chip quiet">Unclassified</span>
+        )}
         <span class="ha-quiet">{atlasName(explored, side)}</span>
       </p>
       <h3>In a sentence</h3>
-      {told.descriptions ? <p>{words("description") || NOT_MEASURED} {words("rule") && words("rule") !== "unclear" && <span class="ha-quiet">({words("rule")}, confidence {confidence.toFixed(2)})</span>}{!own && <span class="ha-note"> Written for scores above {told.threshold}, profile {told.profile}.</span>}</p> : <p class="ha-quiet">{NOT_MEASURED}</p>}
+      {told.descriptions ? (
+        <p>
+          {words("description") || NOT_MEASURED}{" "}
+          {words("rule") && words("rule") !== "unclear" && (
+            <span class="ha-quiet">
+              ({words("rule")}, confidence {confidence.toFixed(2)})
+            </span>
+          )}
+          {!own && (
+            <span class="ha-note">
+              {" "}
+              Written for scores above {told.threshold}, profile {told.profile}.
+            </span>
+          )}
+        </p>
+      ) : (
+        <p class="ha-quiet">{NOT_MEASURED}</p>
+      )}
       <Bars {...{ atlas, classified, view, place, colours, onRelation }} />
       <Examples {...{ atlas, view, place }} />
       <Operations {...{ atlas, place }} />
@@ -80,11 +124,33 @@ export function Card({ explored, side, atlas, classified, view, place, colours, 
       <Validation {...{ atlas, view, place, classified }} />
       <Ablation {...{ atlas, classified, place }} />
       <h3>Heads like it</h3>
-      {told.similar ? <Similar {...{ atlas, place, onSelect, classified, colours }} /> : <p class="ha-quiet">{NOT_MEASURED}</p>}
+      {told.similar ? (
+        <Similar {...{ atlas, place, onSelect, classified, colours }} />
+      ) : (
+        <p class="ha-quiet">{NOT_MEASURED}</p>
+      )}
       <h3>Where it sits</h3>
       <p>
-        {told.kvHeads === null ? "Whether other heads share its values is not known. " : siblings.length ? <>It shares its values with {siblings.map((other, at) => <span key={other}>{at ? ", " : ""}<button type="button" class="ha-link" onClick={() => onSelect(`L${layer}H${other}`)}>L{layer}H{other}</button></span>)}. </> : "It has values of its own. "}
-        Of the {told.heads} heads of layer {layer}, {inLayer} {inLayer === 1 ? "has" : "have"} a category. Circuit: {told.validity[layer]}.
+        {told.kvHeads === null ? (
+          "Whether other heads share its values is not known. "
+        ) : siblings.length ? (
+          <>
+            It shares its values with{" "}
+            {siblings.map((other, at) => (
+              <span key={other}>
+                {at ? ", " : ""}
+                <button type="button" class="ha-link" onClick={() => onSelect(`L${layer}H${other}`)}>
+                  L{layer}H{other}
+                </button>
+              </span>
+            ))}
+            .{" "}
+          </>
+        ) : (
+          "It has values of its own. "
+        )}
+        Of the {told.heads} heads of layer {layer}, {inLayer} {inLayer === 1 ? "has" : "have"} a category. Circuit:{" "}
+        {told.validity[layer]}.
       </p>
     </section>
   );
@@ -93,14 +159,25 @@ export function Card({ explored, side, atlas, classified, view, place, colours, 
 function CardHead({ name, choice, onClose }: { name: string; choice: ComponentChildren; onClose: () => void }) {
   return (
     <header>
-      <h2 tabIndex={-1} id="ha-card-name">{name}</h2>
+      <h2 tabIndex={-1} id="ha-card-name">
+        {name}
+      </h2>
       {choice}
-      <button type="button" class="ha-close" aria-label={`Close the card of ${name}`} onClick={onClose}>✕</button>
+      <button type="button" class="ha-close" aria-label={`Close the card of ${name}`} onClick={onClose}>
+        ✕
+      </button>
     </header>
   );
 }
 
-function Bars({ atlas, classified, view, place, colours, onRelation }: Pick<CardProps, "atlas" | "classified" | "view" | "place" | "colours" | "onRelation">) {
+function Bars({
+  atlas,
+  classified,
+  view,
+  place,
+  colours,
+  onRelation,
+}: Pick<CardProps, "atlas" | "classified" | "view" | "place" | "colours" | "onRelation">) {
   const [all, setAll] = useState(false);
   const kinds: Kind[] = atlas.has("suppression") ? ["score", "suppression"] : ["score"];
   return (
@@ -115,7 +192,11 @@ function Bars({ atlas, classified, view, place, colours, onRelation }: Pick<Card
         return (
           <div key={kind}>
             <h3>{kind === "score" ? "Promotes" : "Suppresses"}</h3>
-            {!rows.length && <p class="ha-quiet">No target of any relation is among its {kind === "score" ? "highest" : "lowest"} logits.</p>}
+            {!rows.length && (
+              <p class="ha-quiet">
+                No target of any relation is among its {kind === "score" ? "highest" : "lowest"} logits.
+              </p>
+            )}
             <ul class="ha-bars">
               {few.map(({ relation, number, share }) => {
                 const chance = atlas.chance(kind, number, place);
@@ -130,11 +211,30 @@ function Bars({ atlas, classified, view, place, colours, onRelation }: Pick<Card
                 ].join(" · ");
                 return (
                   <li key={relation.name}>
-                    <button type="button" class="ha-link" title={relation.description} onClick={() => onRelation(relation.name)}>{relation.name}</button>
+                    <button
+                      type="button"
+                      class="ha-link"
+                      title={relation.description}
+                      onClick={() => onRelation(relation.name)}
+                    >
+                      {relation.name}
+                    </button>
                     <span class="ha-number">{share.toFixed(2)}</span>
                     <div class="ha-bar" role="img" aria-label={`${relation.name}: ${share.toFixed(2)}, ${told}`}>
-                      <i class="fill" style={{ width: `${share * 100}%`, background: colours.get(relation.category), opacity: does ? 1 : 0.45 }} />
-                      {between && <i class="interval" style={{ left: `${between[0] * 100}%`, width: `${(between[1] - between[0]) * 100}%` }} />}
+                      <i
+                        class="fill"
+                        style={{
+                          width: `${share * 100}%`,
+                          background: colours.get(relation.category),
+                          opacity: does ? 1 : 0.45,
+                        }}
+                      />
+                      {between && (
+                        <i
+                          class="interval"
+                          style={{ left: `${between[0] * 100}%`, width: `${(between[1] - between[0]) * 100}%` }}
+                        />
+                      )}
                       <i class="threshold" style={{ left: `${threshold * 100}%` }} />
                       {chance && <i class="chance" style={{ left: `${chance.level * 100}%` }} />}
                     </div>
@@ -143,12 +243,28 @@ function Bars({ atlas, classified, view, place, colours, onRelation }: Pick<Card
                 );
               })}
             </ul>
-            {rows.length > (kind === view.kind ? MOST_BARS : FEW_BARS) && <button type="button" class="ha-link" aria-expanded={all} onClick={() => setAll(!all)}>{all ? "fewer" : `all ${rows.length} relations`}</button>}
+            {rows.length > (kind === view.kind ? MOST_BARS : FEW_BARS) && (
+              <button type="button" class="ha-link" aria-expanded={all} onClick={() => setAll(!all)}>
+                {all ? "fewer" : `all ${rows.length} relations`}
+              </button>
+            )}
           </div>
         );
       })}
       <p class="ha-quiet ha-key">
-        <i class="threshold" /> threshold{atlas.hasChance(view.kind) && <> <i class="chance" /> chance</>}{atlas.told.hasCounts && <> <i class="interval" /> 95 % interval</>}
+        <i class="threshold" /> threshold
+        {atlas.hasChance(view.kind) && (
+          <>
+            {" "}
+            <i class="chance" /> chance
+          </>
+        )}
+        {atlas.told.hasCounts && (
+          <>
+            {" "}
+            <i class="interval" /> 95 % interval
+          </>
+        )}
       </p>
     </>
   );
@@ -165,7 +281,13 @@ export function formatted(q: number): string {
 
 function Examples({ atlas, view, place }: { atlas: AtlasData; view: View; place: number }) {
   const hit = atlas.hitsOf(place, view.kind);
-  if (!atlas.told.pairs) return <><h3>Examples</h3><p class="ha-quiet">{NOT_MEASURED}</p></>;
+  if (!atlas.told.pairs)
+    return (
+      <>
+        <h3>Examples</h3>
+        <p class="ha-quiet">{NOT_MEASURED}</p>
+      </>
+    );
   const byRelation = new Map<number, number[]>();
   for (const pair of hit) {
     const { relation } = atlas.pair(pair);
@@ -173,7 +295,12 @@ function Examples({ atlas, view, place }: { atlas: AtlasData; view: View; place:
   }
   // The relation that is looked at comes first, then the strongest.
   const asked = (relation: number) => Number(atlas.told.relations[relation].name === view.relation);
-  const strongest = [...byRelation].sort(([one], [other]) => asked(other) - asked(one) || atlas.share(view.kind, other, place) - atlas.share(view.kind, one, place)).slice(0, MOST_RELATIONS);
+  const strongest = [...byRelation]
+    .sort(
+      ([one], [other]) =>
+        asked(other) - asked(one) || atlas.share(view.kind, other, place) - atlas.share(view.kind, one, place),
+    )
+    .slice(0, MOST_RELATIONS);
   const relationOf = atlas.get("pair.relation")!;
   return (
     <>
@@ -182,11 +309,15 @@ function Examples({ atlas, view, place }: { atlas: AtlasData; view: View; place:
       {strongest.map(([relation, pairs]) => {
         const hits = new Set(pairs);
         const missed: number[] = [];
-        for (let pair = 0; pair < relationOf.length && missed.length < MOST_MISSED; pair++) if (relationOf[pair] === relation && !hits.has(pair)) missed.push(pair);
+        for (let pair = 0; pair < relationOf.length && missed.length < MOST_MISSED; pair++)
+          if (relationOf[pair] === relation && !hits.has(pair)) missed.push(pair);
         return (
           <div key={relation} class="ha-examples">
             <strong>{atlas.told.relations[relation].name}</strong>
-            <p><Pairs {...{ atlas, pairs: pairs.slice(0, MOST_EXAMPLES) }} />{pairs.length > MOST_EXAMPLES && `and ${pairs.length - MOST_EXAMPLES} more`}</p>
+            <p>
+              <Pairs {...{ atlas, pairs: pairs.slice(0, MOST_EXAMPLES) }} />
+              {pairs.length > MOST_EXAMPLES && `and ${pairs.length - MOST_EXAMPLES} more`}
+            </p>
             <Missed {...{ atlas, missed }} count={atlas.told.relations[relation].pairs - pairs.length} />
           </div>
         );
@@ -200,7 +331,14 @@ function Pairs({ atlas, pairs }: { atlas: AtlasData; pairs: number[] }) {
     <>
       {pairs.map((pair, at) => {
         const { source, target } = atlas.pair(pair);
-        return <span key={pair}><span class="ha-pair"><bdi>{shown(source)}</bdi> → <bdi>{shown(target)}</bdi>{at < pairs.length - 1 ? "," : ""}</span> </span>;
+        return (
+          <span key={pair}>
+            <span class="ha-pair">
+              <bdi>{shown(source)}</bdi> → <bdi>{shown(target)}</bdi>
+              {at < pairs.length - 1 ? "," : ""}
+            </span>{" "}
+          </span>
+        );
       })}
     </>
   );
@@ -209,39 +347,94 @@ function Pairs({ atlas, pairs }: { atlas: AtlasData; pairs: number[] }) {
 /** An atlas holds the words of pairs that some head hits, so that of the missed ones not all can be shown. */
 function Missed({ atlas, missed, count }: { atlas: AtlasData; missed: number[]; count: number }) {
   if (count <= 0) return <p class="ha-quiet">misses none</p>;
-  if (!missed.length) return <p class="ha-quiet">misses {count}, which no head of the model hits; the atlas does not keep their words</p>;
-  return <p class="ha-quiet">misses {count}{missed.length < count ? ", such as " : ": "}<Pairs {...{ atlas, pairs: missed }} /></p>;
+  if (!missed.length)
+    return <p class="ha-quiet">misses {count}, which no head of the model hits; the atlas does not keep their words</p>;
+  return (
+    <p class="ha-quiet">
+      misses {count}
+      {missed.length < count ? ", such as " : ": "}
+      <Pairs {...{ atlas, pairs: missed }} />
+    </p>
+  );
 }
 
 function Operations({ atlas, place }: { atlas: AtlasData; place: number }) {
   const told = atlas.told.operations;
   const [all, setAll] = useState(false);
-  if (!told) return <><h3>Salient operations</h3><p class="ha-quiet">{NOT_MEASURED}</p></>;
-  const [tokens, amplification, mapped] = [atlas.get("op.token")!, atlas.get("op.amplification")!, atlas.get("op.mapped")!];
+  if (!told)
+    return (
+      <>
+        <h3>Salient operations</h3>
+        <p class="ha-quiet">{NOT_MEASURED}</p>
+      </>
+    );
+  const [tokens, amplification, mapped] = [
+    atlas.get("op.token")!,
+    atlas.get("op.amplification")!,
+    atlas.get("op.mapped")!,
+  ];
   const list = (rank: number, side: number) =>
-    Array.from({ length: told.mapped }, (_, to) => mapped[((place * told.tokens + rank) * 2 + side) * told.mapped + to]).filter((word) => word !== NOTHING);
-  const rows = Array.from({ length: told.tokens }, (_, rank) => rank).filter((rank) => tokens[place * told.tokens + rank] !== NOTHING);
+    Array.from(
+      { length: told.mapped },
+      (_, to) => mapped[((place * told.tokens + rank) * 2 + side) * told.mapped + to],
+    ).filter((word) => word !== NOTHING);
+  const rows = Array.from({ length: told.tokens }, (_, rank) => rank).filter(
+    (rank) => tokens[place * told.tokens + rank] !== NOTHING,
+  );
   return (
     <>
       <h3>Salient operations</h3>
       <table class="ha-operations">
-        <thead><tr><th scope="col">token</th><th scope="col" class="right">amplified</th><th scope="col">promotes</th><th scope="col">suppresses</th></tr></thead>
+        <thead>
+          <tr>
+            <th scope="col">token</th>
+            <th scope="col" class="right">
+              amplified
+            </th>
+            <th scope="col">promotes</th>
+            <th scope="col">suppresses</th>
+          </tr>
+        </thead>
         <tbody>
           {rows.slice(0, all ? rows.length : MOST_TOKENS).map((rank) => (
             <tr key={rank}>
-              <th scope="row"><bdi>{shown(atlas.word(tokens[place * told.tokens + rank]))}</bdi></th>
+              <th scope="row">
+                <bdi>{shown(atlas.word(tokens[place * told.tokens + rank]))}</bdi>
+              </th>
               <td class="right">{amplification[place * told.tokens + rank].toFixed(2)}</td>
-              {[0, 1].map((side) => <td key={side}>{list(rank, side).map((word, at) => <bdi key={at} class="ha-token">{shown(atlas.word(word))}</bdi>)}</td>)}
+              {[0, 1].map((side) => (
+                <td key={side}>
+                  {list(rank, side).map((word, at) => (
+                    <bdi key={at} class="ha-token">
+                      {shown(atlas.word(word))}
+                    </bdi>
+                  ))}
+                </td>
+              ))}
             </tr>
           ))}
         </tbody>
       </table>
-      {rows.length > MOST_TOKENS && <button type="button" class="ha-link" aria-expanded={all} onClick={() => setAll(!all)}>{all ? "fewer" : `all ${rows.length} tokens`}</button>}
+      {rows.length > MOST_TOKENS && (
+        <button type="button" class="ha-link" aria-expanded={all} onClick={() => setAll(!all)}>
+          {all ? "fewer" : `all ${rows.length} tokens`}
+        </button>
+      )}
     </>
   );
 }
 
-function Validation({ atlas, view, place, classified }: { atlas: AtlasData; view: View; place: number; classified: Classified }) {
+function Validation({
+  atlas,
+  view,
+  place,
+  classified,
+}: {
+  atlas: AtlasData;
+  view: View;
+  place: number;
+  classified: Classified;
+}) {
   const values = atlas.get(`validation.${view.kind}`);
   if (!values) return <p class="ha-quiet">Attention fixed on the source, and in context: {NOT_MEASURED}.</p>;
   const { relations } = atlas.told;
@@ -255,10 +448,30 @@ function Validation({ atlas, view, place, classified }: { atlas: AtlasData; view
   if (!rows.length) return <p class="ha-quiet">No relation to compare.</p>;
   return (
     <table>
-      <thead><tr><th scope="col">relation</th><th scope="col" class="right">weights</th><th scope="col" class="right">attention fixed</th><th scope="col" class="right">in context</th></tr></thead>
-      <tbody>{rows.map(({ relation, number, share }) => (
-        <tr key={relation.name}><th scope="row">{relation.name}</th><td class="right">{share.toFixed(2)}</td><td class="right">{cell(value(number, 0))}</td><td class="right">{cell(value(number, 1))}</td></tr>
-      ))}</tbody>
+      <thead>
+        <tr>
+          <th scope="col">relation</th>
+          <th scope="col" class="right">
+            weights
+          </th>
+          <th scope="col" class="right">
+            attention fixed
+          </th>
+          <th scope="col" class="right">
+            in context
+          </th>
+        </tr>
+      </thead>
+      <tbody>
+        {rows.map(({ relation, number, share }) => (
+          <tr key={relation.name}>
+            <th scope="row">{relation.name}</th>
+            <td class="right">{share.toFixed(2)}</td>
+            <td class="right">{cell(value(number, 0))}</td>
+            <td class="right">{cell(value(number, 1))}</td>
+          </tr>
+        ))}
+      </tbody>
     </table>
   );
 }
@@ -266,19 +479,28 @@ function Validation({ atlas, view, place, classified }: { atlas: AtlasData; view
 function Ablation({ atlas, classified, place }: { atlas: AtlasData; classified: Classified; place: number }) {
   const curves = atlas.told.ablation;
   if (!curves) return <p class="ha-quiet">Removal of heads: {NOT_MEASURED}.</p>;
-  const relations = atlas.told.relations.filter((_, number) => classified.implements[number * atlas.size + place]).map((each) => each.name);
-  const mine = curves.filter((curve) => curve.order === "score" && curve.task === curve.relation && relations.includes(curve.relation));
+  const relations = atlas.told.relations
+    .filter((_, number) => classified.implements[number * atlas.size + place])
+    .map((each) => each.name);
+  const mine = curves.filter(
+    (curve) => curve.order === "score" && curve.task === curve.relation && relations.includes(curve.relation),
+  );
   if (!mine.length) return <p class="ha-quiet">Removal of heads: {NOT_MEASURED} for its relations.</p>;
   return (
     <ul>
       {mine.map((curve) => {
         const accuracy = (at: number, of = curve) => of.correct[at] / of.prompts[at];
         const last = curve.removed.length - 1;
-        const random = curves.filter((other) => other.relation === curve.relation && other.task === curve.task && other.order.startsWith("random"));
-        const mean = random.length ? random.reduce((sum, other) => sum + accuracy(other.removed.length - 1, other), 0) / random.length : NaN;
+        const random = curves.filter(
+          (other) => other.relation === curve.relation && other.task === curve.task && other.order.startsWith("random"),
+        );
+        const mean = random.length
+          ? random.reduce((sum, other) => sum + accuracy(other.removed.length - 1, other), 0) / random.length
+          : NaN;
         return (
           <li key={curve.relation}>
-            Without the {curve.removed[last]} heads of {curve.relation}, accuracy goes from {accuracy(0).toFixed(2)} to {accuracy(last).toFixed(2)}
+            Without the {curve.removed[last]} heads of {curve.relation}, accuracy goes from {accuracy(0).toFixed(2)} to{" "}
+            {accuracy(last).toFixed(2)}
             {random.length ? `; without as many random heads, to ${mean.toFixed(2)}` : ""}.
           </li>
         );
@@ -287,9 +509,17 @@ function Ablation({ atlas, classified, place }: { atlas: AtlasData; classified: 
   );
 }
 
-function Similar({ atlas, place, onSelect, classified, colours }: Pick<CardProps, "atlas" | "place" | "onSelect" | "classified" | "colours">) {
+function Similar({
+  atlas,
+  place,
+  onSelect,
+  classified,
+  colours,
+}: Pick<CardProps, "atlas" | "place" | "onSelect" | "classified" | "colours">) {
   const [others, values] = [atlas.get("similar.place")!, atlas.get("similar.value")!];
-  const numbers = Array.from({ length: atlas.told.similar }, (_, rank) => place * atlas.told.similar + rank).filter((at) => others[at] !== NOTHING);
+  const numbers = Array.from({ length: atlas.told.similar }, (_, rank) => place * atlas.told.similar + rank).filter(
+    (at) => others[at] !== NOTHING,
+  );
   return (
     <ul class="ha-similar">
       {numbers.map((at) => {
@@ -297,8 +527,13 @@ function Similar({ atlas, place, onSelect, classified, colours }: Pick<CardProps
         const categories = categoriesAt(classified, others[at]);
         return (
           <li key={at}>
-            <button type="button" class="ha-link" onClick={() => onSelect(name)}>{name}</button> <span class="ha-quiet">{values[at].toFixed(2)}</span>{" "}
-            {categories.map((category) => <i key={category} class="ha-dot" title={category} style={{ background: colours.get(category) }} />)}
+            <button type="button" class="ha-link" onClick={() => onSelect(name)}>
+              {name}
+            </button>{" "}
+            <span class="ha-quiet">{values[at].toFixed(2)}</span>{" "}
+            {categories.map((category) => (
+              <i key={category} class="ha-dot" title={category} style={{ background: colours.get(category) }} />
+            ))}
           </li>
         );
       })}

@@ -22,14 +22,22 @@ export function Controls({ explored, view, found, update, enter }: ControlsProps
   const [typed, setTyped] = useState(view.query);
   useEffect(() => setTyped(view.query), [view.query]);
   const byCategory = new Map<string, { name: string; text: string; measured: boolean }[]>();
-  const add = (category: string, name: string, text: string, measured: boolean) => byCategory.set(category, [...(byCategory.get(category) ?? []), { name, text, measured }]);
+  const add = (category: string, name: string, text: string, measured: boolean) =>
+    byCategory.set(category, [...(byCategory.get(category) ?? []), { name, text, measured }]);
   for (const { name, category } of atlas.told.relations) add(category, name, name, true);
-  for (const { name, category, pairs } of atlas.told.notMeasured) add(category, name, `${name} (not measurable${pairs === null ? "" : `: ${pairs} pairs`})`, false);
+  for (const { name, category, pairs } of atlas.told.notMeasured)
+    add(category, name, `${name} (not measurable${pairs === null ? "" : `: ${pairs} pairs`})`, false);
   return (
     <form class="ha-controls" role="search" onSubmit={(event) => event.preventDefault()}>
       <label class="grow">
         <span>Search {view.query.trim() && <output>{found.toLocaleString("en")} found</output>}</span>
-        <input type="search" value={typed} maxLength={MOST_LETTERS} placeholder="Paris, capital…" spellcheck={false} aria-label="Search for a head, a word, a pair, a relation or a category"
+        <input
+          type="search"
+          value={typed}
+          maxLength={MOST_LETTERS}
+          placeholder="Paris, capital…"
+          spellcheck={false}
+          aria-label="Search for a head, a word, a pair, a relation or a category"
           onInput={(event) => {
             setTyped(event.currentTarget.value);
             update({ query: event.currentTarget.value, tab: "heads" });
@@ -40,29 +48,94 @@ export function Controls({ explored, view, found, update, enter }: ControlsProps
               update({ query: "" });
               event.stopPropagation();
             }
-          }} />
+          }}
+        />
       </label>
       <label>
         <span>Show</span>
-        <select value={view.relation} aria-label="Categories or one relation" onChange={(event) => update({ relation: event.currentTarget.value })}>
+        <select
+          value={view.relation}
+          aria-label="Categories or one relation"
+          onChange={(event) => update({ relation: event.currentTarget.value })}
+        >
           <option value="">all categories</option>
           {[...byCategory].map(([category, names]) => (
-            <optgroup key={category} label={category}>{names.map(({ name, text, measured }) => <option key={name} value={name} disabled={!measured}>{text}</option>)}</optgroup>
+            <optgroup key={category} label={category}>
+              {names.map(({ name, text, measured }) => (
+                <option key={name} value={name} disabled={!measured}>
+                  {text}
+                </option>
+              ))}
+            </optgroup>
           ))}
         </select>
       </label>
       <label>
-        <span>Threshold <output>{view.threshold}</output></span>
-        <input type="range" min="0" max="0.95" step="0.01" value={thresholdShare(view.threshold)} aria-label="Threshold" aria-valuetext={view.threshold}
-          onInput={(event) => update({ threshold: String(Number(event.currentTarget.value)) })} />
+        <span>
+          Threshold <output>{view.threshold}</output>
+        </span>
+        <input
+          type="range"
+          min="0"
+          max="0.95"
+          step="0.01"
+          value={thresholdShare(view.threshold)}
+          aria-label="Threshold"
+          aria-valuetext={view.threshold}
+          onInput={(event) => update({ threshold: String(Number(event.currentTarget.value)) })}
+        />
       </label>
-      <Choice name="Heads that" value={view.kind} options={[["score", "promote"], ["suppression", "suppress"]]} disabled={noSuppression ? "suppression" : ""} why="suppression was not measured" onPick={(kind) => update({ kind } as Partial<View>)} />
-      <Choice name="Profile" value={view.profile} options={[["maps", "maps"], ["calibrated", "calibrated"]]} disabled={noChance ? "calibrated" : ""} why="chance was not measured" onPick={(profile) => update({ profile } as Partial<View>)} />
+      <Choice
+        name="Heads that"
+        value={view.kind}
+        options={[
+          ["score", "promote"],
+          ["suppression", "suppress"],
+        ]}
+        disabled={noSuppression ? "suppression" : ""}
+        why="suppression was not measured"
+        onPick={(kind) => update({ kind } as Partial<View>)}
+      />
+      <Choice
+        name="Profile"
+        value={view.profile}
+        options={[
+          ["maps", "maps"],
+          ["calibrated", "calibrated"],
+        ]}
+        disabled={noChance ? "calibrated" : ""}
+        why="chance was not measured"
+        onPick={(profile) => update({ profile } as Partial<View>)}
+      />
       {explored.atlases.length > 1 && (
-        <Choice name="Atlases" value={view.sides} options={[["both", "both"], ["a", "A"], ["b", "B"], ["difference", "difference"]]} onPick={(sides) => update({ sides } as Partial<View>)} />
+        <Choice
+          name="Atlases"
+          value={view.sides}
+          options={[
+            ["both", "both"],
+            ["a", "A"],
+            ["b", "B"],
+            ["difference", "difference"],
+          ]}
+          onPick={(sides) => update({ sides } as Partial<View>)}
+        />
       )}
-      <Choice name="Colours" value={view.palette} options={Object.keys(explored.palettes).map((name) => [name, name])} onPick={(palette) => update({ palette })} />
-      <Choice name="Theme" value={view.theme} options={[["auto", "auto"], ["light", "light"], ["dark", "dark"]]} onPick={(theme) => update({ theme } as Partial<View>)} />
+      <Choice
+        name="Colours"
+        value={view.palette}
+        options={Object.keys(explored.palettes).map((name) => [name, name])}
+        onPick={(palette) => update({ palette })}
+      />
+      <Choice
+        name="Theme"
+        value={view.theme}
+        options={[
+          ["auto", "auto"],
+          ["light", "light"],
+          ["dark", "dark"],
+        ]}
+        onPick={(theme) => update({ theme } as Partial<View>)}
+      />
     </form>
   );
 }
@@ -80,9 +153,20 @@ interface ChoiceProps {
 export function Choice({ name, value, options, disabled = "", why = "", onPick }: ChoiceProps) {
   return (
     <fieldset class="ha-choice" aria-label={name}>
-      <legend>{name}{disabled && ` · ${why}`}</legend>
+      <legend>
+        {name}
+        {disabled && ` · ${why}`}
+      </legend>
       {options.map(([option, text]) => (
-        <button key={option} type="button" aria-pressed={value === option} disabled={option === disabled} onClick={() => onPick(option)}>{text}</button>
+        <button
+          key={option}
+          type="button"
+          aria-pressed={value === option}
+          disabled={option === disabled}
+          onClick={() => onPick(option)}
+        >
+          {text}
+        </button>
       ))}
     </fieldset>
   );

@@ -6,7 +6,15 @@ import { shownSides, type View } from "./state";
 
 export type Shape =
   | { x: number; y: number; width: number; height: number; colour: string }
-  | { x: number; y: number; size: number; anchor: "start" | "middle" | "end"; colour: string; text: string; turned?: boolean };
+  | {
+      x: number;
+      y: number;
+      size: number;
+      anchor: "start" | "middle" | "end";
+      colour: string;
+      text: string;
+      turned?: boolean;
+    };
 
 export interface Drawing {
   title: string;
@@ -28,8 +36,26 @@ export interface Ink {
 }
 
 export const INKS: Record<"light" | "dark", Ink> = {
-  light: { background: "#ffffff", text: "#1a1a1a", quiet: "#595959", bar: "#8c8c8c", unclassified: "#d9d9d9", notApplicable: "#f4f4f4", hatch: "#c4c4c4", line: "#ffffff" },
-  dark: { background: "#15181c", text: "#f0f0f0", quiet: "#a9b0b8", bar: "#7d858f", unclassified: "#363c44", notApplicable: "#1d2126", hatch: "#3b424b", line: "#15181c" },
+  light: {
+    background: "#ffffff",
+    text: "#1a1a1a",
+    quiet: "#595959",
+    bar: "#8c8c8c",
+    unclassified: "#d9d9d9",
+    notApplicable: "#f4f4f4",
+    hatch: "#c4c4c4",
+    line: "#ffffff",
+  },
+  dark: {
+    background: "#15181c",
+    text: "#f0f0f0",
+    quiet: "#a9b0b8",
+    bar: "#7d858f",
+    unclassified: "#363c44",
+    notApplicable: "#1d2126",
+    hatch: "#3b424b",
+    line: "#15181c",
+  },
 };
 
 /** What one panel shows: the colour of every place, and which places its bars count. */
@@ -71,12 +97,22 @@ const DIFFERENCE = { light: ["#2166ac", "#f2f2f2", "#b2182b"], dark: ["#6fb1f0",
 
 export function geometry(atlas: AtlasData, width: number, text = 1, most = 28): Geometry {
   const { layers, heads } = atlas.told;
-  const [left, right, top, bottom] = [SIDE.left, SIDE.right, SIDE.top, SIDE.bottom].map((room) => Math.round(room * text));
+  const [left, right, top, bottom] = [SIDE.left, SIDE.right, SIDE.top, SIDE.bottom].map((room) =>
+    Math.round(room * text),
+  );
   const cell = Math.max(2, Math.min(most, Math.floor((width - left - right) / layers)));
-  return { cell, text, left, top, width: Math.max(layers * cell + left + right, Math.round(LEAST_WIDTH * text)), height: heads * cell + top + bottom };
+  return {
+    cell,
+    text,
+    left,
+    top,
+    width: Math.max(layers * cell + left + right, Math.round(LEAST_WIDTH * text)),
+    height: heads * cell + top + bottom,
+  };
 }
 
-export const counted = (count: number, name: string) => `${count.toLocaleString("en")} ${name}${count === 1 ? "" : "s"}`;
+export const counted = (count: number, name: string) =>
+  `${count.toLocaleString("en")} ${name}${count === 1 ? "" : "s"}`;
 
 /** What an atlas is called: its name, and where there are two its letter before it. */
 export function atlasName(explored: Explored, side: number): string {
@@ -84,18 +120,46 @@ export function atlasName(explored: Explored, side: number): string {
   return explored.atlases.length > 1 ? `${"AB"[side]}: ${name}` : name;
 }
 
-export function panels(explored: Explored, classified: Classified[], view: View, dark: boolean): { panels: Panel[]; legend: Legend } {
+export function panels(
+  explored: Explored,
+  classified: Classified[],
+  view: View,
+  dark: boolean,
+): { panels: Panel[]; legend: Legend } {
   const palette = explored.palettes[view.palette];
   const ink = INKS[dark ? "dark" : "light"];
   // Nothing lies near the ground's brightness in both themes.
   const scale = dark ? [...palette.scale].reverse() : palette.scale;
-  if (view.sides === "difference" && explored.atlases.length > 1) return differences(explored, classified, view, palette, ink, dark);
+  if (view.sides === "difference" && explored.atlases.length > 1)
+    return differences(explored, classified, view, palette, ink, dark);
   const sides = shownSides(view).filter((side) => side < explored.atlases.length);
-  const all = sides.flatMap((side) => (view.relation ? [scalePanel(explored, view, scale, ink, side)] : categoryPanels(explored, classified[side], palette, ink, side)));
-  if (view.relation) return { panels: all, legend: { swatches: noHeads(explored, ink), note: "", scale: { colours: scale, from: "0", to: "1" } } };
+  const all = sides.flatMap((side) =>
+    view.relation
+      ? [scalePanel(explored, view, scale, ink, side)]
+      : categoryPanels(explored, classified[side], palette, ink, side),
+  );
+  if (view.relation)
+    return {
+      panels: all,
+      legend: { swatches: noHeads(explored, ink), note: "", scale: { colours: scale, from: "0", to: "1" } },
+    };
   const names = palette.categories.map(([name, colour]) => [name, colour] as [string, string]);
-  const counts = palette.counts.slice(0, Math.max(0, names.length - 1)).map((colour, number) => [`${number + 2} categories`, colour] as [string, string]);
-  return { panels: all, legend: { swatches: [...counts.reverse(), ...names.reverse(), ["Unclassified", ink.unclassified], ...noHeads(explored, ink)], note: "", scale: null } };
+  const counts = palette.counts
+    .slice(0, Math.max(0, names.length - 1))
+    .map((colour, number) => [`${number + 2} categories`, colour] as [string, string]);
+  return {
+    panels: all,
+    legend: {
+      swatches: [
+        ...counts.reverse(),
+        ...names.reverse(),
+        ["Unclassified", ink.unclassified],
+        ...noHeads(explored, ink),
+      ],
+      note: "",
+      scale: null,
+    },
+  };
 }
 
 function noHeads(explored: Explored, ink: Ink): [string, string][] {
@@ -103,7 +167,9 @@ function noHeads(explored: Explored, ink: Ink): [string, string][] {
 }
 
 function rest(atlas: AtlasData, ink: Ink): string[] {
-  return Array.from({ length: atlas.size }, (_, place) => (atlas.hasHeads(place) ? ink.unclassified : ink.notApplicable));
+  return Array.from({ length: atlas.size }, (_, place) =>
+    atlas.hasHeads(place) ? ink.unclassified : ink.notApplicable,
+  );
 }
 
 function categoryPanels(explored: Explored, found: Classified, palette: Palette, ink: Ink, side: number): Panel[] {
@@ -116,7 +182,15 @@ function categoryPanels(explored: Explored, found: Classified, palette: Palette,
     else if (count > 1) composite[place] = palette.counts[Math.min(count - 2, palette.counts.length - 1)];
   }
   const made: Panel[] = [
-    { key: `${side}:all`, side, title: two ? atlasName(explored, side) : "All Categories", atlas, colours: composite, counted: Uint8Array.from(found.counts, (count) => (count ? 1 : 0)), bar: ink.bar },
+    {
+      key: `${side}:all`,
+      side,
+      title: two ? atlasName(explored, side) : "All Categories",
+      atlas,
+      colours: composite,
+      counted: Uint8Array.from(found.counts, (count) => (count ? 1 : 0)),
+      bar: ink.bar,
+    },
   ];
   palette.categories.forEach(([name, colour], index) => {
     const colours = rest(atlas, ink);
@@ -126,7 +200,15 @@ function categoryPanels(explored: Explored, found: Classified, palette: Palette,
         colours[place] = colour;
         counted[place] = 1;
       }
-    made.push({ key: `${side}:${name}`, side, title: two ? `${"AB"[side]}: ${name}` : name, atlas, colours, counted, bar: colour });
+    made.push({
+      key: `${side}:${name}`,
+      side,
+      title: two ? `${"AB"[side]}: ${name}` : name,
+      atlas,
+      colours,
+      counted,
+      bar: colour,
+    });
   });
   return made;
 }
@@ -134,40 +216,83 @@ function categoryPanels(explored: Explored, found: Classified, palette: Palette,
 function scalePanel(explored: Explored, view: View, scale: string[], ink: Ink, side: number): Panel {
   const atlas = explored.atlases[side];
   const relation = atlas.told.relations.findIndex((each) => each.name === view.relation);
-  const colours = rest(atlas, ink).map((colour, place) => (atlas.hasHeads(place) ? scale[Math.round(atlas.share(view.kind, relation, place) * 255)] : colour));
-  return { key: `${side}:${view.relation}`, side, title: explored.atlases.length > 1 ? `${view.relation} · ${atlasName(explored, side)}` : view.relation, atlas, colours, counted: null, bar: ink.bar };
+  const colours = rest(atlas, ink).map((colour, place) =>
+    atlas.hasHeads(place) ? scale[Math.round(atlas.share(view.kind, relation, place) * 255)] : colour,
+  );
+  return {
+    key: `${side}:${view.relation}`,
+    side,
+    title: explored.atlases.length > 1 ? `${view.relation} · ${atlasName(explored, side)}` : view.relation,
+    atlas,
+    colours,
+    counted: null,
+    bar: ink.bar,
+  };
 }
 
-function differences(explored: Explored, classified: Classified[], view: View, palette: Palette, ink: Ink, dark: boolean): { panels: Panel[]; legend: Legend } {
+function differences(
+  explored: Explored,
+  classified: Classified[],
+  view: View,
+  palette: Palette,
+  ink: Ink,
+  dark: boolean,
+): { panels: Panel[]; legend: Legend } {
   const [first, second] = explored.atlases;
   const theme = dark ? "dark" : "light";
   if (view.relation) {
     const relation = first.told.relations.findIndex((each) => each.name === view.relation);
     const colours = rest(first, ink).map((colour, place) =>
-      first.hasHeads(place) ? diverging(second.share(view.kind, relation, place) - first.share(view.kind, relation, place), theme) : colour,
+      first.hasHeads(place)
+        ? diverging(second.share(view.kind, relation, place) - first.share(view.kind, relation, place), theme)
+        : colour,
     );
     const scale = Array.from({ length: 256 }, (_, step) => diverging(step / 127.5 - 1, theme));
     return {
-      panels: [{ key: "difference:", side: 1, title: `${view.relation}: B − A`, atlas: second, colours, counted: null, bar: ink.bar }],
+      panels: [
+        {
+          key: "difference:",
+          side: 1,
+          title: `${view.relation}: B − A`,
+          atlas: second,
+          colours,
+          counted: null,
+          bar: ink.bar,
+        },
+      ],
       legend: { swatches: noHeads(explored, ink), note: "", scale: { colours: scale, from: "−1", to: "+1" } },
     };
   }
   const [lost, any] = [LOST[theme], ANY[theme]];
-  const made = [["Any category: B − A", any] as [string, string], ...palette.categories].map(([name, colour], index) => {
-    const colours = rest(first, ink);
-    const counted = new Uint8Array(first.size);
-    for (let place = 0; place < first.size; place++) {
-      const has = classified.map((found) => (index === 0 ? found.counts[place] > 0 : found.has[index - 1][place] > 0));
-      if (has[0] && has[1]) colours[place] = mixed(colour, ink.background);
-      else if (has[1]) colours[place] = colour;
-      else if (has[0]) colours[place] = lost;
-      if (has[0] !== has[1]) counted[place] = 1;
-    }
-    return { key: `difference:${name}`, side: 1, title: name, atlas: second, colours, counted, bar: ink.bar };
-  });
+  const made = [["Any category: B − A", any] as [string, string], ...palette.categories].map(
+    ([name, colour], index) => {
+      const colours = rest(first, ink);
+      const counted = new Uint8Array(first.size);
+      for (let place = 0; place < first.size; place++) {
+        const has = classified.map((found) =>
+          index === 0 ? found.counts[place] > 0 : found.has[index - 1][place] > 0,
+        );
+        if (has[0] && has[1]) colours[place] = mixed(colour, ink.background);
+        else if (has[1]) colours[place] = colour;
+        else if (has[0]) colours[place] = lost;
+        if (has[0] !== has[1]) counted[place] = 1;
+      }
+      return { key: `difference:${name}`, side: 1, title: name, atlas: second, colours, counted, bar: ink.bar };
+    },
+  );
   return {
     panels: made,
-    legend: { note: "Bars count changed heads; in the panel of a category, gained and kept have its colour.", swatches: [["kept", mixed(any, ink.background)], ["gained", any], ["lost", lost], ["in neither", ink.unclassified], ...noHeads(explored, ink)], scale: null },
+    legend: {
+      note: "Bars count changed heads; in the panel of a category, gained and kept have its colour.",
+      swatches: [
+        ["kept", mixed(any, ink.background)],
+        ["gained", any],
+        ["lost", lost],
+        ["in neither", ink.unclassified],
+        ...noHeads(explored, ink),
+      ],
+      scale: null,
+    },
   };
 }
 
@@ -198,7 +323,14 @@ export function draw(panel: Panel, box: Geometry, ink: Ink, dimmed: Uint8Array |
   const size = (points: number) => Math.round(points * text * 10) / 10;
   const shapes: Shape[] = [];
   const gap = cell >= 8 ? 1 : 0;
-  shapes.push({ x: left, y: size(16), size: size(14), anchor: "start", colour: ink.text, text: fitted(panel.title, (box.width - left) / size(7.6)) });
+  shapes.push({
+    x: left,
+    y: size(16),
+    size: size(14),
+    anchor: "start",
+    colour: ink.text,
+    text: fitted(panel.title, (box.width - left) / size(7.6)),
+  });
   const perLayer = new Array<number>(layers).fill(0);
   const perHead = new Array<number>(heads).fill(0);
   for (let layer = 0; layer < layers; layer++)
@@ -208,7 +340,10 @@ export function draw(panel: Panel, box: Geometry, ink: Ink, dimmed: Uint8Array |
         perLayer[layer]++;
         perHead[head]++;
       }
-      const colour = dimmed && !dimmed[place] && hasHeads[layer] ? mixed(panel.colours[place], ink.background, 0.25) : panel.colours[place];
+      const colour =
+        dimmed && !dimmed[place] && hasHeads[layer]
+          ? mixed(panel.colours[place], ink.background, 0.25)
+          : panel.colours[place];
       const [x, y] = [left + layer * cell, top + head * cell];
       shapes.push({ x, y, width: cell - gap, height: cell - gap, colour });
       if (dimmed?.[place] && cell >= 6)
@@ -222,34 +357,84 @@ export function draw(panel: Panel, box: Geometry, ink: Ink, dimmed: Uint8Array |
   for (let layer = 0; layer < layers; layer++) {
     const x = left + layer * cell;
     if (!hasHeads[layer])
-      for (let y = top; y < top + heads * cell; y += 6) shapes.push({ x, y, width: cell - gap, height: 1, colour: ink.hatch });
+      for (let y = top; y < top + heads * cell; y += 6)
+        shapes.push({ x, y, width: cell - gap, height: 1, colour: ink.hatch });
     else if (validity[layer] !== "exact" && validity[layer] !== "not known")
       shapes.push({ x, y: top + heads * cell + 1, width: cell - gap, height: 3, colour: ink.quiet });
   }
   if (kvHeads && kvHeads < heads && heads % kvHeads === 0 && cell >= 4)
     for (let head = heads / kvHeads; head < heads; head += heads / kvHeads)
-      shapes.push({ x: left - 5, y: top + head * cell - 1, width: layers * cell + 5, height: gap || 1, colour: ink.quiet });
+      shapes.push({
+        x: left - 5,
+        y: top + head * cell - 1,
+        width: layers * cell + 5,
+        height: gap || 1,
+        colour: ink.quiet,
+      });
   if (panel.counted) {
     const most = Math.max(1, ...perLayer);
     perLayer.forEach((count, layer) => {
       const height = Math.round((count / most) * SIDE.bars * text);
-      if (height) shapes.push({ x: left + layer * cell, y: top - 3 - height, width: Math.max(1, cell - gap), height, colour: panel.bar });
+      if (height)
+        shapes.push({
+          x: left + layer * cell,
+          y: top - 3 - height,
+          width: Math.max(1, cell - gap),
+          height,
+          colour: panel.bar,
+        });
     });
     const widest = Math.max(1, ...perHead);
     perHead.forEach((count, head) => {
       const width = Math.round((count / widest) * SIDE.bars * text);
-      if (width) shapes.push({ x: left + layers * cell + 3, y: top + head * cell, width, height: Math.max(1, cell - gap), colour: panel.bar });
+      if (width)
+        shapes.push({
+          x: left + layers * cell + 3,
+          y: top + head * cell,
+          width,
+          height: Math.max(1, cell - gap),
+          colour: panel.bar,
+        });
     });
   }
   const below = top + heads * cell;
   const step = tickStep(layers, cell, 24 * text);
   for (let layer = 0; layer < layers; layer += step)
-    shapes.push({ x: left + (layer + 0.5) * cell, y: below + size(15), size: size(11), anchor: "middle", colour: ink.quiet, text: String(layer) });
-  shapes.push({ x: left + (layers * cell) / 2, y: below + size(30), size: size(12), anchor: "middle", colour: ink.text, text: "layer" });
+    shapes.push({
+      x: left + (layer + 0.5) * cell,
+      y: below + size(15),
+      size: size(11),
+      anchor: "middle",
+      colour: ink.quiet,
+      text: String(layer),
+    });
+  shapes.push({
+    x: left + (layers * cell) / 2,
+    y: below + size(30),
+    size: size(12),
+    anchor: "middle",
+    colour: ink.text,
+    text: "layer",
+  });
   const down = tickStep(heads, cell, 13 * text);
   for (let head = 0; head < heads; head += down)
-    shapes.push({ x: left - 8, y: top + (head + 0.5) * cell + size(4), size: size(11), anchor: "end", colour: ink.quiet, text: String(head) });
-  shapes.push({ x: size(12), y: top + (heads * cell) / 2, size: size(12), anchor: "middle", colour: ink.text, text: "head", turned: true });
+    shapes.push({
+      x: left - 8,
+      y: top + (head + 0.5) * cell + size(4),
+      size: size(11),
+      anchor: "end",
+      colour: ink.quiet,
+      text: String(head),
+    });
+  shapes.push({
+    x: size(12),
+    y: top + (heads * cell) / 2,
+    size: size(12),
+    anchor: "middle",
+    colour: ink.text,
+    text: "head",
+    turned: true,
+  });
   return { title: panel.title, width: box.width, height: box.height, background: ink.background, shapes };
 }
 
@@ -277,15 +462,27 @@ export function compose(drawings: (Drawing & { side: number })[], legend: Legend
   let at = 12;
   for (const [name, colour] of legend.swatches) {
     if (at + 30 + name.length * 7.2 > Math.max(width, 480)) [at, y] = [12, y + 20];
-    shapes.push({ x: at, y: y - 10, width: 12, height: 12, colour }, { x: at + 18, y, size: 12, anchor: "start", colour: ink.text, text: name });
+    shapes.push(
+      { x: at, y: y - 10, width: 12, height: 12, colour },
+      { x: at + 18, y, size: 12, anchor: "start", colour: ink.text, text: name },
+    );
     at += 36 + name.length * 7.2;
   }
   if (legend.scale) {
     shapes.push({ x: 12, y, size: 12, anchor: "start", colour: ink.text, text: legend.scale.from });
-    legend.scale.colours.forEach((colour, step) => shapes.push({ x: 34 + step, y: y - 10, width: 1, height: 12, colour }));
+    legend.scale.colours.forEach((colour, step) =>
+      shapes.push({ x: 34 + step, y: y - 10, width: 1, height: 12, colour }),
+    );
     shapes.push({ x: 298, y, size: 12, anchor: "start", colour: ink.text, text: legend.scale.to });
   }
-  if (legend.note) shapes.push({ x: 12, y: (y += 20), size: 11, anchor: "start", colour: ink.quiet, text: legend.note });
+  if (legend.note)
+    shapes.push({ x: 12, y: (y += 20), size: 11, anchor: "start", colour: ink.quiet, text: legend.note });
   shapes.push({ x: 12, y: y + 24, size: 11, anchor: "start", colour: ink.quiet, text: caption });
-  return { title: caption, width: Math.max(width, 480, Math.max(caption.length, legend.note.length) * 6.2), height: y + 36, background: ink.background, shapes };
+  return {
+    title: caption,
+    width: Math.max(width, 480, Math.max(caption.length, legend.note.length) * 6.2),
+    height: y + 36,
+    background: ink.background,
+    shapes,
+  };
 }

@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { counted, draw, geometry, type Geometry, type Ink, type Panel } from "./drawing";
+import { counted, draw, type Geometry, geometry, type Ink, type Panel } from "./drawing";
 import { paint } from "./exports";
 
 interface MapProps {
@@ -25,7 +25,8 @@ export function HeadMap({ panels, ink, matches, selected, tooltip, onPick, legen
   const [pointer, setPointer] = useState<{ key: string; place: number; keyboard: boolean } | null>(null);
   useLayoutEffect(() => {
     const element = area.current!;
-    const measure = () => setSize({ width: element.clientWidth, text: parseFloat(getComputedStyle(element).fontSize) / 15 });
+    const measure = () =>
+      setSize({ width: element.clientWidth, text: parseFloat(getComputedStyle(element).fontSize) / 15 });
     measure();
     const observer = new ResizeObserver(measure);
     observer.observe(element);
@@ -35,7 +36,10 @@ export function HeadMap({ panels, ink, matches, selected, tooltip, onPick, legen
   const { layers, heads } = atlas.told;
   const flat = heads / layers < 0.6;
   // Panels of one atlas stand together; the first of them is the large one.
-  const groups = useMemo(() => [...new Set(panels.map(groupOf))].map((group) => panels.filter((panel) => groupOf(panel) === group)), [panels]);
+  const groups = useMemo(
+    () => [...new Set(panels.map(groupOf))].map((group) => panels.filter((panel) => groupOf(panel) === group)),
+    [panels],
+  );
   const sizes = useMemo(() => {
     const beside = groups.length > 1 && width > 1000;
     const room = beside ? width / groups.length - 16 : width;
@@ -57,7 +61,14 @@ export function HeadMap({ panels, ink, matches, selected, tooltip, onPick, legen
     const now = pointer?.place ?? last.current ?? selected ?? 0;
     const [layer, head] = [Math.floor(now / heads), now % heads];
     const steps: Record<string, [number, number]> = {
-      ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1], Home: [-layers, 0], End: [layers, 0], PageUp: [0, -heads], PageDown: [0, heads],
+      ArrowLeft: [-1, 0],
+      ArrowRight: [1, 0],
+      ArrowUp: [0, -1],
+      ArrowDown: [0, 1],
+      Home: [-layers, 0],
+      End: [layers, 0],
+      PageUp: [0, -heads],
+      PageDown: [0, heads],
     };
     if (event.key === "Enter" || event.key === " ") onPick(panel, now);
     else if (event.key === "Escape") return setPointer(null);
@@ -124,7 +135,20 @@ interface PanelProps {
   onBlur: () => void;
 }
 
-function PanelView({ panel, box, ink, matches, marked, selected, tip, onMove, onPick, onKey, onFocus, onBlur }: PanelProps) {
+function PanelView({
+  panel,
+  box,
+  ink,
+  matches,
+  marked,
+  selected,
+  tip,
+  onMove,
+  onPick,
+  onKey,
+  onFocus,
+  onBlur,
+}: PanelProps) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const tooltip = useRef<HTMLDivElement>(null);
   const { layers, heads } = panel.atlas.told;
@@ -157,7 +181,10 @@ function PanelView({ panel, box, ink, matches, marked, selected, tip, onMove, on
     const head = Math.floor((event.clientY - frame.top - box.top) / box.cell);
     return layer >= 0 && layer < layers && head >= 0 && head < heads ? layer * heads + head : undefined;
   };
-  const spot = (place: number) => ({ x: box.left + Math.floor(place / heads) * box.cell, y: box.top + (place % heads) * box.cell });
+  const spot = (place: number) => ({
+    x: box.left + Math.floor(place / heads) * box.cell,
+    y: box.top + (place % heads) * box.cell,
+  });
   const cross = marked === undefined ? null : spot(marked);
   const kept = selected === undefined ? null : spot(selected);
   const size = Math.max(4, box.cell);
@@ -182,14 +209,40 @@ function PanelView({ panel, box, ink, matches, marked, selected, tip, onMove, on
       />
       {cross && (
         <>
-          <div class="ha-cross" style={{ left: `${cross.x}px`, top: `${box.top}px`, width: `${size}px`, height: `${heads * box.cell}px` }} />
-          <div class="ha-cross" style={{ left: `${box.left}px`, top: `${cross.y}px`, width: `${layers * box.cell}px`, height: `${size}px` }} />
-          <div class="ha-spot" style={{ left: `${cross.x - 2}px`, top: `${cross.y - 2}px`, width: `${size + 3}px`, height: `${size + 3}px` }} />
+          <div
+            class="ha-cross"
+            style={{ left: `${cross.x}px`, top: `${box.top}px`, width: `${size}px`, height: `${heads * box.cell}px` }}
+          />
+          <div
+            class="ha-cross"
+            style={{ left: `${box.left}px`, top: `${cross.y}px`, width: `${layers * box.cell}px`, height: `${size}px` }}
+          />
+          <div
+            class="ha-spot"
+            style={{
+              left: `${cross.x - 2}px`,
+              top: `${cross.y - 2}px`,
+              width: `${size + 3}px`,
+              height: `${size + 3}px`,
+            }}
+          />
         </>
       )}
-      {kept && <div class="ha-spot kept" style={{ left: `${kept.x - 2}px`, top: `${kept.y - 2}px`, width: `${size + 3}px`, height: `${size + 3}px` }} />}
+      {kept && (
+        <div
+          class="ha-spot kept"
+          style={{ left: `${kept.x - 2}px`, top: `${kept.y - 2}px`, width: `${size + 3}px`, height: `${size + 3}px` }}
+        />
+      )}
       {cross && tip && (
-        <div ref={tooltip} class="ha-tip" style={{ [onRight ? "right" : "left"]: `${onRight ? box.width - cross.x + 10 : cross.x + size + 10}px`, top: `${cross.y + size + 6}px` }}>
+        <div
+          ref={tooltip}
+          class="ha-tip"
+          style={{
+            [onRight ? "right" : "left"]: `${onRight ? box.width - cross.x + 10 : cross.x + size + 10}px`,
+            top: `${cross.y + size + 6}px`,
+          }}
+        >
           {tip.map((line, number) => (number ? <div key={line}>{line}</div> : <strong key={line}>{line}</strong>))}
         </div>
       )}

@@ -1,7 +1,7 @@
 // "Which heads write Paris?": a query is a head, a layer, a category, a relation, a pair, or a word among hits and operations.
 
 import type { Classified } from "./classify";
-import { NOTHING, type AtlasData, type Explored, type Kind } from "./data";
+import { type AtlasData, type Explored, type Kind, NOTHING } from "./data";
 import { shownSides, type View } from "./state";
 
 /** What one atlas has of a query. */
@@ -33,26 +33,38 @@ export function search(explored: Explored, classified: Classified[], view: View)
   const asked = view.query.trim() !== "";
   const found = each.length === 1 ? each[0].found : joined(each[0].found, each[1].found);
   const share = sides.map((side) => explored.atlases[side].shares(view.kind));
-  const does = (side: number, { place, relation }: Match) => relation >= 0 && classified[side].implements[relation * explored.atlases[side].size + place] === 1;
+  const does = (side: number, { place, relation }: Match) =>
+    relation >= 0 && classified[side].implements[relation * explored.atlases[side].size + place] === 1;
   const changeOf = (match: Match): Row["change"] => {
     const [before, after] = [does(0, match), does(1, match)];
     return before && after ? "kept" : after ? "gained" : before ? "lost" : "";
   };
   let rows = found.map((match): Row => {
     const { place, relation, why } = match;
-    return { place, relation, why, shares: share.map((of) => (relation < 0 ? NaN : of(relation, place))), change: sides.length > 1 ? changeOf(match) : "" };
+    return {
+      place,
+      relation,
+      why,
+      shares: share.map((of) => (relation < 0 ? NaN : of(relation, place))),
+      change: sides.length > 1 ? changeOf(match) : "",
+    };
   });
   let { said } = each[0];
   if (view.sides === "difference" && !asked) {
-    rows = view.relation ? rows.filter(({ shares }) => shares[0] !== shares[1]) : rows.filter(({ change }) => change === "gained" || change === "lost");
-    said = view.relation ? `heads whose ${view.kind} of ${view.relation} differs` : "heads that gain or lose a relation";
+    rows = view.relation
+      ? rows.filter(({ shares }) => shares[0] !== shares[1])
+      : rows.filter(({ change }) => change === "gained" || change === "lost");
+    said = view.relation
+      ? `heads whose ${view.kind} of ${view.relation} differs`
+      : "heads that gain or lose a relation";
   }
   const matches = explored.atlases.map((atlas, side) => {
     const at = sides.indexOf(side);
     if (!asked || at < 0) return null;
     const set = new Uint8Array(atlas.size);
     // In the difference, A and B are one map.
-    for (const { found } of view.sides === "difference" ? each : [each[at]]) for (const { place } of found) set[place] = 1;
+    for (const { found } of view.sides === "difference" ? each : [each[at]])
+      for (const { place } of found) set[place] = 1;
     return set;
   });
   return { rows, said, matches };
@@ -74,63 +86,144 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
   const wanted = fold(typed);
   const chosen = relations.findIndex((each) => each.name === view.relation);
   if (!wanted) {
-    if (chosen < 0) return { found: implementing(atlas, classified, () => true), said: "heads and the relations they implement" };
+    if (chosen < 0)
+      return { found: implementing(atlas, classified, () => true), said: "heads and the relations they implement" };
     const found = places(atlas).filter((place) => atlas.share(kind, chosen, place) > 0);
-    return { found: found.map((place) => ({ place, relation: chosen, why: "" })), said: `heads with any hit of ${view.relation}` };
+    return {
+      found: found.map((place) => ({ place, relation: chosen, why: "" })),
+      said: `heads with any hit of ${view.relation}`,
+    };
   }
   const within = ({ found, said }: { found: Match[]; said: string }) =>
-    chosen < 0 ? { found, said } : { found: found.filter(({ relation }) => relation === chosen), said: `${said}; of ${view.relation} alone` };
+    chosen < 0
+      ? { found, said }
+      : { found: found.filter(({ relation }) => relation === chosen), said: `${said}; of ${view.relation} alone` };
 
   const place = atlas.place(typed);
-  if (place !== undefined) return within({ found: hitting(atlas, kind, [place]), said: `${atlas.name(place)}: its relations` });
+  if (place !== undefined)
+    return within({ found: hitting(atlas, kind, [place]), said: `${atlas.name(place)}: its relations` });
   const { layers, heads } = atlas.told;
-  if (/^l\d+\s*h\s*\d+$/i.test(typed)) return { found: [], said: `no head ${typed}: layers are 0 to ${layers - 1}, heads 0 to ${heads - 1}` };
+  if (/^l\d+\s*h\s*\d+$/i.test(typed))
+    return { found: [], said: `no head ${typed}: layers are 0 to ${layers - 1}, heads 0 to ${heads - 1}` };
   const inLayer = /^(?:l|layer\s*)(\d+)$/i.exec(typed);
   if (inLayer) {
     const layer = Number(inLayer[1]);
     if (layer >= layers) return { found: [], said: `no layer ${layer}: layers are 0 to ${layers - 1}` };
-    return within({ found: hitting(atlas, kind, places(atlas).filter((each) => Math.floor(each / heads) === layer)), said: `heads of layer ${layer}, and their relations` });
+    return within({
+      found: hitting(
+        atlas,
+        kind,
+        places(atlas).filter((each) => Math.floor(each / heads) === layer),
+      ),
+      said: `heads of layer ${layer}, and their relations`,
+    });
   }
   if (wanted === "unclassified")
-    return within({ found: hitting(atlas, kind, places(atlas).filter((each) => !classified.counts[each])), said: "heads without a category, and what they still hit" });
-  const category = classified.categories.find((name) => fold(name) === wanted) ?? classified.categories.find((name) => wanted.length > 2 && fold(name).startsWith(wanted));
-  if (category) return within({ found: implementing(atlas, classified, (number) => relations[number].category === category), said: `heads of the category ${category}` });
+    return within({
+      found: hitting(
+        atlas,
+        kind,
+        places(atlas).filter((each) => !classified.counts[each]),
+      ),
+      said: "heads without a category, and what they still hit",
+    });
+  const category =
+    classified.categories.find((name) => fold(name) === wanted) ??
+    classified.categories.find((name) => wanted.length > 2 && fold(name).startsWith(wanted));
+  if (category)
+    return within({
+      found: implementing(atlas, classified, (number) => relations[number].category === category),
+      said: `heads of the category ${category}`,
+    });
 
   const [source, target] = typed.split(ARROW).map(fold);
   if (target !== undefined && source && target) {
     const [from, to] = [numbersOf(atlas, source), numbersOf(atlas, target)];
     const found = hitPairs(atlas, kind, (one, other) => from.has(one) && to.has(other));
-    return within({ found: joined(found, operating(atlas, kind, (one, other) => from.has(one) && to.has(other))), said: `heads that map “${source}” to “${target}”` });
+    return within({
+      found: joined(
+        found,
+        operating(atlas, kind, (one, other) => from.has(one) && to.has(other)),
+      ),
+      said: `heads that map “${source}” to “${target}”`,
+    });
   }
 
-  const named = naming(relations.map((each) => each.name), wanted);
+  const named = naming(
+    relations.map((each) => each.name),
+    wanted,
+  );
   const numbers = numbersOf(atlas, wanted);
   const spoken = joined(
     hitPairs(atlas, kind, (one, other) => numbers.has(one) || numbers.has(other)),
     operating(atlas, kind, (one, other, best) => numbers.has(other) || (best && numbers.has(one))),
   );
-  const missing = naming(notMeasured.map((each) => each.name), wanted).map((number) => notMeasured[number]);
-  const untold = missing.map(({ name, pairs }) => `${name} was not measurable${pairs === null ? "" : `: ${pairs} pairs of single tokens`}`).join("; ");
+  const missing = naming(
+    notMeasured.map((each) => each.name),
+    wanted,
+  ).map((number) => notMeasured[number]);
+  const untold = missing
+    .map(({ name, pairs }) => `${name} was not measurable${pairs === null ? "" : `: ${pairs} pairs of single tokens`}`)
+    .join("; ");
   if (named.length) {
     const said = `heads of ${named.length > 3 ? `${named.length} relations named like “${typed}”` : named.map((number) => relations[number].name).join(", ")}`;
     const found = implementing(atlas, classified, (number) => named.includes(number));
-    return within({ found: joined(found, spoken), said: [said + (spoken.length ? ", or with the word itself" : ""), untold].filter(Boolean).join("; ") });
+    return within({
+      found: joined(found, spoken),
+      said: [said + (spoken.length ? ", or with the word itself" : ""), untold].filter(Boolean).join("; "),
+    });
   }
-  if (spoken.length || untold) return within({ found: spoken, said: [spoken.length ? `heads that ${kind === "score" ? "write" : "suppress"} or read the word “${typed}”` : "", untold].filter(Boolean).join("; ") });
+  if (spoken.length || untold)
+    return within({
+      found: spoken,
+      said: [
+        spoken.length ? `heads that ${kind === "score" ? "write" : "suppress"} or read the word “${typed}”` : "",
+        untold,
+      ]
+        .filter(Boolean)
+        .join("; "),
+    });
 
   // "capital of France": some words name relations, the others stand in their pairs.
   const words = wordsOf(wanted).filter((word) => !LINKS.has(word));
-  const namers = words.filter((word) => naming(relations.map((each) => each.name), word).length > 0);
+  const namers = words.filter(
+    (word) =>
+      naming(
+        relations.map((each) => each.name),
+        word,
+      ).length > 0,
+  );
   const others = numbersOf(atlas, words.filter((word) => !namers.includes(word)).join(" "));
   if (namers.length && others.size) {
-    const among = naming(relations.map((each) => each.name), namers.join(" "));
-    const found = hitPairs(atlas, kind, (one, other, relation) => among.includes(relation) && (others.has(one) || others.has(other)));
-    if (found.length) return within({ found, said: `heads that hit it in ${among.map((number) => relations[number].name).join(", ")}` });
+    const among = naming(
+      relations.map((each) => each.name),
+      namers.join(" "),
+    );
+    const found = hitPairs(
+      atlas,
+      kind,
+      (one, other, relation) => among.includes(relation) && (others.has(one) || others.has(other)),
+    );
+    if (found.length)
+      return within({
+        found,
+        said: `heads that hit it in ${among.map((number) => relations[number].name).join(", ")}`,
+      });
   }
-  const told = relations.map((each, number) => [fold(each.description), number] as const).filter(([text]) => wanted.length > 3 && text.includes(wanted)).map(([, number]) => number);
-  if (told.length) return within({ found: implementing(atlas, classified, (number) => told.includes(number)), said: `heads of relations whose description says “${typed}”` });
+  const told = relations
+    .map((each, number) => [fold(each.description), number] as const)
+    .filter(([text]) => wanted.length > 3 && text.includes(wanted))
+    .map(([, number]) => number);
+  if (told.length)
+    return within({
+      found: implementing(atlas, classified, (number) => told.includes(number)),
+      said: `heads of relations whose description says “${typed}”`,
+    });
   const example = relations[0]?.name;
-  return { found: [], said: `nothing has “${typed}”. Try a head (L0H0), a category (${classified.categories.join(", ") || "none here"})${example ? `, a relation (${example})` : ""}, a pair (France -> Paris) or one word` };
+  return {
+    found: [],
+    said: `nothing has “${typed}”. Try a head (L0H0), a category (${classified.categories.join(", ") || "none here"})${example ? `, a relation (${example})` : ""}, a pair (France -> Paris) or one word`,
+  };
 }
 
 /** Numbers of the names that a query means: its own, or those with all its words, or with words that begin so. */
@@ -139,14 +232,19 @@ function naming(names: string[], wanted: string): number[] {
   const chosen = (test: (each: (typeof numbered)[0]) => boolean) => numbered.filter(test).map((each) => each.number);
   const exact = chosen((each) => each.name === wanted || each.name.replaceAll("_", " ") === wanted);
   if (exact.length) return exact;
-  const words = wordsOf(wanted).filter((word) => !LINKS.has(word)).map(stem);
+  const words = wordsOf(wanted)
+    .filter((word) => !LINKS.has(word))
+    .map(stem);
   if (!words.length) return [];
   const whole = chosen(({ parts }) => words.every((word) => parts.includes(word)));
   if (whole.length) return whole;
-  return words.every((word) => word.length > 2) ? chosen(({ parts }) => words.every((word) => parts.some((part) => part.startsWith(word)))) : [];
+  return words.every((word) => word.length > 2)
+    ? chosen(({ parts }) => words.every((word) => parts.some((part) => part.startsWith(word))))
+    : [];
 }
 
-const places = (atlas: AtlasData) => Array.from({ length: atlas.size }, (_, place) => place).filter((place) => atlas.hasHeads(place));
+const places = (atlas: AtlasData) =>
+  Array.from({ length: atlas.size }, (_, place) => place).filter((place) => atlas.hasHeads(place));
 
 function implementing(atlas: AtlasData, classified: Classified, chosen: (relation: number) => boolean): Match[] {
   const found: Match[] = [];
@@ -159,7 +257,9 @@ function implementing(atlas: AtlasData, classified: Classified, chosen: (relatio
 
 /** Every relation of which these heads hit anything. */
 function hitting(atlas: AtlasData, kind: Kind, of: number[]): Match[] {
-  return of.flatMap((place) => atlas.told.relations.map((_, relation) => ({ place, relation, why: "" }))).filter(({ place, relation }) => atlas.share(kind, relation, place) > 0);
+  return of
+    .flatMap((place) => atlas.told.relations.map((_, relation) => ({ place, relation, why: "" })))
+    .filter(({ place, relation }) => atlas.share(kind, relation, place) > 0);
 }
 
 function numbersOf(atlas: AtlasData, wanted: string): Set<number> {
@@ -177,17 +277,26 @@ function joined(first: Match[], second: Match[]): Match[] {
     const key = match.place * MOST_RELATIONS + match.relation;
     const known = rows.get(key);
     if (!known) rows.set(key, match);
-    else if (match.why && known.why !== match.why) rows.set(key, { ...known, why: [known.why, match.why].filter(Boolean).join("; ") });
+    else if (match.why && known.why !== match.why)
+      rows.set(key, { ...known, why: [known.why, match.why].filter(Boolean).join("; ") });
   }
   return [...rows.values()];
 }
 
 /** Heads that hit one of the wanted pairs; the test is given numbers of words, and of the relation. */
-function hitPairs(atlas: AtlasData, kind: Kind, wanted: (source: number, target: number, relation: number) => boolean): Match[] {
+function hitPairs(
+  atlas: AtlasData,
+  kind: Kind,
+  wanted: (source: number, target: number, relation: number) => boolean,
+): Match[] {
   const at = atlas.get("hit.place");
   if (!at) return [];
   const [pairs, kinds] = [atlas.get("hit.pair")!, atlas.get("hit.kind")!];
-  const [sources, targets, relations] = [atlas.get("pair.source")!, atlas.get("pair.target")!, atlas.get("pair.relation")!];
+  const [sources, targets, relations] = [
+    atlas.get("pair.source")!,
+    atlas.get("pair.target")!,
+    atlas.get("pair.relation")!,
+  ];
   const good = Uint8Array.from(sources, (source, pair) => (wanted(source, targets[pair], relations[pair]) ? 1 : 0));
   const seen = new Map<string, Match>();
   for (let hit = 0; hit < at.length; hit++) {
@@ -203,7 +312,11 @@ function hitPairs(atlas: AtlasData, kind: Kind, wanted: (source: number, target:
 }
 
 /** Heads with a wanted salient operation; the test is told whether the mapped token is the first. */
-function operating(atlas: AtlasData, kind: Kind, wanted: (token: number, mapped: number, first: boolean) => boolean): Match[] {
+function operating(
+  atlas: AtlasData,
+  kind: Kind,
+  wanted: (token: number, mapped: number, first: boolean) => boolean,
+): Match[] {
   const { operations } = atlas.told;
   if (!operations) return [];
   const [tokens, mapped] = [atlas.get("op.token")!, atlas.get("op.mapped")!];

@@ -1,11 +1,24 @@
 // What a view is made of, and how it stands in the address, so that a link shows the same view.
 
-import type { AtlasData, Explored, Kind, Profile } from "./data";
 import { parseThreshold } from "./classify";
+import type { AtlasData, Explored, Kind, Profile } from "./data";
 
 export type Tab = "heads" | "report";
 export type Sides = "a" | "b" | "both" | "difference";
-export const SORTED_BY = ["head", "relation", "category", "share", "hits", "chance", "q", "match", "a", "b", "difference", "change"] as const;
+export const SORTED_BY = [
+  "head",
+  "relation",
+  "category",
+  "share",
+  "hits",
+  "chance",
+  "q",
+  "match",
+  "a",
+  "b",
+  "difference",
+  "change",
+] as const;
 
 /** Of a query. */
 export const MOST_LETTERS = 200;
@@ -53,16 +66,20 @@ export function changed(explored: Explored, view: View, given: Partial<Record<ke
     const value = text(name);
     return known.includes(value as T) ? (value as T) : undefined;
   };
-  next.kind = oneOf("kind", explored.atlases.every((each) => each.has("suppression")) ? ["score", "suppression"] : ["score"]) ?? next.kind;
+  next.kind =
+    oneOf("kind", explored.atlases.every((each) => each.has("suppression")) ? ["score", "suppression"] : ["score"]) ??
+    next.kind;
   next.profile = oneOf("profile", ["maps", "calibrated"] as const) ?? next.profile;
-  if (next.profile === "calibrated" && !explored.atlases.every((each) => each.hasChance(next.kind))) next.profile = "maps";
+  if (next.profile === "calibrated" && !explored.atlases.every((each) => each.hasChance(next.kind)))
+    next.profile = "maps";
   const threshold = text("threshold");
   if (threshold !== undefined && parseThreshold(threshold)) next.threshold = threshold;
   next.relation = oneOf("relation", ["", ...atlas.told.relations.map((each) => each.name)]) ?? next.relation;
   next.palette = oneOf("palette", Object.keys(explored.palettes)) ?? next.palette;
   next.theme = oneOf("theme", ["auto", "light", "dark"] as const) ?? next.theme;
   next.tab = oneOf("tab", ["heads", "report"] as const) ?? next.tab;
-  next.sides = explored.atlases.length > 1 ? (oneOf("sides", ["a", "b", "both", "difference"] as const) ?? next.sides) : "a";
+  next.sides =
+    explored.atlases.length > 1 ? (oneOf("sides", ["a", "b", "both", "difference"] as const) ?? next.sides) : "a";
   next.side = next.sides === "a" || next.sides === "b" ? next.sides : (oneOf("side", ["a", "b"] as const) ?? next.side);
   next.query = text("query")?.slice(0, MOST_LETTERS) ?? next.query;
   next.sort = oneOf("sort", ["", ...SORTED_BY.flatMap((column) => [column, `-${column}`])]) ?? next.sort;

@@ -5,7 +5,7 @@ import { formatted, level, shown } from "./card";
 import type { Classified } from "./classify";
 import type { AtlasData, Explored } from "./data";
 import type { Row } from "./search";
-import { shownSides, type SORTED_BY, type View } from "./state";
+import { type SORTED_BY, shownSides, type View } from "./state";
 
 const MOST_ROWS = 100;
 
@@ -30,26 +30,81 @@ function columnsOf(explored: Explored, view: View, rows: Row[]): Column[] {
   const relation = (row: Row) => atlas.told.relations[row.relation];
   const chance = (row: Row) => atlas.chance(view.kind, row.relation, row.place);
   const hits = (row: Row) => atlas.hits(view.kind, row.relation, row.place);
-  const words = (key: Column["key"], text: (row: Row) => string, value: Column["value"] = text): Column => ({ key, name: key, text, value, numeric: false, largestFirst: false });
-  const numbers = (key: Column["key"], name: string, text: (row: Row) => string, value: Column["value"], largestFirst = true): Column => ({ key, name, text, value, numeric: true, largestFirst });
+  const words = (key: Column["key"], text: (row: Row) => string, value: Column["value"] = text): Column => ({
+    key,
+    name: key,
+    text,
+    value,
+    numeric: false,
+    largestFirst: false,
+  });
+  const numbers = (
+    key: Column["key"],
+    name: string,
+    text: (row: Row) => string,
+    value: Column["value"],
+    largestFirst = true,
+  ): Column => ({ key, name, text, value, numeric: true, largestFirst });
   const all: Column[] = [
-    words("head", (row) => atlas.name(row.place), (row) => row.place),
+    words(
+      "head",
+      (row) => atlas.name(row.place),
+      (row) => row.place,
+    ),
     words("relation", (row) => relation(row)?.name ?? "salient operations"),
     words("category", (row) => relation(row)?.category ?? ""),
   ];
   if (sides.length > 1) {
     all.push(
-      numbers("a", `A: ${view.kind}`, (row) => number(row.shares[0]), (row) => real(row.shares[0])),
-      numbers("b", `B: ${view.kind}`, (row) => number(row.shares[1]), (row) => real(row.shares[1])),
-      numbers("difference", "B − A", (row) => signed(row.shares[1] - row.shares[0]), (row) => real(Math.abs(row.shares[1] - row.shares[0]))),
+      numbers(
+        "a",
+        `A: ${view.kind}`,
+        (row) => number(row.shares[0]),
+        (row) => real(row.shares[0]),
+      ),
+      numbers(
+        "b",
+        `B: ${view.kind}`,
+        (row) => number(row.shares[1]),
+        (row) => real(row.shares[1]),
+      ),
+      numbers(
+        "difference",
+        "B − A",
+        (row) => signed(row.shares[1] - row.shares[0]),
+        (row) => real(Math.abs(row.shares[1] - row.shares[0])),
+      ),
       words("change", (row) => row.change),
     );
   } else {
     all.push(
-      numbers("share", view.kind, (row) => number(row.shares[0]), (row) => real(row.shares[0])),
-      numbers("hits", "hits", (row) => (relation(row) ? (hits(row) === undefined ? "not known" : `${hits(row)} of ${relation(row).pairs}`) : ""), (row) => (relation(row) ? hits(row) : undefined)),
-      numbers("chance", "chance", (row) => (relation(row) ? (chance(row) ? level(chance(row)!) : "not measured") : ""), (row) => (relation(row) ? chance(row)?.level : undefined), false),
-      numbers("q", "q", (row) => (relation(row) ? (chance(row) ? formatted(chance(row)!.q) : "not measured") : ""), (row) => (relation(row) ? chance(row)?.q : undefined), false),
+      numbers(
+        "share",
+        view.kind,
+        (row) => number(row.shares[0]),
+        (row) => real(row.shares[0]),
+      ),
+      numbers(
+        "hits",
+        "hits",
+        (row) =>
+          relation(row) ? (hits(row) === undefined ? "not known" : `${hits(row)} of ${relation(row).pairs}`) : "",
+        (row) => (relation(row) ? hits(row) : undefined),
+      ),
+      numbers(
+        "chance",
+        "chance",
+        (row) => (relation(row) ? (chance(row) ? level(chance(row)!) : "not measured") : ""),
+        (row) => (relation(row) ? chance(row)?.level : undefined),
+        false,
+      ),
+      numbers(
+        "q",
+        "q",
+        (row) => (relation(row) ? (chance(row) ? formatted(chance(row)!.q) : "not measured") : ""),
+        (row) => (relation(row) ? chance(row)?.q : undefined),
+        false,
+      ),
     );
   }
   return rows.some((row) => row.why) ? [...all, words("match", (row) => row.why)] : all;
@@ -74,7 +129,8 @@ export function sorted(explored: Explored, view: View, rows: Row[], most = Infin
     valued = valued.filter((each) => ascending(each) <= last);
   }
   const ordered = valued.sort(({ row: one, value: a }, { row: other, value: b }) => {
-    if (a === undefined || b === undefined) return Number(a === undefined) - Number(b === undefined) || one.place - other.place;
+    if (a === undefined || b === undefined)
+      return Number(a === undefined) - Number(b === undefined) || one.place - other.place;
     return (a < b ? -1 : a > b ? 1 : 0) * (down ? -1 : 1) || one.place - other.place || one.relation - other.relation;
   });
   return ordered.slice(0, most).map(({ row }) => row);
@@ -86,18 +142,40 @@ export function tableOf(explored: Explored, classified: Classified[], view: View
   const atlas = explored.atlases[sides[0]];
   const { heads } = atlas.told;
   const text = (value: number | undefined) => (value === undefined || Number.isNaN(value) ? "" : String(value));
-  const one = ["score", "hits", "pairs", "chance", "chance_is", "q", "implements"].map((name) => (name === "score" ? view.kind : name));
+  const one = ["score", "hits", "pairs", "chance", "chance_is", "q", "implements"].map((name) =>
+    name === "score" ? view.kind : name,
+  );
   const two = [`a_${view.kind}`, `b_${view.kind}`, "difference", "change"];
   const lines = sorted(explored, view, rows).map((row) => {
     const relation = atlas.told.relations[row.relation];
-    const start = [atlas.name(row.place), String(Math.floor(row.place / heads)), String(row.place % heads), relation?.name ?? "salient operations", relation?.category ?? ""];
-    if (sides.length > 1) return [...start, ...row.shares.map(text), text(row.shares[1] - row.shares[0]), row.change, row.why];
+    const start = [
+      atlas.name(row.place),
+      String(Math.floor(row.place / heads)),
+      String(row.place % heads),
+      relation?.name ?? "salient operations",
+      relation?.category ?? "",
+    ];
+    if (sides.length > 1)
+      return [...start, ...row.shares.map(text), text(row.shares[1] - row.shares[0]), row.change, row.why];
     const chance = relation && atlas.chance(view.kind, row.relation, row.place);
     const does = relation ? String(classified[sides[0]].implements[row.relation * atlas.size + row.place] === 1) : "";
     const hits = relation && atlas.hits(view.kind, row.relation, row.place);
-    return [...start, text(row.shares[0]), text(hits), hits === undefined ? "" : String(relation.pairs), text(chance?.level), chance ? (chance.exact ? "exact" : "estimate") : "", text(chance?.q), does, row.why];
+    return [
+      ...start,
+      text(row.shares[0]),
+      text(hits),
+      hits === undefined ? "" : String(relation.pairs),
+      text(chance?.level),
+      chance ? (chance.exact ? "exact" : "estimate") : "",
+      text(chance?.q),
+      does,
+      row.why,
+    ];
   });
-  return [["head", "layer", "head_index", "relation", "category", ...(sides.length > 1 ? two : one), "match"], ...lines];
+  return [
+    ["head", "layer", "head_index", "relation", "category", ...(sides.length > 1 ? two : one), "match"],
+    ...lines,
+  ];
 }
 
 interface HeadsProps {
@@ -112,33 +190,65 @@ interface HeadsProps {
 
 export function Heads({ explored, view, rows, said, colours, update, select }: HeadsProps) {
   const [most, setMost] = useState(MOST_ROWS);
-  const ordered = useMemo(() => sorted(explored, view, rows, most), [explored, view.kind, view.sort, view.sides, rows, most]);
+  const ordered = useMemo(
+    () => sorted(explored, view, rows, most),
+    [explored, view.kind, view.sort, view.sides, rows, most],
+  );
   useEffect(() => setMost(MOST_ROWS), [rows]);
   const columns = columnsOf(explored, view, rows);
   const { column: by, down } = order(view, columns);
-  const next = (column: Column) => (column === by ? (down ? column.key : `-${column.key}`) : column.largestFirst ? `-${column.key}` : column.key);
+  const next = (column: Column) =>
+    column === by ? (down ? column.key : `-${column.key}`) : column.largestFirst ? `-${column.key}` : column.key;
   return (
     <>
-      <p class="ha-quiet" role="status">{rowsTold(rows)}: {said}</p>
+      <p class="ha-quiet" role="status">
+        {rowsTold(rows)}: {said}
+      </p>
       <div class="ha-scroll" tabIndex={0} role="region" aria-label="Table of heads">
         <table class="ha-heads">
           <thead>
-            <tr>{columns.map((column) => (
-              <th key={column.key} scope="col" class={column.numeric ? "right" : ""} aria-sort={column === by ? (down ? "descending" : "ascending") : "none"}>
-                <button type="button" onClick={() => update({ sort: next(column) })}>{column.name}{column === by ? (down ? " ▾" : " ▴") : ""}</button>
-              </th>
-            ))}</tr>
+            <tr>
+              {columns.map((column) => (
+                <th
+                  key={column.key}
+                  scope="col"
+                  class={column.numeric ? "right" : ""}
+                  aria-sort={column === by ? (down ? "descending" : "ascending") : "none"}
+                >
+                  <button type="button" onClick={() => update({ sort: next(column) })}>
+                    {column.name}
+                    {column === by ? (down ? " ▾" : " ▴") : ""}
+                  </button>
+                </th>
+              ))}
+            </tr>
           </thead>
           <tbody>
             {ordered.map((row) => {
               const name = columns[0].text(row);
               return (
                 <tr key={`${row.place}:${row.relation}`} class={view.head === name ? "picked" : ""}>
-                  <th scope="row"><button type="button" class="ha-link" onClick={() => select(name)}>{name}</button></th>
+                  <th scope="row">
+                    <button type="button" class="ha-link" onClick={() => select(name)}>
+                      {name}
+                    </button>
+                  </th>
                   {columns.slice(1).map((column) => {
                     const text = column.text(row);
-                    if (column.key === "match") return <td key="match" class="ha-match"><bdi>{shown(text)}</bdi></td>;
-                    return <td key={column.key} class={column.numeric ? "right" : ""}>{column.key === "category" && text && <i class="ha-dot" style={{ background: colours.get(text) }} />}{text}</td>;
+                    if (column.key === "match")
+                      return (
+                        <td key="match" class="ha-match">
+                          <bdi>{shown(text)}</bdi>
+                        </td>
+                      );
+                    return (
+                      <td key={column.key} class={column.numeric ? "right" : ""}>
+                        {column.key === "category" && text && (
+                          <i class="ha-dot" style={{ background: colours.get(text) }} />
+                        )}
+                        {text}
+                      </td>
+                    );
                   })}
                 </tr>
               );
@@ -146,7 +256,11 @@ export function Heads({ explored, view, rows, said, colours, update, select }: H
           </tbody>
         </table>
       </div>
-      {rows.length > most && <button type="button" class="ha-more" onClick={() => setMost(most + 500)}>show more of {rows.length.toLocaleString("en")}</button>}
+      {rows.length > most && (
+        <button type="button" class="ha-more" onClick={() => setMost(most + 500)}>
+          show more of {rows.length.toLocaleString("en")}
+        </button>
+      )}
     </>
   );
 }
@@ -167,25 +281,47 @@ interface MatchesProps {
 /** The strongest rows of a search, beside the map, where they are seen without scrolling. */
 export function Matches({ explored, view, rows, said, colours, select }: MatchesProps) {
   const first: AtlasData = explored.atlases[0];
-  const best = useMemo(() => sorted(explored, { ...view, sort: "" }, rows, MOST_MATCHES), [explored, view.kind, view.sides, rows]);
+  const best = useMemo(
+    () => sorted(explored, { ...view, sort: "" }, rows, MOST_MATCHES),
+    [explored, view.kind, view.sides, rows],
+  );
   return (
     <section class="ha-matches" aria-label="Matches">
-      <h2>{rowsTold(rows)} <span class="ha-quiet">found</span></h2>
+      <h2>
+        {rowsTold(rows)} <span class="ha-quiet">found</span>
+      </h2>
       <p class="ha-quiet">{said}</p>
       <ul>
         {best.map((row) => {
           const relation = first.told.relations[row.relation];
           return (
             <li key={`${row.place}:${row.relation}`}>
-              <button type="button" class="ha-link" onClick={() => select(first.name(row.place))}>{first.name(row.place)}</button>
-              <span>{relation ? <><i class="ha-dot" style={{ background: colours.get(relation.category) }} />{relation.name}</> : "salient operations"}</span>
+              <button type="button" class="ha-link" onClick={() => select(first.name(row.place))}>
+                {first.name(row.place)}
+              </button>
+              <span>
+                {relation ? (
+                  <>
+                    <i class="ha-dot" style={{ background: colours.get(relation.category) }} />
+                    {relation.name}
+                  </>
+                ) : (
+                  "salient operations"
+                )}
+              </span>
               <span class="ha-number">{relation && row.shares.map((share) => share.toFixed(2)).join(" · ")}</span>
-              {row.why && <small><bdi>{shown(row.why)}</bdi></small>}
+              {row.why && (
+                <small>
+                  <bdi>{shown(row.why)}</bdi>
+                </small>
+              )}
             </li>
           );
         })}
       </ul>
-      {rows.length > best.length && <p class="ha-quiet">The table below the map has all {rows.length.toLocaleString("en")}.</p>}
+      {rows.length > best.length && (
+        <p class="ha-quiet">The table below the map has all {rows.length.toLocaleString("en")}.</p>
+      )}
     </section>
   );
 }

@@ -1,11 +1,13 @@
 // Classifies and searches as the page does: a payload's path as argument, views as JSON on standard input, answers as JSON.
-import { build } from "esbuild";
+
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
 
 const built = await build({
   stdin: {
-    contents: 'export * from "./classify"; export * from "./data"; export * from "./exports"; export * from "./search"; export * from "./state"; export * from "./table";',
+    contents:
+      'export * from "./classify"; export * from "./data"; export * from "./exports"; export * from "./search"; export * from "./state"; export * from "./table";',
     resolveDir: fileURLToPath(new URL("../src", import.meta.url)),
     loader: "ts",
   },
@@ -19,13 +21,28 @@ const views = JSON.parse(readFileSync(0, "utf8"));
 const answers = views.map((given) => {
   const view = { ...core.firstView(explored), ...given };
   if ("query" in given) {
-    const classified = explored.atlases.map((atlas) => core.classify(explored, atlas, view.kind, view.profile, view.threshold));
+    const classified = explored.atlases.map((atlas) =>
+      core.classify(explored, atlas, view.kind, view.profile, view.threshold),
+    );
     const { rows, said } = core.search(explored, classified, view);
     return { said, table: core.tableOf(explored, classified, view, rows) };
   }
   const { kind, profile, threshold } = given;
-  const found = core.classify(explored, explored.atlases[0], kind, profile, threshold ?? core.firstView(explored).threshold);
-  return { categories: found.categories, has: found.has.map((each) => [...each]), implements: [...found.implements], heads: found.nHeads };
+  const found = core.classify(
+    explored,
+    explored.atlases[0],
+    kind,
+    profile,
+    threshold ?? core.firstView(explored).threshold,
+  );
+  return {
+    categories: found.categories,
+    has: found.has.map((each) => [...each]),
+    implements: [...found.implements],
+    heads: found.nHeads,
+  };
 });
-const cells = ["=1+1", "+1", "-1", "-1.5", "-1+1", "@sum", "\t=1", "\r=1", 'a"b', "a,b", "a\nb", "plain"].map(core.csvCell);
+const cells = ["=1+1", "+1", "-1", "-1.5", "-1+1", "@sum", "\t=1", "\r=1", 'a"b', "a,b", "a\nb", "plain"].map(
+  core.csvCell,
+);
 console.log(JSON.stringify({ answers, cells }));

@@ -2,7 +2,14 @@
 import { chromium } from "playwright-core";
 
 const [executablePath, url] = process.argv.slice(2);
-const args = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+const args = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
 const browser = await chromium.launch({ executablePath, args });
 const seen = { elsewhere: [], errors: [] };
 try {
@@ -33,12 +40,18 @@ try {
   await output.waitFor({ timeout: 20_000 });
   seen.read = (await output.textContent()).trim();
   await run(2);
-  await page.waitForFunction((before) => document.querySelector("#ha-card-name")?.textContent !== before, seen.clicked, { timeout: 20_000 });
+  await page.waitForFunction(
+    (before) => document.querySelector("#ha-card-name")?.textContent !== before,
+    seen.clicked,
+    { timeout: 20_000 },
+  );
   seen.set = await name.textContent();
   await canvas.focus();
   for (const key of ["ArrowLeft", "ArrowLeft"]) await page.keyboard.press(key);
   await page.keyboard.press("Enter");
-  await page.waitForFunction((before) => document.querySelector("#ha-card-name")?.textContent !== before, seen.set, { timeout: 20_000 });
+  await page.waitForFunction((before) => document.querySelector("#ha-card-name")?.textContent !== before, seen.set, {
+    timeout: 20_000,
+  });
   seen.byKeyboard = await name.textContent();
 } catch (error) {
   seen.failed = String(error);

@@ -9,7 +9,15 @@ const given = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const browser = await chromium.launch({
   executablePath: given.browser,
-  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+  args: [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+  ],
 });
 const SIZE = { width: 1280, height: 720 };
 const PRESSED = '[aria-pressed="true"]';
@@ -24,24 +32,41 @@ async function opened(name, hash = "", options = {}) {
   page.on("console", (message) => page.heard.push(`console: ${message.text()}`));
   page.on("pageerror", (error) => page.heard.push(`error: ${error.message}`));
   page.on("dialog", (dialog) => (page.heard.push(`dialog: ${dialog.message()}`), dialog.dismiss()));
-  page.on("request", (request) => /^(file|blob|data):/.test(request.url()) || page.heard.push(`request: ${request.url()}`));
+  page.on(
+    "request",
+    (request) => /^(file|blob|data):/.test(request.url()) || page.heard.push(`request: ${request.url()}`),
+  );
   await page.goto(`file://${given.pages[name]}${hash}`);
   await page.waitForSelector(".ha-panel canvas");
   return page;
 }
 
-const choose = (page, group, option) => page.getByRole("group", { name: group, exact: true }).getByRole("button", { name: option, exact: true }).click();
+const choose = (page, group, option) =>
+  page.getByRole("group", { name: group, exact: true }).getByRole("button", { name: option, exact: true }).click();
 const search = async (page, words) => {
   await page.getByRole("searchbox").fill(words);
-  await page.waitForFunction((text) => new URLSearchParams(location.hash.slice(1)).get("query") === (text || null), words);
+  await page.waitForFunction(
+    (text) => new URLSearchParams(location.hash.slice(1)).get("query") === (text || null),
+    words,
+  );
 };
-const rows = (page) => page.locator(".ha-heads tbody tr").evaluateAll((all) => all.map((row) => [...row.cells].map((cell) => cell.textContent)));
+const rows = (page) =>
+  page
+    .locator(".ha-heads tbody tr")
+    .evaluateAll((all) => all.map((row) => [...row.cells].map((cell) => cell.textContent)));
 const hashOf = (page) => page.evaluate(() => Object.fromEntries(new URLSearchParams(location.hash.slice(1))));
-const picture = (page) => page.locator(".ha-panel canvas").first().evaluate((canvas) => canvas.toDataURL());
+const picture = (page) =>
+  page
+    .locator(".ha-panel canvas")
+    .first()
+    .evaluate((canvas) => canvas.toDataURL());
 const counted = async (page) => Number(await page.locator(".ha-top p strong").innerText());
 const cardName = (page) => page.locator("#ha-card-name").innerText();
 const download = async (page, name) => {
-  const [saved] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name, exact: true }).click()]);
+  const [saved] = await Promise.all([
+    page.waitForEvent("download"),
+    page.getByRole("button", { name, exact: true }).click(),
+  ]);
   return { name: saved.suggestedFilename(), bytes: readFileSync(await saved.path()) };
 };
 
@@ -55,13 +80,20 @@ const checks = {
       await choose(page, "Heads that", kind === "score" ? "promote" : "suppress");
       await choose(page, "Profile", profile);
       await page.getByRole("slider").fill(threshold);
-      await page.waitForFunction((wanted) => document.querySelector(".ha-controls output").textContent === wanted, String(Number(threshold)));
+      await page.waitForFunction(
+        (wanted) => document.querySelector(".ha-controls output").textContent === wanted,
+        String(Number(threshold)),
+      );
       assert.equal(await counted(page), heads, `${kind} ${profile} ${threshold}`);
     }
   },
   async "palette and theme change the picture"(page) {
     const seen = new Set([await picture(page)]);
-    await choose(page, "Colours", given.palettes.find((name) => name !== "paper"));
+    await choose(
+      page,
+      "Colours",
+      given.palettes.find((name) => name !== "paper"),
+    );
     seen.add(await picture(page));
     await choose(page, "Theme", "dark");
     await page.waitForSelector(".ha.dark");
@@ -96,7 +128,11 @@ const checks = {
     assert.equal(await cardName(page), given.head);
   },
   async "sorts the table by any column"(page) {
-    for (const [column, at] of [["score", 3], ["q", 6], ["relation", 1]]) {
+    for (const [column, at] of [
+      ["score", 3],
+      ["q", 6],
+      ["relation", 1],
+    ]) {
       const header = page.getByRole("columnheader", { name: new RegExp(`^${column}`) });
       await header.getByRole("button").click();
       const order = await header.getAttribute("aria-sort");
@@ -111,7 +147,10 @@ const checks = {
   },
   async "saves SVG, PNG and CSV"(page) {
     const drawn = await download(page, "SVG");
-    const wrong = await page.evaluate((text) => new DOMParser().parseFromString(text, "image/svg+xml").querySelector("parsererror")?.textContent ?? "", drawn.bytes.toString());
+    const wrong = await page.evaluate(
+      (text) => new DOMParser().parseFromString(text, "image/svg+xml").querySelector("parsererror")?.textContent ?? "",
+      drawn.bytes.toString(),
+    );
     assert.equal(wrong, "");
     assert.ok(drawn.bytes.toString().split("<rect").length > given.size);
     const { bytes } = await download(page, "PNG");
@@ -152,7 +191,15 @@ const checks = {
     await page.evaluate((head) => (location.hash = `head=${head}`), given.head);
     const card = page.locator(".ha-card");
     const text = await card.innerText();
-    for (const heading of ["Promotes", "Suppresses", "Examples", "Salient operations", "Heads like it", "Where it sits"]) assert.ok(text.toLowerCase().includes(heading.toLowerCase()), heading);
+    for (const heading of [
+      "Promotes",
+      "Suppresses",
+      "Examples",
+      "Salient operations",
+      "Heads like it",
+      "Where it sits",
+    ])
+      assert.ok(text.toLowerCase().includes(heading.toLowerCase()), heading);
     assert.ok(!text.includes("not measured"), "all evidence is there");
     const link = page.locator(".ha-similar .ha-link").first();
     const next = await link.innerText();
@@ -213,11 +260,13 @@ const checks = {
       await page.waitForSelector(".ha-card");
       await page.evaluate(() => scrollTo(0, 500));
       await page.waitForTimeout(100);
-      const covered = await page.evaluate(() => [".ha-close", "#ha-card-name"].filter((each) => {
-        const element = document.querySelector(each);
-        const { left, top, width, height } = element.getBoundingClientRect();
-        return document.elementFromPoint(left + width / 2, top + height / 2) !== element;
-      }));
+      const covered = await page.evaluate(() =>
+        [".ha-close", "#ha-card-name"].filter((each) => {
+          const element = document.querySelector(each);
+          const { left, top, width, height } = element.getBoundingClientRect();
+          return document.elementFromPoint(left + width / 2, top + height / 2) !== element;
+        }),
+      );
       assert.deepEqual(covered, [], `at ${width}`);
     }
     await page.locator(".ha-close").click();
@@ -232,7 +281,9 @@ const checks = {
         const element = document.activeElement;
         if (element.closest(".ha-controls, .ha-top") || element.matches(".ha-scroll, canvas")) return "";
         const { left, top, width, height } = element.getBoundingClientRect();
-        return element.contains(document.elementFromPoint(left + width / 2, top + height / 2)) ? "" : element.textContent;
+        return element.contains(document.elementFromPoint(left + width / 2, top + height / 2))
+          ? ""
+          : element.textContent;
       });
       assert.equal(hidden, "");
     }
@@ -255,10 +306,17 @@ const checks = {
       const canvas = page.locator(".ha-panel canvas").nth(number);
       await canvas.evaluate((element) => element.scrollIntoView({ block: "end" }));
       const box = await canvas.boundingBox();
-      for (const [across, down] of [[0.25, 0.6], [0.8, 0.6], [0.5, 0.75]]) {
+      for (const [across, down] of [
+        [0.25, 0.6],
+        [0.8, 0.6],
+        [0.5, 0.75],
+      ]) {
         await page.mouse.move(box.x + box.width * across, box.y + box.height * down);
         const tip = await page.locator(".ha-tip").boundingBox();
-        assert.ok(tip.x >= 0 && tip.y >= 0 && tip.x + tip.width <= 700 && tip.y + tip.height <= 520, JSON.stringify(tip));
+        assert.ok(
+          tip.x >= 0 && tip.y >= 0 && tip.x + tip.width <= 700 && tip.y + tip.height <= 520,
+          JSON.stringify(tip),
+        );
       }
     }
   },
@@ -285,7 +343,10 @@ const others = {
     assert.ok((card.match(/not measured/g) ?? []).length >= 5, card);
     const calibrated = page.getByRole("button", { name: "calibrated", exact: true });
     assert.ok(await calibrated.isDisabled());
-    assert.match(await page.getByRole("group", { name: "Profile", exact: true }).locator("legend").innerText(), /not measured/);
+    assert.match(
+      await page.getByRole("group", { name: "Profile", exact: true }).locator("legend").innerText(),
+      /not measured/,
+    );
     const option = page.locator("option[disabled]");
     assert.match(await option.innerText(), /^geometry_words \(not measurable: 3 pairs\)/);
     assert.ok(card.includes("Whether other heads share its values is not known."), card);
@@ -295,7 +356,12 @@ const others = {
     const page = await opened("double");
     const panels = 1 + given.categories.length;
     const seen = new Set();
-    for (const [side, count] of [["both", 2 * panels], ["A", panels], ["B", panels], ["difference", null]]) {
+    for (const [side, count] of [
+      ["both", 2 * panels],
+      ["A", panels],
+      ["B", panels],
+      ["difference", null],
+    ]) {
       await choose(page, "Atlases", side);
       await page.waitForTimeout(80);
       if (count) assert.equal(await page.locator(".ha-panel canvas").count(), count, side);
@@ -309,11 +375,21 @@ const others = {
   async "two atlases: a click opens the card of the atlas that was clicked"() {
     const page = await opened("double");
     const panels = 1 + given.categories.length;
-    for (const [number, letter] of [[0, "A"], [panels, "B"]]) {
+    for (const [number, letter] of [
+      [0, "A"],
+      [panels, "B"],
+    ]) {
       await page.locator(".ha-panel canvas").nth(number).click();
       const card = page.locator(".ha-card");
-      await page.waitForFunction((wanted) => document.querySelector(".ha-card")?.innerText.includes(wanted), `${letter}: `);
-      assert.equal(await card.locator(".ha-operations").count(), letter === "A" ? 1 : 0, `only A has operations: ${letter}`);
+      await page.waitForFunction(
+        (wanted) => document.querySelector(".ha-card")?.innerText.includes(wanted),
+        `${letter}: `,
+      );
+      assert.equal(
+        await card.locator(".ha-operations").count(),
+        letter === "A" ? 1 : 0,
+        `only A has operations: ${letter}`,
+      );
     }
     await page.locator(".ha-card").getByRole("button", { name: "A", exact: true }).click();
     await page.waitForFunction(() => document.querySelector(".ha-card").innerText.includes("A: "));
@@ -325,11 +401,25 @@ const others = {
 for (const theme of ["light", "dark"])
   others[`no violation that axe finds, ${theme}`] = async () => {
     const found = [];
-    for (const [name, hash] of [["single", `head=${given.head}`], ["single", "tab=report"], ["single", `query=${given.word}`], ["single", `relation=${given.relation}`], ["double", "sides=difference"]]) {
+    for (const [name, hash] of [
+      ["single", `head=${given.head}`],
+      ["single", "tab=report"],
+      ["single", `query=${given.word}`],
+      ["single", `relation=${given.relation}`],
+      ["double", "sides=difference"],
+    ]) {
       const page = await opened(name, `#theme=${theme}&${hash}`, { bypassCSP: true });
       await page.evaluate(axe);
-      const { violations } = await page.evaluate(() => globalThis.axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"] }));
-      for (const each of violations) found.push(`${hash}: ${each.id}: ${each.help}: ${each.nodes.slice(0, 2).map((node) => node.html.slice(0, 160)).join(" | ")}`);
+      const { violations } = await page.evaluate(() =>
+        globalThis.axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"] }),
+      );
+      for (const each of violations)
+        found.push(
+          `${hash}: ${each.id}: ${each.help}: ${each.nodes
+            .slice(0, 2)
+            .map((node) => node.html.slice(0, 160))
+            .join(" | ")}`,
+        );
       await page.context().close();
     }
     assert.deepEqual(found, []);
@@ -345,7 +435,8 @@ for (const [name, check] of [...Object.entries(checks), ...Object.entries(others
     } else page = await check();
     told[name] = page?.heard.length ? page.heard.slice(0, 5).join("; ") : "";
   } catch (error) {
-    told[name] = `${error.message}\n${error.stack?.split("\n").find((line) => line.includes("page.mjs")) ?? ""}\n${page?.heard.slice(0, 5).join("; ") ?? ""}`;
+    told[name] =
+      `${error.message}\n${error.stack?.split("\n").find((line) => line.includes("page.mjs")) ?? ""}\n${page?.heard.slice(0, 5).join("; ") ?? ""}`;
   }
   await page?.context().close();
 }
