@@ -7,6 +7,9 @@ import { build } from "esbuild";
 const here = fileURLToPath(new URL(".", import.meta.url));
 const target = fileURLToPath(new URL("../src/headatlas/explorer/static/", import.meta.url));
 
+const FIRST_LINE =
+  "/* Built by `make explorer` from explorer/src; do not edit. `make types` proves that it is up to date. */";
+
 async function bundle(entry, format) {
   const result = await build({
     absWorkingDir: here,
@@ -17,6 +20,7 @@ async function bundle(entry, format) {
     target: "es2022",
     charset: "utf8",
     legalComments: "none",
+    banner: { js: FIRST_LINE, css: FIRST_LINE },
     write: false,
     jsx: "automatic",
     jsxImportSource: "preact",

@@ -175,6 +175,12 @@ function lowerBound(sorted: Numbers, value: number): number {
   return low;
 }
 
+interface Stored {
+  type: keyof typeof TYPES;
+  shape: number[];
+  offset: number;
+}
+
 export async function open(compressed: Uint8Array): Promise<Explored> {
   const stream = new Blob([compressed as BlobPart]).stream().pipeThrough(new DecompressionStream("gzip"));
   const buffer = await new Response(stream).arrayBuffer();
@@ -182,8 +188,8 @@ export async function open(compressed: Uint8Array): Promise<Explored> {
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
   if (header.format !== 1) throw new Error(`Expected data of format 1, found ${header.format}.`);
   const arrays = new Map<string, Numbers>();
-  for (const [name, { type, shape, offset }] of Object.entries<any>(header.arrays)) {
-    const count = shape.reduce((product: number, size: number) => product * size, 1);
+  for (const [name, { type, shape, offset }] of Object.entries<Stored>(header.arrays)) {
+    const count = shape.reduce((product, size) => product * size, 1);
     arrays.set(name, new TYPES[type](buffer, 4 + length + offset, count));
   }
   return {

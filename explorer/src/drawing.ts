@@ -297,7 +297,7 @@ function differences(
 }
 
 const channels = (colour: string) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
-const hex = (parts: number[]) => "#" + parts.map((part) => Math.round(part).toString(16).padStart(2, "0")).join("");
+const hex = (parts: number[]) => `#${parts.map((part) => Math.round(part).toString(16).padStart(2, "0")).join("")}`;
 
 function mixed(colour: string, ground: string, share = 0.45): string {
   const [over, under] = [channels(colour), channels(ground)];
@@ -470,13 +470,14 @@ export function compose(drawings: (Drawing & { side: number })[], legend: Legend
   }
   if (legend.scale) {
     shapes.push({ x: 12, y, size: 12, anchor: "start", colour: ink.text, text: legend.scale.from });
-    legend.scale.colours.forEach((colour, step) =>
-      shapes.push({ x: 34 + step, y: y - 10, width: 1, height: 12, colour }),
-    );
+    for (const [step, colour] of legend.scale.colours.entries())
+      shapes.push({ x: 34 + step, y: y - 10, width: 1, height: 12, colour });
     shapes.push({ x: 298, y, size: 12, anchor: "start", colour: ink.text, text: legend.scale.to });
   }
-  if (legend.note)
-    shapes.push({ x: 12, y: (y += 20), size: 11, anchor: "start", colour: ink.quiet, text: legend.note });
+  if (legend.note) {
+    y += 20;
+    shapes.push({ x: 12, y, size: 11, anchor: "start", colour: ink.quiet, text: legend.note });
+  }
   shapes.push({ x: 12, y: y + 24, size: 11, anchor: "start", colour: ink.quiet, text: caption });
   return {
     title: caption,

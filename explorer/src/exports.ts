@@ -10,7 +10,7 @@ export function csvCell(value: string): string {
 
 /** With a byte order mark, without which spreadsheets take another encoding than UTF-8. */
 export function csv(rows: string[][]): string {
-  return "\ufeff" + rows.map((row) => row.map(csvCell).join(",")).join("\r\n") + "\r\n";
+  return `\ufeff${rows.map((row) => row.map(csvCell).join(",")).join("\r\n")}\r\n`;
 }
 
 export function save(name: string, content: Blob | string, type = "text/plain"): void {

@@ -22,7 +22,8 @@ async function start(): Promise<void> {
   });
   addEventListener("hashchange", () => {
     written = location.hash.replace(/^#/, "");
-    mounted.set((last = fromHash(explored, location.hash)));
+    last = fromHash(explored, location.hash);
+    mounted.set(last);
   });
 }
 

@@ -264,7 +264,8 @@ function hitting(atlas: AtlasData, kind: Kind, of: number[]): Match[] {
 
 function numbersOf(atlas: AtlasData, wanted: string): Set<number> {
   const numbers = new Set<number>();
-  if (wanted) atlas.words.forEach((word, number) => fold(word) === wanted && numbers.add(number));
+  if (!wanted) return numbers;
+  for (const [number, word] of atlas.words.entries()) if (fold(word) === wanted) numbers.add(number);
   return numbers;
 }
 
@@ -323,14 +324,14 @@ function operating(
   const side = kind === "score" ? 0 : 1;
   const found: Match[] = [];
   for (let place = 0; place < atlas.size; place++)
-    search: for (let rank = 0; rank < operations.tokens; rank++) {
+    ranks: for (let rank = 0; rank < operations.tokens; rank++) {
       const token = tokens[place * operations.tokens + rank];
       if (token === NOTHING) continue;
       for (let to = 0; to < operations.mapped; to++) {
         const other = mapped[((place * operations.tokens + rank) * 2 + side) * operations.mapped + to];
         if (other === NOTHING || !wanted(token, other, to === 0)) continue;
         found.push({ place, relation: -1, why: `salient: ${atlas.word(token).trim()} → ${atlas.word(other).trim()}` });
-        break search;
+        break ranks;
       }
     }
   return found;

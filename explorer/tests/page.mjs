@@ -31,7 +31,10 @@ async function opened(name, hash = "", options = {}) {
   page.heard = [];
   page.on("console", (message) => page.heard.push(`console: ${message.text()}`));
   page.on("pageerror", (error) => page.heard.push(`error: ${error.message}`));
-  page.on("dialog", (dialog) => (page.heard.push(`dialog: ${dialog.message()}`), dialog.dismiss()));
+  page.on("dialog", (dialog) => {
+    page.heard.push(`dialog: ${dialog.message()}`);
+    return dialog.dismiss();
+  });
   page.on(
     "request",
     (request) => /^(file|blob|data):/.test(request.url()) || page.heard.push(`request: ${request.url()}`),
