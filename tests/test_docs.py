@@ -118,11 +118,11 @@ def test_every_command_is_documented():
 def test_every_option_is_documented(command):
     import inspect
 
-    from headatlas.cli import measuring
+    from headatlas import cli
 
     text = (ROOT / "docs" / "commands.md").read_text("utf-8")
     section = text.split(f"## `headatlas {command}`")[1].split("\n## ")[0]
-    options = set(inspect.signature(getattr(measuring, f"{command}_command")).parameters) - {
+    options = set(inspect.signature(getattr(getattr(cli, command), f"{command}_command")).parameters) - {
         "model",
         "models",
         "output",

@@ -11,7 +11,7 @@ from headatlas.atlas import load_atlas
 from headatlas.cli import app
 from headatlas.errors import AtlasError, SettingsError
 from headatlas.figures import draw_map, draw_sensitivity, render
-from headatlas.measuring.run_folder import write_folder
+from headatlas.measuring.output import write_results
 from headatlas.reports import write_report
 
 
@@ -99,7 +99,7 @@ def test_heads_tell_chance_q_and_interval_where_measured():
 
 
 def test_commands_show_either_profile(tmp_path):
-    write_folder(with_hits(make_atlas(n_layers=7, n_heads=5, chance=True)), tmp_path)
+    write_results(with_hits(make_atlas(n_layers=7, n_heads=5, chance=True)), tmp_path)
     assert load_atlas(tmp_path).pair_hits is not None and (tmp_path / "sensitivity.svg").is_file()
     assert "sensitivity.png" in (tmp_path / "report.md").read_text("utf-8")
     run = lambda *given: CliRunner().invoke(app, list(given))  # noqa: E731

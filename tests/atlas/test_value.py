@@ -208,7 +208,7 @@ def test_evidence_is_added_to_the_folder_and_checked(tmp_path):
     assert moved.evidence("similar").equals(table)
     (tmp_path / "similar.parquet").write_bytes(b"x")
     with pytest.raises(
-        AtlasError, match=r"not the one that was written with atlas\.json\. Run `headatlas operations` again"
+        AtlasError, match=r"not the one that was written with atlas\.json\. Run `headatlas salient` again"
     ):
         load_atlas(tmp_path).evidence("similar")
     with pytest.raises(SettingsError, match="expected one of operations"):

@@ -150,7 +150,7 @@ def test_ctrl_c_exits_with_130(run, monkeypatch):
 
     monkeypatch.setattr("headatlas.measuring.map.map_heads", stop)
     result = run("map", "tiny", "-o", "x", "--relations", "planted.json", code=130)
-    assert "the same command goes on where it stopped" in result.stderr
+    assert "the same command continues where it stopped" in result.stderr
 
 
 def test_a_hostile_name_cannot_write_to_the_terminal(run, place):

@@ -75,7 +75,7 @@ def test_runs_of_one_engine_are_finished_by_the_other(place, cluster, tmp_path):
     wait_for_layers(tmp_path / "there", process, 2)
     process.send_signal(signal.SIGINT)
     _, messages = process.communicate(timeout=60)
-    assert process.returncode == 130 and "the same command goes on where it stopped" in messages
+    assert process.returncode == 130 and "the same command continues where it stopped" in messages
     atlas = headatlas.map_heads(place / "tiny", tmp_path / "there", relations=place / "r.json")
     assert atlas.manifest["run"]["layers_from_earlier_run"] >= 2 and atlas.manifest["run"]["engine"] == "local"
     assert_same(place, atlas)

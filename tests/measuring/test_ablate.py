@@ -175,10 +175,11 @@ def test_names_of_files_are_safe():
 def test_the_means_are_means(planted):
     """Of other relations' prompts alone, at the last token."""
     from headatlas.measuring.running.model import RunningModel
-    from headatlas.measuring.session import open_model_of, relations_of
+    from headatlas.measuring.session import Session, relations_of
 
     atlas = headatlas.load_atlas(planted / "atlas")
-    heads, tokenizer = open_model_of(atlas)
+    session = Session.of_atlas(atlas)
+    heads, tokenizer = session.heads, session.tokenizer
     files = [planted / "r.json", planted / "other.json"]
     relations, _ = relations_of(atlas, tokenizer, heads.d_vocab, None, files)
     running = RunningModel(heads)

@@ -39,14 +39,14 @@ def test_words_of_several_tokens_are_named(place):
         place / "atlas", [f"{source}->{target}", f"{other} → Paris", f"Rome->{target}", (source, target)]
     )
     assert found.pairs == ((source, target),)
-    assert [why for *_, why in found.left_out] == [
+    assert [pair.why for pair in found.left_out] == [
         "'Paris' is not one token of this model",
         "'Rome' is not one token of this model",
         "the same two tokens were named before",
     ]
     assert found.as_dict(3)["left_out"][0]["target"] == "Paris"
     assert len(found.as_dict(3)["heads"]) == 3
-    with pytest.raises(SettingsError, match="both words are one token, found none \\('Rome' is not one token"):
+    with pytest.raises(SettingsError, match="with single-token words, found none \\('Rome' is not one token"):
         find_heads(place / "tiny", ["Rome->Paris"])
 
 

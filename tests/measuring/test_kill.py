@@ -78,7 +78,7 @@ def test_ctrl_c_exits_with_130_and_says_how_to_go_on(place):
     wait_until_written(out, process, "layer-0000.npz")
     process.send_signal(signal.SIGINT)
     _, messages = process.communicate(timeout=60)
-    assert process.returncode == 130 and "the same command goes on where it stopped" in messages
+    assert process.returncode == 130 and "the same command continues where it stopped" in messages
     assert "Traceback" not in messages
     assert not (out / "atlas.json").exists()
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import headatlas
 from headatlas.checkpoints.folder import ModelFolder
 from headatlas.cli import app
-from headatlas.measuring import plan as planning
+from headatlas.measuring import speed
 from headatlas.measuring.plan import plan_map
 from models import CASES, make_model, make_tokenizer, save_model
 from planted import write_relation
@@ -19,13 +19,13 @@ WORDS = [first + second for first in "bcdfghjkl" for second in "aeiouwxyz"]
 PAIRS = [[word, WORDS[at - 3]] for at, word in enumerate(WORDS[:40])]
 
 
-MEASURED_SPEED = planning._products_per_second
+MEASURED_SPEED = speed.products_per_second
 
 
 @pytest.fixture(autouse=True)
-def speed(monkeypatch):
+def one_speed(monkeypatch):
     """Seconds are those of a processor of one speed."""
-    monkeypatch.setattr(planning, "_products_per_second", lambda threads: 1e11 * threads)
+    monkeypatch.setattr(speed, "products_per_second", lambda threads: 1e11 * threads)
 
 
 def test_the_speed_of_this_processor_is_measured():

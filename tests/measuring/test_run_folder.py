@@ -2,12 +2,14 @@
 
 import os
 
+import numpy as np
 import pytest
 
 from atlases import make_atlas
 from headatlas.atlas import EVIDENCE
 from headatlas.errors import AtlasError
-from headatlas.measuring.run_folder import OUTPUTS, RunFolder, write_folder
+from headatlas.measuring.output import OUTPUTS, write_results
+from headatlas.measuring.run_folder import RunFolder, RunParts
 
 IDENTITY = {"measure": "weights", "model": "m", "relations": "r", "settings": {"k": 10}}
 
@@ -40,16 +42,12 @@ def test_two_runs_cannot_share_a_folder(tmp_path):
     with RunFolder(tmp_path, IDENTITY):
         with pytest.raises(AtlasError) as caught, RunFolder(tmp_path, IDENTITY):
             pass
-        assert str(caught.value) == (
-            f"{tmp_path}: another run is writing into this folder. Wait for it, or choose another."
-        )
+        assert str(caught.value) == (f"{tmp_path}: another run is writing into this folder. Wait for it.")
     with RunFolder(tmp_path, IDENTITY):
         pass
 
 
 def test_an_unfinished_run_of_something_else_is_refused_unless_overwritten(tmp_path):
-    import numpy as np
-
     with RunFolder(tmp_path, IDENTITY) as folder:
         folder.save_layer(0, {"x": np.arange(3)})
     other = IDENTITY | {"settings": {"k": 5}}
@@ -64,9 +62,31 @@ def test_an_unfinished_run_of_something_else_is_refused_unless_overwritten(tmp_p
 
 @pytest.mark.usefixtures("rendered")
 def test_a_written_folder_holds_everything(tmp_path):
-    write_folder(make_atlas(), tmp_path / "a")
+    write_results(make_atlas(), tmp_path / "a")
     later = {"hits.parquet", *(f"{name}.parquet" for name in EVIDENCE)}
     expected = {name for name in set(OUTPUTS) - later if not name.startswith("sensitivity")}
     assert {path.name for path in (tmp_path / "a").iterdir()} == expected
     assert (tmp_path / "a" / "figure.png").read_bytes()[:4] == b"\x89PNG"
     assert "figure.png" in (tmp_path / "a" / "report.md").read_text("utf-8")
+
+
+def test_parts_of_the_same_run_are_kept_and_those_of_another_dropped(tmp_path):
+    def parts(identity):
+        return RunParts(tmp_path, ".parts", identity, "testing")
+
+    with parts({"seed": 0}) as first:
+        first.save("a", {"x": np.arange(3)})
+        with pytest.raises(AtlasError) as caught, parts({"seed": 0}):
+            pass
+        assert str(caught.value) == f"{tmp_path}: another run is testing. Wait for it."
+    with parts({"seed": 0}) as again:
+        assert again.load("a")["x"].tolist() == [0, 1, 2] and again.load("b") is None
+    with parts({"seed": 1}) as other:
+        assert other.load("a") is None
+    assert os.listdir(tmp_path) == []
+
+
+def test_without_a_folder_nothing_is_kept():
+    with RunParts(None, ".parts", {}, "testing") as parts:
+        parts.save("a", {"x": np.arange(3)})
+        assert parts.load("a") is None

@@ -55,7 +55,7 @@ def test_the_planted_head_is_found_where_attention_is_on_the_source(planted):
     assert facts["left_out"] == [] and facts["prompts"] == 2 * N_PAIRS and len(facts["groups"]) == 1
     assert (planted / "atlas" / "validation.png").stat().st_size > 10_000
     assert (planted / "atlas" / "validation.svg").exists()
-    assert not (planted / "atlas" / validation.UNFINISHED).exists()
+    assert not (planted / "atlas" / validation.PARTS).exists()
 
 
 def test_hits_are_those_of_the_plain_loop(planted):
@@ -92,6 +92,15 @@ def test_the_same_seed_gives_the_same_and_parts_change_nothing(planted, monkeypa
     assert not validate(planted, pairs=12, seed=2)[1].equals(table)
 
 
+def test_a_refused_validation_leaves_nothing(planted):
+    with pytest.raises(SettingsError):
+        validate(planted, relations=["r"], templates=planted / "nothing.toml")
+    (planted / "odd.toml").write_text('templates = ["xyzzy {source} quux"]', "utf-8")
+    with pytest.raises(HeadatlasError):
+        validate(planted, device="cuda:99")
+    assert not (planted / "atlas" / validation.PARTS).exists()
+
+
 def test_an_interrupted_validation_goes_on(planted, monkeypatch):
     _, whole = validate(planted, pairs=20)
     monkeypatch.setattr(validation, "MOST_NUMBERS", 1)
@@ -106,7 +115,7 @@ def test_an_interrupted_validation_goes_on(planted, monkeypatch):
     monkeypatch.setattr(validation, "_measure", stops)
     with pytest.raises(KeyboardInterrupt):
         validate(planted, pairs=20)
-    parts = planted / "atlas" / validation.UNFINISHED
+    parts = planted / "atlas" / validation.PARTS
     assert [path.name for path in parts.glob("*.npz")] == ["part-00000.npz"]
 
     def counted(*args):

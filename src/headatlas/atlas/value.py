@@ -43,9 +43,9 @@ CHANCE_VARIABLES = {
 """Of each kind: the expected share under re-paired targets, whether it is exact, and a bound of the p-value."""
 
 EVIDENCE = {
-    "operations": "operations",
-    "similar": "operations",
-    "descriptions": "operations",
+    "operations": "salient",
+    "similar": "salient",
+    "descriptions": "salient",
     "validation": "validate",
     "ablation": "ablate",
 }

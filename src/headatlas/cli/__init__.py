@@ -1,12 +1,12 @@
 """The command line: parse, call, print. One file per group of commands."""
 
-from headatlas.cli import cards, comparing, explorer, measuring, relations, running, showing  # noqa: F401
+from headatlas.cli import compare, explore, head, map, plan, relations, results, running, survey  # noqa: F401
 from headatlas.cli.app import app, main
 
 __all__ = ["app", "main"]
 
 ORDER = (
-    "map", "explore", "head", "find", "heads", "figure", "report", "compare", "validate", "ablate", "operations",
+    "map", "explore", "head", "find", "heads", "figure", "report", "compare", "validate", "ablate", "salient",
     "plan", "survey", "relations", "import", "export",
 )  # fmt: skip
 """Commands as the help lists them: what people need first comes first."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from headatlas._version import __version__
-from headatlas.cli.screen import say
+from headatlas.cli.screen import print_message
 from headatlas.errors import HeadatlasError
 
 app = typer.Typer(
@@ -29,7 +29,7 @@ def debugging() -> bool:
 
 def main() -> None:
     """Entry point of the `headatlas` command."""
-    # A pipe that closes early, as `| head` does, is no error.
+    # A pipe that closes early, as with `| head`, is no error.
     try:
         app()
     except BrokenPipeError:
@@ -37,11 +37,11 @@ def main() -> None:
         sys.exit(0)
 
 
-def command(name: str, goes_on: bool = False):
+def command(name: str, resumes: bool = False):
     """Register a command whose errors become one sentence and an exit code.
 
     Args:
-        goes_on: after an interruption the same command goes on where it stopped.
+        resumes: after an interruption the same command continues where it stopped.
     """
 
     def register(function):
@@ -51,18 +51,18 @@ def command(name: str, goes_on: bool = False):
             try:
                 function(*args, **kwargs)
             except KeyboardInterrupt:
-                safe = " Finished layers are safe: the same command goes on where it stopped." if goes_on else ""
-                say(f"Interrupted.{safe}")
+                safe = " What is finished is safe: the same command continues where it stopped." if resumes else ""
+                print_message(f"Interrupted.{safe}")
                 raise typer.Exit(130) from None
             except HeadatlasError as error:
                 if _debug:
                     raise
-                say(f"Error: {error}", style="bold red")
+                print_message(f"Error: {error}", style="bold red")
                 raise typer.Exit(2) from None
             except MemoryError:
                 if _debug:
                     raise
-                say("Error: there is not enough memory for this model on this machine.", style="bold red")
+                print_message("Error: there is not enough memory for this model on this machine.", style="bold red")
                 raise typer.Exit(2) from None
 
         return wrapped

@@ -190,7 +190,7 @@ def _operations(told: dict[str, Any], width: int) -> RenderableType:
     from rich.text import Text
 
     if told["operations"] is None:
-        return Text(f"{NOT_MEASURED}; `headatlas operations` gathers it", style="dim")
+        return Text(f"{NOT_MEASURED}; `headatlas salient` measures it", style="dim")
     if not told["operations"]:
         return Text("its output is zero", style="dim")
     table = _grid()

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from headatlas.measuring.engine import EngineName
+
 
 class Kind(StrEnum):
     score = "score"
@@ -23,11 +25,6 @@ class Measure(StrEnum):
 class Palette(StrEnum):
     paper = "paper"
     colour_blind = "colour-blind"
-
-
-class EngineName(StrEnum):
-    local = "local"
-    ray = "ray"
 
 
 class ExportFormat(StrEnum):

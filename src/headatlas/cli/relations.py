@@ -9,7 +9,7 @@ import typer
 
 from headatlas.cli.app import command
 from headatlas.cli.options import JsonOption
-from headatlas.cli.screen import print_json, say, show_table
+from headatlas.cli.screen import print_json, print_message, show_table
 from headatlas.relations import DROP_REASONS
 
 
@@ -82,20 +82,20 @@ def _show_relations(relations: list, coverage: list | None) -> None:
     columns = ["relation", "category", "pairs", "kept", "source", "target", "measurable"]
     measurable = sum(c.measurable for c in coverage)
     show_table(f"{measurable} of {len(coverage)} relations measurable", columns, rows, right=(2, 3, 4, 5))
-    say("source, target: pairs left out since that word is not one token. A relation's name shows which.")
+    print_message("source, target: pairs left out since that word is not one token. A relation's name shows which.")
 
 
 def _show_relation(relation: Any, coverage: list | None) -> None:
     from headatlas.printable import printable
 
     for what in ("name", "category", "k", "description", "source", "license"):
-        say(f"{what:12}{getattr(relation, what)}")
+        print_message(f"{what:12}{getattr(relation, what)}")
     if coverage is None:
-        say(f"{'pairs':12}{len(relation.pairs)}")
+        print_message(f"{'pairs':12}{len(relation.pairs)}")
         rows = list(relation.pairs)
     else:
         (of_model,) = coverage
-        say(f"{'pairs':12}{len(relation.pairs)}, of which this model keeps {len(of_model.pairs)}")
+        print_message(f"{'pairs':12}{len(relation.pairs)}, of which this model keeps {len(of_model.pairs)}")
         reasons = {"duplicate": "the same tokens again"}
         rows = [(*pair, "kept") for pair in of_model.pairs]
         rows += [

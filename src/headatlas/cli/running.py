@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headatlas.cli.app import command
+from headatlas.cli.formats import format_correlation
 from headatlas.cli.options import (
     AdapterOption,
     AddRelations,
@@ -19,7 +20,7 @@ from headatlas.cli.options import (
     ModelOption,
     ThreadsOption,
 )
-from headatlas.cli.screen import Bar, print_json, say, show_table
+from headatlas.cli.screen import Bar, print_json, print_message, show_table
 
 if TYPE_CHECKING:
     from headatlas.analysis.correlations import Correlation
@@ -29,7 +30,7 @@ SeedOption = Annotated[int, typer.Option(help="Of all random choices.")]
 SOURCES = {"one": "sources of one token", "several": "sources of several tokens (against the score of one)"}
 
 
-@command("validate", goes_on=True)
+@command("validate", resumes=True)
 def validate_command(
     atlas: AtlasFolder,
     model: ModelOption = None,
@@ -75,12 +76,14 @@ def validate_command(
         return
     _show_validation(known_correlations(loaded), kind.value)
     if facts["left_out"]:
-        say(f"Left out, their pairs are not known here: {', '.join(facts['left_out'])}. Name them by --add-relations.")
+        print_message(
+            f"Left out, their pairs are not known here: {', '.join(facts['left_out'])}. Name them by --add-relations."
+        )
     dropped = sum(group["left_out"] for group in facts["groups"])
     if dropped:
-        say(f"Left out, their words are tokenised otherwise inside the texts: {dropped} pairs.")
-    say(f"{facts['prompts']} texts of {len(facts['templates'])} templates, {facts['seconds']:.0f} s.")
-    say(f"Picture: {atlas / 'validation.png'}")
+        print_message(f"Left out, their words are tokenised otherwise inside the texts: {dropped} pairs.")
+    print_message(f"{facts['prompts']} texts of {len(facts['templates'])} templates, {facts['seconds']:.0f} s.")
+    print_message(f"Picture: {atlas / 'validation.png'}")
 
 
 def _show_validation(rows: list[Correlation], kind: str) -> None:
@@ -94,7 +97,11 @@ def _show_validation(rows: list[Correlation], kind: str) -> None:
         here = [row for row in rows if (row.tokens, row.side) == (tokens, kind) and row.relation != ALL]
         for name in dict.fromkeys(row.relation for row in here):
             of_name = {row.condition: row for row in here if row.relation == name}
-            cells = [_told(getattr(of_name[condition], each)) for condition in CONDITIONS for each in coefficients]
+            cells = [
+                format_correlation(getattr(of_name[condition], each))
+                for condition in CONDITIONS
+                for each in coefficients
+            ]
             lines.append([name, str(of_name[CONDITIONS[0]].pairs), *cells])
         if lines:
             show_table(f"Correlation of the {kind} over heads, {title}", ["relation", "pairs", *heading], lines,
@@ -104,14 +111,11 @@ def _show_validation(rows: list[Correlation], kind: str) -> None:
     for name, summary in (("mean over relations", mean_over_relations(rows)), ("all points together", pooled)):
         found = {(row.side, row.tokens, row.condition): row for row in summary}
         for side, tokens in dict.fromkeys(key[:2] for key in found):
-            cells = [_told(getattr(found[side, tokens, each], c)) for each in CONDITIONS for c in coefficients]
+            cells = [
+                format_correlation(getattr(found[side, tokens, each], c)) for each in CONDITIONS for c in coefficients
+            ]
             lines.append([name, side, tokens, *cells])
     show_table("In all", ["", "", "source tokens", *heading], lines, right=(3, 4, 5, 6))
-
-
-def _told(coefficient: float | None) -> str:
-    """A dash where one of both scores is the same for all heads, so that there is none."""
-    return "-" if coefficient is None else f"{coefficient:.2f}"
 
 
 @command("ablate")
@@ -177,7 +181,7 @@ def _show_ablation(facts: dict[str, Any], curve: Any, folder: Path) -> None:
             "not testable": f"the model answers {facts['base']:.0%} of {n} prompts rightly, less than {MIN_BASE:.0%}",
             "no heads": "no head's score is above the threshold",
         }
-        say(f"{name}: {facts['status']}; {why[facts['status']]}.")
+        print_message(f"{name}: {facts['status']}; {why[facts['status']]}.")
         return
     shares = (curve["correct"] / curve["prompts"]).groupby([curve["task"], curve["order"], curve["removed"]]).first()
     tasks = [name, *(control["task"] for control in facts["controls"])]
@@ -195,7 +199,7 @@ def _show_ablation(facts: dict[str, Any], curve: Any, folder: Path) -> None:
     title = f"{name}: share of {n} prompts answered rightly, by heads removed"
     columns = ["removed", "by score", "95 %", "random", "range", *tasks[1:]]
     show_table(title, columns, rows, right=tuple(range(len(columns))))
-    say(f"Heads, the strongest first: {', '.join(facts['heads'])}")
+    print_message(f"Heads, the strongest first: {', '.join(facts['heads'])}")
     if len(tasks) == 1:
-        say("No other task has little overlap and a like base accuracy.")
-    say(f"Picture: {folder / f'ablation-{file_name(name)}.png'} ({facts['seconds']:.0f} s)")
+        print_message("No other task has little overlap and a like base accuracy.")
+    print_message(f"Picture: {folder / f'ablation-{file_name(name)}.png'} ({facts['seconds']:.0f} s)")

@@ -1,4 +1,4 @@
-"""What every command prints with: lines, tables, JSON, and the bar of long work."""
+"""How every command prints: messages, tables, JSON, and the progress bar of long work."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from headatlas.cli.formats import format_bytes, format_clock
+
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from headatlas.measuring.progress import Stage
+
 
 class Bar:
-    """A progress bar on standard error: what is done, the rate, the time it took and the time left."""
+    """A progress bar on standard error: what is done, the rate, the time taken and the time left."""
 
     def __enter__(self) -> Bar:
         from rich.progress import (
@@ -29,21 +33,23 @@ class Bar:
                 if task.description != "bytes" or task.total is None:
                     return super().render(task)
                 return Text(
-                    f"{told_bytes(int(task.completed))} of {told_bytes(int(task.total))}", style="progress.download"
+                    f"{format_bytes(int(task.completed))} of {format_bytes(int(task.total))}", style="progress.download"
                 )
 
         class Rate(ProgressColumn):
             def render(self, task) -> Text:
                 speed = task.speed or 0
-                rate = told_bytes(int(speed)) if task.description == "bytes" else f"{speed:.1f}"
+                rate = format_bytes(int(speed)) if task.description == "bytes" else f"{speed:.1f}"
                 return Text(f"{rate}/s" if speed else "", style="dim")
 
         class Times(ProgressColumn):
             def render(self, task) -> Text:
                 left = (
-                    "" if task.time_remaining is None or task.finished else f", {told_clock(task.time_remaining)} left"
+                    ""
+                    if task.time_remaining is None or task.finished
+                    else f", {format_clock(task.time_remaining)} left"
                 )
-                return Text(told_clock(task.elapsed or 0) + left, style="progress.elapsed")
+                return Text(format_clock(task.elapsed or 0) + left, style="progress.elapsed")
 
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -57,38 +63,23 @@ class Bar:
         self._tasks: dict[str, Any] = {"opening": self._progress.add_task("opening", total=None)}
         return self
 
-    def show(self, what: str, done: int, total: int) -> None:
-        if what == "models":
-            # The next model's bars start anew.
-            for earlier in set(self._tasks) - {"models"}:
+    def show(self, stage: Stage, done: int, total: int) -> None:
+        """Show how far a stage is; the bar of an earlier stage disappears, except that of the models."""
+        from headatlas.measuring.progress import Stage
+
+        if stage is Stage.MODELS:
+            # The bars of the next model start again.
+            for earlier in set(self._tasks) - {Stage.MODELS.value}:
                 self._progress.remove_task(self._tasks.pop(earlier))
-        if what not in self._tasks:
-            for name, earlier in self._tasks.items():
-                self._progress.update(earlier, visible=name == "models")
-            self._tasks[what] = self._progress.add_task(what, total=total)
-        self._progress.update(self._tasks[what], completed=done)
+        name = stage.value
+        if name not in self._tasks:
+            for shown, earlier in self._tasks.items():
+                self._progress.update(earlier, visible=shown == Stage.MODELS.value)
+            self._tasks[name] = self._progress.add_task(name, total=total)
+        self._progress.update(self._tasks[name], completed=done)
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
-
-
-def told_clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
-
-
-def told_bytes(count: int) -> str:
-    size, units = float(count), ["B", "kB", "MB", "GB", "TB"]
-    while size >= 1000 and len(units) > 1:
-        size /= 1000
-        units.pop(0)
-    return f"{size:.0f} {units[0]}" if units[0] == "B" or size >= 100 else f"{size:.1f} {units[0]}"
-
-
-def told_duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def console(stderr: bool = False) -> Console:
@@ -97,8 +88,8 @@ def console(stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False)
 
 
-def say(text: str, style: str | None = None) -> None:
-    """One line for people, on standard error."""
+def print_message(text: str, style: str | None = None) -> None:
+    """Print one line for people, on standard error."""
     from rich.text import Text
 
     from headatlas.printable import printable
@@ -106,8 +97,9 @@ def say(text: str, style: str | None = None) -> None:
     console(stderr=True).print(Text(printable(text), style=style or ""), soft_wrap=True)
 
 
-def put(text: str, output: Path | None) -> None:
-    from headatlas.atlas import write_atomically
+def print_or_write(text: str, output: Path | None) -> None:
+    """Print a result, or write it to a file."""
+    from headatlas.atomic import write_atomically
     from headatlas.errors import AtlasError
 
     if output is None:
@@ -117,19 +109,13 @@ def put(text: str, output: Path | None) -> None:
         write_atomically(output, lambda path: path.write_text(text, "utf-8"))
     except OSError as error:
         raise AtlasError(f"{output}: cannot be written ({error.strerror or error}).") from error
-    say(f"Wrote {output}")
+    print_message(f"Wrote {output}")
 
 
 def print_json(content: Any) -> None:
     import json
 
     typer.echo(json.dumps(content, indent=1))
-
-
-def told_count(value: Any) -> str:
-    import pandas as pd
-
-    return "" if pd.isna(value) else str(value)
 
 
 def show_table(

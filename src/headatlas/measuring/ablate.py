@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas import head_name
 from headatlas.errors import SettingsError
-from headatlas.measuring.run_folder import add_evidence
+from headatlas.measuring.output import add_evidence
+from headatlas.measuring.progress import Progress, Stage, report_stage
 from headatlas.measuring.running.model import Continuations, RunningModel, batches
 from headatlas.measuring.running.questions import PROMPTS, PromptText, Questions, load_prompts, make_questions
-from headatlas.measuring.session import open_model_of, relations_of
+from headatlas.measuring.session import Session, relations_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from headatlas.atlas import Atlas
-    from headatlas.measuring.map import Progress
     from headatlas.relations import EncodedRelation
 
 MIN_BASE = 0.1
@@ -99,10 +99,11 @@ def ablate_heads(
                 f"relation: expected one with prompts in {prompts or PROMPTS.name}, found {name!r}. Write a file with "
                 f"prompts for it and name it by --prompts."
             )
-    heads, tokenizer = open_model_of(atlas, model, adapter, _told(progress, "fingerprint"))
+    session = Session.of_atlas(atlas, model, adapter, progress)
+    heads, tokenizer = session.heads, session.tokenizer
     asked, _ = relations_of(atlas, tokenizer, heads.d_vocab, wanted, add_relations)
     others, _ = relations_of(atlas, tokenizer, heads.d_vocab, None, add_relations)
-    running = RunningModel(heads, device, _told(progress, "bytes"))
+    running = RunningModel(heads, device, report_stage(progress, Stage.BYTES))
     settings = {"prompts": n_prompts, "most_heads": n_heads, "removed_by": "mean" if mean else "zero", "seed": seed}
     bench = _Bench(running, {name: others[name] for name in others if name in texts}, texts, tokenizer, settings)
     found = []
@@ -110,7 +111,7 @@ def ablate_heads(
 
         def told(done: int, total: int, number: int = number) -> None:
             if progress is not None:
-                progress("answers", number * 1000 + 1000 * done // total, 1000 * len(asked))
+                progress(Stage.ANSWERS, number * 1000 + 1000 * done // total, 1000 * len(asked))
 
         with use_threads(threads):
             facts, rows = _ablate(atlas, bench, name, controls, told)
@@ -313,7 +314,3 @@ def file_name(relation: str) -> str:
 
     safe = re.sub(r"[^A-Za-z0-9_-]", "_", relation)
     return safe if safe == relation else f"{safe[:60]}-{hashlib.sha256(relation.encode()).hexdigest()[:8]}"
-
-
-def _told(progress: Progress | None, what: str) -> Any:
-    return None if progress is None else lambda done, total: progress(what, done, total)

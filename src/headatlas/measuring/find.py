@@ -1,15 +1,18 @@
-"""Which heads map given words to given words: a query of one's own, without a file of relations and without scores."""
+"""Which heads map given words to given words: a query without a relation file and without scores."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headatlas.atlas import MANIFEST, Atlas, head_name, records
+from headatlas.atlas import Atlas, head_name, load_atlas, records
 from headatlas.errors import SettingsError
+from headatlas.measuring.progress import Progress, Stage
+from headatlas.measuring.session import Session, is_atlas_folder
+from headatlas.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,14 +27,23 @@ REASONS = {
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A pair that cannot be ranked, and why."""
+
+    source: str
+    target: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Found:
-    """Heads, the best first.
+    """The heads of a model, the best first.
 
     Args:
         name: the model's.
         k: a target that is among as many highest logits is a hit.
-        pairs: that were looked for.
-        left_out: the others, as (source, target, why).
+        pairs: the pairs that were ranked.
+        left_out: the other pairs.
         table: a row per head: name, layer, head, hits, median_rank, and `ranks`, of each pair's target among all
             logits, from 1.
     """
@@ -39,22 +51,22 @@ class Found:
     name: str
     k: int
     pairs: tuple[tuple[str, str], ...]
-    left_out: tuple[tuple[str, str, str], ...]
+    left_out: tuple[LeftOut, ...]
     table: pd.DataFrame
 
     def as_dict(self, top: int | None = None) -> dict[str, Any]:
-        """JSON types; of the heads the `top` first, or all."""
+        """JSON types; the `top` best heads, or all."""
         return {
             "model": self.name,
             "k": self.k,
             "pairs": [list(pair) for pair in self.pairs],
-            "left_out": [{"source": source, "target": target, "why": why} for source, target, why in self.left_out],
+            "left_out": [asdict(each) for each in self.left_out],
             "heads": [row | {"ranks": list(row["ranks"])} for row in _rows(self.table.head(top or len(self.table)))],
         }
 
 
 def parse_pairs(texts: Sequence[str | tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Pairs of words from texts such as `France->Paris`; raises `SettingsError` for what is none."""
+    """Pairs of words from texts such as `France->Paris`; raises `SettingsError` for any other text."""
     pairs = []
     for text in texts:
         words = re.split(r"->|→", text) if isinstance(text, str) else list(text)
@@ -74,22 +86,22 @@ def find_heads(
     model: str | Path | None = None,
     adapter: str | Path | None = None,
     k: int | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Found:
     """Rank the heads of a model by how many of the pairs they map, then by the median rank of the targets.
 
     Logits, input vectors and terms are those of the scores: `x @ W_V @ W_O @ W_U`, all rows of W_U competing.
 
     Args:
-        source: an atlas or its folder, whose settings then hold; or a model, which need not have been mapped; None is
-            the demo model.
+        source: an atlas or its folder, whose settings are then used; or a model, mapped or not; None is the demo
+            model.
         pairs: such as `France->Paris`, or (source, target). Both words have to be one token each.
         model: where the atlas's model is now; default: where the atlas says.
         adapter: LoRA adapter.
         k: how many highest logits count; default: the atlas's or the profile's.
 
     Raises:
-        SettingsError: no pair, or none of which both words are one token.
+        SettingsError: no pair, or none with single-token words.
 
     >>> find_heads("atlas", ["France->Paris", "Cuba->Havana"]).table["name"][0]
     'L1H2'
@@ -97,50 +109,45 @@ def find_heads(
     from headatlas.relations import Relation, encode_relations
 
     wanted = parse_pairs(pairs)
-    told = None if progress is None else lambda done, total: progress("fingerprint", done, total)
-    opened, tokenizer, settings = _open(source, model, adapter, told)
+    session, settings = _open(source, model, adapter, progress)
+    heads = session.heads
     if k is not None:
         settings = replace(settings, k=k)
-    (encoded,) = encode_relations([Relation("asked", wanted)], tokenizer, opened.d_vocab, settings)
+    (encoded,) = encode_relations([Relation("asked", wanted)], session.tokenizer, heads.d_vocab, settings)
     left_out = tuple(
-        (source, target, REASONS[why].format(source=source, target=target)) for source, target, why in encoded.dropped
+        LeftOut(source, target, REASONS[why].format(source=source, target=target))
+        for source, target, why in encoded.dropped
     )
     if not encoded.pairs:
-        raise SettingsError(
-            f"pair: expected at least one of which both words are one token, found none ({left_out[0][2]})."
-        )
-    table = _rank(opened, settings, encoded.source_ids, encoded.target_ids, progress)
-    return Found(opened.name, settings.k, encoded.pairs, left_out, table)
+        raise SettingsError(f"pair: expected at least one with single-token words, found none ({left_out[0].why}).")
+    table = _rank(session.fetched_heads, settings, encoded.source_ids, encoded.target_ids, progress)
+    return Found(heads.name, settings.k, encoded.pairs, left_out, table)
 
 
-def _open(source: Any, model: Any, adapter: Any, told: Callable[[int, int], None] | None):
-    """An opened model, its tokenizer, and the settings of its atlas or of the profile."""
-    from headatlas.architectures import open_model
-    from headatlas.architectures.open import open_checkpoint
-    from headatlas.checkpoints.open import DEMO
-    from headatlas.measuring.session import open_model_of
-    from headatlas.settings import Settings
-
-    if isinstance(source, str | Path) and source != DEMO and (Path(source) / MANIFEST).is_file():
-        source = Atlas.load(source)
+def _open(
+    source: Atlas | str | Path | None,
+    model: str | Path | None,
+    adapter: str | Path | None,
+    progress: Progress | None,
+) -> tuple[Session, Settings]:
+    """A session, and the settings of its atlas or of the profile."""
+    if not isinstance(source, Atlas) and is_atlas_folder(source):
+        source = load_atlas(Path(source))
     if isinstance(source, Atlas):
         known = {name: value for name, value in source.manifest["settings"].items() if name != "min_pairs"}
-        opened, tokenizer = open_model_of(source, model, adapter, told)
-        return opened, tokenizer, Settings(**known)
+        return Session.of_atlas(source, model, adapter, progress), Settings(**known)
     if model is not None:
-        raise SettingsError("model: this belongs to an atlas; expected an atlas's folder before it.")
-    checkpoint = open_checkpoint(DEMO if source is None else source, adapter)
-    opened = open_model(checkpoint)
-    checkpoint.fetch(opened.stored(opened.parts()))
-    return opened, checkpoint.load_tokenizer(), Settings.of_profile(opened.d_vocab)
+        raise SettingsError("model: this option belongs to an atlas; expected an atlas's folder as the first argument.")
+    session = Session(source, adapter, progress=progress)
+    return session, Settings.of_profile(session.heads.d_vocab)
 
 
 def _rank(
     model: HeadModel,
-    settings: Any,
+    settings: Settings,
     source_ids: Sequence[int],
     target_ids: Sequence[int],
-    progress: Callable[[str, int, int], None] | None,
+    progress: Progress | None,
 ) -> pd.DataFrame:
     import pandas as pd
     import torch
@@ -153,7 +160,7 @@ def _rank(
     rows = []
     for layer in range(model.n_layers):
         if progress is not None:
-            progress("layers", layer, model.n_layers)
+            progress(Stage.LAYERS, layer, model.n_layers)
         if not model.has_heads(layer):
             continue
         x = later if layer else embedding
@@ -167,7 +174,7 @@ def _rank(
             hits = sum(rank <= settings.k for rank in of_pairs)
             rows.append((head_name(layer, head), layer, head, hits, _median(of_pairs), tuple(of_pairs)))
     if progress is not None:
-        progress("layers", model.n_layers, model.n_layers)
+        progress(Stage.LAYERS, model.n_layers, model.n_layers)
     table = pd.DataFrame(rows, columns=["name", "layer", "head", "hits", "median_rank", "ranks"])
     order = ["hits", "median_rank", "layer", "head"]
     return table.sort_values(order, ascending=[False, True, True, True], ignore_index=True)

@@ -1,4 +1,4 @@
-"""Others' scores: a table of relation, category, layer, head and score becomes an atlas like any other."""
+"""Imported scores: a table of relation, category, layer, head and score becomes an atlas like any other."""
 
 from __future__ import annotations
 
@@ -8,19 +8,31 @@ from typing import Any
 from headatlas._version import __version__
 from headatlas.atlas import MEASURES, Atlas, dataset_from_table
 from headatlas.errors import AtlasError, SettingsError
+from headatlas.measuring.run_folder import RunFolder
 from headatlas.settings import parse_threshold
 
 COLUMNS = ("relation", "category", "layer", "head", "score")
 
 
-def import_scores(path: str | Path, measure: str, name: str | None = None, threshold: str | float = "0.15") -> Atlas:
+def import_scores(
+    path: str | Path,
+    measure: str,
+    name: str | None = None,
+    threshold: str | float = "0.15",
+    *,
+    output: str | Path | None = None,
+    overwrite: bool = False,
+) -> Atlas:
     """Make an atlas from a CSV file with the columns relation, category, layer, head, score and, if known, suppression.
 
-    Scores are shares from 0 to 1. `k`, pairs and coverage are then unknown and reported as that.
+    Scores are shares from 0 to 1. `k`, pairs and coverage are unknown then, and reported as unknown.
 
     Args:
         measure: what the scores were measured on: `weights`, `attention-fixed` or `in-context`.
         name: the model's name, for titles; default: the file's name.
+        threshold: strict limit above which a head implements a relation, 0 to 1.
+        output: folder for the atlas, its figures and its report; without one, nothing is written.
+        overwrite: replace another atlas in `output`.
 
     Raises:
         AtlasError: columns are missing, a value is out of range, or a head's row is missing or doubled.
@@ -75,7 +87,12 @@ def import_scores(path: str | Path, measure: str, name: str | None = None, thres
         data = dataset_from_table(table[["relation", "category", "layer", "head", *kinds]])
     except AtlasError as error:
         raise AtlasError(f"{path}: {error}") from error
-    return Atlas(data, _manifest(path, data, measure, name, str(threshold)))
+    atlas = Atlas(data, _manifest(path, data, measure, name, str(threshold)))
+    if output is not None:
+        with RunFolder(output, atlas.manifest["identity"], overwrite) as folder:
+            if not folder.finished:
+                folder.finish(atlas)
+    return atlas
 
 
 def _check(path, table, column, values, expected, whole) -> None:

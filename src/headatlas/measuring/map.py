@@ -1,21 +1,24 @@
-"""From a model's name to its atlas: the one place that joins weights, relations, scoring and the result."""
+"""From a model to its atlas: joins weights, relations, scoring, salient operations and the written results."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
+import shutil
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas._version import __version__
-from headatlas.atlas import CHANCE_VARIABLES, KINDS, Atlas, build_dataset
+from headatlas.atlas import CHANCE_VARIABLES, KINDS, Atlas, build_dataset, load_atlas
 from headatlas.engines import Engine, LayerHits, LocalEngine, Task
 from headatlas.errors import RelationError, SettingsError
+from headatlas.measuring.output import Evidence, add_evidence
+from headatlas.measuring.progress import Progress, Stage
 from headatlas.measuring.run_folder import RunFolder
+from headatlas.measuring.salient import PARTS, is_salient_wanted, measure_evidence
+from headatlas.measuring.session import Session
 from headatlas.relations import (
     BUILTIN_VERSION,
     EncodedRelation,
@@ -34,8 +37,6 @@ if TYPE_CHECKING:
     from headatlas.architectures import HeadModel, LayerCheck
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy")
-Progress = Callable[[str, int, int], None]
-"""Called with what is going on (`bytes`, `fingerprint` or `layers`), how much is done, and of how much."""
 
 
 def map_heads(
@@ -54,6 +55,7 @@ def map_heads(
     adapter: str | Path | None = None,
     self_check: bool = True,
     chance: bool = True,
+    salient: bool | None = False,
     device: str = "cpu",
     threads: int | None = None,
     engine: Engine | None = None,
@@ -70,9 +72,9 @@ def map_heads(
         model: a folder in Hugging Face layout, a `.gguf` file, a name on the hub or an address; default: the demo
             model.
         output: folder for the atlas, its figures and its report; finished layers are kept there, and the same call
-            goes on where it stopped. Without one, nothing is written.
-        relations: instead of the built-in ones; relations, or files and folders of them.
-        add_relations: beside the built-in ones or `relations`.
+            continues where it stopped. Without one, nothing is written.
+        relations: instead of the built-in ones; relations, or the files and folders that hold them.
+        add_relations: in addition to the built-in ones or `relations`.
         k: how many highest (lowest) logits count, at least 1; default 10, and 25 above 100,000 tokens. Copying
             relations keep theirs (1 and 3).
         threshold: strict limit above which a head implements a relation, 0 to 1; default 0.15.
@@ -81,11 +83,12 @@ def map_heads(
             behind the attention, the gain of the final norm. Each may change ranks; the profile `maps` counts none.
         adapter: folder of a LoRA adapter, which is added to the weights as they are read.
         self_check: compare the circuits with the model's own attention modules before scoring.
-        chance: measure also what each head would score if the targets were paired anew.
+        chance: measure also what each head would score if the targets were paired at random.
+        salient: measure salient operations too, as `measure_salient` does; None: if that is little work.
         device: `cpu` or `cuda`.
         threads: CPU threads; default: as many as torch uses.
-        engine: where layers are scored, such as `headatlas.engines.RayEngine()`; it then decides on device and
-            threads. Default: this process.
+        engine: where layers are scored, such as `headatlas.engines.RayEngine()`; device and threads are
+            then its own. Default: this process.
         overwrite: replace another atlas in `output`.
 
     Raises:
@@ -95,56 +98,129 @@ def map_heads(
     >>> atlas.relations
     ['capital_to_country', 'country_to_capital']
     """
-    from headatlas.architectures import Terms, check_circuits, open_model
-    from headatlas.architectures.open import open_checkpoint
-    from headatlas.checkpoints.open import DEMO
+    from headatlas.architectures import Terms
 
-    chosen = choose_relations(relations, add_relations)
     engine = _choose_engine(engine, device, threads)
-    checkpoint = open_checkpoint(DEMO if model is None else model, adapter)
-    terms = Terms(value_bias, attention_gain, final_norm_gain)
-    opened = open_model(checkpoint, terms)
-    settings = Settings.of_profile(opened.d_vocab, profile, k, threshold, contextualize, **asdict(terms))
-    encoded = encode_relations(chosen, checkpoint.load_tokenizer(), opened.d_vocab, settings)
-    measured = [relation for relation in encoded if relation.measurable]
-    if not measured:
+    return map_session(
+        Session(model, adapter, Terms(value_bias, attention_gain, final_norm_gain), progress),
+        output,
+        relations=relations,
+        add_relations=add_relations,
+        k=k,
+        threshold=threshold,
+        contextualize=contextualize,
+        profile=profile,
+        self_check=self_check,
+        chance=chance,
+        salient=salient,
+        engine=engine,
+        overwrite=overwrite,
+    )
+
+
+def map_session(
+    session: Session,
+    output: str | Path | None = None,
+    *,
+    relations: RelationsLike | None = None,
+    add_relations: RelationsLike | None = None,
+    k: int | None = None,
+    threshold: str | float | None = None,
+    contextualize: str | None = None,
+    profile: str = "maps",
+    self_check: bool = True,
+    chance: bool = True,
+    salient: bool | None = False,
+    engine: Engine | None = None,
+    overwrite: bool = False,
+) -> Atlas:
+    """Map the model of a session, which can then be used further; arguments as for `map_heads`."""
+    chosen = choose_relations(relations, add_relations)
+    heads = session.heads
+    settings = Settings.of_profile(heads.d_vocab, profile, k, threshold, contextualize, **asdict(heads.terms))
+    encoded = encode_relations(chosen, session.tokenizer, heads.d_vocab, settings)
+    _check_measurable(encoded)
+    entry = _relations_entry(chosen, encoded, relations is None, add_relations is not None)
+    wanted = _Wanted(settings, encoded, chance, self_check, entry)
+    return _map(session, wanted, engine or LocalEngine(), salient, output, overwrite)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is measured of a model: settings, relations as its tokens, and what the manifest says of them."""
+
+    settings: Settings
+    relations: list[EncodedRelation]
+    chance: bool
+    self_check: bool
+    entry: dict[str, Any]
+
+    @property
+    def measurable(self) -> list[EncodedRelation]:
+        return [relation for relation in self.relations if relation.measurable]
+
+    def identity(self, fingerprint: str) -> dict[str, Any]:
+        """Two runs with the same identity make the same atlas."""
+        hashes = "\n".join(relation.hash for relation in self.relations)
+        return {
+            "measure": "weights",
+            "model": fingerprint,
+            "relations": hashlib.sha256(hashes.encode()).hexdigest(),
+            "settings": self.settings.as_dict(),
+            "chance": self.chance,
+        }
+
+
+def _map(
+    session: Session, wanted: _Wanted, engine: Engine, salient: bool | None, output: str | Path | None, overwrite: bool
+) -> Atlas:
+    """Measure an opened model, and write all results once."""
+    from headatlas.architectures import check_circuits
+
+    heads = session.fetched_heads
+    checks = check_circuits(heads) if wanted.self_check else None
+    identity = wanted.identity(session.fingerprint)
+    with nullcontext() if output is None else RunFolder(output, identity, overwrite) as folder:
+        if folder is not None and folder.finished:
+            atlas = load_atlas(folder.folder)
+            if atlas.evidence("operations") is None and is_salient_wanted(atlas, salient):
+                add_evidence(atlas, _salient(atlas, session, engine, folder.folder))
+                shutil.rmtree(folder.folder / PARTS, ignore_errors=True)
+            return atlas
+        run = _measure(heads, _task(session, wanted), engine, folder, session.progress)
+        manifest = {
+            **_manifest_head(heads, session.checkpoint.source, wanted.settings, session.fingerprint, identity),
+            "self_check": "off" if checks is None else _check_facts(checks),
+            "chance": _chance_facts() if wanted.chance else None,
+            "relations": wanted.entry,
+            "packages": _versions(),
+            "run": run.facts | {"engine": engine.name, "device": engine.device, "threads": engine.threads},
+        }
+        measured = wanted.measurable
+        atlas = Atlas(run.dataset(measured, heads), manifest, run.pair_hits(measured))
+        if is_salient_wanted(atlas, salient):
+            add_evidence(atlas, _salient(atlas, session, engine, None if folder is None else folder.folder))
+        if folder is not None:
+            folder.finish(atlas)
+            shutil.rmtree(folder.folder / PARTS, ignore_errors=True)
+    return atlas
+
+
+def _salient(atlas: Atlas, session: Session, engine: Engine, folder: Path | None) -> Evidence:
+    """Salient operations are measured in this process, whatever scores the layers."""
+    local = isinstance(engine, LocalEngine)
+    device, threads = (engine.device, engine.threads) if local else ("cpu", None)
+    return measure_evidence(atlas, session, None, device, threads, folder)
+
+
+def _check_measurable(encoded: list[EncodedRelation]) -> None:
+    if not any(relation.measurable for relation in encoded):
         best = max(encoded, key=lambda relation: len(relation.pairs))
         raise RelationError(
             f"relations: expected at least one with {MIN_PAIRS} pairs of which both words are one token of this model, "
             f"found none (most: {best.name} with {len(best.pairs)} of {len(best.relation.pairs)}). "
             f"`headatlas relations --check FILE --model MODEL` says which words drop out."
         )
-
-    def told(what: str) -> Callable[[int, int], None] | None:
-        return None if progress is None else functools.partial(progress, what)
-
-    checkpoint.fetch(opened.stored(opened.parts()), told("bytes"))
-    checks = check_circuits(opened) if self_check else None
-    fingerprint = opened.fingerprint(told("fingerprint"))
-    identity = {
-        "measure": "weights",
-        "model": fingerprint,
-        "relations": hashlib.sha256("\n".join(relation.hash for relation in encoded).encode()).hexdigest(),
-        "settings": settings.as_dict(),
-        "chance": chance,
-    }
-    with nullcontext() if output is None else RunFolder(output, identity, overwrite) as folder:
-        if folder is not None and folder.finished:
-            return Atlas.load(folder.folder)
-        task = _task(model, adapter, fingerprint, settings, measured, chance)
-        run = _measure(opened, task, engine, folder, progress)
-        manifest = {
-            **_manifest_head(opened, checkpoint.source, settings, fingerprint, identity),
-            "self_check": "off" if checks is None else _told_checks(checks),
-            "chance": _told_chance() if chance else None,
-            "relations": _relations_entry(chosen, encoded, relations is None, add_relations is not None),
-            "packages": _versions(),
-            "run": run.facts | {"engine": engine.name, "device": engine.device, "threads": engine.threads},
-        }
-        atlas = Atlas(run.dataset(measured, opened), manifest, run.pair_hits(measured))
-        if folder is not None:
-            folder.finish(atlas)
-    return atlas
 
 
 @dataclass
@@ -202,36 +278,30 @@ def _choose_engine(engine: Engine | None, device: str, threads: int | None) -> E
     if engine is None:
         return LocalEngine(device, threads)
     if device != "cpu" or threads is not None:
-        raise SettingsError("engine: device and threads are the engine's own; expected none beside it.")
+        raise SettingsError("engine: device and threads belong to the engine; expected neither in addition to it.")
     return engine
 
 
-def _task(
-    model: str | Path | None,
-    adapter: str | Path | None,
-    fingerprint: str,
-    settings: Settings,
-    measured: list[EncodedRelation],
-    chance: bool,
-) -> Task:
+def _task(session: Session, wanted: _Wanted) -> Task:
     import numpy as np
-
-    from headatlas.checkpoints.open import DEMO
 
     def absolute(path: str | Path) -> str:
         there = Path(path).expanduser()
-        return str(there.absolute()) if there.exists() and path != DEMO else str(path)
+        return str(there.absolute()) if there.exists() else str(path)
 
+    from headatlas.checkpoints.open import DEMO
+
+    measured = wanted.measurable
     return Task(
-        source=None if model is None else absolute(model),
-        adapter=None if adapter is None else absolute(adapter),
-        fingerprint=fingerprint,
-        settings=settings,
+        source=None if session.source == DEMO else absolute(session.source),
+        adapter=None if session.adapter is None else absolute(session.adapter),
+        fingerprint=session.fingerprint,
+        settings=wanted.settings,
         source_ids=np.array([token for relation in measured for token in relation.source_ids]),
         target_ids=np.array([token for relation in measured for token in relation.target_ids]),
         k=np.array([relation.k for relation in measured for _ in relation.pairs]),
         ends=np.cumsum([0, *(len(relation.pairs) for relation in measured)]),
-        chance=chance,
+        chance=wanted.chance,
     )
 
 
@@ -246,14 +316,14 @@ def _measure(model: HeadModel, task: Task, engine: Engine, folder: RunFolder | N
             done[layer] = kept
     n_kept = len(done)
     if progress is not None:
-        progress("layers", n_kept, model.n_layers)
+        progress(Stage.LAYERS, n_kept, model.n_layers)
     if missing := [layer for layer in range(model.n_layers) if layer not in done]:
         for layer, hits in engine.score(model, task, missing):
             if folder is not None:
                 folder.save_layer(layer, hits)
             done[layer] = hits
             if progress is not None:
-                progress("layers", len(done), model.n_layers)
+                progress(Stage.LAYERS, len(done), model.n_layers)
     promoted, suppressed = (
         np.stack(
             [np.unpackbits(done[layer][name], axis=-1, count=len(task.k)) for layer in range(model.n_layers)]
@@ -307,11 +377,11 @@ def _manifest_head(
     }
 
 
-def _told_checks(checks: list[LayerCheck]) -> dict[str, Any]:
+def _check_facts(checks: list[LayerCheck]) -> dict[str, Any]:
     return {"largest_error": max(check.error for check in checks), "layers": [check.as_dict() for check in checks]}
 
 
-def _told_chance() -> dict[str, int]:
+def _chance_facts() -> dict[str, int]:
     from headatlas.scoring.chance import FEWEST_HITS, RE_PAIRINGS
 
     return {"exact_from_hits": FEWEST_HITS, "re_pairings": RE_PAIRINGS}

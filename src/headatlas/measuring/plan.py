@@ -1,13 +1,13 @@
-"""What a map of a model would take, told before any weight is read."""
+"""What a map of a model would take, estimated before any weight is read."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headatlas.measuring import speed
 from headatlas.relations import EncodedRelation, Relation
 from headatlas.settings import Settings
 
@@ -18,16 +18,13 @@ LOOKED_AT = 0.031
 """Share of all logits that the search computes, as measured on the demo model with the built-in relations."""
 
 OVERHEAD = 0.75
-"""Time of the search over that of as many products of outputs with W_U, likewise; many are shorter, by W_O."""
+"""Time of the search over that of as many products of outputs with W_U, measured the same way."""
 
 CHANCE = 1.8
-"""Time of the chance levels over that of the scores, likewise."""
-
-OPERATIONS = 1.8
-"""Time of what each head does most over that of its products, likewise."""
+"""Time of the chance levels over that of the scores, measured the same way."""
 
 PROGRAM = 450_000_000
-"""Bytes that the program and its libraries take before any weight is there."""
+"""Bytes that the program and its libraries take before any weight is read."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +32,18 @@ class Plan:
     """What a map would take; sizes in bytes.
 
     Args:
-        name, source, model_type, note: as the checkpoint tells them.
-        read_by: `entry` of a known family, or `module structure`, on which the self-check has to decide.
+        name, source, model_type, note: from the checkpoint.
+        read_by: `entry` of a known family, or `module structure`, which the self-check has to confirm.
         n_layers, n_heads: counts; `n_kv_heads` and `d_head` are None where layers differ.
         validity: of the heads: `kind`, `why` and `layers` of each that occurs.
         to_read: bytes of the tensors that are needed; `size`: bytes of all.
-        memory: most memory at a time, an estimate.
-        chance_seconds: of the chance levels, likewise; `--no-chance` saves them.
-        operations_seconds: of `headatlas operations`, likewise.
-        seconds: of scoring on this machine's processors, an estimate from its speed in matrix products; reading and
-            transfer come on top.
+        memory: peak memory, an estimate.
+        chance_seconds: for the chance levels, an estimate; `--no-chance` saves them.
+        salient_seconds: for `headatlas salient`, an estimate.
+        seconds: for the scores on this machine's processors, an estimate from its speed in matrix products, without
+            reading and transfer.
         measurable, not_measurable: names of relations.
-        n_pairs, n_sources: pairs to be scored, and different source tokens among them.
+        n_pairs, n_sources: pairs to be scored, and distinct source tokens among them.
     """
 
     name: str
@@ -66,7 +63,7 @@ class Plan:
     memory: int
     seconds: float
     chance_seconds: float
-    operations_seconds: float
+    salient_seconds: float
     measurable: list[str]
     not_measurable: list[str]
     n_pairs: int
@@ -93,7 +90,7 @@ def plan_map(
     from headatlas.architectures.open import open_checkpoint
     from headatlas.checkpoints.open import DEMO
     from headatlas.engines.devices import count_threads
-    from headatlas.measuring.salient import estimated_work
+    from headatlas.measuring.salient import estimate_salient, estimated_work
     from headatlas.relations import choose_relations, encode_relations
 
     chosen = choose_relations(relations, add_relations)
@@ -124,7 +121,7 @@ def plan_map(
         memory=_memory(opened, measured, len(sources), count_threads(threads)),
         seconds=seconds,
         chance_seconds=CHANCE * seconds,
-        operations_seconds=operations_seconds(work, threads),
+        salient_seconds=estimate_salient(work, count_threads(threads)),
         measurable=[relation.name for relation in measured],
         not_measurable=[relation.name for relation in encoded if not relation.measurable],
         n_pairs=sum(len(relation.pairs) for relation in measured),
@@ -174,27 +171,4 @@ def _seconds(model: HeadModel, n_sources: int, threads: int) -> float:
     layers = [layer for layer in range(model.n_layers) if model.has_heads(layer)]
     values = model.d_model * model.d_head * (model.n_kv_heads + model.n_heads)
     logits = LOOKED_AT * model.d_vocab * model.d_model * model.n_heads
-    return OVERHEAD * len(layers) * 2 * n_sources * (values + logits) / _products_per_second(threads)
-
-
-def operations_seconds(work: float, threads: int | None) -> float:
-    """Time of `headatlas operations` of so many multiplications on this machine's processors, an estimate."""
-    from headatlas.engines.devices import count_threads
-
-    return OPERATIONS * 2 * work / _products_per_second(count_threads(threads))
-
-
-def _products_per_second(threads: int) -> float:
-    """Floating-point operations a second in float32 products on `threads` threads, measured for a moment."""
-    import torch
-
-    from headatlas.engines.devices import use_threads
-
-    with use_threads(threads):
-        a, b = torch.rand(1024, 1024), torch.rand(1024, 1024)
-        torch.mm(a, b)
-        started, rounds = time.perf_counter(), 0
-        while time.perf_counter() - started < 0.15:
-            torch.mm(a, b)
-            rounds += 1
-        return rounds * 2 * 1024**3 / (time.perf_counter() - started)
+    return OVERHEAD * len(layers) * 2 * n_sources * (values + logits) / speed.products_per_second(threads)

@@ -1,8 +1,8 @@
-"""An output folder while a map is being made: who may write into it, and the layers that are already safe.
+"""Where a run keeps what it has finished: who may write there, what belongs to which run, and what is already safe.
 
-Finished layers lie in `DIR/.unfinished/`; the folder becomes an atlas only when the last file, its manifest, is in
-place. A run is identified by the model's fingerprint, the encoded relations and the settings: the same command goes
-on where it stopped, any other is refused.
+Map, salient operations, validation and ablation each keep their parts in a hidden folder inside the atlas's folder.
+A run is identified by what it measures: the same command continues where it stopped. The folder of a map becomes an
+atlas only when the last file, its manifest, is written.
 """
 
 from __future__ import annotations
@@ -13,38 +13,151 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headatlas.atlas import EVIDENCE, HITS, MANIFEST, SCORES, Atlas, load_manifest, write_atomically
+from headatlas.atlas import MANIFEST, load_manifest
+from headatlas.atomic import write_atomically
 from headatlas.errors import AtlasError
+from headatlas.measuring.output import OUTPUTS, write_results
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
+
+    from headatlas.atlas import Atlas
 
 UNFINISHED = ".unfinished"
 RUN = "run.json"
 LOCK = "lock"
-FIGURE_FORMATS = ("png", "svg", "pdf")
-FIGURES = {"score": "figure", "suppression": "suppression"}
-SENSITIVITY = "sensitivity"
-REPORT = "report.md"
-PAGE = "explorer.html"
-GO_ON = "Finished layers are safe; make room and run the same command again."
-OUTPUTS = (
-    MANIFEST,
-    SCORES,
-    HITS,
-    REPORT,
-    PAGE,
-    *(f"{stem}.{fmt}" for stem in (*FIGURES.values(), SENSITIVITY) for fmt in FIGURE_FORMATS),
-    *(f"{name}.parquet" for name in EVIDENCE),
-)
+CONTINUE = "Finished parts are safe; make room and run the same command again."
 
 
-class RunFolder:
-    """Hold an output folder for one run; use as a context manager.
+class RunParts:
+    """The finished parts of one run, each a file of arrays; use as a context manager.
+
+    Parts of a run with another identity are dropped. A run that ends without a part, because it was refused for
+    example, leaves nothing.
 
     Args:
-        folder: made if it is not there.
+        folder: the atlas's folder, which has to exist; None keeps nothing.
+        name: of the hidden folder inside it.
+        identity: what is measured; JSON types only.
+        doing: what the run does, for messages, such as `validating this atlas`.
+
+    Raises:
+        AtlasError: another run holds the parts, or the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path | None, name: str, identity: dict[str, Any], doing: str) -> None:
+        from filelock import FileLock
+
+        self.folder, self.identity, self.doing = folder, identity, doing
+        self.path = None if folder is None else folder / name
+        self._lock = None if self.path is None else FileLock(self.path / LOCK, blocking=False)
+
+    def __enter__(self) -> RunParts:
+        if self.path is not None:
+            try:
+                self.path.mkdir(exist_ok=True)
+                self._acquire()
+                try:
+                    self._begin()
+                except BaseException:
+                    self.__exit__()
+                    raise
+            except OSError as error:
+                raise AtlasError(f"{self.path}: cannot be written ({error.strerror or error}).") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            if not self._saved():
+                self.remove()
+
+    def load(self, part: str) -> dict[str, np.ndarray] | None:
+        """A part's arrays as they were saved, or None; a damaged part is measured again."""
+        import numpy as np
+
+        if self.path is None:
+            return None
+        try:
+            # Opened here: of a damaged file, np.load leaves its own open.
+            with self._file(part).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+            return None
+
+    def save(self, part: str, arrays: dict[str, np.ndarray]) -> None:
+        """Write a part's arrays safely to disk.
+
+        Raises:
+            AtlasError: they cannot be written.
+        """
+        import numpy as np
+
+        if self.path is None:
+            return
+
+        def write(path: Path) -> None:
+            with path.open("wb") as file:
+                np.savez(file, allow_pickle=False, **arrays)
+
+        try:
+            write_atomically(self._file(part), write)
+        except OSError as error:
+            raise AtlasError(
+                f"{self.folder}: {part} cannot be written ({error.strerror or error}). {CONTINUE}"
+            ) from error
+
+    def load_layer(self, layer: int) -> dict[str, np.ndarray] | None:
+        """The part of a layer, as `load`."""
+        return self.load(f"layer-{layer:04d}")
+
+    def save_layer(self, layer: int, arrays: dict[str, np.ndarray]) -> None:
+        """The part of a layer, as `save`."""
+        self.save(f"layer-{layer:04d}", arrays)
+
+    def remove(self) -> None:
+        """Remove all parts, once their result is safe elsewhere."""
+        if self.path is not None:
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def _file(self, part: str) -> Path:
+        assert self.path is not None
+        return self.path / f"{part}.npz"
+
+    def _saved(self) -> list[Path]:
+        return [] if self.path is None else list(self.path.glob("*.npz"))
+
+    def _acquire(self) -> None:
+        from filelock import Timeout
+
+        assert self._lock is not None
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise AtlasError(f"{self.folder}: another run is {self.doing}. Wait for it.") from error
+
+    def _begin(self) -> None:
+        """Drop parts of another run, and note which run this is."""
+        if self._known_run() != self.identity:
+            for part in self._saved():
+                part.unlink()
+            assert self.path is not None
+            text = json.dumps(self.identity, indent=2)
+            write_atomically(self.path / RUN, lambda path: path.write_text(text, "utf-8"))
+
+    def _known_run(self) -> Any:
+        assert self.path is not None
+        try:
+            return json.loads((self.path / RUN).read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+
+
+class RunFolder(RunParts):
+    """The output folder of a map, held for one run; its parts lie in `.unfinished/`.
+
+    Args:
+        folder: created if it does not exist.
         identity: what is measured; JSON types only.
         overwrite: replace an atlas or an unfinished run of something else. Files of other kinds are never touched.
 
@@ -52,78 +165,46 @@ class RunFolder:
         AtlasError: the folder cannot be written, holds something else, or another run is writing into it.
     """
 
-    def __init__(self, folder: str | Path, identity: dict[str, Any], overwrite: bool = False) -> None:
-        from filelock import FileLock
+    folder: Path
+    path: Path
 
-        self.folder = Path(folder)
-        self.identity = identity
+    def __init__(self, folder: str | Path, identity: dict[str, Any], overwrite: bool = False) -> None:
+        super().__init__(Path(folder), UNFINISHED, identity, "writing into this folder")
         self.overwrite = overwrite
-        self._parts = self.folder / UNFINISHED
-        self._lock = FileLock(self._parts / LOCK, blocking=False)
 
     def __enter__(self) -> RunFolder:
         if self.folder.exists() and not self.folder.is_dir():
             raise AtlasError(f"{self.folder}: expected a folder to write the atlas into, found a file.")
         self._refuse_foreign_folder()
         try:
-            self._parts.mkdir(parents=True, exist_ok=True)
-            self._acquire()
-            try:
-                self._check_identity()
-            except BaseException:
-                self.__exit__()
-                raise
+            self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise AtlasError(
                 f"{self.folder}: cannot be written ({error.strerror or error}). Choose another folder."
             ) from error
+        super().__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        super().__exit__()
         if self.finished:
-            shutil.rmtree(self._parts, ignore_errors=True)
+            self.remove()
 
     @property
     def finished(self) -> bool:
         """Whether the folder already holds the atlas that this run would make."""
         return (self.folder / MANIFEST).is_file()
 
-    def load_layer(self, layer: int) -> dict[str, np.ndarray] | None:
-        """A layer's arrays as they were saved, or None; what cannot be read is measured again."""
-        import numpy as np
-
-        try:
-            # Opened here: of a damaged file, np.load leaves its own open.
-            with self._layer(layer).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return dict(arrays)
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-            return None
-
-    def save_layer(self, layer: int, arrays: dict[str, np.ndarray]) -> None:
-        """Bring a layer's arrays safely to disk."""
-        import numpy as np
-
-        def write(path: Path) -> None:
-            with open(path, "wb") as file:
-                np.savez(file, allow_pickle=False, **arrays)
-
-        try:
-            write_atomically(self._layer(layer), write)
-        except OSError as error:
-            raise AtlasError(
-                f"{self.folder}: layer {layer} cannot be written ({error.strerror or error}). {GO_ON}"
-            ) from error
-
     def finish(self, atlas: Atlas) -> None:
-        """Write everything, the manifest last, then drop the parts."""
-        try:
-            write_folder(atlas, self.folder)
-        except AtlasError as error:
-            raise AtlasError(f"{error} {GO_ON}") from error
+        """Write all results, the manifest last.
 
-    def _layer(self, layer: int) -> Path:
-        return self._parts / f"layer-{layer:04d}.npz"
+        Raises:
+            AtlasError: they cannot be written.
+        """
+        try:
+            write_results(atlas, self.folder)
+        except AtlasError as error:
+            raise AtlasError(f"{error} {CONTINUE}") from error
 
     def _refuse_foreign_folder(self) -> None:
         try:
@@ -137,27 +218,11 @@ class RunFolder:
                 f"Choose another folder, or write into this one with --overwrite."
             )
 
-    def _acquire(self) -> None:
-        from filelock import Timeout
-
-        try:
-            self._lock.acquire()
-        except Timeout as error:
-            raise AtlasError(
-                f"{self.folder}: another run is writing into this folder. Wait for it, or choose another."
-            ) from error
-
-    def _check_identity(self) -> None:
-        run = self._parts / RUN
+    def _begin(self) -> None:
+        """Refuse or replace what another run has written, and note which run this is."""
         finished = load_manifest(self.folder).get("identity") if self.finished and not self.overwrite else None
-        try:
-            unfinished = json.loads(run.read_text("utf-8"))
-        except (OSError, ValueError):
-            unfinished = None
-        for found, what in ((finished, "an atlas"), (unfinished, "an unfinished run")):
-            if found is not None and found != self.identity:
-                if self.overwrite:
-                    continue
+        for found, what in ((finished, "an atlas"), (self._known_run(), "an unfinished run")):
+            if found is not None and found != self.identity and not self.overwrite:
                 raise AtlasError(
                     f"{self.folder}: holds {what} with {_difference(found, self.identity)}. "
                     f"Choose another folder, or replace it with --overwrite."
@@ -165,61 +230,11 @@ class RunFolder:
         if self.overwrite:
             for name in OUTPUTS:
                 (self.folder / name).unlink(missing_ok=True)
-        if unfinished != self.identity:
-            for part in self._parts.glob("layer-*.npz"):
-                part.unlink()
-            text = json.dumps(self.identity, indent=2)
-            write_atomically(run, lambda path: path.write_text(text, "utf-8"))
+        super()._begin()
 
 
-def write_folder(atlas: Atlas, folder: str | Path) -> None:
-    """Write figures, report and data of an atlas; the manifest comes last, so that a broken run leaves no atlas.
-
-    Raises:
-        AtlasError: the folder cannot be written.
-    """
-    from headatlas.explorer import write_page
-    from headatlas.figures import draw_map, draw_sensitivity, save_figure
-    from headatlas.reports import write_report
-
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for kind, stem in FIGURES.items():
-            if kind == "score" or atlas.has_suppression:
-                figure = draw_map(atlas, kind=kind)
-                for fmt in FIGURE_FORMATS:
-                    save_figure(figure, folder / f"{stem}.{fmt}")
-        ranked = atlas.pair_hits is not None and "rank" in atlas.pair_hits
-        if ranked:
-            figure = draw_sensitivity(atlas)
-            for fmt in FIGURE_FORMATS:
-                save_figure(figure, folder / f"{SENSITIVITY}.{fmt}")
-        text = write_report(
-            atlas,
-            figure="figure.png",
-            suppression_figure="suppression.png" if atlas.has_suppression else None,
-            sensitivity_figure=f"{SENSITIVITY}.png" if ranked else None,
-        )
-        write_atomically(folder / REPORT, lambda path: path.write_text(text, "utf-8"))
-        write_page(folder / PAGE, atlas)
-    except OSError as error:
-        raise AtlasError(f"{folder}: cannot be written ({error.strerror or error}).") from error
-    atlas.save(folder)
-
-
-def add_evidence(atlas: Atlas, tables: dict[str, tuple[pd.DataFrame, dict[str, Any]]]) -> None:
-    """Add tables of evidence with their facts to an atlas, and show them on the page of its folder, if there is one."""
-    from headatlas.explorer import write_page
-
-    for name, (table, facts) in tables.items():
-        atlas.add_evidence(name, table, facts)
-    if atlas.folder is not None and (atlas.folder / PAGE).is_file():
-        write_page(atlas.folder / PAGE, atlas)
-
-
-def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """What differs, in words: `another model`, `k=5 instead of 10`."""
+def _difference(found: Any, wanted: dict[str, Any]) -> str:
+    """What differs, in words: `another model`, `k=5 where this run has 10`."""
     if not isinstance(found, dict) or found.get("model") != wanted["model"]:
         return "another model"
     if found.get("relations") != wanted["relations"]:

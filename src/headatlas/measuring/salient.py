@@ -1,8 +1,8 @@
-"""What every head of an atlas's model does most, and which heads are alike: joins the model, the scoring, the atlas.
+"""Salient operations: what every head of a model does most, and which heads are alike.
 
 Tables of evidence: `operations` (the tokens that a head amplifies most, and the tokens with the highest and lowest
 logits of each), `similar` (the heads whose outputs are most alike), and `descriptions` of both and the scores, by the
-rules in `headatlas.analysis.descriptions`. Finished layers are safe in `ATLAS/.operations/` until all are in the atlas.
+rules in `headatlas.analysis.descriptions`. Finished layers are kept in `ATLAS/.salient/` until all are in the atlas.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from headatlas._version import __version__
 from headatlas.errors import SettingsError
-from headatlas.measuring.run_folder import RunFolder, add_evidence
+from headatlas.measuring import speed
+from headatlas.measuring.output import Evidence, add_evidence
+from headatlas.measuring.progress import Progress, Stage
+from headatlas.measuring.run_folder import RunParts
+from headatlas.measuring.session import Session
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,9 +40,12 @@ N_PROBES, SEED = 256, 20
 """Tokens over which the outputs of heads are compared, and what they are drawn with."""
 
 SMALL = 1e12
-"""Multiplications up to which `headatlas map` gathers operations by itself."""
+"""Multiplications up to which `headatlas map` measures salient operations by itself."""
 
-PARTS = ".operations"
+OVERHEAD = 1.8
+"""Time of salient operations over that of their products, as measured on the demo model."""
+
+PARTS = ".salient"
 IN_MEMORY = 2**30
 """Bytes of input vectors that are kept in memory; more lie in a file that is read a block at a time."""
 
@@ -46,7 +53,6 @@ OUTPUTS_IN_MEMORY = 2**29
 """Bytes of all heads' outputs for the probes; where they would be more, they are projected to fewer numbers."""
 
 BLOCK = 4096
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class Wanted:
                 raise SettingsError(f"{name}: expected a whole number of at least 1, found {getattr(self, name)}.")
 
 
-def gather_operations(
+def measure_salient(
     atlas: Atlas,
     model: str | Path | None = None,
     adapter: str | Path | None = None,
@@ -100,36 +106,68 @@ def gather_operations(
     Raises:
         AtlasError: the model is not that of the atlas, or its folder cannot be written.
 
-    >>> gather_operations(atlas, tokens=3)
+    >>> measure_salient(atlas, tokens=3)
     >>> atlas.evidence("operations").columns[:4].tolist()
     ['layer', 'head', 'rank', 'token_id']
     """
-    from headatlas.analysis.descriptions.describing import describe_heads, neighbourhood_of
-    from headatlas.measuring.session import open_model_of
-    from headatlas.measuring.vocabulary import read_vocabulary
-
     wanted = Wanted(tokens, mapped, similar, junk)
-    told = None if progress is None else lambda done, total: progress("fingerprint", done, total)
-    opened, tokenizer = open_model_of(atlas, model, adapter, told)
-    vocabulary = read_vocabulary(tokenizer, opened.d_vocab)
+    add_evidence(
+        atlas, measure_evidence(atlas, Session.of_atlas(atlas, model, adapter, progress), wanted, device, threads)
+    )
+    if atlas.folder is not None:
+        shutil.rmtree(atlas.folder / PARTS, ignore_errors=True)
+
+
+def measure_evidence(
+    atlas: Atlas,
+    session: Session,
+    wanted: Wanted | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    folder: Path | None = None,
+) -> Evidence:
+    """The tables of evidence with their facts, of a model that is open; nothing is added to the atlas.
+
+    Args:
+        folder: where finished layers are kept; default: the atlas's folder, if it has one.
+    """
+    from headatlas.analysis.descriptions.describing import describe_heads, neighbourhood_of
+
+    wanted = wanted or Wanted()
+    vocabulary, heads = session.vocabulary, session.fetched_heads
     started, used = time.perf_counter(), time.process_time()
-    found = measure_operations(atlas, opened, vocabulary, wanted, device, threads, progress)
+    folder = atlas.folder if folder is None else folder
+    found = measure_operations(atlas, heads, vocabulary, wanted, device, threads, session.progress, folder)
     facts = found.facts | {
         "seconds": round(time.perf_counter() - started, 3),
         "processor_seconds": round(time.process_time() - used, 3),
         "device": device,
     }
-    descriptions, told_by = describe_heads(
-        atlas, found.operations, neighbourhood_of(opened, found.operations, vocabulary.ids(wanted.junk))
-    )
-    tables = {
+    neighbourhood = neighbourhood_of(heads, found.operations, vocabulary.ids(wanted.junk))
+    descriptions, rules = describe_heads(atlas, found.operations, neighbourhood)
+    return {
         "operations": (found.operations, facts),
         "similar": (found.similar, found.similar_facts),
-        "descriptions": (descriptions, told_by | {"tool": facts["tool"]}),
+        "descriptions": (descriptions, rules | {"tool": facts["tool"]}),
     }
-    add_evidence(atlas, tables)
-    if atlas.folder is not None:
-        shutil.rmtree(atlas.folder / PARTS, ignore_errors=True)
+
+
+def is_salient_wanted(atlas: Atlas, salient: bool | None) -> bool:
+    """Whether a map measures salient operations too: as asked for, or, for None, if that is little work."""
+    return work_of(atlas) <= SMALL if salient is None else salient
+
+
+def salient_seconds(atlas: Atlas, threads: int | None = None) -> float | None:
+    """Time that `measure_salient` would take on this machine, an estimate; None if the atlas has its results."""
+    from headatlas.engines.devices import count_threads
+
+    measured = atlas.evidence("operations") is not None
+    return None if measured else estimate_salient(work_of(atlas), count_threads(threads))
+
+
+def estimate_salient(work: float, threads: int) -> float:
+    """Seconds that `work` multiplications of salient operations take on this machine, an estimate."""
+    return OVERHEAD * 2 * work / speed.products_per_second(threads)
 
 
 def work_of(atlas: Atlas) -> float:
@@ -174,18 +212,21 @@ def measure_operations(
     device: str = "cpu",
     threads: int | None = None,
     progress: Progress | None = None,
+    folder: Path | None = None,
 ) -> Operations:
-    """The salient operations of all heads of an opened model, and the heads that are alike."""
+    """The salient operations of all heads of an opened model, and the heads that are alike.
+
+    Args:
+        folder: where finished layers are kept; default: nowhere.
+    """
     from headatlas.engines.devices import check_device, use_threads
 
     check_device(device)
     with ExitStack() as stack:
         stack.enter_context(use_threads(threads))
-        parts = None
-        if atlas.folder is not None:
-            identity = {"atlas": atlas.manifest["identity"], "wanted": asdict(wanted), "format": 1}
-            parts = stack.enter_context(RunFolder(atlas.folder / PARTS, identity, overwrite=True))
-        room = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=parts and parts.folder)))
+        identity = {"atlas": atlas.manifest["identity"], "wanted": asdict(wanted), "format": 1}
+        parts = stack.enter_context(RunParts(folder, PARTS, identity, "measuring salient operations"))
+        room = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=parts.path)))
         work = _Work(model, vocabulary, wanted, atlas.manifest["settings"]["contextualize"], device, room)
         layers = _layers(work, parts, progress)
         return _tables(work, layers)
@@ -291,20 +332,19 @@ class _Work:
         return projected
 
 
-def _layers(work: _Work, parts: RunFolder | None, progress: Progress | None) -> list[dict[str, np.ndarray]]:
+def _layers(work: _Work, parts: RunParts, progress: Progress | None) -> list[dict[str, np.ndarray]]:
     n_layers = work.model.n_layers
     done = []
     for layer in range(n_layers):
         if progress is not None:
-            progress("operations", layer, n_layers)
-        arrays = None if parts is None else parts.load_layer(layer)
+            progress(Stage.SALIENT, layer, n_layers)
+        arrays = parts.load_layer(layer)
         if arrays is None:
             arrays = work.layer(layer)
-            if parts is not None:
-                parts.save_layer(layer, arrays)
+            parts.save_layer(layer, arrays)
         done.append(arrays)
     if progress is not None:
-        progress("operations", n_layers, n_layers)
+        progress(Stage.SALIENT, n_layers, n_layers)
     return done
 
 

@@ -1,61 +1,136 @@
-"""From an atlas back to its model and its relations, which have to be the very ones that were mapped."""
+"""One model for all that a run does with it: opened, tokenised and fingerprinted once, then handed on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headatlas.atlas import MANIFEST
+from headatlas.checkpoints.open import DEMO
 from headatlas.errors import AtlasError, SettingsError
+from headatlas.measuring.progress import Progress, Stage, report_stage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from headatlas.architectures import HeadModel
+    from headatlas.architectures import HeadModel, Terms
     from headatlas.atlas import Atlas
+    from headatlas.checkpoints import Checkpoint
+    from headatlas.measuring.vocabulary import Vocabulary
     from headatlas.relations import EncodedRelation, Relation
 
 
-def open_model_of(
-    atlas: Atlas,
-    model: str | Path | None = None,
-    adapter: str | Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[HeadModel, PreTrainedTokenizerBase]:
-    """The model that an atlas is of, and its tokenizer.
+def is_atlas_folder(source: str | Path | None) -> bool:
+    """Whether a source that may be a model or an atlas is the folder of an atlas; `demo` is always the demo model."""
+    return source is not None and source != DEMO and (Path(source) / MANIFEST).is_file()
+
+
+class Session:
+    """A model and what is read of it: each part is made when it is first asked for, and at most once.
 
     Args:
-        model: where it is now; default: where the atlas says.
-        adapter: its LoRA adapter, if it was mapped with one.
-
-    Raises:
-        AtlasError: the atlas was made of others' scores, or of another model, or its model is no longer there.
+        source: what `open_checkpoint` accepts; default: the demo model.
+        adapter: folder of a LoRA adapter.
+        terms: what is counted in addition to the OV circuits.
+        progress: called while weights are transferred and fingerprinted.
     """
-    from headatlas.architectures import Terms, open_model
-    from headatlas.architectures.open import open_checkpoint
 
-    known, where = atlas.manifest["model"], atlas.folder or atlas.name
-    if atlas.measure != "weights" or "fingerprint" not in known:
-        raise AtlasError(
-            f"{where}: expected an atlas of a model's weights, found imported scores ({atlas.measure}). Make one with "
-            f"`headatlas map`."
-        )
-    checkpoint = open_checkpoint(_source(known["source"], where) if model is None else model, adapter)
-    settings = atlas.manifest["settings"]
-    terms = Terms(*(bool(settings.get(name)) for name in ("value_bias", "attention_gain", "final_norm_gain")))
-    heads = open_model(checkpoint, terms)
-    checkpoint.fetch(heads.stored(heads.parts()))
-    if (found := heads.fingerprint(progress)) != known["fingerprint"]:
-        raise AtlasError(
-            f"{checkpoint.source}: expected the model of {where} (fingerprint {known['fingerprint'][:12]}), found "
-            f"another ({found[:12]}). Name its model with --model, and its adapter, if it has one, with --adapter."
-        )
-    return heads, checkpoint.load_tokenizer()
+    def __init__(
+        self,
+        source: str | Path | None = None,
+        adapter: str | Path | None = None,
+        terms: Terms | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.source: str | Path = DEMO if source is None else source
+        self.adapter, self.terms, self.progress = adapter, terms, progress
+
+    @classmethod
+    def of_atlas(
+        cls,
+        atlas: Atlas,
+        source: str | Path | None = None,
+        adapter: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> Session:
+        """The model that an atlas was made of, with the terms of its scores.
+
+        Args:
+            source: where the model is now; default: where the manifest says.
+            adapter: the LoRA adapter that the model was mapped with.
+
+        Raises:
+            AtlasError: the atlas holds imported scores, or its model is no longer there, or this is another model.
+        """
+        from headatlas.architectures import Terms
+
+        known, where = atlas.manifest["model"], atlas.folder or atlas.name
+        if atlas.measure != "weights" or "fingerprint" not in known:
+            raise AtlasError(
+                f"{where}: expected an atlas of a model's weights, found imported scores ({atlas.measure}). Make one "
+                f"with `headatlas map`."
+            )
+        settings = atlas.manifest["settings"]
+        terms = Terms(*(bool(settings.get(name)) for name in ("value_bias", "attention_gain", "final_norm_gain")))
+        session = cls(_source(known["source"], where) if source is None else source, adapter, terms, progress)
+        session.check_atlas(atlas)
+        return session
+
+    def check_atlas(self, atlas: Atlas) -> None:
+        """Refuse an atlas of another model.
+
+        Raises:
+            AtlasError: its fingerprint is not that of this model.
+        """
+        known, where = atlas.manifest["model"]["fingerprint"], atlas.folder or atlas.name
+        if self.fingerprint != known:
+            raise AtlasError(
+                f"{self.checkpoint.source}: expected the model of {where} (fingerprint {known[:12]}), found another "
+                f"({self.fingerprint[:12]}). Name its model with --model, and its adapter, if it has one, with "
+                f"--adapter."
+            )
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        from headatlas.architectures.open import open_checkpoint
+
+        return open_checkpoint(self.source, self.adapter)
+
+    @cached_property
+    def heads(self) -> HeadModel:
+        """The model's heads; no weights are read yet."""
+        from headatlas.architectures import open_model
+
+        return open_model(self.checkpoint, self.terms)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.checkpoint.load_tokenizer()
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The text of each token."""
+        from headatlas.measuring.vocabulary import read_vocabulary
+
+        return read_vocabulary(self.tokenizer, self.heads.d_vocab)
+
+    @cached_property
+    def fetched_heads(self) -> HeadModel:
+        """`heads`, after the weights that a map needs were transferred to this machine."""
+        self.checkpoint.fetch(self.heads.stored(self.heads.parts()), report_stage(self.progress, Stage.BYTES))
+        return self.heads
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of all weights that a map reads."""
+        return self.fetched_heads.fingerprint(report_stage(self.progress, Stage.FINGERPRINT))
 
 
 def _source(known: str, where: str | Path) -> str | Path:
     """Where an atlas's model is now: where it was, or, if it is the demo model, in this environment."""
-    from headatlas.checkpoints.open import DEMO, DEMO_FILE, looks_like_a_path
+    from headatlas.checkpoints.open import DEMO_FILE, looks_like_a_path
     from headatlas.checkpoints.remote.names import is_remote
 
     if is_remote(known) or not looks_like_a_path(known) or Path(known).exists():
@@ -72,17 +147,17 @@ def relations_of(
     names: Iterable[str] | None = None,
     add_relations: Any = None,
 ) -> tuple[dict[str, EncodedRelation], list[str]]:
-    """The relations that the atlas measured, encoded as they were then.
+    """The relations that an atlas measured, encoded as they were for its scores.
 
     Args:
-        names: only these, which the atlas measured.
-        add_relations: those that are not built in: relations, or files and folders of them.
+        names: relations of the atlas; default: all.
+        add_relations: the relations that are not built in, or the files and folders that hold them.
 
     Returns:
-        Relations by name, in the atlas's order, and the names of those whose pairs are not known here.
+        Relations by name, in the atlas's order; and the names of those whose pairs are not available.
 
     Raises:
-        SettingsError: a name whose pairs are not known here.
+        SettingsError: the pairs of a relation in `names` are not available.
     """
     from headatlas.relations import choose_relations, encode_relations
     from headatlas.settings import Settings

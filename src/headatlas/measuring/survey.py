@@ -5,22 +5,33 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas import KINDS, Atlas, records, write_atomically
 from headatlas.errors import AtlasError, HeadatlasError, SettingsError
+from headatlas.measuring.progress import Progress, Stage
 from headatlas.measuring.survey_list import ListedModel, read_model_list
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from headatlas.engines import Engine
-    from headatlas.measuring.map import Progress
 
 INDEX_CSV, INDEX_JSON, PICTURE = "index.csv", "index.json", "survey.png"
 LOCK = ".survey.lock"
-DONE, FAILED, WAITING = "done", "failed", "waiting"
+
+
+class Status(StrEnum):
+    """What became of a model of the list."""
+
+    DONE = "done"
+    FAILED = "failed"
+    WAITING = "waiting"
+    """Not reached in this run."""
+
+
 TOTALS = {"score": "classified", "suppression": "suppressing"}
 """Columns with the number of heads that have any category."""
 
@@ -70,26 +81,26 @@ def survey_models(
     listed = read_model_list(models)
     output = Path(output)
     _check_folders(listed, output)
-    rows = [_row(model, WAITING) for model in listed]
+    rows = [_row(model, Status.WAITING) for model in listed]
     with _held(output):
         for number, model in enumerate(listed):
             if progress is not None:
-                progress("models", number, len(listed))
+                progress(Stage.MODELS, number, len(listed))
             try:
                 atlas = map_heads(
                     output=output / model.name, device=device, threads=threads, engine=engine, overwrite=overwrite,
                     progress=progress, **model.options,
                 )  # fmt: skip
-                rows[number] = _row(model, DONE) | _told(atlas)
+                rows[number] = _row(model, Status.DONE) | _counts(atlas)
             except Exception as error:
                 if raise_bugs and not isinstance(error, HeadatlasError | MemoryError):
                     raise
-                rows[number] = _row(model, FAILED) | {"error": _sentence(error)}
+                rows[number] = _row(model, Status.FAILED) | {"error": _reason(error)}
             _write_index(_table(rows), output)
         table = _table(rows)
         save_figure(draw_survey(table), output / PICTURE)
         if progress is not None:
-            progress("models", len(listed), len(listed))
+            progress(Stage.MODELS, len(listed), len(listed))
     return table
 
 
@@ -122,12 +133,12 @@ def _check_folders(listed: list[ListedModel], output: Path) -> None:
             raise AtlasError(f"{folder}: expected a folder of the survey, found a link that may lead out of {output}.")
 
 
-def _row(model: ListedModel, status: str) -> dict[str, Any]:
-    return {"name": model.name, "source": model.source, "status": status}
+def _row(model: ListedModel, status: Status) -> dict[str, Any]:
+    return {"name": model.name, "source": model.source, "status": status.value}
 
 
-def _told(atlas: Atlas) -> dict[str, Any]:
-    """What the index says of an atlas."""
+def _counts(atlas: Atlas) -> dict[str, Any]:
+    """The columns of the index that come from an atlas."""
     from headatlas.analysis.categories import classify
 
     model = atlas.manifest["model"]
@@ -147,7 +158,7 @@ def _told(atlas: Atlas) -> dict[str, Any]:
     return row
 
 
-def _sentence(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, HeadatlasError):
         return str(error)
     if isinstance(error, MemoryError):

@@ -4,35 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
-import zipfile
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas.analysis.correlations import correlate
-from headatlas.errors import ArchitectureError, AtlasError, SettingsError
-from headatlas.measuring.run_folder import add_evidence
+from headatlas.errors import ArchitectureError, SettingsError
+from headatlas.measuring.output import add_evidence
+from headatlas.measuring.progress import Progress, Stage, report_stage
+from headatlas.measuring.run_folder import RunParts
 from headatlas.measuring.running.contexts import Contexts, load_templates, make_contexts
 from headatlas.measuring.running.model import RunningModel, batches
-from headatlas.measuring.session import open_model_of, relations_of
+from headatlas.measuring.session import Session, relations_of
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
     from headatlas.atlas import Atlas
-    from headatlas.measuring.map import Progress
 
 CONDITIONS = ("attention-fixed", "in-context")
 SIDES = ("hits", "suppression_hits")
 PAIRS = 40
 """Pairs of a relation for each length of sources, unless one says otherwise."""
 
-UNFINISHED = ".unfinished-validation"
+PARTS = ".unfinished-validation"
 MOST_PROMPTS, MOST_NUMBERS = 1024, 2**26
 """Of a part, what is safe on disk when it is finished: prompts, and numbers of head outputs held at once."""
 
@@ -92,22 +90,28 @@ def validate_atlas(
     for name in relations or ():
         atlas.check_relation(name)
     texts, started = load_templates(templates), time.perf_counter()
-    heads, tokenizer = open_model_of(atlas, model, adapter, _told(progress, "fingerprint"))
+    session = Session.of_atlas(atlas, model, adapter, progress)
+    heads, tokenizer = session.heads, session.tokenizer
     known, left_out = relations_of(atlas, tokenizer, heads.d_vocab, relations, add_relations)
     contexts = make_contexts(list(known.values()), tokenizer, heads.d_vocab, texts, pairs, seed)
     settings = {"templates": texts, "pairs": pairs, "seed": seed, "relations": list(known)}
-    with use_threads(threads) as n_threads, _Parts(atlas, contexts, settings) as parts:
+    with (
+        use_threads(threads) as n_threads,
+        RunParts(atlas.folder, PARTS, _identity(atlas, contexts, settings), "validating this atlas") as parts,
+    ):
         running = None
         bounds = _bounds(contexts, heads)
         counts: np.ndarray | None = None
         for number, (first, last) in enumerate(bounds):
             if progress is not None:
-                progress("prompts", first, len(contexts.prompts))
-            found = parts.load(number)
-            if found is None:
-                running = running or RunningModel(heads, device, _told(progress, "bytes"))
-                found = _measure(running, contexts, first, last, n_threads, progress)
-                parts.save(number, found)
+                progress(Stage.PROMPTS, first, len(contexts.prompts))
+            part = f"part-{number:05}"
+            kept = parts.load(part)
+            if kept is None:
+                running = running or RunningModel(heads, device, report_stage(progress, Stage.BYTES))
+                kept = {"counts": _measure(running, contexts, first, last, n_threads, progress)}
+                parts.save(part, kept)
+            found = kept["counts"]
             counts = found if counts is None else counts + found
         if counts is None:
             raise SettingsError("templates: expected texts in which words keep their tokens, found none that does.")
@@ -158,7 +162,7 @@ def _measure(
             values[layer].append(watched.values[layer].to(torch.float32))
         order += places
         if progress is not None:
-            progress("prompts", first + len(order) // 2, len(contexts.prompts))
+            progress(Stage.PROMPTS, first + len(order) // 2, len(contexts.prompts))
     row_of = torch.empty(n_prompts, dtype=torch.long)
     row_of[torch.tensor(order)] = torch.arange(n_prompts)
     tasks = [task for task, prompt in enumerate(contexts.prompt) if first <= prompt < last]
@@ -185,7 +189,7 @@ def _measure(
                 counts[condition, side, layer] = of_group.index_add_(1, group, hits.int()).numpy()
         if progress is not None:
             half = n_prompts // 2
-            progress("prompts", first + half + half * (done + 1) // len(running.layers), len(contexts.prompts))
+            progress(Stage.PROMPTS, first + half + half * (done + 1) // len(running.layers), len(contexts.prompts))
     return counts
 
 
@@ -233,87 +237,15 @@ def _table(contexts: Contexts, counts: np.ndarray, has_heads: list[bool], n_temp
     return pd.concat(parts, ignore_index=True)
 
 
-class _Parts(AbstractContextManager):
-    """Finished parts of a validation in the atlas's folder; those of other settings are dropped.
-
-    Raises:
-        AtlasError: another run is validating this atlas, or the folder cannot be written.
-    """
-
-    def __init__(self, atlas: Atlas, contexts: Contexts, settings: dict[str, Any]) -> None:
-        from filelock import FileLock
-
-        identity = [
-            VERSION,
-            atlas.manifest.get("identity"),
-            settings,
-            contexts.prompts,
-            contexts.target_ids,
-            contexts.k,
-        ]
-        self._identity = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
-        self._folder = None if atlas.folder is None else atlas.folder / UNFINISHED
-        self._lock = nullcontext() if self._folder is None else FileLock(self._folder / "lock", blocking=False)
-
-    def __enter__(self) -> _Parts:
-        if self._folder is not None:
-            from filelock import Timeout
-
-            try:
-                self._folder.mkdir(exist_ok=True)
-                self._lock.__enter__()
-            except Timeout:
-                raise AtlasError(f"{self._folder.parent}: another run is validating this atlas. Wait for it.") from None
-            except OSError as error:
-                raise AtlasError(f"{self._folder}: cannot be written ({error.strerror or error}).") from error
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.__exit__(None, None, None)
-
-    def load(self, number: int) -> np.ndarray | None:
-        import numpy as np
-
-        if self._folder is None:
-            return None
-        try:
-            with self._path(number).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return arrays["counts"] if str(arrays["identity"]) == self._identity else None
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-            return None
-
-    def save(self, number: int, counts: np.ndarray) -> None:
-        import numpy as np
-
-        from headatlas.atlas import write_atomically
-
-        if self._folder is None:
-            return
-
-        def write(path: Path) -> None:
-            with open(path, "wb") as file:
-                np.savez(file, allow_pickle=False, counts=counts, identity=np.array(self._identity))
-
-        try:
-            write_atomically(self._path(number), write)
-        except OSError as error:
-            raise AtlasError(
-                f"{self._folder}: cannot be written ({error.strerror or error}). Finished parts are safe; make room "
-                f"and run the same command again."
-            ) from error
-
-    def remove(self) -> None:
-        """When all is safe in the atlas."""
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _path(self, number: int) -> Path:
-        assert self._folder is not None
-        return self._folder / f"part-{number:05}.npz"
-
-
-def _told(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
-    return None if progress is None else lambda done, total: progress(what, done, total)
+def _identity(atlas: Atlas, contexts: Contexts, settings: dict[str, Any]) -> dict[str, Any]:
+    """What parts have to agree on: the way of counting, the atlas, the settings, and every prompt."""
+    tasks = [contexts.prompts, contexts.target_ids, contexts.k]
+    return {
+        "version": VERSION,
+        "atlas": atlas.manifest.get("identity"),
+        "settings": settings,
+        "tasks": hashlib.sha256(json.dumps(tasks).encode()).hexdigest(),
+    }
 
 
 def _version(package: str) -> str:

@@ -1,4 +1,4 @@
-"""The commands operations, head and find, as typed."""
+"""The commands salient, head and find, as typed."""
 
 import json
 
@@ -33,20 +33,20 @@ def run(place, monkeypatch):
         return result
 
     if not (place / "atlas" / "atlas.json").exists():
-        call("map", "tiny", "-o", "atlas", "--relations", "planted.json", "--no-operations")
+        call("map", "tiny", "-o", "atlas", "--relations", "planted.json", "--no-salient")
     return call
 
 
-def test_map_gathers_operations_or_says_how(run, place):
-    result = run("map", "tiny", "-o", "without", "--relations", "planted.json", "--no-operations")
-    assert "was not measured: `headatlas operations without` gathers it in about 1 s" in " ".join(result.stderr.split())
+def test_map_measures_salient_operations_or_says_how(run, place):
+    result = run("map", "tiny", "-o", "without", "--relations", "planted.json", "--no-salient")
+    assert "were not measured: `headatlas salient without` measures them in about" in " ".join(result.stderr.split())
     run("map", "tiny", "-o", "with", "--relations", "planted.json")
     assert set(Atlas.load(place / "with").manifest["evidence"]) == {"operations", "similar", "descriptions"}
 
 
-def test_operations_then_head(run, place):
+def test_salient_then_head(run, place):
     assert "not measured" in run("head", "atlas", NAME).stdout
-    result = run("operations", "atlas", "--tokens", "9")
+    result = run("salient", "atlas", "--tokens", "9")
     assert "9 salient tokens of each head" in result.stderr
     screen = run("head", "atlas", NAME)
     assert "mplements planted (1.00)" in screen.stdout and NAME in screen.stdout
@@ -72,7 +72,7 @@ def test_bad_names_are_one_sentence(run):
     for name, told in (("23", "expected a name such as L23H4, found '23'"), ("L9H0", "expected L0H0 to L2H3 in tiny")):
         result = run("head", "atlas", name, code=2)
         assert told in " ".join(result.stderr.split())
-    assert "expected one of both" in run("head", "atlas", NAME, "--json", "--markdown", code=2).stderr
+    assert "expected one of the two" in run("head", "atlas", NAME, "--json", "--markdown", code=2).stderr
 
 
 def test_find(run):

@@ -9,7 +9,7 @@ import typer
 
 from headatlas.cli.app import command
 from headatlas.cli.options import Kind, KindOption, Palette, Threshold
-from headatlas.cli.screen import print_json, say, show_table
+from headatlas.cli.screen import print_json, print_message, show_table
 
 if TYPE_CHECKING:
     from headatlas.analysis.compare import Comparison
@@ -47,7 +47,7 @@ def compare_command(
         from headatlas.figures import draw_comparison, save_figure
 
         save_figure(draw_comparison(found, palette=palette.value), output)
-        say(f"Wrote {output}")
+        print_message(f"Wrote {output}")
 
 
 def _show(found: Comparison) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from headatlas.cli.app import command
+from headatlas.cli.formats import format_count
 from headatlas.cli.options import (
     AtlasFolder,
     ExportFormat,
@@ -20,7 +21,7 @@ from headatlas.cli.options import (
     ProfileOption,
     Threshold,
 )
-from headatlas.cli.screen import print_json, put, say, show_table, told_count
+from headatlas.cli.screen import print_json, print_message, print_or_write, show_table
 
 
 @command("figure")
@@ -57,7 +58,7 @@ def figure_command(
             width=size,
         )  # fmt: skip
     save_figure(drawn, output)
-    say(f"Wrote {output}")
+    print_message(f"Wrote {output}")
 
 
 @command("report")
@@ -72,7 +73,7 @@ def report_command(
     from headatlas.atlas import Atlas
     from headatlas.reports import write_report
 
-    put(write_report(Atlas.load(atlas), kind=kind.value, threshold=threshold, profile=profile), output)
+    print_or_write(write_report(Atlas.load(atlas), kind=kind.value, threshold=threshold, profile=profile), output)
 
 
 @command("heads")
@@ -101,8 +102,8 @@ def heads_command(
             row["relation"],
             row["category"],
             f"{row['score']:.3f}",
-            told_count(row["hits"]),
-            told_count(row["pairs"]),
+            format_count(row["hits"]),
+            format_count(row["pairs"]),
             "-" if row["chance"] is None else f"{row['chance']:.3f}",
             "-" if row["q"] is None else f"{row['q']:.2g}",
             row["validity"],
@@ -129,4 +130,4 @@ def export_command(
     from headatlas.atlas import Atlas
     from headatlas.reports.export import export
 
-    put(export(Atlas.load(atlas), fmt.value, kind.value), output)
+    print_or_write(export(Atlas.load(atlas), fmt.value, kind.value), output)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from headatlas.cli.app import command
-from headatlas.cli.screen import say
+from headatlas.cli.screen import print_message
 
 
 @command("explore")
@@ -30,6 +30,6 @@ def explore_command(
     atlases = [Atlas.load(folder) for folder in (atlas, other) if folder is not None]
     default = PAGE if other is None else f"explorer-with-{other.absolute().name}.html"
     path = write_page(atlas / default if output is None else output, *atlases)
-    say(f"Wrote {path}")
+    print_message(f"Wrote {path}")
     if show and typer.launch(path.absolute().as_uri()) != 0:
-        say("No browser could be opened: open the file by hand.")
+        print_message("No browser could be opened: open the file by hand.")

@@ -1,0 +1,192 @@
+"""Commands that make atlases or extend them: map, salient, import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headatlas.cli.app import command
+from headatlas.cli.formats import format_duration
+from headatlas.cli.options import (
+    AdapterOption,
+    AddRelations,
+    AddressOption,
+    AtlasFolder,
+    DeviceOption,
+    EngineOption,
+    EngineThreadsOption,
+    GpusOption,
+    Measure,
+    ModelOption,
+    Relations,
+    ThreadsOption,
+    Threshold,
+)
+from headatlas.cli.screen import Bar, console, print_message, show_table
+from headatlas.measuring.engine import EngineName, open_engine
+
+if TYPE_CHECKING:
+    from headatlas.atlas import Atlas
+
+
+@command("map", resumes=True)
+def map_command(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the atlas.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]", help="demo (default), a folder, a .gguf file, a name on the hub or an address."
+        ),
+    ] = None,
+    relations: Relations = None,
+    add_relations: AddRelations = None,
+    k: Annotated[
+        int | None,
+        typer.Option("--k", min=1, help="How many highest logits count; default 10 (25 above 100,000 tokens)."),
+    ] = None,
+    threshold: Threshold = None,
+    contextualize: Annotated[
+        str | None, typer.Option(help="Input of the later layers: first-mlp (default) or embedding.")
+    ] = None,
+    profile: Annotated[str, typer.Option(help="Named set of choices.")] = "maps",
+    value_bias: Annotated[bool, typer.Option("--value-bias", help="Count the bias of the values too.")] = False,
+    attention_gain: Annotated[
+        bool, typer.Option("--attention-gain", help="Count the gain of a norm behind the attention too.")
+    ] = False,
+    final_norm_gain: Annotated[
+        bool, typer.Option("--final-norm-gain", help="Count the gain of the final norm too.")
+    ] = False,
+    adapter: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="LoRA adapter that is added to the weights.")
+    ] = None,
+    self_check: Annotated[
+        bool,
+        typer.Option("--self-check/--no-self-check", help="Compare the circuits with the model's own attention first."),
+    ] = True,
+    chance: Annotated[
+        bool, typer.Option("--chance/--no-chance", help="Measure what re-paired targets would score, too.")
+    ] = True,
+    salient: Annotated[
+        bool | None,
+        typer.Option("--salient/--no-salient", help="Measure salient operations too; default: if that is little work."),
+    ] = None,
+    device: DeviceOption = "cpu",
+    threads: EngineThreadsOption = None,
+    engine: EngineOption = EngineName.local,
+    address: AddressOption = None,
+    gpus_per_task: GpusOption = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another atlas in DIR.")] = False,
+) -> None:
+    """Score all heads of a model and write its atlas: data, figures and report."""
+    from headatlas.measuring.map import map_heads
+    from headatlas.measuring.salient import salient_seconds
+    from headatlas.measuring.session import is_atlas_folder
+
+    confirmed = is_atlas_folder(output) and not overwrite
+    with open_engine(engine, device, threads, address, gpus_per_task) as chosen, Bar() as bar:
+        atlas = map_heads(
+            model,
+            output,
+            relations=relations or None,
+            add_relations=add_relations or None,
+            k=k,
+            threshold=threshold,
+            contextualize=contextualize,
+            profile=profile,
+            value_bias=value_bias,
+            attention_gain=attention_gain,
+            final_norm_gain=final_norm_gain,
+            adapter=adapter,
+            self_check=self_check,
+            chance=chance,
+            salient=salient,
+            engine=chosen,
+            overwrite=overwrite,
+            progress=bar.show,
+        )
+    if confirmed:
+        print_message(f"{output} already holds this map: same model, relations and settings.")
+    _show_summary(atlas, output)
+    seconds = salient_seconds(atlas, threads)
+    if seconds is not None:
+        print_message(
+            f"Salient operations were not measured: `headatlas salient {output}` measures them in about "
+            f"{format_duration(seconds)} (estimate)."
+        )
+
+
+@command("salient", resumes=True)
+def salient_command(
+    atlas: AtlasFolder,
+    model: ModelOption = None,
+    adapter: AdapterOption = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Salient tokens of each head.")] = 30,
+    mapped: Annotated[int, typer.Option(min=1, help="Tokens that each is mapped to, promoted and suppressed.")] = 5,
+    similar: Annotated[int, typer.Option(min=1, help="Heads most like each head.")] = 5,
+    junk: Annotated[bool, typer.Option("--junk", help="Let bytes, special and unused tokens count too.")] = False,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+) -> None:
+    """Measure what every head does most, and which heads are similar."""
+    from headatlas.atlas import Atlas
+    from headatlas.measuring.salient import measure_salient
+
+    loaded = Atlas.load(atlas)
+    with Bar() as bar:
+        measure_salient(
+            loaded,
+            model,
+            adapter,
+            tokens=tokens,
+            mapped=mapped,
+            similar=similar,
+            junk=junk,
+            device=device,
+            threads=threads,
+            progress=bar.show,
+        )
+    facts = loaded.manifest["evidence"]["operations"]
+    print_message(
+        f"{atlas}: {tokens} salient tokens of each head, of {facts['looked_at']:,} tokens "
+        f"({sum(facts['junk_tokens'].values()):,} are junk{', counted too' if junk else ''}), in "
+        f"{facts['seconds']:.0f} s. `headatlas head {atlas} L0H0` shows a head's card."
+    )
+
+
+@command("import")
+def import_command(
+    scores: Annotated[
+        Path, typer.Argument(metavar="SCORES.csv", help="relation, category, layer, head, score[, suppression].")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the atlas.")],
+    measure: Annotated[Measure, typer.Option(help="What the scores were measured on.")],
+    name: Annotated[str | None, typer.Option(help="The model's name; default: the file's.")] = None,
+    threshold: Annotated[
+        str, typer.Option(metavar="SHARE", help="A head implements a relation strictly above this.")
+    ] = "0.15",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another atlas in DIR.")] = False,
+) -> None:
+    """Make an atlas of scores from another source."""
+    from headatlas.measuring.import_scores import import_scores
+
+    atlas = import_scores(scores, measure.value, name, threshold, output=output, overwrite=overwrite)
+    _show_summary(atlas, output)
+
+
+def _show_summary(atlas: Atlas, folder: Path) -> None:
+    from headatlas.figures import PALETTES
+    from headatlas.reports import category_rows, strongest_rows
+
+    names = tuple(dict.fromkeys(item["category"] for item in atlas.manifest["relations"]["items"]))
+    colours = PALETTES["paper"].of_categories(names)
+    title = f"{atlas.name}: {atlas.n_layers} layers x {atlas.n_heads} heads ({atlas.measure}, {atlas.label})"
+    show_table(title, ["category", "heads", "share", "this alone"], category_rows(atlas), (1, 2, 3), colours)
+    if note := atlas.manifest["model"].get("note"):
+        console().print(f"{note}\n", markup=False, soft_wrap=True)
+    rows = sorted(strongest_rows(atlas), key=lambda row: (names.index(row[1]), -float(row[3] or -1)))
+    columns = ["relation", "category", "head", "score"]
+    show_table("Strongest head of each relation", columns, rows, (3,), colours)
+    console().print(f"Picture: {folder / 'figure.png'}", markup=False, soft_wrap=True)
+    console().print(f"Report:  {folder / 'report.md'}", markup=False, soft_wrap=True)

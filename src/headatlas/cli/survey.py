@@ -1,0 +1,64 @@
+"""The command that maps many models: survey."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headatlas.cli.app import command, debugging
+from headatlas.cli.formats import format_count
+from headatlas.cli.options import (
+    AddressOption,
+    DeviceOption,
+    EngineOption,
+    EngineThreadsOption,
+    GpusOption,
+)
+from headatlas.cli.screen import Bar, console, print_message, show_table
+from headatlas.measuring.engine import EngineName, open_engine
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@command("survey", resumes=True)
+def survey_command(
+    models: Annotated[Path, typer.Argument(metavar="MODELS.toml", help="The models: [[model]], name, source.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for atlases and index.")],
+    device: DeviceOption = "cpu",
+    threads: EngineThreadsOption = None,
+    engine: EngineOption = EngineName.local,
+    address: AddressOption = None,
+    gpus_per_task: GpusOption = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Measure all anew; replace atlases in DIR.")] = False,
+) -> None:
+    """Map every model of a list: an atlas each, an index of all, and a picture to compare them."""
+    from headatlas.measuring.survey import Status, survey_models
+
+    with open_engine(engine, device, threads, address, gpus_per_task) as chosen, Bar() as bar:
+        index = survey_models(
+            models, output, engine=chosen, overwrite=overwrite, progress=bar.show, raise_bugs=debugging()
+        )
+    _show_survey(index, output)
+    if Status.FAILED in index["status"].tolist():
+        raise typer.Exit(1)
+
+
+def _show_survey(index: pd.DataFrame, folder: Path) -> None:
+    from headatlas.atlas import records
+    from headatlas.figures import PALETTES
+
+    names = tuple(column.removeprefix("score_") for column in index.columns if column.startswith("score_"))
+    colours = PALETTES["paper"].of_categories(names)
+    counts = ["heads", "classified", *(f"score_{name}" for name in names)]
+    found = records(index)
+    rows = [[row["name"], *(format_count(row[count]) for count in counts), row["status"]] for row in found]
+    columns = ["model", "heads", "any", *names, "status"]
+    show_table(f"{len(rows)} models", columns, rows, tuple(range(1, len(columns) - 1)), colours)
+    for row in found:
+        if row["error"] is not None:
+            print_message(f"{row['name']}: {row['error']}", style="bold red")
+    console().print(f"Picture: {folder / 'survey.png'}", markup=False, soft_wrap=True)
+    console().print(f"Index:   {folder / 'index.csv'}", markup=False, soft_wrap=True)

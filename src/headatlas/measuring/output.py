@@ -1,0 +1,81 @@
+"""What a finished run writes into its folder: figures, report, page and data, the manifest last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headatlas.atlas import EVIDENCE, HITS, KINDS, MANIFEST, SCORES, Atlas
+from headatlas.atomic import write_atomically
+from headatlas.errors import AtlasError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FIGURE_FORMATS = ("png", "svg", "pdf")
+FIGURES = {"score": "figure", "suppression": "suppression"}
+SENSITIVITY = "sensitivity"
+REPORT = "report.md"
+PAGE = "explorer.html"
+OUTPUTS = (
+    MANIFEST,
+    SCORES,
+    HITS,
+    REPORT,
+    PAGE,
+    *(f"{stem}.{fmt}" for stem in (*FIGURES.values(), SENSITIVITY) for fmt in FIGURE_FORMATS),
+    *(f"{name}.parquet" for name in EVIDENCE),
+)
+"""All files that a map writes; the figures of `validate` and `ablate` are not among them."""
+
+
+Evidence = dict[str, "tuple[pd.DataFrame, dict[str, Any]]"]
+"""Tables of evidence by name, each with the facts that the manifest keeps of it."""
+
+
+def write_results(atlas: Atlas, folder: str | Path) -> None:
+    """Write figures, report, page and data of an atlas; the manifest last, so that a broken run leaves no atlas.
+
+    Raises:
+        AtlasError: the folder cannot be written.
+    """
+    from headatlas.explorer import write_page
+    from headatlas.figures import draw_map, draw_sensitivity
+    from headatlas.reports import write_report
+
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind in KINDS if atlas.has_suppression else ("score",):
+            _save(draw_map(atlas, kind=kind), folder / FIGURES[kind])
+        has_ranks = atlas.pair_hits is not None and "rank" in atlas.pair_hits
+        if has_ranks:
+            _save(draw_sensitivity(atlas), folder / SENSITIVITY)
+        text = write_report(
+            atlas,
+            figure=f"{FIGURES['score']}.png",
+            suppression_figure=f"{FIGURES['suppression']}.png" if atlas.has_suppression else None,
+            sensitivity_figure=f"{SENSITIVITY}.png" if has_ranks else None,
+        )
+        write_atomically(folder / REPORT, lambda path: path.write_text(text, "utf-8"))
+        write_page(folder / PAGE, atlas)
+    except OSError as error:
+        raise AtlasError(f"{folder}: cannot be written ({error.strerror or error}).") from error
+    atlas.save(folder)
+
+
+def add_evidence(atlas: Atlas, tables: Evidence) -> None:
+    """Add tables of evidence and their facts to an atlas, and renew the page of its folder if there is one."""
+    from headatlas.explorer import write_page
+
+    for name, (table, facts) in tables.items():
+        atlas.add_evidence(name, table, facts)
+    if atlas.folder is not None and (atlas.folder / PAGE).is_file():
+        write_page(atlas.folder / PAGE, atlas)
+
+
+def _save(figure: Any, stem: Path) -> None:
+    from headatlas.figures import save_figure
+
+    for fmt in FIGURE_FORMATS:
+        save_figure(figure, stem.with_name(f"{stem.name}.{fmt}"))

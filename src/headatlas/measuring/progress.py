@@ -1,0 +1,40 @@
+"""How long work reports its progress: a stage, how much of it is done, and how much there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    """What a measurement is doing, and what it counts."""
+
+    BYTES = "bytes"
+    """Bytes of weights that are transferred."""
+
+    FINGERPRINT = "fingerprint"
+    """Tensors whose digest is computed."""
+
+    LAYERS = "layers"
+    """Layers that are scored."""
+
+    SALIENT = "salient operations"
+    """Layers whose salient operations are measured."""
+
+    PROMPTS = "prompts"
+    """Prompts that the running model has processed."""
+
+    ANSWERS = "answers"
+    """Thousandths of a relation's removal curves."""
+
+    MODELS = "models"
+    """Models of a survey."""
+
+
+Progress = Callable[[Stage, int, int], None]
+"""Called with the stage, how much of it is done, and how much there is in all."""
+
+
+def report_stage(progress: Progress | None, stage: Stage) -> Callable[[int, int], None] | None:
+    """The callback for one stage, or None without a callback."""
+    return None if progress is None else lambda done, total: progress(stage, done, total)
