@@ -136,3 +136,14 @@ def test_links_between_pages_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
             assert "://" in target or (page.parent / target).exists(), (page.name, target)
+
+
+def test_the_reference_has_every_public_name():
+    import headatlas
+
+    listed = re.findall(
+        r"^\.\. auto(?:function|class):: headatlas\.(\w+)$", (ROOT / "docs" / "reference.md").read_text("utf-8"), re.M
+    )
+    assert sorted(listed) == sorted(set(headatlas.__all__) - {"__version__"}), (
+        "docs/reference.md lists headatlas.__all__"
+    )

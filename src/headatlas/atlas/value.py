@@ -90,7 +90,7 @@ class Atlas:
 
     @property
     def label(self) -> str:
-        """The settings in a few words, such as `maps` or `maps, modified: k=5`."""
+        """The profile, and each setting that differs from it, in a few words."""
         return self.manifest["label"]
 
     @property
