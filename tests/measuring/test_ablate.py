@@ -48,15 +48,13 @@ def ablate(place, names="r", **options):
 
 def test_without_the_planted_head_the_task_is_gone(planted):
     atlas, (facts,) = ablate(planted)
-    assert facts["status"] == "tested" and facts["base"] > 0.5
-    assert (
-        facts["heads"][0] == f"L{LAYER}H{HEAD}" and facts["removed_by"] == "zero" and facts["prompt"] == "baz {source}"
-    )
+    assert facts.status == "tested" and facts.base > 0.5
+    assert facts.heads[0] == f"L{LAYER}H{HEAD}" and facts.removed_by == "zero" and facts.prompt == "baz {source}"
     table = headatlas.load_atlas(planted / "atlas").evidence("ablation")
     assert table.equals(atlas.evidence("ablation"))
     own = table[table["task"] == "r"]
     curve = own[own["order"] == "score"].set_index("removed")["correct"]
-    assert curve[0] == round(facts["base"] * own["prompts"].iloc[0]) and curve[1] <= 0.1 * curve[0]
+    assert curve[0] == round(facts.base * own["prompts"].iloc[0]) and curve[1] <= 0.1 * curve[0]
     randoms = own[own["order"] != "score"]
     assert set(randoms["order"]) == {f"random {number}" for number in range(1, 6)}
     # Some draw leaves the answers as they are: the head that carries them is in none.
@@ -75,16 +73,36 @@ def test_the_same_seed_gives_the_same(planted):
     assert ablate(planted, seed=4)[0].evidence("ablation").equals(first)
 
 
+def test_an_interrupted_ablation_continues_with_the_next_relation(planted, monkeypatch):
+    whole = [each.as_dict() | {"seconds": None} for each in ablate(planted, ["r", "other"])[1]]
+    measure, done = ablation._ablate, []
+
+    def stop(atlas, bench, name, *rest):
+        if name == "r" and "other" in done:
+            raise KeyboardInterrupt
+        done.append(name)
+        return measure(atlas, bench, name, *rest)
+
+    monkeypatch.setattr(ablation, "_ablate", stop)
+    with pytest.raises(KeyboardInterrupt):
+        ablate(planted, ["r", "other"])
+    assert done == ["other"] and (planted / "atlas" / ablation.PARTS).exists()
+    monkeypatch.setattr(ablation, "_ablate", lambda *given: done.append(given[2]) or measure(*given))
+    found = [each.as_dict() | {"seconds": None} for each in ablate(planted, ["r", "other"])[1]]
+    assert done == ["other", "r"] and found == whole
+    assert not (planted / "atlas" / ablation.PARTS).exists()
+
+
 def test_the_mean_stands_in_the_place_of_zeros(planted):
     zero = ablate(planted)[0].evidence("ablation")
     atlas, (facts,) = ablate(planted, mean=True)
-    assert facts["removed_by"] == "mean" and len(atlas.evidence("ablation")) == len(zero)
+    assert facts.removed_by == "mean" and len(atlas.evidence("ablation")) == len(zero)
 
 
 def test_what_the_model_cannot_do_is_not_testable_and_others_are_kept(planted):
     ablate(planted)
     atlas, (facts,) = ablate(planted, "other")
-    assert facts["status"] == "not testable" and facts["base"] < 0.1
+    assert facts.status == "not testable" and facts.base < 0.1
     table = atlas.evidence("ablation")
     assert set(table["relation"]) == {"r", "other"}
     assert table[table["relation"] == "other"]["removed"].tolist() == [0]
@@ -183,7 +201,8 @@ def test_the_means_are_means(planted):
     files = [planted / "r.json", planted / "other.json"]
     relations, _ = relations_of(atlas, tokenizer, heads.d_vocab, None, files)
     running = RunningModel(heads)
-    bench = ablation._Bench(running, relations, load_prompts(planted / "p.toml"), tokenizer, {"prompts": 10, "seed": 0})
+    settings = ablation._Settings(10, 64, ablation.RemovedBy.MEAN, 0)
+    bench = ablation._Bench(running, relations, load_prompts(planted / "p.toml"), tokenizer, settings)
     prompts = bench._questions("other", ablation.MEAN_PROMPTS).prompts
     outputs = [running.watch(torch.tensor([prompt]), torch.tensor([0])).outputs[1][0] for prompt in prompts]
     assert torch.allclose(bench.means("r")[1], torch.stack(outputs).mean(0), atol=1e-5)

@@ -25,7 +25,7 @@ def explore_command(
     """Make a page with the whole atlas, to be searched and clicked through; it needs no network."""
     from headatlas.atlas import Atlas
     from headatlas.explorer import write_page
-    from headatlas.measuring.run_folder import PAGE
+    from headatlas.measuring.output import PAGE
 
     atlases = [Atlas.load(folder) for folder in (atlas, other) if folder is not None]
     default = PAGE if other is None else f"explorer-with-{other.absolute().name}.html"

@@ -23,6 +23,7 @@ from headatlas.cli.options import (
 from headatlas.cli.screen import Bar, print_json, print_message, show_table
 
 if TYPE_CHECKING:
+    from headatlas.analysis.ablation import Ablation
     from headatlas.analysis.correlations import Correlation
 
 SeedOption = Annotated[int, typer.Option(help="Of all random choices.")]
@@ -118,7 +119,7 @@ def _show_validation(rows: list[Correlation], kind: str) -> None:
     show_table("In all", ["", "", "source tokens", *heading], lines, right=(3, 4, 5, 6))
 
 
-@command("ablate")
+@command("ablate", resumes=True)
 def ablate_command(
     atlas: AtlasFolder,
     relation: Annotated[list[str], typer.Option(metavar="NAME", help="Remove the heads of this relation; repeatable.")],
@@ -162,44 +163,47 @@ def ablate_command(
             progress=bar.show,
         )
     table: Any = loaded.evidence("ablation")
-    curves = {facts["relation"]: table[table["relation"] == facts["relation"]] for facts in found}
+    curves = {each.relation: table[table["relation"] == each.relation] for each in found}
     if as_json:
-        print_json([facts | {"curve": records(curves[facts["relation"]])} for facts in found])
+        print_json([each.as_dict() | {"curve": records(curves[each.relation])} for each in found])
         return
-    for facts in found:
-        _show_ablation(facts, curves[facts["relation"]], atlas)
+    for each in found:
+        _show_ablation(each, curves[each.relation], atlas)
 
 
-def _show_ablation(facts: dict[str, Any], curve: Any, folder: Path) -> None:
+def _show_ablation(found: Ablation, curve: Any, folder: Path) -> None:
+    from headatlas.analysis.ablation import BY_SCORE, Status, is_random_order
     from headatlas.atlas.statistics import wilson_interval
     from headatlas.measuring.ablate import MIN_BASE, file_name
 
-    name = facts["relation"]
+    name = found.relation
     n = int(curve["prompts"].iloc[0])
-    if facts["status"] != "tested":
+    if found.status is not Status.TESTED:
         why = {
-            "not testable": f"the model answers {facts['base']:.0%} of {n} prompts rightly, less than {MIN_BASE:.0%}",
-            "no heads": "no head's score is above the threshold",
+            Status.NOT_TESTABLE: f"the model solves {found.base:.0%} of {n} prompts, less than {MIN_BASE:.0%}",
+            Status.NO_HEADS: "no head's score is above the threshold",
         }
-        print_message(f"{name}: {facts['status']}; {why[facts['status']]}.")
+        print_message(f"{name}: {found.status}; {why[found.status]}.")
         return
     shares = (curve["correct"] / curve["prompts"]).groupby([curve["task"], curve["order"], curve["removed"]]).first()
-    tasks = [name, *(control["task"] for control in facts["controls"])]
+    tasks = [name, *(control.task for control in found.controls)]
     rows = []
     for removed in sorted(set(curve["removed"])):
-        own = shares.get((name, "score", removed))
+        own = shares.get((name, BY_SCORE, removed))
         low, high = wilson_interval(own, n)
         draws = [
-            share for (task, order, at), share in shares.items() if task == name and order != "score" and at == removed
+            share
+            for (task, order, at), share in shares.items()
+            if task == name and is_random_order(order) and at == removed
         ]
         cells = [f"{own:.2f}", f"{low:.2f}-{high:.2f}"]
         cells += [f"{sum(draws) / len(draws):.2f}", f"{min(draws):.2f}-{max(draws):.2f}"] if draws else ["-", "-"]
-        cells += [f"{shares[task, 'score', removed]:.2f}" for task in tasks[1:]]
+        cells += [f"{shares[task, BY_SCORE, removed]:.2f}" for task in tasks[1:]]
         rows.append([str(removed), *cells])
-    title = f"{name}: share of {n} prompts answered rightly, by heads removed"
+    title = f"{name}: share of {n} prompts answered correctly, by number of heads removed"
     columns = ["removed", "by score", "95 %", "random", "range", *tasks[1:]]
     show_table(title, columns, rows, right=tuple(range(len(columns))))
-    print_message(f"Heads, the strongest first: {', '.join(facts['heads'])}")
+    print_message(f"Heads, the strongest first: {', '.join(found.heads)}")
     if len(tasks) == 1:
-        print_message("No other task has little overlap and a like base accuracy.")
-    print_message(f"Picture: {folder / f'ablation-{file_name(name)}.png'} ({facts['seconds']:.0f} s)")
+        print_message("No other task has little overlap and a similar base accuracy.")
+    print_message(f"Picture: {folder / f'ablation-{file_name(name)}.png'} ({found.seconds:.0f} s)")

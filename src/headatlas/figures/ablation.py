@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from headatlas.analysis.ablation import BY_SCORE, RemovedBy, is_random_order
 from headatlas.atlas.statistics import wilson_interval
 from headatlas.errors import AtlasError
 from headatlas.figures.canvas import AtlasFigure
@@ -49,7 +50,7 @@ def draw_ablation(atlas: Atlas, relation: str, *, palette: str = "paper") -> Fig
         figure = AtlasFigure((6.4, 3.7), {"Title": title})
         axes = figure.subplots()
         figure.suptitle(title, size=9.5, color=INK, x=0.01, ha="left")
-        random = own[own["order"] != "score"]
+        random = own[own["order"].map(is_random_order)]
         shares = _share(random).groupby(random["removed"]).agg(["mean", "min", "max"])
         axes.fill_between(shares.index, shares["min"], shares["max"], color="#d9d9d9", linewidth=0, zorder=1)
         axes.plot(
@@ -60,14 +61,14 @@ def draw_ablation(atlas: Atlas, relation: str, *, palette: str = "paper") -> Fig
                 curve["removed"], _share(curve), color="#8a8a8a", linewidth=0.9, zorder=2, clip_on=False,
                 linestyle=DASHES[number % len(DASHES)], label=f"other task: {one_line(task, 28)}",
             )  # fmt: skip
-        curve = own[own["order"] == "score"]
+        curve = own[own["order"] == BY_SCORE]
         low, high = wilson_interval(_share(curve), curve["prompts"])
         axes.fill_between(curve["removed"], low, high, color=colour, alpha=0.18, linewidth=0, zorder=2)
         axes.plot(
             curve["removed"], _share(curve), color=colour, linewidth=1.6, marker="o", markersize=3.5, zorder=4,
             label="heads by score", clip_on=False,
         )  # fmt: skip
-        _finish(axes, "its mean" if facts["removed_by"] == "mean" else "zero")
+        _finish(axes, "its mean" if facts["removed_by"] == RemovedBy.MEAN else "zero")
         handles, labels = axes.get_legend_handles_labels()
         order = [len(handles) - 1, *range(len(handles) - 1)]
         figure.legend(

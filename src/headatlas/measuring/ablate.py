@@ -1,18 +1,21 @@
-"""Does it matter? A task's accuracy as the heads of its relation are removed, against random heads and other tasks."""
+"""The accuracy of a task as the heads of its relation are removed, compared with random heads and other tasks."""
 
 from __future__ import annotations
 
+import json
 import random
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from headatlas.analysis.ablation import BY_SCORE, Ablation, Control, RemovedBy, Status, random_order
 from headatlas.atlas import head_name
 from headatlas.errors import SettingsError
 from headatlas.measuring.output import add_evidence
 from headatlas.measuring.progress import Progress, Stage, report_stage
+from headatlas.measuring.run_folder import RunParts
 from headatlas.measuring.running.model import Continuations, RunningModel, batches
 from headatlas.measuring.running.questions import PROMPTS, PromptText, Questions, load_prompts, make_questions
 from headatlas.measuring.session import Session, relations_of
@@ -37,6 +40,10 @@ MEAN_PROMPTS = 10
 MOST_MEAN_RELATIONS = 20
 Head = tuple[int, int]
 
+PARTS = ".unfinished-ablation"
+VERSION = 1
+"""Of how prompts are made and counted: parts of an earlier version are not used."""
+
 
 def ablate_heads(
     atlas: Atlas,
@@ -54,13 +61,14 @@ def ablate_heads(
     device: str = "cpu",
     threads: int | None = None,
     progress: Progress | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Ablation]:
     """Remove a relation's heads, strongest first, and count how often the model still gives its targets.
 
-    An answer is the token with the highest logit behind a prompt; it is right where it is one of the source's targets.
-    A removed head hands zeros (with `mean`: its mean output over prompts of other relations) to the output projection
-    at the last token. Beside it stand as many random heads that do not implement the relation (five draws), and other
-    tasks that lose the relation's heads. Each finished relation is kept in the atlas, as its `ablation`.
+    An answer is the token with the highest logit after a prompt; it is correct if it is one of the source's targets.
+    The output of a removed head at the last token is replaced by zeros (with `mean`: by its mean output over prompts of
+    other relations) in front of the output projection. For comparison, the same number of random heads that do not
+    implement the relation is removed (five draws), and other tasks lose the relation's heads. Each finished relation is
+    kept in the atlas, as its `ablation`; an interrupted call continues with the next one.
 
     Args:
         relations: names; each needs prompts.
@@ -69,18 +77,17 @@ def ablate_heads(
         n_prompts: most prompts of a task.
         n_heads: most heads to remove.
         controls: most other tasks.
-        mean: put the mean over other relations' prompts in the place of a removed head's output.
+        mean: replace the output of a removed head by its mean over prompts of other relations.
         seed: of prompts, examples, random heads and controls.
 
     Returns:
-        Of each relation what was found: `status` (`tested`, `not testable` or `no heads`), `base` accuracy, `heads` in
-        the order of their removal, `controls`, and settings. The curves are in `atlas.evidence("ablation")`.
+        The result for each relation. The curves are in `atlas.evidence("ablation")`.
 
     Raises:
         HeadatlasError: another model than the atlas's, no prompts of a relation, too little memory.
 
-    >>> [facts] = ablate_heads(atlas, "country_to_capital", n_prompts=10)
-    >>> facts["heads"][0]
+    >>> [found] = ablate_heads(atlas, "country_to_capital", n_prompts=10)
+    >>> found.heads[0]
     'L1H2'
     """
     from headatlas.engines.devices import check_device, count_threads, use_threads
@@ -103,21 +110,69 @@ def ablate_heads(
     heads, tokenizer = session.heads, session.tokenizer
     asked, _ = relations_of(atlas, tokenizer, heads.d_vocab, wanted, add_relations)
     others, _ = relations_of(atlas, tokenizer, heads.d_vocab, None, add_relations)
-    running = RunningModel(heads, device, report_stage(progress, Stage.BYTES))
-    settings = {"prompts": n_prompts, "most_heads": n_heads, "removed_by": "mean" if mean else "zero", "seed": seed}
-    bench = _Bench(running, {name: others[name] for name in others if name in texts}, texts, tokenizer, settings)
+    settings = _Settings(n_prompts, n_heads, RemovedBy.MEAN if mean else RemovedBy.ZERO, seed)
+    identity = _identity(atlas, settings, controls, {name: texts[name] for name in others if name in texts})
     found = []
-    for number, name in enumerate(asked):
+    with use_threads(threads), RunParts(atlas.folder, PARTS, identity, "ablating heads of this atlas") as parts:
+        bench = None
+        for number, name in enumerate(asked):
 
-        def told(done: int, total: int, number: int = number) -> None:
-            if progress is not None:
-                progress(Stage.ANSWERS, number * 1000 + 1000 * done // total, 1000 * len(asked))
+            def report(done: int, total: int, number: int = number) -> None:
+                if progress is not None:
+                    progress(Stage.ANSWERS, number * 1000 + 1000 * done // total, 1000 * len(asked))
 
-        with use_threads(threads):
-            facts, rows = _ablate(atlas, bench, name, controls, told)
-        _keep(atlas, name, facts | settings | {"device": device}, rows)
-        found.append(atlas.manifest["evidence"]["ablation"]["relations"][name])
+            result = _load(parts, name)
+            if result is None:
+                if bench is None:
+                    running = RunningModel(heads, device, report_stage(progress, Stage.BYTES))
+                    relations_with_prompts = {each: others[each] for each in others if each in texts}
+                    bench = _Bench(running, relations_with_prompts, texts, tokenizer, settings)
+                result = _ablate(atlas, bench, name, controls, device, report)
+                _keep(atlas, *result)
+                _save(parts, name, *result)
+            found.append(result[0])
+        parts.remove()
     return found
+
+
+class Point(NamedTuple):
+    """A point of a curve: how many prompts of a task the model solves without some heads; a row of the table."""
+
+    task: str
+    order: str
+    removed: int
+    correct: int
+    prompts: int
+
+
+@dataclass(frozen=True)
+class _Settings:
+    prompts: int
+    most_heads: int
+    removed_by: RemovedBy
+    seed: int
+
+
+def _identity(atlas: Atlas, settings: _Settings, controls: int, texts: dict[str, PromptText]) -> dict[str, Any]:
+    """What the relations of one run have in common."""
+    tasks = {name: [text.prompt, text.shots] for name, text in texts.items()}
+    chosen = asdict(settings) | {"removed_by": settings.removed_by.value, "controls": controls}
+    return {"version": VERSION, "atlas": atlas.manifest.get("identity"), "settings": chosen, "tasks": tasks}
+
+
+def _save(parts: RunParts, name: str, found: Ablation, points: list[Point]) -> None:
+    import numpy as np
+
+    content = json.dumps({"found": found.as_dict(), "points": points})
+    parts.save(f"relation-{file_name(name)}", {"content": np.array(content)})
+
+
+def _load(parts: RunParts, name: str) -> tuple[Ablation, list[Point]] | None:
+    part = parts.load(f"relation-{file_name(name)}")
+    if part is None:
+        return None
+    content = json.loads(str(part["content"]))
+    return Ablation.from_dict(content["found"]), [Point(*each) for each in content["points"]]
 
 
 @dataclass
@@ -136,7 +191,7 @@ class _Bench:
         relations: dict[str, EncodedRelation],
         texts: dict[str, PromptText],
         tokenizer: Any,
-        settings: dict[str, Any],
+        settings: _Settings,
     ) -> None:
         self.running, self.relations, self.settings = running, relations, settings
         self._texts, self._tokenizer = texts, tokenizer
@@ -146,13 +201,13 @@ class _Bench:
 
     def task(self, name: str) -> _Task:
         if name not in self._tasks:
-            questions = self._questions(name, self.settings["prompts"])
+            questions = self._questions(name, self.settings.prompts)
             continuations = Continuations(self.running, questions.prompts)
             self._tasks[name] = _Task(questions, continuations, questions.correct(continuations.greedy()))
         return self._tasks[name]
 
     def accuracy(self, name: str) -> float:
-        """Of the whole model; kept when the task is dropped."""
+        """Accuracy of the whole model; kept when the task is dropped."""
         if name not in self._bases:
             task = self.task(name)
             self._bases[name] = task.base / len(task.questions.prompts)
@@ -167,7 +222,7 @@ class _Bench:
             return task.questions.correct(task.continuations.greedy())
 
     def drop(self, keep: set[str]) -> None:
-        """Keys and values of other tasks than these need not stay."""
+        """Free the keys and values of all tasks except these."""
         for name in set(self._tasks) - keep:
             del self._tasks[name]
 
@@ -176,7 +231,7 @@ class _Bench:
         import torch
 
         names = [name for name in self.relations if name != without]
-        random.Random(f"{self.settings['seed']} mean {without}").shuffle(names)
+        random.Random(f"{self.settings.seed} mean {without}").shuffle(names)
         sums: dict[int, Tensor] = {}
         count = 0
         for name in names[:MOST_MEAN_RELATIONS]:
@@ -195,50 +250,66 @@ class _Bench:
         return {layer: total / count for layer, total in sums.items()}
 
     def _questions(self, name: str, most: int) -> Questions:
-        return make_questions(self.relations[name], self._texts[name], self._tokenizer, most, self.settings["seed"])
+        return make_questions(self.relations[name], self._texts[name], self._tokenizer, most, self.settings.seed)
 
 
 def _ablate(
-    atlas: Atlas, bench: _Bench, name: str, n_controls: int, told: Any
-) -> tuple[dict[str, Any], list[tuple[str, str, int, int, int]]]:
-    """Facts, and rows of (task, order, removed, correct, prompts)."""
-    started, seed = time.perf_counter(), bench.settings["seed"]
+    atlas: Atlas, bench: _Bench, name: str, n_controls: int, device: str, report: Callable[[int, int], None]
+) -> tuple[Ablation, list[Point]]:
+    started, settings = time.perf_counter(), bench.settings
     bench.drop({name})
     task = bench.task(name)
-    n_prompts, base = len(task.questions.prompts), bench.accuracy(name)
-    ordered = ranked_heads(atlas, name)[: bench.settings["most_heads"]]
-    text = task.questions.text
-    facts = {
-        "relation": name,
-        "prompt": text.prompt,
-        "shots": text.shots,
-        "base": base,
-        "heads": [head_name(*head) for head in ordered],
-        "controls": [],
-    }
-    rows = [(name, "score", 0, task.base, n_prompts)]
-    if base < MIN_BASE or not ordered:
-        status = "not testable" if base < MIN_BASE else "no heads"
-        return facts | {"status": status, "seconds": round(time.perf_counter() - started, 1)}, rows
-    instead = bench.means(name) if bench.settings["removed_by"] == "mean" else None
-    chosen = _controls(atlas, bench, name, n_controls)
-    facts["controls"] = [
-        {"task": other, "base": bench.accuracy(other), "overlap": overlap(atlas, name, other)} for other in chosen
-    ]
-    curves = [(name, "score", ordered)]
-    draws = random_heads(atlas, name, len(ordered), seed)
-    curves += [(name, f"random {number}", draw) for number, draw in enumerate(draws, start=1)]
-    curves += [(other, "score", ordered) for other in chosen]
+    base = bench.accuracy(name)
+    ordered = ranked_heads(atlas, name)[: settings.most_heads]
+    status = Status.NOT_TESTABLE if base < MIN_BASE else Status.TESTED if ordered else Status.NO_HEADS
+    controls: list[Control] = []
+    points = [Point(name, BY_SCORE, 0, task.base, len(task.questions.prompts))]
+    if status is Status.TESTED:
+        instead = bench.means(name) if settings.removed_by is RemovedBy.MEAN else None
+        controls = [
+            Control(other, bench.accuracy(other), overlap(atlas, name, other))
+            for other in _controls(atlas, bench, name, n_controls)
+        ]
+        points = _curves(atlas, bench, name, ordered, [each.task for each in controls], instead, report)
+    found = Ablation(
+        relation=name,
+        prompt=task.questions.text.prompt,
+        shots=task.questions.text.shots,
+        base=base,
+        heads=tuple(head_name(*head) for head in ordered),
+        controls=tuple(controls),
+        status=status,
+        seconds=round(time.perf_counter() - started, 1),
+        **vars(settings),
+        device=device,
+    )
+    return found, points
+
+
+def _curves(
+    atlas: Atlas,
+    bench: _Bench,
+    name: str,
+    ordered: list[Head],
+    controls: list[str],
+    instead: dict[int, Tensor] | None,
+    report: Callable[[int, int], None],
+) -> list[Point]:
+    """The task without its heads and without random heads, and other tasks without its heads."""
+    curves = [(name, BY_SCORE, ordered)]
+    draws = random_heads(atlas, name, len(ordered), bench.settings.seed)
+    curves += [(name, random_order(number), draw) for number, draw in enumerate(draws, start=1)]
+    curves += [(other, BY_SCORE, ordered) for other in controls]
     steps = removal_steps(len(ordered))
-    rows = []
+    points = []
     for number, (each, order, removed) in enumerate(curves):
         task = bench.task(each)
         n_prompts = len(task.questions.prompts)
-        rows.append((each, order, 0, task.base, n_prompts))
+        points.append(Point(each, order, 0, task.base, n_prompts))
         for at, count in enumerate(step for step in steps if step <= len(removed)):
-            rows.append((each, order, count, bench.correct(each, removed[:count], instead), n_prompts))
-            told(number * len(steps) + at + 1, len(curves) * len(steps))
-    return facts | {"status": "tested", "seconds": round(time.perf_counter() - started, 1)}, rows
+            points.append(Point(each, order, count, bench.correct(each, removed[:count], instead), n_prompts))
+            report(number * len(steps) + at + 1, len(curves) * len(steps))
+    return points
 
 
 def ranked_heads(atlas: Atlas, relation: str) -> list[Head]:
@@ -248,7 +319,7 @@ def ranked_heads(atlas: Atlas, relation: str) -> list[Head]:
 
 
 def random_heads(atlas: Atlas, relation: str, count: int, seed: int) -> list[list[Head]]:
-    """Draws of as many heads that do not implement the relation; of fewer, where there are not so many."""
+    """Random draws of `count` heads that do not implement the relation, or of all such heads if there are fewer."""
     implementing = set(ranked_heads(atlas, relation))
     layers = [layer for layer in range(atlas.n_layers) if atlas.has_heads[layer]]
     rest = [head for head in ((at, each) for at in layers for each in range(atlas.n_heads)) if head not in implementing]
@@ -257,15 +328,15 @@ def random_heads(atlas: Atlas, relation: str, count: int, seed: int) -> list[lis
 
 
 def overlap(atlas: Atlas, relation: str, other: str) -> float:
-    """Heads that implement both relations, as a share of those of the one that has fewer; 0 to 1."""
+    """Heads that implement both relations, as a share of those of the relation with fewer; 0 to 1."""
     ours, theirs = (set(ranked_heads(atlas, name)) for name in (relation, other))
     return len(ours & theirs) / max(1, min(len(ours), len(theirs)))
 
 
 def _controls(atlas: Atlas, bench: _Bench, name: str, most: int) -> list[str]:
-    """Other relations with little overlap and like base accuracy, in an order that the seed chooses."""
+    """Other relations with little overlap and a similar base accuracy, in an order that the seed chooses."""
     candidates = [each for each in bench.relations if each != name and overlap(atlas, name, each) < MOST_OVERLAP]
-    random.Random(f"{bench.settings['seed']} controls {name}").shuffle(candidates)
+    random.Random(f"{bench.settings.seed} controls {name}").shuffle(candidates)
     base, chosen = bench.accuracy(name), []
     for each in candidates:
         if len(chosen) == most:
@@ -277,7 +348,7 @@ def _controls(atlas: Atlas, bench: _Bench, name: str, most: int) -> list[str]:
 
 
 def removal_steps(n_heads: int) -> list[int]:
-    """How many heads are removed at the points of a curve: each of the first few, then ever larger steps."""
+    """How many heads are removed at the points of a curve: steps of one at first, then increasing ones."""
     steps, step = [], 1
     while step < n_heads:
         steps.append(step)
@@ -285,30 +356,31 @@ def removal_steps(n_heads: int) -> list[int]:
     return [*steps, n_heads]
 
 
-def _keep(atlas: Atlas, name: str, facts: dict[str, Any], rows: list[tuple[str, str, int, int, int]]) -> None:
-    """Put a relation's curves into the atlas, in the place of its earlier ones, and draw them."""
+def _keep(atlas: Atlas, found: Ablation, points: list[Point]) -> None:
+    """Put a relation's curves into the atlas, in place of its earlier ones, and draw them."""
     import pandas as pd
 
-    table: Any = pd.DataFrame(rows, columns=["task", "order", "removed", "correct", "prompts"])
+    name = found.relation
+    table: Any = pd.DataFrame(points, columns=list(Point._fields))
     table.insert(0, "relation", name)
     before = atlas.evidence("ablation")
     if before is not None:
         table = pd.concat([before[before["relation"] != name], table], ignore_index=True)
     known = atlas.manifest.get("evidence", {}).get("ablation", {}).get("relations", {})
-    add_evidence(atlas, {"ablation": (table, {"relations": known | {name: facts}})})
+    add_evidence(atlas, {"ablation": (table, {"relations": known | {name: found.as_dict()}})})
     if atlas.folder is not None:
         from headatlas.figures import draw_ablation, save_figure
 
         for suffix in ("png", "svg"):
             path = atlas.folder / f"ablation-{file_name(name)}.{suffix}"
-            if facts["status"] == "tested":
+            if found.status is Status.TESTED:
                 save_figure(draw_ablation(atlas, name), path)
             else:
                 path.unlink(missing_ok=True)
 
 
 def file_name(relation: str) -> str:
-    """A relation's name as part of a file's name, wherever it comes from."""
+    """A relation's name as a safe part of a file name."""
     import hashlib
     import re
 

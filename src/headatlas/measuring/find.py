@@ -131,7 +131,7 @@ def _open(
     progress: Progress | None,
 ) -> tuple[Session, Settings]:
     """A session, and the settings of its atlas or of the profile."""
-    if not isinstance(source, Atlas) and is_atlas_folder(source):
+    if isinstance(source, str | Path) and is_atlas_folder(source):
         source = load_atlas(Path(source))
     if isinstance(source, Atlas):
         known = {name: value for name, value in source.manifest["settings"].items() if name != "min_pairs"}

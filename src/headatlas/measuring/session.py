@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from headatlas.architectures import HeadModel, Terms
     from headatlas.atlas import Atlas
-    from headatlas.checkpoints import Checkpoint
+    from headatlas.checkpoints.checkpoint import Checkpoint
     from headatlas.measuring.vocabulary import Vocabulary
     from headatlas.relations import EncodedRelation, Relation
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from headatlas.analysis.ablation import is_random_order
 from headatlas.reports.text import code, escape, table
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def ablation_rows(told: dict[str, Any]) -> list[str] | None:
         return None
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in told["ablation"]:
-        order = "random heads" if row["order"].startswith("random") else "its heads"
+        order = "random heads" if is_random_order(row["order"]) else "its heads"
         groups.setdefault((row["relation"], row["task"], order), []).append(row)
     lines = []
     for (relation, task, order), rows in groups.items():
