@@ -36,6 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name.startswith(FOREIGN) or name.upper() in PROXIES:
             del os.environ[name]
+    # Tiny models gain nothing from more threads, and wait for them long when the machine has other work.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     style = Path(room.name) / "matplotlibrc"
     style.touch()
     os.environ |= {
