@@ -33,7 +33,7 @@ def test_tasks_with_one_key_are_the_same():
 def test_device_and_threads_are_the_engine_s(tmp_path):
     with pytest.raises(SettingsError) as caught:
         headatlas.map_heads("m", engine=LocalEngine(), threads=2)
-    assert str(caught.value) == "engine: device and threads are the engine's own; expected none beside it."
+    assert str(caught.value) == "engine: device and threads belong to the engine; expected neither in addition to it."
 
 
 def test_ray_that_is_missing_is_one_sentence(monkeypatch):
