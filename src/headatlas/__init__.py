@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from headatlas._version import __version__
+from headatlas.notebook import register
 
 _HOME = {
     "Atlas": "headatlas.atlas",
@@ -24,14 +25,20 @@ _HOME = {
     "builtin_relations": "headatlas.relations",
     "classify": "headatlas.analysis.categories",
     "compare_atlases": "headatlas.analysis.compare",
+    "draw_map": "headatlas.figures",
+    "explore": "headatlas.explorer",
     "find_heads": "headatlas.measuring.find",
+    "head_card": "headatlas.analysis.card",
     "import_scores": "headatlas.measuring.import_scores",
     "load_atlas": "headatlas.atlas",
     "load_relations": "headatlas.relations",
     "map_heads": "headatlas.measuring.map",
+    "measure_salient": "headatlas.measuring.salient",
     "plan_map": "headatlas.measuring.plan",
+    "save_atlas": "headatlas.atlas",
     "survey_models": "headatlas.measuring.survey",
     "validate_atlas": "headatlas.measuring.validate",
+    "write_report": "headatlas.reports",
 }
 
 __all__ = [
@@ -43,28 +50,39 @@ __all__ = [
     "builtin_relations",
     "classify",
     "compare_atlases",
+    "draw_map",
+    "explore",
     "find_heads",
+    "head_card",
     "import_scores",
     "load_atlas",
     "load_relations",
     "map_heads",
+    "measure_salient",
     "plan_map",
+    "save_atlas",
     "survey_models",
     "validate_atlas",
+    "write_report",
 ]
 
 if TYPE_CHECKING:
+    from headatlas.analysis.card import head_card
     from headatlas.analysis.categories import Classification, classify
     from headatlas.analysis.compare import compare_atlases
-    from headatlas.atlas import Atlas, load_atlas
+    from headatlas.atlas import Atlas, load_atlas, save_atlas
+    from headatlas.explorer import explore
+    from headatlas.figures import draw_map
     from headatlas.measuring.ablate import ablate_heads
     from headatlas.measuring.find import find_heads
     from headatlas.measuring.import_scores import import_scores
     from headatlas.measuring.map import map_heads
     from headatlas.measuring.plan import plan_map
+    from headatlas.measuring.salient import measure_salient
     from headatlas.measuring.survey import survey_models
     from headatlas.measuring.validate import validate_atlas
     from headatlas.relations import Relation, builtin_relations, load_relations
+    from headatlas.reports import write_report
 
 
 def __getattr__(name: str) -> Any:
@@ -75,3 +93,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+register()

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from atlases import HOSTILE, make_atlas, make_evidence
+from headatlas.analysis.card import head_card
 from headatlas.analysis.categories import classify
 from headatlas.atlas import Atlas
 from headatlas.cli.card_screen import show_card
@@ -40,7 +41,7 @@ def shown(card, width=80):
 
 
 def test_numbers_are_those_of_the_atlas(full):
-    card = full.head("l7h2")
+    card = head_card(full, "l7h2")
     assert (card.name, card.layer, card.head) == ("L7H2", 7, 2)
     q_values = full.q_values("suppression")
     low, high = full.interval("score")
@@ -60,16 +61,16 @@ def test_categories_follow_the_profile(full):
         found = classify(full, profile=profile)
         for head in range(full.n_heads):
             expected = tuple(name for name in found.categories if found.of(name)[4, head])
-            assert full.head(f"L4H{head}", profile).categories == expected
+            assert head_card(full, f"L4H{head}", profile).categories == expected
     with pytest.raises(AtlasError, match="needs chance levels"):
-        make_atlas().head("L0H0", "calibrated")
+        head_card(make_atlas(), "L0H0", "calibrated")
 
 
 def test_what_was_not_measured_is_none_and_reads_so(bare):
-    told = bare.head("L3H3").as_dict()
+    told = head_card(bare, "L3H3").as_dict()
     assert all(told[name] is None for name in ("description", "operations", "similar", "validation", "ablation"))
     assert told["relations"][0]["score_q"] is None and told["relations"][0]["examples"] is None
-    for text in (bare.head("L3H3").markdown(), shown(bare.head("L3H3"))):
+    for text in (head_card(bare, "L3H3").markdown(), shown(head_card(bare, "L3H3"))):
         assert text.count("not measured") >= 5
         assert "None" not in text and "nan" not in text
 
@@ -82,7 +83,7 @@ def test_examples_are_hits_and_what_other_heads_hit(bare):
         (relation, "Spain", "Madrid", 5, 6, 3, 4, "suppressed"),
         (relation, "France", "Paris", 1, 2, 5, 6, "promoted"),
     ]
-    card = with_hits(bare, rows).head("L3H4")
+    card = head_card(with_hits(bare, rows), "L3H4")
     (examples,) = [each["examples"] for each in card.relations if each["relation"] == relation]
     assert examples == {
         "hit": [["France", "Paris"]],
@@ -94,30 +95,30 @@ def test_examples_are_hits_and_what_other_heads_hit(bare):
 
 
 def test_neighbours(full):
-    card = full.head("L5H4")
+    card = head_card(full, "L5H4")
     assert [each["name"] for each in card.key_value_group["heads"]] == ["L5H3", "L5H4", "L5H5"]
-    assert card.similar == [{"name": "L5H3", "similarity": 0.5, "categories": list(full.head("L5H3").categories)}]
+    assert card.similar == [{"name": "L5H3", "similarity": 0.5, "categories": list(head_card(full, "L5H3").categories)}]
     assert card.layer_context["classified"] == int((classify(full).count[5] > 0).sum())
 
 
 @pytest.mark.parametrize("name", ["", "23", "L23", "H4L23", "L-1H2", "L٣H1", "L1H2\x1b[31m", "L99999999H1"])
 def test_a_bad_name_is_one_sentence(bare, name):
     with pytest.raises(SettingsError, match="head: expected a name such as L23H4, found"):
-        bare.head(name)
+        head_card(bare, name)
 
 
 def test_a_head_that_is_not_there(bare):
     for name in ("L30H0", "L0H9"):
         with pytest.raises(SettingsError, match=f"head: expected L0H0 to L29H8 in demo-135M, found '{name}'"):
-            bare.head(name)
+            head_card(bare, name)
     with pytest.raises(AtlasError, match="layer 2 has no attention heads"):
-        make_atlas(without_heads=(2,)).head("L2H0")
+        head_card(make_atlas(without_heads=(2,)), "L2H0")
 
 
 @pytest.mark.parametrize("layer", range(6))
 def test_hostile_tokens_stay_text(full, layer):
     for head in range(full.n_heads):
-        card = full.head(f"L{layer}H{head}")
+        card = head_card(full, f"L{layer}H{head}")
         json.loads(json.dumps(card.as_dict()))
         for text in (shown(card), shown(card, 120)):
             assert "\x1b[31m" not in text and "\u202e" not in text
@@ -136,4 +137,4 @@ def plain(text):
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_card_fits_its_screen(full, width):
-    assert all(len(line) <= width for line in plain(shown(full.head("L0H0"), width)))
+    assert all(len(line) <= width for line in plain(shown(head_card(full, "L0H0"), width)))

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from atlases import make_atlas
 from headatlas import compare_atlases
 from headatlas.analysis.compare import head_names
-from headatlas.atlas import build_dataset
+from headatlas.atlas import build_dataset, save_atlas
 from headatlas.cli import app
 from headatlas.errors import AtlasError
 from headatlas.figures import draw_comparison, render
@@ -105,7 +105,7 @@ def test_a_given_threshold_holds_for_both(base):
 
 
 def test_the_command_prints_tables_json_and_a_picture(base, tmp_path):
-    folders = [str(atlas.save(tmp_path / atlas.name)) for atlas in (base, changed(base, hits={(1, 0, 0): 40}))]
+    folders = [str(save_atlas(atlas, tmp_path / atlas.name)) for atlas in (base, changed(base, hits={(1, 0, 0): 40}))]
     result = CliRunner().invoke(app, ["compare", *folders])
     assert result.exit_code == 0 and "From base to tuned" in result.stdout and "L0H0" in result.stdout
     result = CliRunner().invoke(app, ["compare", *folders, "--json", "-o", str(tmp_path / "changes.png")])

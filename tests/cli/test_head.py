@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from headatlas.atlas import Atlas
+from headatlas.atlas import load_atlas
 from headatlas.cli import app
 from headatlas.relations import builtin_relations
 from models import make_model, save_model
@@ -41,7 +41,7 @@ def test_map_measures_salient_operations_or_says_how(run, place):
     result = run("map", "tiny", "-o", "without", "--relations", "planted.json", "--no-salient")
     assert "were not measured: `headatlas salient without` measures them in about" in " ".join(result.stderr.split())
     run("map", "tiny", "-o", "with", "--relations", "planted.json")
-    assert set(Atlas.load(place / "with").manifest["evidence"]) == {"operations", "similar", "descriptions"}
+    assert set(load_atlas(place / "with").manifest["evidence"]) == {"operations", "similar", "descriptions"}
 
 
 def test_salient_then_head(run, place):

@@ -7,6 +7,7 @@ import pytest
 
 from atlases import make_atlas
 from headatlas.errors import AtlasError, SettingsError
+from headatlas.explorer import explore
 from headatlas.explorer.payload import build_payload
 from needs import need_package
 
@@ -15,17 +16,17 @@ need_package("anywidget", "notebook")
 
 def test_the_widget_holds_the_page_s_data_and_core():
     atlas = make_atlas(5, 3)
-    widget = atlas.explore()
+    widget = explore(atlas)
     assert widget.payload == build_payload([atlas])
     assert "DecompressionStream" in widget._esm and ".ha-panel" in widget._css
-    both = atlas.explore(make_atlas(5, 3, name="tuned"))
+    both = explore(atlas, make_atlas(5, 3, name="tuned"))
     assert both.payload != widget.payload
     with pytest.raises(AtlasError, match="cannot be compared"):
-        atlas.explore(make_atlas(7, 3))
+        explore(atlas, make_atlas(7, 3))
 
 
 def test_the_selection_is_read_from_the_view_and_set_in_it():
-    widget = make_atlas(5, 3).explore()
+    widget = explore(make_atlas(5, 3))
     assert widget.selection is None
     widget.view = {"threshold": "0.3", "head": "L2H1"}  # as the browser sends it
     assert widget.selection == "L2H1"
@@ -39,7 +40,7 @@ def test_the_selection_is_read_from_the_view_and_set_in_it():
 
 
 def test_a_reader_without_widgets_gets_the_picture():
-    data, _ = make_atlas(5, 3).explore()._repr_mimebundle_()
+    data, _ = explore(make_atlas(5, 3))._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in data
     assert base64.b64decode(data["image/png"])[:4] == b"\x89PNG"
 
@@ -48,4 +49,4 @@ def test_without_anywidget_one_sentence_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "anywidget", None)
     monkeypatch.delitem(sys.modules, "headatlas.explorer.widget", raising=False)
     with pytest.raises(SettingsError, match=r"Install headatlas\[notebook\]"):
-        make_atlas(5, 3).explore()
+        explore(make_atlas(5, 3))

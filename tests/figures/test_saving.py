@@ -69,10 +69,10 @@ def test_panels_are_drawn_not_pictures(figure):
     assert b"/Subtype /Image" not in render(figure, "pdf")
 
 
-def test_an_atlas_and_its_figure_show_themselves_in_a_notebook():
-    atlas = make_atlas(3, 2, ("Knowledge",))
-    assert atlas._repr_png_() == atlas.figure()._repr_png_()
-    assert atlas._repr_png_().startswith(b"\x89PNG")
+def test_a_figure_shows_itself_in_a_notebook():
+    figure = draw_map(make_atlas(3, 2, ("Knowledge",)))
+    assert figure._repr_png_() == render(figure, "png")
+    assert figure._repr_png_().startswith(b"\x89PNG")
 
 
 def test_any_matplotlib_figure_can_be_saved(tmp_path):

@@ -272,7 +272,7 @@ class Card:
         return records(own.drop(columns=["layer", "head"]))
 
 
-def make_card(atlas: Atlas, name: str, profile: str | None = None) -> Card:
+def head_card(atlas: Atlas, name: str, profile: str | None = None) -> Card:
     """The card of the head `name`, such as `L23H4`.
 
     Args:

@@ -1,25 +1,19 @@
 """An atlas: scores of every head for every measured relation, and where they came from; knows no other room."""
 
-from headatlas.atlas.value import (
+from headatlas.atlas.evidence import EVIDENCE
+from headatlas.atlas.files import HITS, MANIFEST, SCHEMA_VERSION, SCORES, load_manifest
+from headatlas.atlas.folder import load_atlas, save_atlas
+from headatlas.atlas.table import (
     CHANCE_VARIABLES,
-    EVIDENCE,
-    HITS,
     KINDS,
-    MANIFEST,
-    MEASURES,
     NOT_APPLICABLE,
     NOT_KNOWN,
-    SCHEMA_VERSION,
-    SCORES,
-    Atlas,
     build_dataset,
     dataset_from_table,
     head_name,
-    load_atlas,
-    load_manifest,
     records,
-    write_atomically,
 )
+from headatlas.atlas.value import MEASURES, Atlas
 
 __all__ = [
     "CHANCE_VARIABLES",
@@ -39,5 +33,5 @@ __all__ = [
     "load_atlas",
     "load_manifest",
     "records",
-    "write_atomically",
+    "save_atlas",
 ]

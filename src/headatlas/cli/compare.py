@@ -35,9 +35,9 @@ def compare_command(
 ) -> None:
     """Say what changes from one atlas to another: heads gained and lost, correlation of each relation."""
     from headatlas.analysis.compare import compare_atlases
-    from headatlas.atlas import Atlas
+    from headatlas.atlas import load_atlas
 
-    atlases = [Atlas.load(folder) for folder in (first, second)]
+    atlases = [load_atlas(folder) for folder in (first, second)]
     found = compare_atlases(*atlases, kind=kind.value, threshold=threshold, profile=profile)
     if as_json:
         print_json(found.as_dict())

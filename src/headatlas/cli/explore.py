@@ -23,11 +23,11 @@ def explore_command(
     show: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
 ) -> None:
     """Make a page with the whole atlas, to be searched and clicked through; it needs no network."""
-    from headatlas.atlas import Atlas
+    from headatlas.atlas import load_atlas
     from headatlas.explorer import write_page
     from headatlas.measuring.output import PAGE
 
-    atlases = [Atlas.load(folder) for folder in (atlas, other) if folder is not None]
+    atlases = [load_atlas(folder) for folder in (atlas, other) if folder is not None]
     default = PAGE if other is None else f"explorer-with-{other.absolute().name}.html"
     path = write_page(atlas / default if output is None else output, *atlases)
     print_message(f"Wrote {path}")

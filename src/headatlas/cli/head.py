@@ -25,7 +25,7 @@ def head_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: everything, for other programs.")] = False,
 ) -> None:
     """Show all that is known of one head."""
-    from headatlas.analysis.card import make_card
+    from headatlas.analysis.card import head_card
     from headatlas.errors import SettingsError
     from headatlas.measuring.head import atlas_for_head
 
@@ -33,7 +33,7 @@ def head_command(
         raise SettingsError("markdown, json: expected one of the two, found both.")
     with Bar() as bar:
         atlas = atlas_for_head(source, name, bar.show)
-    card = make_card(atlas, name, profile)
+    card = head_card(atlas, name, profile)
     if as_json:
         print_json(card.as_dict())
     elif as_markdown:

@@ -130,10 +130,10 @@ def salient_command(
     threads: ThreadsOption = None,
 ) -> None:
     """Measure what every head does most, and which heads are similar."""
-    from headatlas.atlas import Atlas
+    from headatlas.atlas import load_atlas
     from headatlas.measuring.salient import measure_salient
 
-    loaded = Atlas.load(atlas)
+    loaded = load_atlas(atlas)
     with Bar() as bar:
         measure_salient(
             loaded,

@@ -45,10 +45,10 @@ def figure_command(
     ] = "screen",
 ) -> None:
     """Draw the map, or one relation's heat map."""
-    from headatlas.atlas import Atlas
+    from headatlas.atlas import load_atlas
     from headatlas.figures import draw_map, draw_sensitivity, save_figure
 
-    loaded = Atlas.load(atlas)
+    loaded = load_atlas(atlas)
     size = float(width) if width.replace(".", "", 1).isdigit() else width
     if sensitivity:
         drawn = draw_sensitivity(loaded, kind=kind.value)
@@ -70,10 +70,10 @@ def report_command(
     output: Output = None,
 ) -> None:
     """Tell in words and numbers what the map shows (Markdown)."""
-    from headatlas.atlas import Atlas
+    from headatlas.atlas import load_atlas
     from headatlas.reports import write_report
 
-    print_or_write(write_report(Atlas.load(atlas), kind=kind.value, threshold=threshold, profile=profile), output)
+    print_or_write(write_report(load_atlas(atlas), kind=kind.value, threshold=threshold, profile=profile), output)
 
 
 @command("heads")
@@ -89,9 +89,9 @@ def heads_command(
     as_json: JsonOption = False,
 ) -> None:
     """List the heads that do it, strongest first; tab-separated when piped."""
-    from headatlas.atlas import Atlas, records
+    from headatlas.atlas import load_atlas, records
 
-    rows = Atlas.load(atlas).heads(category, relation, min_score, kind.value, profile)
+    rows = load_atlas(atlas).heads(category, relation, min_score, kind.value, profile)
     columns = ["name", "relation", "category", "score", "hits", "pairs", "chance", "q", "validity"]
     if as_json:
         print_json(records(rows))
@@ -127,7 +127,7 @@ def export_command(
     output: Output = None,
 ) -> None:
     """Print the scores for other tools."""
-    from headatlas.atlas import Atlas
+    from headatlas.atlas import load_atlas
     from headatlas.reports.export import export
 
-    print_or_write(export(Atlas.load(atlas), fmt.value, kind.value), output)
+    print_or_write(export(load_atlas(atlas), fmt.value, kind.value), output)

@@ -52,10 +52,10 @@ def validate_command(
 ) -> None:
     """Compare the map with what the running model's heads write."""
     from headatlas.analysis.correlations import known_correlations, mean_over_relations
-    from headatlas.atlas import Atlas
+    from headatlas.atlas import load_atlas
     from headatlas.measuring.validate import validate_atlas
 
-    loaded = Atlas.load(atlas)
+    loaded = load_atlas(atlas)
     with Bar() as bar:
         validate_atlas(
             loaded,
@@ -141,10 +141,10 @@ def ablate_command(
     as_json: JsonOption = False,
 ) -> None:
     """Remove a relation's heads from the running model and see what it can no longer do."""
-    from headatlas.atlas import Atlas, records
+    from headatlas.atlas import load_atlas, records
     from headatlas.measuring.ablate import ablate_heads
 
-    loaded = Atlas.load(atlas)
+    loaded = load_atlas(atlas)
     with Bar() as bar:
         found = ablate_heads(
             loaded,

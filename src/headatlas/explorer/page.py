@@ -8,7 +8,8 @@ import html
 from importlib.resources import files
 from pathlib import Path
 
-from headatlas.atlas import Atlas, write_atomically
+from headatlas.atlas import Atlas
+from headatlas.atomic import write_atomically
 from headatlas.errors import AtlasError
 from headatlas.explorer.payload import build_payload
 from headatlas.printable import printable

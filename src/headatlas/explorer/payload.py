@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas import KINDS, Atlas
+from headatlas.reports import write_report
 from headatlas.settings import MAX_Q, MIN_EXCESS, parse_threshold
 
 if TYPE_CHECKING:
@@ -293,7 +294,7 @@ def _report(atlas: Atlas) -> list[dict[str, Any]]:
     row: list[str] = []
     open_blocks: list[str] = []
     level = ""
-    for token in MarkdownIt("commonmark").enable("table").parse(atlas.report()):
+    for token in MarkdownIt("commonmark").enable("table").parse(write_report(atlas)):
         if token.nesting == 1:
             open_blocks.append(token.type)
             level = token.tag

@@ -11,6 +11,7 @@ import traitlets
 from headatlas.atlas import Atlas, head_name
 from headatlas.errors import SettingsError
 from headatlas.explorer.payload import build_payload
+from headatlas.figures import draw_map, render
 
 
 class ExplorerWidget(anywidget.AnyWidget):
@@ -52,5 +53,5 @@ class ExplorerWidget(anywidget.AnyWidget):
 
         shown = super()._repr_mimebundle_(**options)
         data, metadata = shown if isinstance(shown, tuple) else (shown or {}, {})
-        picture = base64.b64encode(self._atlases[0]._repr_png_()).decode()
+        picture = base64.b64encode(render(draw_map(self._atlases[0]), "png")).decode()
         return {**data, "image/png": picture}, metadata

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headatlas._version import __version__
-from headatlas.atlas import write_atomically
+from headatlas.atomic import write_atomically
 from headatlas.errors import AtlasError, SettingsError
 from headatlas.figures.style import plain_style
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headatlas.atlas import EVIDENCE, HITS, KINDS, MANIFEST, SCORES, Atlas
+from headatlas.atlas import EVIDENCE, HITS, KINDS, MANIFEST, SCORES, Atlas, save_atlas
 from headatlas.atomic import write_atomically
 from headatlas.errors import AtlasError
 
@@ -61,7 +61,7 @@ def write_results(atlas: Atlas, folder: str | Path) -> None:
         write_page(folder / PAGE, atlas)
     except OSError as error:
         raise AtlasError(f"{folder}: cannot be written ({error.strerror or error}).") from error
-    atlas.save(folder)
+    save_atlas(atlas, folder)
 
 
 def add_evidence(atlas: Atlas, tables: Evidence) -> None:

@@ -9,7 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headatlas.atlas import KINDS, Atlas, records, write_atomically
+from headatlas.atlas import KINDS, Atlas, records
+from headatlas.atomic import write_atomically
 from headatlas.errors import AtlasError, HeadatlasError, SettingsError
 from headatlas.measuring.progress import Progress, Stage
 from headatlas.measuring.survey_list import ListedModel, read_model_list
