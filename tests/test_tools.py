@@ -1,0 +1,43 @@
+"""The scripts of tools/ that the Makefile and the release workflow run."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from needs import ROOT
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "tools" / script), *arguments]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60)
+
+
+def versions(text: str) -> dict[str, tuple[int, ...]]:
+    found = re.findall(r"^([\w.-]+)==([\d.]+)$", text, re.M)
+    return {name.lower(): tuple(map(int, version.split("."))) for name, version in found}
+
+
+def test_lowest_versions_are_not_above_those_of_make():
+    lowest = versions(run("lowest_versions.py").stdout)
+    installed = versions((ROOT / "constraints.txt").read_text("utf-8"))
+    assert {"torch", "transformers", "pytest"} < set(lowest)
+    for name, version in lowest.items():
+        assert version <= installed[name], name
+
+
+def test_a_tag_must_name_the_version():
+    from headatlas import __version__
+
+    assert run("check_tag.py", f"v{__version__}").returncode == 0
+    wrong = run("check_tag.py", "v9.9.9")
+    assert wrong.returncode == 1
+    assert f"Expected the tag v{__version__}, as in _version.py, found v9.9.9" in wrong.stderr
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda path: path.name)
+def test_github_s_files_are_yaml(path):
+    import yaml
+
+    assert isinstance(yaml.safe_load(path.read_text("utf-8")), dict)
