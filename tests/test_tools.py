@@ -36,6 +36,15 @@ def test_a_tag_must_name_the_version():
     assert f"Expected the tag v{__version__}, as in _version.py, found v9.9.9" in wrong.stderr
 
 
+def test_the_citation_has_the_version():
+    import yaml
+
+    from headatlas import __version__
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert str(citation["version"]) == __version__
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda path: path.name)
 def test_github_s_files_are_yaml(path):
     import yaml
