@@ -23,31 +23,31 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 WIDE = 100
-"""Columns from which what is suppressed stands beside what is promoted."""
+"""Columns from which suppressed tokens are shown next to promoted ones."""
 
 MOST_RELATIONS, MOST_OPERATIONS, MOST_EXAMPLES = 8, 12, 5
 BAR = 12
 
 
-def show_card(told: dict[str, Any], colours: dict[str, str], screen: Console) -> None:
+def show_card(card: dict[str, Any], colours: dict[str, str], screen: Console) -> None:
     """Print a card.
 
     Args:
-        told: what `Card.as_dict` gives.
+        card: from `Card.as_dict`.
         colours: of the categories.
     """
     from rich.padding import Padding
 
-    screen.print(_title(told, colours))
-    screen.print(_subtitle(told))
+    screen.print(_title(card, colours))
+    screen.print(_subtitle(card))
     screen.print()
-    screen.print(Padding(_description(told), (0, 0, 0, 2)))
+    screen.print(Padding(_description(card), (0, 0, 0, 2)))
     sections = (
-        ("Relations", _relations(told, colours, screen.width)),
-        ("Examples", _examples(told)),
-        ("What it amplifies most, and what it makes of it", _operations(told, screen.width)),
-        ("Heads beside it", _neighbours(told, colours)),
-        ("The running model", _evidence(told)),
+        ("Relations", _relations(card, colours, screen.width)),
+        ("Examples", _examples(card)),
+        ("Tokens that it amplifies most, and what it maps them to", _operations(card, screen.width)),
+        ("Related heads", _neighbours(card, colours)),
+        ("The running model", _evidence(card)),
     )
     for title, body in sections:
         screen.print()
@@ -55,30 +55,30 @@ def show_card(told: dict[str, Any], colours: dict[str, str], screen: Console) ->
         screen.print(Padding(body, (0, 0, 0, 2)))
 
 
-def _title(told: dict[str, Any], colours: dict[str, str]) -> Text:
+def _title(card: dict[str, Any], colours: dict[str, str]) -> Text:
     from rich.text import Text
 
-    title = Text.assemble((f" {told['name']} ", "bold reverse"), "  ")
-    for name in told["categories"]:
+    title = Text.assemble((f" {card['name']} ", "bold reverse"), "  ")
+    for name in card["categories"]:
         title.append(f"■ {printable(name)}  ", style=f"bold {colours[name]}")
-    if not told["categories"]:
+    if not card["categories"]:
         title.append("no category", style="dim")
     return title
 
 
-def _subtitle(told: dict[str, Any]) -> Text:
+def _subtitle(card: dict[str, Any]) -> Text:
     from rich.text import Text
 
-    why = f" ({told['validity']['why']})" if told["validity"]["why"] else ""
-    parts = [told["model"]["name"], f"layer {told['layer']}", f"{told['validity']['kind']}{why}", told["measure"]]
-    parts.append(told["label"] if told["label"].startswith(told["profile"]) else f"{told['label']}; {told['profile']}")
+    why = f" ({card['validity']['why']})" if card["validity"]["why"] else ""
+    parts = [card["model"]["name"], f"layer {card['layer']}", f"{card['validity']['kind']}{why}", card["measure"]]
+    parts.append(card["label"] if card["label"].startswith(card["profile"]) else f"{card['label']}; {card['profile']}")
     return Text(printable(" · ".join(parts)), style="dim")
 
 
-def _description(told: dict[str, Any]) -> Text:
+def _description(card: dict[str, Any]) -> Text:
     from rich.text import Text
 
-    description = told["description"]
+    description = card["description"]
     if description is None:
         return Text(f"What it does most: {NOT_MEASURED}.", style="dim")
     if description["rule"] == "unclear":
@@ -88,11 +88,11 @@ def _description(told: dict[str, Any]) -> Text:
     return text
 
 
-def _relations(told: dict[str, Any], colours: dict[str, str], width: int) -> RenderableType:
+def _relations(card: dict[str, Any], colours: dict[str, str], width: int) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    shown = told["relations"][:MOST_RELATIONS]
+    shown = card["relations"][:MOST_RELATIONS]
     has_chance = any(each["score_chance"] is not None for each in shown)
     has_counts = any(each["hits"] is not None for each in shown)
     has_suppression = any(each["suppression"] is not None for each in shown)
@@ -122,26 +122,26 @@ def _relations(told: dict[str, Any], colours: dict[str, str], width: int) -> Ren
         if has_suppression and (wide or not has_chance):
             cells.append(share(each["suppression"]))
         table.add_row(*cells)
-    n_more = len(told["relations"]) - len(shown)
-    notes = [f"✓ implemented: above {told['threshold']}" + " and beyond chance" * (told["profile"] == "calibrated")]
+    n_more = len(card["relations"]) - len(shown)
+    notes = [f"✓ implemented: above {card['threshold']}" + " and beyond chance" * (card["profile"] == "calibrated")]
     notes += [f"{n_more} more measured"] * (n_more > 0)
     missing = {"chance and q": has_chance, "hits and interval": has_counts, "suppression": has_suppression}
     notes += [f"{name}: {NOT_MEASURED}" for name, there in missing.items() if not there]
     if has_chance:
         notes.append("│ in a bar: chance")
-    return Group(table, Text(" · ".join(notes), style="dim"), *_suppressed(told))
+    return Group(table, Text(" · ".join(notes), style="dim"), *_suppressed(card))
 
 
-def _suppressed(told: dict[str, Any]) -> list[Text]:
-    """A line on the relations whose targets the head suppresses."""
+def _suppressed(card: dict[str, Any]) -> list[Text]:
+    """One line with the relations whose targets the head suppresses."""
     from rich.text import Text
 
-    known = [each for each in told["relations"] if each["suppression"] is not None]
+    known = [each for each in card["relations"] if each["suppression"] is not None]
     strong = sorted(known, key=lambda each: -each["suppression"])
     named = [
         f"{each['relation']} {each['suppression']:.2f}"
         for each in strong
-        if each["suppression"] > float(parse_threshold(told["threshold"]))
+        if each["suppression"] > float(parse_threshold(card["threshold"]))
     ]
     return [Text(printable(f"suppresses: {', '.join(named[:4])}"))] if named else []
 
@@ -157,14 +157,14 @@ def _bar(value: float, chance: float | None, colour: str) -> Text:
     return bar + Text(f" {value:.2f}", style="bold" if colour != "bright_black" else "dim")
 
 
-def _examples(told: dict[str, Any]) -> RenderableType:
+def _examples(card: dict[str, Any]) -> RenderableType:
     from rich.text import Text
 
     table = _grid(header=False)
     table.add_column(no_wrap=True, overflow="ellipsis", max_width=26)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold", ratio=1)
-    for each in shown_relations(told):
+    for each in shown_relations(card):
         examples = each["examples"]
         if examples is None:
             return Text(NOT_MEASURED, style="dim")
@@ -186,12 +186,12 @@ def _pair(source: str, target: str) -> str:
     return f"{printable(source)}→{printable(target)}"
 
 
-def _operations(told: dict[str, Any], width: int) -> RenderableType:
+def _operations(card: dict[str, Any], width: int) -> RenderableType:
     from rich.text import Text
 
-    if told["operations"] is None:
+    if card["operations"] is None:
         return Text(f"{NOT_MEASURED}; `headatlas salient` measures it", style="dim")
-    if not told["operations"]:
+    if not card["operations"]:
         return Text("its output is zero", style="dim")
     table = _grid()
     table.add_column("token", no_wrap=True, overflow="ellipsis", max_width=18)
@@ -199,7 +199,7 @@ def _operations(told: dict[str, Any], width: int) -> RenderableType:
     table.add_column("promotes", no_wrap=True, overflow="ellipsis", ratio=1)
     if width >= WIDE:
         table.add_column("suppresses", no_wrap=True, overflow="ellipsis", ratio=1, style="dim")
-    for each in told["operations"][:MOST_OPERATIONS]:
+    for each in card["operations"][:MOST_OPERATIONS]:
         cells = [Text(_token(each["token"]), style="bold"), f"{each['amplification']:.1f}", _tokens(each["promoted"])]
         if width >= WIDE:
             cells.append(_tokens(each["suppressed"]))
@@ -217,11 +217,11 @@ def _tokens(tokens: list[str]) -> Text:
 
 
 def _token(token: str) -> str:
-    """A token as it reads; where it is blank, as its escape."""
+    """A token as text; a blank one as its number of spaces."""
     return printable(token.strip(" ")) or f"{len(token)} spaces"
 
 
-def _neighbours(told: dict[str, Any], colours: dict[str, str]) -> RenderableType:
+def _neighbours(card: dict[str, Any], colours: dict[str, str]) -> RenderableType:
     from rich.text import Text
 
     table = _grid(header=False)
@@ -230,31 +230,31 @@ def _neighbours(told: dict[str, Any], colours: dict[str, str]) -> RenderableType
 
     def named(each: dict[str, Any], more: str = "") -> Text:
         swatches = Text.assemble(*(("■", colours[name]) for name in each["categories"]))
-        style = "bold reverse" if each["name"] == told["name"] else ""
+        style = "bold reverse" if each["name"] == card["name"] else ""
         return Text.assemble((each["name"], style), swatches, (more, "dim"))
 
     def joined(parts: list[Text]) -> Text:
         return Text("   ").join(parts) if parts else Text("none", style="dim")
 
-    similar, group, layer = told["similar"], told["key_value_group"], told["layer_context"]
+    similar, group, layer = card["similar"], card["key_value_group"], card["layer_context"]
     nothing = Text(NOT_MEASURED, style="dim")
     alike = nothing if similar is None else joined([named(each, f"·{each['similarity']:.2f}") for each in similar])
     table.add_row("most alike", alike)
     shared = Text("not known", style="dim") if group is None else joined([named(each) for each in group["heads"]])
     table.add_row("same key-value head", shared)
-    table.add_row(f"layer {told['layer']}", f"{layer['classified']} of {layer['n_heads']} heads have a category")
+    table.add_row(f"layer {card['layer']}", f"{layer['classified']} of {layer['n_heads']} heads have a category")
     if layer["n_heads"] <= 16:
         table.add_row("", joined([named(each) for each in layer["heads"]]))
     return table
 
 
-def _evidence(told: dict[str, Any]) -> RenderableType:
+def _evidence(card: dict[str, Any]) -> RenderableType:
     from rich.text import Text
 
     table = _grid(header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold", ratio=1)
-    for name, rows in (("validation", validation_rows(told)), ("ablation", ablation_rows(told))):
+    for name, rows in (("validation", validation_rows(card)), ("ablation", ablation_rows(card))):
         if rows is None:
             table.add_row(name, Text(NOT_MEASURED, style="dim"))
         elif not rows:

@@ -33,7 +33,7 @@ def compare_command(
     palette: Annotated[Palette, typer.Option(help="Of the drawing.")] = Palette.paper,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all heads.")] = False,
 ) -> None:
-    """Say what changes from one atlas to another: heads gained and lost, correlation of each relation."""
+    """Compare two atlases: heads gained and lost, and the correlation of each relation."""
     from headatlas.analysis.compare import compare_atlases
     from headatlas.atlas import load_atlas
 

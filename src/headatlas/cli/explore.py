@@ -15,14 +15,14 @@ from headatlas.cli.screen import print_message
 def explore_command(
     atlas: Annotated[Path, typer.Argument(metavar="ATLAS", help="Folder made by `headatlas map` or `import`.")],
     other: Annotated[
-        Path | None, typer.Argument(metavar="[OTHER]", help="A second atlas, such as a fine-tune's, beside it.")
+        Path | None, typer.Argument(metavar="[OTHER]", help="A second atlas, such as a fine-tune's, to compare.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: explorer.html in ATLAS.")
     ] = None,
     show: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
 ) -> None:
-    """Make a page with the whole atlas, to be searched and clicked through; it needs no network."""
+    """Write an interactive page of the whole atlas, and open it; it needs no network."""
     from headatlas.atlas import load_atlas
     from headatlas.explorer import write_page
     from headatlas.measuring.output import PAGE

@@ -24,7 +24,7 @@ def head_command(
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: everything, for other programs.")] = False,
 ) -> None:
-    """Show all that is known of one head."""
+    """Show everything that is known about one head."""
     from headatlas.analysis.card import head_card
     from headatlas.errors import SettingsError
     from headatlas.measuring.head import atlas_for_head

@@ -63,10 +63,12 @@ def map_command(
     ] = None,
     self_check: Annotated[
         bool,
-        typer.Option("--self-check/--no-self-check", help="Compare the circuits with the model's own attention first."),
+        typer.Option(
+            "--self-check/--no-self-check", help="Compare the circuits with the model's own attention modules first."
+        ),
     ] = True,
     chance: Annotated[
-        bool, typer.Option("--chance/--no-chance", help="Measure what re-paired targets would score, too.")
+        bool, typer.Option("--chance/--no-chance", help="Measure chance levels (scores of re-paired targets) too.")
     ] = True,
     salient: Annotated[
         bool | None,

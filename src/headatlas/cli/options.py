@@ -44,7 +44,7 @@ EngineThreadsOption = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads; with ray, CPUs of one task (default 1).")
 ]
 ModelOption = Annotated[
-    str | None, typer.Option("--model", metavar="MODEL", help="Where the atlas's model is now; default: as it says.")
+    str | None, typer.Option("--model", metavar="MODEL", help="Where the model is now; default: as the atlas says.")
 ]
 AdapterOption = Annotated[
     Path | None, typer.Option("--adapter", metavar="PATH", help="The LoRA adapter that it was mapped with.")
@@ -60,7 +60,7 @@ Relations = Annotated[
     typer.Option("--relations", metavar="PATH", help="Relations instead of the built-in ones; repeatable."),
 ]
 AddRelations = Annotated[
-    list[Path] | None, typer.Option("--add-relations", metavar="PATH", help="Relations beside them; repeatable.")
+    list[Path] | None, typer.Option("--add-relations", metavar="PATH", help="Further relations; repeatable.")
 ]
 Output = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to this file.")]
 ProfileOption = Annotated[

@@ -28,7 +28,7 @@ def plan_command(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a map of a model would read and take, without reading weights."""
+    """Estimate what a map of a model would read and take, without reading weights."""
     from headatlas.measuring.plan import plan_map
 
     plan = plan_map(

@@ -69,7 +69,7 @@ def report_command(
     profile: ProfileOption = None,
     output: Output = None,
 ) -> None:
-    """Tell in words and numbers what the map shows (Markdown)."""
+    """Describe in words and numbers what the map shows (Markdown)."""
     from headatlas.atlas import load_atlas
     from headatlas.reports import write_report
 
@@ -88,7 +88,7 @@ def heads_command(
     profile: ProfileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the heads that do it, strongest first; tab-separated when piped."""
+    """List the heads of a relation or category, the strongest first; tab-separated when piped."""
     from headatlas.atlas import load_atlas, records
 
     rows = load_atlas(atlas).heads(category, relation, min_score, kind.value, profile)

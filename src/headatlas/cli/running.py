@@ -50,7 +50,7 @@ def validate_command(
     kind: Annotated[Kind, typer.Option(help="Of the table by relation; both are measured.")] = Kind.score,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare the map with what the running model's heads write."""
+    """Compare the map with what the heads of the running model write."""
     from headatlas.analysis.correlations import known_correlations, mean_over_relations
     from headatlas.atlas import load_atlas
     from headatlas.measuring.validate import validate_atlas
@@ -78,11 +78,12 @@ def validate_command(
     _show_validation(known_correlations(loaded), kind.value)
     if facts["left_out"]:
         print_message(
-            f"Left out, their pairs are not known here: {', '.join(facts['left_out'])}. Name them by --add-relations."
+            f"Left out, because their pairs are not available: {', '.join(facts['left_out'])}. Name their files with "
+            f"--add-relations."
         )
     dropped = sum(group["left_out"] for group in facts["groups"])
     if dropped:
-        print_message(f"Left out, their words are tokenised otherwise inside the texts: {dropped} pairs.")
+        print_message(f"Left out, because their words are tokenised differently in the texts: {dropped} pairs.")
     print_message(f"{facts['prompts']} texts of {len(facts['templates'])} templates, {facts['seconds']:.0f} s.")
     print_message(f"Picture: {atlas / 'validation.png'}")
 
@@ -131,16 +132,16 @@ def ablate_command(
     ] = None,
     n_prompts: Annotated[int, typer.Option(metavar="N", min=10, help="Most prompts of a task.")] = 40,
     heads: Annotated[int, typer.Option(metavar="N", min=1, help="Most heads to remove.")] = 64,
-    controls: Annotated[int, typer.Option(metavar="N", min=0, help="Most other tasks beside it.")] = 3,
+    controls: Annotated[int, typer.Option(metavar="N", min=0, help="Most other tasks for comparison.")] = 3,
     mean: Annotated[
-        bool, typer.Option("--mean", help="Put in a head's place its mean over other relations' prompts, not zero.")
+        bool, typer.Option("--mean", help="Replace a head by its mean over prompts of other relations, not by zeros.")
     ] = False,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove a relation's heads from the running model and see what it can no longer do."""
+    """Remove a relation's heads from the running model and measure what it can no longer do."""
     from headatlas.atlas import load_atlas, records
     from headatlas.measuring.ablate import ablate_heads
 

@@ -428,11 +428,11 @@ def similar_table(outputs: Sequence[np.ndarray | None], n_similar: int) -> pd.Da
     if len(rows) < 2:
         return pd.DataFrame({name: np.empty(0, float if name == "similarity" else int) for name in columns})
     unit = np.stack(rows)
-    told = []
+    pairs_of_heads = []
     for at, place in enumerate(places):
-        # So many digits that the order does not depend on how the products were summed.
+        # Rounded, so that the order does not depend on how the products were summed.
         cosines = np.round((unit @ unit[at]).astype(np.float64), 5).clip(-1, 1)
         cosines[at] = -np.inf
         for rank, other in enumerate(np.argsort(-cosines, kind="stable")[: min(n_similar, len(rows) - 1)]):
-            told.append((*place, rank, *places[other], float(cosines[other])))
-    return pd.DataFrame(told, columns=columns)
+            pairs_of_heads.append((*place, rank, *places[other], float(cosines[other])))
+    return pd.DataFrame(pairs_of_heads, columns=columns)

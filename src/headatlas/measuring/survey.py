@@ -50,7 +50,7 @@ def survey_models(
 ) -> pd.DataFrame:
     """Map every model of a list, and tabulate what the maps show.
 
-    A model that cannot be mapped does not stop the others: its row says why. The same call goes on where an earlier
+    A model that cannot be mapped does not stop the others: its row says why. The same call continues where an earlier
     one stopped: finished atlases are confirmed, failed models are tried again.
 
     Args:

@@ -35,7 +35,7 @@ SETTINGS = {
     "self_check": SWITCH,
     "chance": SWITCH,
 }
-"""What may stand beside the models, for all, or in one model's entry, for that one: arguments of `map_heads`."""
+"""Settings for all models, or in one model's entry for that model: arguments of `map_heads`."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ListedModel:
     Args:
         name: of its atlas's folder.
         source: as the file names it.
-        options: arguments of `map_heads` beside the output: the model, its adapter and the settings.
+        options: arguments of `map_heads` except the output: the model, its adapter and the settings.
     """
 
     name: str

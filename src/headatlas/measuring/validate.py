@@ -1,4 +1,4 @@
-"""Does the running model's head write what its weights say? Scores of head outputs in texts, beside the static ones."""
+"""Scores of what the heads of the running model write in texts, to compare with the scores of the weights."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def validate_atlas(
 
     Args:
         atlas: with a folder, the table, `validation.png` and `.svg` are written there, and a call that was interrupted
-            goes on where it stopped.
+            continues where it stopped.
         model: where the model is; default: where the atlas says.
         adapter: the LoRA adapter that the atlas was made with.
         relations: names; default: all that the atlas measured.

@@ -164,7 +164,7 @@ class _Texts:
         """Token ids and the place of the source's last token, for each template.
 
         Args:
-            token: the source's one token, which has to stand there; None where it is several.
+            token: the source's token, which has to be in that place; None if the source has several tokens.
 
         Returns None where a template's other words change the source's tokens.
         """

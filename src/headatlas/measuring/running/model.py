@@ -30,7 +30,7 @@ ROOM = 1.25
 """Memory asked for, over the weights: activations, and a tensor that is being decoded."""
 
 NEAR = 1e-3
-"""Largest difference, relative to the largest logit, at which a run that goes on from kept keys and values agrees."""
+"""Largest difference, relative to the largest logit, of a run that continues from cached keys and values."""
 
 
 @dataclass
@@ -145,7 +145,7 @@ class RunningModel:
 
     @contextlib.contextmanager
     def without(self, removed: dict[int, list[int]], instead: dict[int, Tensor] | None = None) -> Iterator[None]:
-        """Within it, heads hand nothing to the output projection at the last token, or what stands `instead`.
+        """Inside the block, the output of some heads at the last token is replaced by zeros, or by `instead`.
 
         Args:
             removed: layer -> heads.
@@ -172,10 +172,10 @@ class RunningModel:
 
 
 class Continuations:
-    """What a model says next to prompts, with heads removed at their last token.
+    """The next tokens of prompts, with heads removed at the last token.
 
-    Nothing that happens at the last token changes what stands before it: keys and values of the tokens before are
-    kept, where the family's way of keeping them gives the logits of a whole run.
+    Nothing at the last token changes the tokens before it, so their keys and values are cached, if the cache of the
+    family gives the logits of a whole run.
     """
 
     def __init__(self, running: RunningModel, prompts: Sequence[Sequence[int]]) -> None:

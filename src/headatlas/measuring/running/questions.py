@@ -29,7 +29,7 @@ class PromptText:
     """How a relation is asked for.
 
     Args:
-        prompt: ends where the target follows after a space; the source stands at `{source}`.
+        prompt: ends in front of the target; `{source}` marks the place of the source.
         shots: examples before it.
     """
 
