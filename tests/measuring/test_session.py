@@ -20,7 +20,7 @@ WRITTEN = {
     "map": "headatlas.figures.draw_map",
     "report": "headatlas.measuring.output.write_atomically",
     "page": "headatlas.explorer.write_page",
-    "data": "headatlas.atlas.Atlas.save",
+    "data": "headatlas.measuring.output.save_atlas",
 }
 
 
