@@ -29,7 +29,7 @@ PUBLIC = [
     "Atlas", "Classification", "Relation", "__version__", "ablate_heads", "builtin_relations", "classify",
     "compare_atlases", "draw_map", "explore", "find_heads", "head_card", "import_scores", "load_atlas",
     "load_relations", "map_heads", "measure_salient", "plan_map", "save_atlas", "survey_models", "validate_atlas",
-    "write_report",
+    "write_card", "write_report",
 ]  # fmt: skip
 
 

@@ -38,6 +38,7 @@ _HOME = {
     "save_atlas": "headatlas.atlas",
     "survey_models": "headatlas.measuring.survey",
     "validate_atlas": "headatlas.measuring.validate",
+    "write_card": "headatlas.reports.card",
     "write_report": "headatlas.reports",
 }
 
@@ -63,6 +64,7 @@ __all__ = [
     "save_atlas",
     "survey_models",
     "validate_atlas",
+    "write_card",
     "write_report",
 ]
 
@@ -83,6 +85,7 @@ if TYPE_CHECKING:
     from headatlas.measuring.validate import validate_atlas
     from headatlas.relations import Relation, builtin_relations, load_relations
     from headatlas.reports import write_report
+    from headatlas.reports.card import write_card
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ from headatlas.atlas import Atlas
 from headatlas.cli.card_screen import show_card
 from headatlas.errors import AtlasError, SettingsError
 from headatlas.figures import PALETTES
+from headatlas.reports.card import write_card
 
 COLOURS = PALETTES["paper"].of_categories(("Algorithmic", "Knowledge", "Linguistic", "Translation"))
 
@@ -70,7 +71,7 @@ def test_what_was_not_measured_is_none_and_reads_so(bare):
     told = head_card(bare, "L3H3").as_dict()
     assert all(told[name] is None for name in ("description", "operations", "similar", "validation", "ablation"))
     assert told["relations"][0]["score_q"] is None and told["relations"][0]["examples"] is None
-    for text in (head_card(bare, "L3H3").markdown(), shown(head_card(bare, "L3H3"))):
+    for text in (write_card(head_card(bare, "L3H3")), shown(head_card(bare, "L3H3"))):
         assert text.count("not measured") >= 5
         assert "None" not in text and "nan" not in text
 
@@ -123,7 +124,7 @@ def test_hostile_tokens_stay_text(full, layer):
         for text in (shown(card), shown(card, 120)):
             assert "\x1b[31m" not in text and "\u202e" not in text
             assert max(len(line) for line in plain(text)) <= 120
-        markdown = card.markdown()
+        markdown = write_card(card)
         assert "<b>" not in markdown and "</script>" not in markdown
         assert not set("\x1b\u202e") & set(markdown)
     assert {operation["token"] for operation in card.operations} <= {*HOSTILE, *(f" word{n}" for n in range(50))}

@@ -11,8 +11,8 @@ import family_table
 from headatlas.architectures import KNOWN_MODEL_TYPES, check_circuits, open_model
 from headatlas.architectures.module_tree import ModuleTree
 from headatlas.architectures.open import open_checkpoint
-from headatlas.architectures.self_check import choose_family
 from headatlas.architectures.structure import layers_in_turn
+from headatlas.architectures.unknown_family import choose_family
 from headatlas.errors import ArchitectureError
 from models import CASES, D_VOCAB, N_HEADS, STRUCTURE_CASES, UNSUPPORTED_CASES, make_model, save_model
 from oracle import attention_calls, head_output

@@ -86,7 +86,7 @@ def test_queries_and_keys_are_not_read(tmp_path, monkeypatch):
 
 def test_a_gate_is_noticed_in_a_family_without_an_entry(tmp_path, monkeypatch):
     folder = saved(tmp_path, "qwen3_next")
-    monkeypatch.setattr("headatlas.architectures.heads.find_family", lambda model_type: None)
+    monkeypatch.setattr("headatlas.architectures.families.FAMILIES", ())
     with pytest.raises(ArchitectureError) as caught:
         open_model(open_checkpoint(folder))
     assert "the model type 'qwen3_next' has no entry, and reading it by its module structure does not agree" in str(
@@ -97,7 +97,7 @@ def test_a_gate_is_noticed_in_a_family_without_an_entry(tmp_path, monkeypatch):
 def test_a_family_without_an_entry_is_read_by_its_modules(tmp_path, monkeypatch):
     folder = saved(tmp_path, "gpt_neox")
     known = open_model(open_checkpoint(folder))
-    monkeypatch.setattr("headatlas.architectures.heads.find_family", lambda model_type: None)
+    monkeypatch.setattr("headatlas.architectures.families.FAMILIES", ())
     found = open_model(open_checkpoint(folder))
     assert not found.has_entry and found.validity[0] == Validity("exact", "read by module structure")
     for theirs, own in zip(found.values_and_outputs(1), known.values_and_outputs(1), strict=True):
@@ -106,7 +106,7 @@ def test_a_family_without_an_entry_is_read_by_its_modules(tmp_path, monkeypatch)
 
 def test_an_unknown_input_of_the_first_layer_is_refused(tmp_path, monkeypatch):
     folder = saved(tmp_path, "gpt2")  # its positions are added to the embedding
-    monkeypatch.setattr("headatlas.architectures.heads.find_family", lambda model_type: None)
+    monkeypatch.setattr("headatlas.architectures.families.FAMILIES", ())
     with pytest.raises(ArchitectureError, match="its first layer reads something else than the embedding's rows"):
         open_model(open_checkpoint(folder))
 

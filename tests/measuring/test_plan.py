@@ -125,7 +125,7 @@ def test_the_plan_is_of_the_map_that_follows(tmp_path, case):
 
 
 def test_an_unknown_family_is_left_to_the_check(tmp_path, monkeypatch):
-    monkeypatch.setattr("headatlas.architectures.heads.find_family", lambda model_type: None)
+    monkeypatch.setattr("headatlas.architectures.families.FAMILIES", ())
     folder = save_model(make_model("llama"), tmp_path / "tiny")
     plan = plan_map(folder, relations=write_relation(tmp_path / "r.json", PAIRS))
     assert plan.read_by == "module structure"

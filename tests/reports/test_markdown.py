@@ -362,3 +362,9 @@ def test_names_from_files_change_no_structure():
         return [token.type for token in tokens]
 
     assert structure(hostile) == structure(plain)
+
+
+def test_the_limits_say_whether_scores_were_compared_with_chance():
+    sentence = "Scores are not compared with chance"
+    assert sentence in section(write_report(make_atlas()), "Limits")
+    assert sentence not in section(write_report(make_atlas(chance=True)), "Limits")

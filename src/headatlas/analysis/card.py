@@ -62,12 +62,6 @@ class Card:
     def name(self) -> str:
         return head_name(self.layer, self.head)
 
-    def markdown(self) -> str:
-        """The card as Markdown."""
-        from headatlas.reports.card import write_card
-
-        return write_card(self)
-
     def as_dict(self) -> dict[str, Any]:
         """Everything, as JSON types; None is what was not measured."""
         manifest = self.atlas.manifest

@@ -1,7 +1,8 @@
 """Architectures know transformers: where each family keeps its embedding, heads and first MLP."""
 
 from headatlas.architectures.families import KNOWN_MODEL_TYPES, VALIDITIES, Family, Validity
-from headatlas.architectures.heads import HeadModel, Terms, open_model
+from headatlas.architectures.heads import HeadModel, Terms
+from headatlas.architectures.open import open_model
 from headatlas.architectures.self_check import LayerCheck, check_circuits
 
 __all__ = [

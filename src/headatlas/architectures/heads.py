@@ -9,20 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from headatlas.architectures.families import Family, Validity, clip_limit, find_family
 from headatlas.architectures.layouts import Sizes
 from headatlas.architectures.module_tree import ModuleTree, common
-from headatlas.architectures.structure import FirstMlp, find_first_mlp, propose_families
+from headatlas.architectures.structure import FirstMlp, find_first_mlp
 from headatlas.errors import ArchitectureError, SettingsError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from headatlas.checkpoints.checkpoint import Checkpoint
 
 ROWS_AT_ONCE = 16_384
 """Rows of a large tensor that are in memory at once, where not all of it is needed."""
@@ -556,34 +555,6 @@ _OTHERS = (
     "topk_method", "moe_k", "router_jitter_noise", "swiglu_limit", "swiglu_alpha", "moe_norm_min", "moe_topk",
     "top_k_experts",
 )  # fmt: skip
-
-
-def open_model(checkpoint: Checkpoint, terms: Terms | None = None, believe_structure: bool = False) -> HeadModel:
-    """The heads of a checkpoint, by its family's entry or, where there is none, by its modules' structure.
-
-    Args:
-        terms: what is counted beside the OV circuits.
-        believe_structure: for a plan, that reads no weights: take the first proposal of a model without an entry.
-            Else `headatlas.architectures.self_check` decides on it.
-
-    Raises:
-        ArchitectureError: the model has no heads that are known, or the config contradicts itself.
-        SettingsError: a term is asked for that the model does not have.
-    """
-    from headatlas.architectures.self_check import choose_family, refuse_unknown_inputs, refuse_unknown_layers
-
-    tree = ModuleTree(checkpoint)
-    family = find_family(tree.config.model_type)
-    if family is None and believe_structure:
-        refuse_unknown_inputs(tree)
-        model = HeadModel(tree, replace(next(propose_families(tree)), validity=_to_be_checked), terms)
-        refuse_unknown_layers(model)
-        return model
-    return HeadModel(tree, family or choose_family(tree), terms)
-
-
-def _to_be_checked(config: object, layer: int) -> Validity:
-    return Validity("not known", "the self-check decides")
 
 
 def _call(module: nn.Module, rows: Tensor) -> Tensor:

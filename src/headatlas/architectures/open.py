@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from headatlas.architectures.gguf.family import find_family
+from headatlas.architectures.families import Validity, find_family
+from headatlas.architectures.gguf.family import find_family as find_gguf_family
+from headatlas.architectures.heads import HeadModel, Terms
+from headatlas.architectures.module_tree import ModuleTree
+from headatlas.architectures.structure import propose_families
+from headatlas.architectures.unknown_family import choose_family, refuse_unknown_inputs, refuse_unknown_layers
 from headatlas.checkpoints import open as opening
 from headatlas.checkpoints.checkpoint import Checkpoint
 from headatlas.checkpoints.families import Families
@@ -29,9 +35,35 @@ def open_checkpoint(source: str | Path, adapter: str | Path | None = None) -> Ch
     return opening.open_checkpoint(source, adapter, FAMILIES)
 
 
+def open_model(checkpoint: Checkpoint, terms: Terms | None = None, believe_structure: bool = False) -> HeadModel:
+    """The heads of a checkpoint, by its family's entry or, where there is none, by its modules' structure.
+
+    Args:
+        terms: what is counted beside the OV circuits.
+        believe_structure: for a plan, that reads no weights: take the first proposal of a model without an entry.
+            Otherwise the self-check decides.
+
+    Raises:
+        ArchitectureError: the model has no heads that are known, or the config contradicts itself.
+        SettingsError: a term is asked for that the model does not have.
+    """
+    tree = ModuleTree(checkpoint)
+    family = find_family(tree.config.model_type)
+    if family is None and believe_structure:
+        refuse_unknown_inputs(tree)
+        model = HeadModel(tree, replace(next(propose_families(tree)), validity=_to_be_checked), terms)
+        refuse_unknown_layers(model)
+        return model
+    return HeadModel(tree, family or choose_family(tree), terms)
+
+
 def is_transposed(model_type: str, module: str) -> bool:
     """Whether a module of a family stores its weight as (in, out)."""
     return model_type in TRANSPOSED_FAMILIES and module.rpartition(".")[2] in TRANSPOSED
 
 
-FAMILIES = Families(find_family, is_transposed)
+FAMILIES = Families(find_gguf_family, is_transposed)
+
+
+def _to_be_checked(config: object, layer: int) -> Validity:
+    return Validity("not known", "the self-check decides")

@@ -37,7 +37,9 @@ def head_command(
     if as_json:
         print_json(card.as_dict())
     elif as_markdown:
-        typer.echo(card.markdown(), nl=False)
+        from headatlas.reports.card import write_card
+
+        typer.echo(write_card(card), nl=False)
     else:
         from headatlas.cli.card_screen import show_card
         from headatlas.figures import PALETTES

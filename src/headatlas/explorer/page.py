@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-from importlib.resources import files
 from pathlib import Path
 
 from headatlas.atlas import Atlas
@@ -55,7 +54,7 @@ def write_page(path: str | Path, *atlases: Atlas) -> Path:
 
 
 def _static(name: str) -> str:
-    return (files("headatlas.explorer") / "static" / name).read_text("utf-8").strip()
+    return (Path(__file__).parent / "static" / name).read_text("utf-8").strip()
 
 
 def _hash(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -12,6 +12,8 @@ from headatlas.atlas import Atlas, head_name
 from headatlas.errors import SettingsError
 from headatlas.explorer.payload import build_payload
 from headatlas.figures import draw_map, render
+
+STATIC = Path(__file__).parent / "static"
 
 
 class ExplorerWidget(anywidget.AnyWidget):
@@ -25,8 +27,8 @@ class ExplorerWidget(anywidget.AnyWidget):
     Where no widget can run, the notebook keeps the picture of the map.
     """
 
-    _esm = (files("headatlas.explorer") / "static" / "widget.js").read_text("utf-8")
-    _css = (files("headatlas.explorer") / "static" / "explorer.css").read_text("utf-8")
+    _esm = (STATIC / "widget.js").read_text("utf-8")
+    _css = (STATIC / "explorer.css").read_text("utf-8")
     payload = traitlets.Bytes().tag(sync=True)
     view = traitlets.Dict().tag(sync=True)
 

@@ -106,7 +106,7 @@ def plan_map(
     return Plan(
         name=checkpoint.name,
         source=checkpoint.source,
-        model_type=opened.tree.config.model_type,
+        model_type=opened.model_type,
         note=checkpoint.note,
         read_by="entry" if opened.has_entry else "module structure",
         n_layers=opened.n_layers,

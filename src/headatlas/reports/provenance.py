@@ -174,9 +174,13 @@ def limits(atlas: Atlas) -> str:
             + (", the model's weights" if measure == "weights" else ", the templates, the model's weights")
             + " and how many digits are exact are not known here."
         )
+    if atlas.chance("score") is None:
+        sentences.append(
+            "Scores are not compared with chance: a head that always writes the same few words scores high on a "
+            "relation with few different targets."
+        )
     sentences.append(
-        "Scores are not compared with chance: a head that always writes the same few words scores high on a relation "
-        "with few different targets. The number of heads above a threshold grows with the number of relations and "
+        "The number of heads above a threshold grows with the number of relations and "
         "falls with the threshold, so counts compare only between maps of the same relations and settings."
     )
     return "## Limits\n\n" + " ".join(sentences)
