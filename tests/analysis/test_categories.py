@@ -42,3 +42,13 @@ def test_calibrated_heads_are_also_beyond_chance():
         classify(make_atlas(n_layers=5, n_heads=3), profile="calibrated")
     with pytest.raises(SettingsError, match="expected one of maps, calibrated, found 'x'"):
         classify(atlas, profile="x")
+
+
+def test_a_classification_is_computed_once_and_cannot_be_changed():
+    atlas = make_atlas(5, 3, chance=True)
+    found = classify(atlas)
+    assert classify(atlas, atlas.threshold, "score", "maps") is found
+    assert classify(atlas, "0.3") is not found and classify(make_atlas(5, 3, chance=True)) is not found
+    for array in (found.has, found.implements, found.count):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0

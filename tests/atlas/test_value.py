@@ -222,3 +222,14 @@ def test_evidence_of_an_atlas_in_memory_is_saved_with_it(tmp_path):
     again = load_atlas(save_atlas(atlas, tmp_path))
     for name in EVIDENCE:
         assert again.evidence(name).equals(atlas.evidence(name)), name
+
+
+def test_q_values_are_computed_once_and_cannot_be_changed(monkeypatch):
+    from headatlas.atlas import value
+
+    atlas = make_atlas(n_layers=5, n_heads=3, chance=True)
+    first = atlas.q_values()
+    monkeypatch.setattr(value, "benjamini_hochberg", None)
+    with pytest.raises(ValueError, match="read-only"):
+        first[0, 0, 0] = 0.5
+    assert atlas.q_values().identical(first)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from headatlas.atlas import Atlas
 from headatlas.relations import category_order
@@ -41,7 +42,9 @@ class Classification:
     @cached_property
     def count(self) -> np.ndarray:
         """The number of categories of each head: Int[ndarray, "layer head"]."""
-        return self.has.sum(0)
+        count = self.has.sum(0)
+        count.flags.writeable = False
+        return count
 
     @property
     def n_heads(self) -> int:
@@ -64,7 +67,7 @@ class Classification:
 def classify(
     atlas: Atlas, threshold: str | float | None = None, kind: str = "score", profile: str | None = None
 ) -> Classification:
-    """Sort the heads into categories.
+    """Sort the heads into categories; computed once for each atlas and choice, the arrays are read-only.
 
     Args:
         threshold: strict limit, 0 to 1; default: the atlas's own.
@@ -74,10 +77,22 @@ def classify(
     Raises:
         AtlasError: suppression, or the chance levels that `calibrated` needs, were not measured.
     """
-    import numpy as np
-
     threshold = atlas.threshold if threshold is None else str(threshold)
     profile = checked_profile(atlas.profile if profile is None else profile)
+    known = _KNOWN.setdefault(atlas, {})
+    key = threshold, kind, profile
+    if key not in known:
+        known[key] = _classify(atlas, *key)
+    return known[key]
+
+
+_KNOWN: WeakKeyDictionary[Atlas, dict[tuple[str, str, str], Classification]] = WeakKeyDictionary()
+"""Each atlas's classifications so far: figures, report and page of one run ask for the same ones again and again."""
+
+
+def _classify(atlas: Atlas, threshold: str, kind: str, profile: str) -> Classification:
+    import numpy as np
+
     implements = atlas.above(threshold, kind)
     if profile == "calibrated":
         implements = implements & atlas.beyond_chance(kind)
@@ -85,6 +100,8 @@ def classify(
     categories = sorted({str(name) for name in of_relation}, key=category_order)
     known = sorted({item["category"] for item in atlas.manifest["relations"]["items"]}, key=category_order)
     has = np.stack([implements[of_relation == name].any(0) for name in categories]) if categories else implements[:0]
+    for array in (has, implements):
+        array.flags.writeable = False
     return Classification(
         categories=tuple(categories),
         unmeasured=tuple(name for name in known if name not in categories),

@@ -27,7 +27,7 @@ COVERAGE_COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass
+@dataclass(eq=False)
 class Atlas:
     """Scores of every head for every measured relation.
 
@@ -47,6 +47,7 @@ class Atlas:
     pair_hits: pd.DataFrame | None = None
     folder: Path | None = None
     _evidence: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
+    _q_values: dict[str, xr.DataArray] = field(default_factory=dict, init=False, repr=False)
 
     # What it is
 
@@ -158,13 +159,19 @@ class Atlas:
         return self.data.get(CHANCE_VARIABLES[kind][2])
 
     def q_values(self, kind: str = "score") -> xr.DataArray | None:
-        """Benjamini-Hochberg over all heads and measured relations, as `p_values`; None if not measured."""
-        p_values = self.p_values(kind)
-        if p_values is None:
-            return None
-        q_values = p_values.copy()
-        q_values[:, self.has_heads] = benjamini_hochberg(p_values.values[:, self.has_heads])
-        return q_values
+        """Benjamini-Hochberg over all heads and measured relations, as `p_values`; None if not measured.
+
+        Computed once; the array is read-only.
+        """
+        if kind not in self._q_values:
+            p_values = self.p_values(kind)
+            if p_values is None:
+                return None
+            q_values = p_values.copy()
+            q_values[:, self.has_heads] = benjamini_hochberg(p_values.values[:, self.has_heads])
+            q_values.values.flags.writeable = False
+            self._q_values[kind] = q_values
+        return self._q_values[kind].copy(deep=False)
 
     def beyond_chance(self, kind: str = "score") -> np.ndarray:
         """Which shares are significant (q < MAX_Q) and exceed chance by more than MIN_EXCESS, as `above`.
