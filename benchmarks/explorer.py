@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +46,11 @@ def make_large_atlas(seed: int = 0) -> Atlas:
         "to_rank": np.tile(np.arange(N_MAPPED), n_places * N_TOKENS * 2), "to_id": mapped,
         "to_token": np.char.add(" token", mapped.astype(str)),
     }  # fmt: skip
-    atlas.add_evidence("operations", pd.DataFrame(operations), {})
+    atlas = atlas.with_evidence({"operations": (pd.DataFrame(operations), {})})
     n_hits = n_places * HITS_PER_HEAD
     pair = generator.integers(0, 140, n_hits)
     where, relation = generator.integers(0, n_places, n_hits), generator.integers(0, N_RELATIONS, n_hits)
-    atlas.pair_hits = pd.DataFrame(
+    pair_hits = pd.DataFrame(
         {
             "relation": np.array(names)[relation], "source": np.char.add("source", pair.astype(str)),
             "target": np.char.add("target", pair.astype(str)), "source_id": pair, "target_id": pair,
@@ -57,7 +58,7 @@ def make_large_atlas(seed: int = 0) -> Atlas:
             "kind": np.where(generator.random(n_hits) < 0.8, "promoted", "suppressed"), "rank": pair % 10,
         }
     )  # fmt: skip
-    return atlas
+    return replace(atlas, pair_hits=pair_hits)
 
 
 def main() -> int:

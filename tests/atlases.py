@@ -90,7 +90,7 @@ HOSTILE = ("</script><b>", '"quote"', "=1+1", "\x1b[31m", "\u202eright-to-left",
 
 
 def make_evidence(atlas: Atlas, n_tokens: int = 4, n_mapped: int = 2, seed: int = 0) -> Atlas:
-    """Add all kinds of evidence, with the columns that docs/folder.md names, to an atlas; some tokens are hostile."""
+    """The atlas with all kinds of evidence, with the columns that docs/folder.md names; some tokens are hostile."""
     generator = np.random.default_rng(seed)
     places = [(int(layer), head) for layer in np.flatnonzero(atlas.has_heads) for head in range(atlas.n_heads)]
     words = [*HOSTILE, *(f" word{number}" for number in range(50))]
@@ -108,14 +108,14 @@ def make_evidence(atlas: Atlas, n_tokens: int = 4, n_mapped: int = 2, seed: int 
         for to_rank in range(n_mapped)
     ]
     names = ("layer", "head", "rank", "token_id", "token", "amplification", "side", "to_rank", "to_id", "to_token")
-    atlas.add_evidence("operations", pd.DataFrame(operations, columns=list(names)), {"tokens": n_tokens})
+    atlas = atlas.with_evidence({"operations": (pd.DataFrame(operations, columns=list(names)), {"tokens": n_tokens})})
     similar = [(*places[at], 0, *places[at - 1], 0.5) for at in range(len(places))]
     names = ("layer", "head", "rank", "other_layer", "other_head", "similarity")
-    atlas.add_evidence("similar", pd.DataFrame(similar, columns=list(names)), {})
+    atlas = atlas.with_evidence({"similar": (pd.DataFrame(similar, columns=list(names)), {})})
     told = [(*place, f"maps {word()[1]} to {word()[1]}", "unclear" if at % 3 else "same word", 0.5)
             for at, place in enumerate(places)]  # fmt: skip
     names = ("layer", "head", "description", "rule", "confidence")
-    atlas.add_evidence("descriptions", pd.DataFrame(told, columns=list(names)), {})
+    atlas = atlas.with_evidence({"descriptions": (pd.DataFrame(told, columns=list(names)), {})})
     validation = [
         (relation, *place, condition, tokens, PAIRS, hits, 1, hits / PAIRS, 1 / PAIRS)
         for relation in atlas.relations
@@ -126,7 +126,7 @@ def make_evidence(atlas: Atlas, n_tokens: int = 4, n_mapped: int = 2, seed: int 
     ]
     names = ("relation", "layer", "head", "condition", "tokens", "pairs", "hits", "suppression_hits", "score",
              "suppression")  # fmt: skip
-    atlas.add_evidence("validation", pd.DataFrame(validation, columns=list(names)), {})
+    atlas = atlas.with_evidence({"validation": (pd.DataFrame(validation, columns=list(names)), {})})
     first, *others = atlas.relations
     ablation = [
         (first, task, order, removed, max(0, 30 - removed), PAIRS)
@@ -135,5 +135,5 @@ def make_evidence(atlas: Atlas, n_tokens: int = 4, n_mapped: int = 2, seed: int 
         for removed in range(5)
     ]
     names = ("relation", "task", "order", "removed", "correct", "prompts")
-    atlas.add_evidence("ablation", pd.DataFrame(ablation, columns=list(names)), {})
+    atlas = atlas.with_evidence({"ablation": (pd.DataFrame(ablation, columns=list(names)), {})})
     return atlas

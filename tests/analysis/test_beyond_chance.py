@@ -1,5 +1,7 @@
 """A map compared with chance: both profiles, borderline scores, the dependence on threshold and k."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -26,7 +28,7 @@ def with_hits(atlas):
             for n in range(hits)
         ]
     names = ["relation", "source", "target", "source_id", "target_id", "layer", "head", "kind", "rank"]
-    atlas.pair_hits = pd.DataFrame(rows, columns=names)
+    atlas = replace(atlas, pair_hits=pd.DataFrame(rows, columns=names))
     return atlas
 
 

@@ -1,6 +1,7 @@
 """What two atlases have in common, what changed, and which are not comparable."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,8 +23,8 @@ def changed(atlas, name="tuned", **places):
     for place, count in places["hits"].items():
         hits[place] = count
     labels = [(str(r), str(c), 10, 40) for r, c in zip(atlas.relations, atlas.data["category"].values, strict=True)]
-    copy.data = build_dataset(labels, {"hits": hits, "suppression_hits": atlas.data["suppression_hits"].values})
-    return copy
+    data = build_dataset(labels, {"hits": hits, "suppression_hits": atlas.data["suppression_hits"].values})
+    return replace(copy, data=data)
 
 
 @pytest.fixture

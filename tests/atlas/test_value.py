@@ -1,13 +1,14 @@
 """The result: exact thresholds, tables, heads, and folders that are either whole or no atlas."""
 
 import json
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from atlases import make_atlas, make_evidence
-from headatlas.atlas import EVIDENCE, Atlas, build_dataset, dataset_from_table, load_atlas, save_atlas
+from headatlas.atlas import EVIDENCE, Atlas, build_dataset, dataset_from_table, load_atlas, save_atlas, save_evidence
 from headatlas.errors import AtlasError, SettingsError
 
 
@@ -91,7 +92,9 @@ def test_it_names_itself():
 
 def test_save_and_load_give_the_same_atlas(tmp_path):
     atlas = make_atlas(n_layers=5, n_heads=3)
-    atlas.pair_hits = pd.DataFrame({"relation": ["knowledge_relation"], "source": ["<a>"], "target": ["b\x1b"]})
+    atlas = replace(
+        atlas, pair_hits=pd.DataFrame({"relation": ["knowledge_relation"], "source": ["<a>"], "target": ["b\x1b"]})
+    )
     save_atlas(atlas, tmp_path / "a")
     again = load_atlas(tmp_path / "a")
     pd.testing.assert_frame_equal(again.table, atlas.table)
@@ -198,8 +201,10 @@ def test_evidence_is_added_to_the_folder_and_checked(tmp_path):
     assert atlas.evidence("similar") is None
     table = pd.DataFrame({"layer": [1], "head": [2], "rank": [0], "other_layer": [0], "other_head": [1]})
     other = load_atlas(tmp_path)
-    atlas.add_evidence("similar", table, {"heads": 1})
-    other.add_evidence("descriptions", table, {})
+    added = save_evidence(atlas, {"similar": (table, {"heads": 1})})
+    assert added.evidence("similar") is table and atlas.evidence("similar") is None
+    both = save_evidence(other, {"descriptions": (table, {})})
+    assert both.evidence("similar").equals(table)
     again = load_atlas(tmp_path)
     assert again.evidence("similar").equals(table) and again.evidence("descriptions").equals(table)
     assert again.manifest["evidence"] == {"similar": {"heads": 1}, "descriptions": {}}
@@ -211,10 +216,10 @@ def test_evidence_is_added_to_the_folder_and_checked(tmp_path):
     ):
         load_atlas(tmp_path).evidence("similar")
     with pytest.raises(SettingsError, match="expected one of operations"):
-        atlas.add_evidence("rumours", table, {})
+        atlas.with_evidence({"rumours": (table, {})})
     save_atlas(make_atlas(n_layers=5, n_heads=3, name="another"), tmp_path)
     with pytest.raises(AtlasError, match="holds another atlas by now"):
-        atlas.add_evidence("similar", table, {})
+        save_evidence(atlas, {"similar": (table, {})})
 
 
 def test_evidence_of_an_atlas_in_memory_is_saved_with_it(tmp_path):
@@ -233,3 +238,10 @@ def test_q_values_are_computed_once_and_cannot_be_changed(monkeypatch):
     with pytest.raises(ValueError, match="read-only"):
         first[0, 0, 0] = 0.5
     assert atlas.q_values().identical(first)
+
+
+def test_an_atlas_does_not_change():
+    atlas = make_atlas(5, 3)
+    with pytest.raises(FrozenInstanceError):
+        atlas.manifest = {}
+    assert len({atlas, atlas, make_atlas(5, 3)}) == 2

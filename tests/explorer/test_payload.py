@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +125,7 @@ def test_pair_hits_are_the_atlas_s_and_sorted_by_place() -> None:
         ],
         columns=["relation", "layer", "head", "source_id", "source", "target_id", "target", "kind", "rank"],
     )
-    atlas.pair_hits = table
+    atlas = replace(atlas, pair_hits=table)
     header, arrays = unpack(build_payload([atlas]))
     words = header["words"]
     assert arrays["0.hit.place"].tolist() == sorted(arrays["0.hit.place"].tolist())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from atlases import make_atlas
@@ -45,7 +47,7 @@ def test_a_changed_threshold_is_part_of_the_settings(settings, threshold, expect
 
 def test_the_label_of_imported_scores_names_another_threshold():
     atlas = make_atlas(2, 2, ("Knowledge",))
-    atlas.manifest |= {"label": "imported: in-context", "imported": {"file": "scores.csv", "sha256": "e" * 64}}
+    atlas.manifest.update({"label": "imported: in-context", "imported": {"file": "scores.csv", "sha256": "e" * 64}})
     assert settings_label(atlas, classify(atlas)) == "imported: in-context"
     assert settings_label(atlas, classify(atlas, "0.2")) == "imported: in-context, threshold=0.2"
 
@@ -60,7 +62,7 @@ def test_the_label_of_imported_scores_names_another_threshold():
 )
 def test_a_relations_caption_says_k(k, kind, words):
     atlas = make_atlas(2, 2, ("Knowledge",))
-    atlas.data = atlas.data.assign_coords(k=("relation", [k]))
+    atlas = replace(atlas, data=atlas.data.assign_coords(k=("relation", [k])))
     assert words in caption(atlas, classify(atlas, kind=kind), "knowledge_relation")
 
 
@@ -74,5 +76,5 @@ def test_a_relations_caption_says_k(k, kind, words):
 )
 def test_imported_scores_are_called_that(measure, words):
     atlas = make_atlas(2, 2, ("Knowledge",))
-    atlas.manifest |= {"measure": measure, "label": f"imported: {measure}", "imported": {"sha256": "e" * 64}}
+    atlas.manifest.update({"measure": measure, "label": f"imported: {measure}", "imported": {"sha256": "e" * 64}})
     assert caption(atlas, classify(atlas))[1] == words

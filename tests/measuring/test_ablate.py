@@ -43,7 +43,7 @@ def planted(tmp_path_factory):
 def ablate(place, names="r", **options):
     options = {"add_relations": [place / "r.json", place / "other.json"], "prompts": place / "p.toml"} | options
     atlas = headatlas.load_atlas(place / "atlas")
-    return atlas, headatlas.ablate_heads(atlas, names, **options)
+    return headatlas.ablate_heads(atlas, names, **options)
 
 
 def test_without_the_planted_head_the_task_is_gone(planted):

@@ -60,7 +60,7 @@ def plain_rows(folder, value_bias):
 @pytest.mark.parametrize("value_bias", [False, True])
 def test_operations_are_those_of_the_plain_formula(folder, tmp_path, value_bias):
     atlas = map_tiny(folder, tmp_path, value_bias=value_bias)
-    measure_salient(atlas, tokens=TOKENS, mapped=MAPPED)
+    atlas = measure_salient(atlas, tokens=TOKENS, mapped=MAPPED)
     table = headatlas.load_atlas(tmp_path / "atlas").evidence("operations")
     names = ["layer", "head", "rank", "token_id", "side", "to_rank", "to_id"]
     assert list(table[names].itertuples(index=False, name=None)) == plain_rows(folder, value_bias)
@@ -71,7 +71,7 @@ def test_operations_are_those_of_the_plain_formula(folder, tmp_path, value_bias)
 
 def test_the_planted_head_shows_its_pairs(tmp_path):
     atlas = map_tiny(make_planted(tmp_path / "model"), tmp_path)
-    measure_salient(atlas, tokens=81)
+    atlas = measure_salient(atlas, tokens=81)
     table = atlas.evidence("operations")
     head = table[(table["layer"] == LAYER) & (table["head"] == HEAD) & (table["to_rank"] == 0)]
     found = head[head["side"] == "promoted"].set_index("token")["to_token"].to_dict()
@@ -85,15 +85,15 @@ def test_the_planted_head_shows_its_pairs(tmp_path):
 
 def test_junk_comes_when_it_is_asked_for(folder, tmp_path):
     atlas = map_tiny(folder, tmp_path)
-    measure_salient(atlas, junk=True, tokens=101, mapped=1)
+    atlas = measure_salient(atlas, junk=True, tokens=101, mapped=1)
     assert set(atlas.evidence("operations")["token_id"]) == set(range(101))
-    measure_salient(atlas, junk=True, tokens=1, mapped=101)
+    atlas = measure_salient(atlas, junk=True, tokens=1, mapped=101)
     assert set(atlas.evidence("operations")["to_id"]) == set(range(101))
 
 
 def test_input_vectors_in_a_file_and_a_restart_change_nothing(folder, tmp_path, monkeypatch):
     atlas = map_tiny(folder, tmp_path)
-    measure_salient(atlas)
+    atlas = measure_salient(atlas)
     before = {name: atlas.evidence(name) for name in ("operations", "similar")}
     monkeypatch.setattr(operations, "IN_MEMORY", 0)
     monkeypatch.setattr(operations, "BLOCK", 17)
@@ -108,7 +108,7 @@ def test_input_vectors_in_a_file_and_a_restart_change_nothing(folder, tmp_path, 
     monkeypatch.setattr(operations._Work, "layer", interrupted)
     with pytest.raises(KeyboardInterrupt):
         measure_salient(atlas)
-    measure_salient(atlas)
+    atlas = measure_salient(atlas)
     assert seen == [0, 1, 2, 2]
     for name, table in before.items():
         assert table.equals(atlas.evidence(name))
@@ -121,7 +121,7 @@ def test_a_model_that_moved_is_asked_for_and_the_demo_model_is_found(folder, tmp
         atlas.manifest["model"]["source"] = gone
         with pytest.raises(AtlasError, match=f"atlas: its model was at {gone}, where nothing is now. Say where it is"):
             measure_salient(atlas)
-    measure_salient(atlas, folder)
+    atlas = measure_salient(atlas, folder)
     need_demo_model()
     atlas.manifest["model"]["source"] = f"/gone/{demo_model().name}"
     with pytest.raises(AtlasError, match="found another"):
@@ -156,10 +156,10 @@ def test_heads_that_are_the_same_or_opposite_are_told_so():
 
 def test_projected_outputs_are_alike_within_the_stated_error(folder, tmp_path, monkeypatch):
     atlas = map_tiny(folder, tmp_path)
-    measure_salient(atlas, similar=17)
+    atlas = measure_salient(atlas, similar=17)
     exact = atlas.evidence("similar").set_index(["layer", "head", "other_layer", "other_head"])["similarity"]
     monkeypatch.setattr(operations, "OUTPUTS_IN_MEMORY", 4 * 3 * 6 * 81 * 20)
-    measure_salient(atlas, similar=17)
+    atlas = measure_salient(atlas, similar=17)
     facts = atlas.manifest["evidence"]["similar"]
     assert facts["projected_to"] == 20
     found = atlas.evidence("similar").set_index(["layer", "head", "other_layer", "other_head"])["similarity"]

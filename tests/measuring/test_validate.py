@@ -36,7 +36,8 @@ def planted(tmp_path_factory):
 def validate(place, **options):
     options = {"add_relations": place / "r.json", "templates": place / "t.toml"} | options
     atlas = headatlas.load_atlas(place / "atlas")
-    return atlas, headatlas.validate_atlas(atlas, **options)
+    atlas = headatlas.validate_atlas(atlas, **options)
+    return atlas, atlas.evidence("validation")
 
 
 @pytest.mark.usefixtures("rendered")

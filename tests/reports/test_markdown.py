@@ -1,6 +1,7 @@
 """The report: right numbers, grammatical for every count, honest about what was measured, and nothing injected."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -309,12 +310,12 @@ def test_the_limits_are_those_of_the_measure():
 
 def test_all_that_the_manifest_says_is_told():
     atlas = make_atlas(3, 3)
-    atlas.manifest |= {
+    atlas.manifest.update({
         "packages": {"torch": "2.13.0+cpu"},
         "run": {"seconds": 0, "resumed": False, "engine": {"name": "process", "ranks": [0, 1]}, "empty": ""},
         "identity": {"model": "hidden"},
         "files": {"scores.parquet": {"sha256": "hidden"}},
-    }
+    })  # fmt: skip
     table = section(write_report(atlas), "Settings and versions")
     for row in ("packages: torch | 2.13.0+cpu", "run: seconds | 0", "run: resumed | no", "run: engine: name | process",
                 "run: engine: ranks | 0, 1", "run: empty | none", "relations: set | test", "settings: k | 10",
@@ -326,13 +327,14 @@ def test_all_that_the_manifest_says_is_told():
 def test_a_manifest_with_little_in_it():
     atlas = with_hits(GRIDS["diagonal"])
     items = [{"relation": "r0", "category": "Knowledge"}]
-    atlas.manifest = {
+    manifest = {
         "measure": "weights",
         "label": "maps",
         "model": {"name": "m"},
         "settings": {"threshold": "0.15"},
         "relations": {"items": items},
     }
+    atlas = replace(atlas, manifest=manifest)
     report = write_report(atlas)
     assert (
         "| `r0` | Knowledge | not known | not known | not known | not known | not known | not known | yes |" in report
@@ -349,8 +351,8 @@ def test_names_from_files_change_no_structure():
     plain, hostile = make_atlas(12, 5, categories=("Knowledge", "Other")), make_atlas(
         12, 5, categories=(kind, text), relations=(text, kind), name=text, note=text
     )  # fmt: skip
-    plain.manifest |= {"tool": {"version": "1"}, "run": {"a": "b", "list": ["c"]}, "created": "d"}
-    hostile.manifest |= manifest
+    plain.manifest.update({"tool": {"version": "1"}, "run": {"a": "b", "list": ["c"]}, "created": "d"})
+    hostile.manifest.update(manifest)
     plain.manifest["model"]["note"] = "note"
 
     def structure(atlas):

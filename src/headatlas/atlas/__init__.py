@@ -2,7 +2,7 @@
 
 from headatlas.atlas.evidence import EVIDENCE
 from headatlas.atlas.files import HITS, MANIFEST, SCHEMA_VERSION, SCORES, load_manifest
-from headatlas.atlas.folder import load_atlas, save_atlas
+from headatlas.atlas.folder import load_atlas, save_atlas, save_evidence
 from headatlas.atlas.table import (
     CHANCE_VARIABLES,
     KINDS,
@@ -34,4 +34,5 @@ __all__ = [
     "load_manifest",
     "records",
     "save_atlas",
+    "save_evidence",
 ]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas.evidence import EVIDENCE
 from headatlas.atlas.files import (
@@ -18,6 +21,9 @@ from headatlas.atlas.files import (
 from headatlas.atlas.table import dataset_from_table
 from headatlas.atlas.value import Atlas
 from headatlas.errors import AtlasError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def save_atlas(atlas: Atlas, folder: str | Path) -> Path:
@@ -60,3 +66,33 @@ def load_atlas(folder: str | Path) -> Atlas:
     table = pd.read_parquet(checked_file(folder, SCORES, manifest))
     pair_hits = pd.read_parquet(checked_file(folder, HITS, manifest)) if HITS in manifest["files"] else None
     return Atlas(dataset_from_table(table), manifest, pair_hits, folder)
+
+
+def save_evidence(atlas: Atlas, tables: Mapping[str, tuple[pd.DataFrame, dict[str, Any]]]) -> Atlas:
+    """The atlas with these tables, which are safe in its folder, if it has one, when this returns.
+
+    Args:
+        tables: as for `Atlas.with_evidence`.
+
+    Raises:
+        AtlasError: the folder cannot be written, or holds another atlas by now.
+    """
+    from filelock import FileLock
+
+    added = atlas.with_evidence(tables)
+    folder = atlas.folder
+    if folder is None:
+        return added
+    name = ""
+    try:
+        with FileLock(folder / ".evidence.lock"):
+            manifest = load_manifest(folder)
+            if manifest.get("identity") != atlas.manifest.get("identity"):
+                raise AtlasError(f"{folder}: holds another atlas by now. Load it again.")
+            for name, (table, facts) in tables.items():
+                manifest["evidence"] = manifest.get("evidence", {}) | {name: facts}
+                write_table(folder, name, table, manifest)
+                write_manifest(folder, manifest)
+    except OSError as error:
+        raise AtlasError(f"{folder}: {name} cannot be written ({error.strerror or error}).") from error
+    return replace(added, manifest=manifest)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas.evidence import EVIDENCE, check_evidence
-from headatlas.atlas.files import checked_file, load_manifest, write_manifest, write_table
+from headatlas.atlas.files import checked_file
 from headatlas.atlas.statistics import benjamini_hochberg, wilson_interval
 from headatlas.atlas.table import CHANCE_VARIABLES, KINDS, NOT_APPLICABLE, head_name, table_of_dataset
 from headatlas.errors import AtlasError, SettingsError, expected_names
@@ -27,9 +28,9 @@ COVERAGE_COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Atlas:
-    """Scores of every head for every measured relation.
+    """Scores of every head for every measured relation; a value that does not change, hashed by identity.
 
     Args:
         data: dimensions (relation, layer, head). Variables `score` and `suppression` (share of a relation's pairs,
@@ -39,7 +40,7 @@ class Atlas:
         manifest: what was measured, how, and with which versions; JSON types only.
         pair_hits: a row per hit (relation, source, target, source_id, target_id, layer, head, kind) with kind
             `promoted` or `suppressed`; None for imported scores.
-        folder: where it was loaded from; evidence is read from there when it is asked for, and written there.
+        folder: where it was loaded from; evidence is read from there when it is asked for.
     """
 
     data: xr.Dataset
@@ -212,36 +213,17 @@ class Atlas:
             self._evidence[name] = pd.read_parquet(path)
         return self._evidence[name]
 
-    def add_evidence(self, name: str, table: pd.DataFrame, facts: dict[str, Any]) -> None:
-        """Add or replace a table of EVIDENCE; where the atlas has a folder, it is safe there when this returns.
+    def with_evidence(self, tables: Mapping[str, tuple[pd.DataFrame, dict[str, Any]]]) -> Atlas:
+        """The same atlas with tables of EVIDENCE added or replaced; see `headatlas.atlas.folder.save_evidence`.
 
         Args:
-            facts: settings, versions and counts behind the table, for the manifest; JSON types only.
-
-        Raises:
-            AtlasError: the folder cannot be written, or holds another atlas by now.
+            tables: by name, each with the settings, versions and counts behind it, for the manifest; JSON types only.
         """
-        from filelock import FileLock
-
-        check_evidence(name)
-        if self.folder is not None:
-            try:
-                with FileLock(self.folder / ".evidence.lock"):
-                    manifest = load_manifest(self.folder)
-                    if manifest.get("identity") != self.manifest.get("identity"):
-                        raise AtlasError(f"{self.folder}: holds another atlas by now. Load it again.")
-                    self.manifest = manifest
-                    self._note_evidence(name, facts)
-                    write_table(self.folder, name, table, self.manifest)
-                    write_manifest(self.folder, self.manifest)
-            except OSError as error:
-                raise AtlasError(f"{self.folder}: {name} cannot be written ({error.strerror or error}).") from error
-        else:
-            self._note_evidence(name, facts)
-        self._evidence[name] = table
-
-    def _note_evidence(self, name: str, facts: dict[str, Any]) -> None:
-        self.manifest["evidence"] = self.manifest.get("evidence", {}) | {name: facts}
+        for name in tables:
+            check_evidence(name)
+        facts = self.manifest.get("evidence", {}) | {name: facts for name, (_, facts) in tables.items()}
+        known = self._evidence | {name: table for name, (table, _) in tables.items()}
+        return replace(self, manifest=self.manifest | {"evidence": facts}, _evidence=known)
 
     @cached_property
     def coverage(self) -> pd.DataFrame:

@@ -137,7 +137,7 @@ def salient_command(
 
     loaded = load_atlas(atlas)
     with Bar() as bar:
-        measure_salient(
+        loaded = measure_salient(
             loaded,
             model,
             adapter,

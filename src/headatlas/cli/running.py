@@ -57,7 +57,7 @@ def validate_command(
 
     loaded = load_atlas(atlas)
     with Bar() as bar:
-        validate_atlas(
+        loaded = validate_atlas(
             loaded,
             model=model,
             adapter=adapter,
@@ -147,7 +147,7 @@ def ablate_command(
 
     loaded = load_atlas(atlas)
     with Bar() as bar:
-        found = ablate_heads(
+        loaded, found = ablate_heads(
             loaded,
             relation,
             model=model,

@@ -61,7 +61,7 @@ def ablate_heads(
     device: str = "cpu",
     threads: int | None = None,
     progress: Progress | None = None,
-) -> list[Ablation]:
+) -> tuple[Atlas, list[Ablation]]:
     """Remove a relation's heads, strongest first, and count how often the model still gives its targets.
 
     An answer is the token with the highest logit after a prompt; it is correct if it is one of the source's targets.
@@ -81,12 +81,12 @@ def ablate_heads(
         seed: of prompts, examples, random heads and controls.
 
     Returns:
-        The result for each relation. The curves are in `atlas.evidence("ablation")`.
+        The atlas with the curves as its evidence `ablation`, and the result for each relation.
 
     Raises:
         HeadatlasError: another model than the atlas's, no prompts of a relation, too little memory.
 
-    >>> [found] = ablate_heads(atlas, "country_to_capital", n_prompts=10)
+    >>> atlas, [found] = ablate_heads(atlas, "country_to_capital", n_prompts=10)
     >>> found.heads[0]
     'L1H2'
     """
@@ -128,11 +128,11 @@ def ablate_heads(
                     relations_with_prompts = {each: others[each] for each in others if each in texts}
                     bench = _Bench(running, relations_with_prompts, texts, tokenizer, settings)
                 result = _ablate(atlas, bench, name, controls, device, report)
-                _keep(atlas, *result)
+                atlas = _keep(atlas, *result)
                 _save(parts, name, *result)
             found.append(result[0])
         parts.remove()
-    return found
+    return atlas, found
 
 
 class Point(NamedTuple):
@@ -356,8 +356,8 @@ def removal_steps(n_heads: int) -> list[int]:
     return [*steps, n_heads]
 
 
-def _keep(atlas: Atlas, found: Ablation, points: list[Point]) -> None:
-    """Put a relation's curves into the atlas, in place of its earlier ones, and draw them."""
+def _keep(atlas: Atlas, found: Ablation, points: list[Point]) -> Atlas:
+    """The atlas with a relation's curves, in place of its earlier ones, which are drawn."""
     import pandas as pd
 
     name = found.relation
@@ -367,7 +367,7 @@ def _keep(atlas: Atlas, found: Ablation, points: list[Point]) -> None:
     if before is not None:
         table = pd.concat([before[before["relation"] != name], table], ignore_index=True)
     known = atlas.manifest.get("evidence", {}).get("ablation", {}).get("relations", {})
-    add_evidence(atlas, {"ablation": (table, {"relations": known | {name: found.as_dict()}})})
+    atlas = add_evidence(atlas, {"ablation": (table, {"relations": known | {name: found.as_dict()}})})
     if atlas.folder is not None:
         from headatlas.figures import draw_ablation, save_figure
 
@@ -377,6 +377,7 @@ def _keep(atlas: Atlas, found: Ablation, points: list[Point]) -> None:
                 save_figure(draw_ablation(atlas, name), path)
             else:
                 path.unlink(missing_ok=True)
+    return atlas
 
 
 def file_name(relation: str) -> str:

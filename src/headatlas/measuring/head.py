@@ -35,5 +35,5 @@ def atlas_for_head(source: str | Path, name: str, progress: Progress | None = No
     atlas = map_session(session)
     parse_head(atlas, name)
     if is_salient_wanted(atlas, None):
-        add_evidence(atlas, measure_evidence(atlas, session))
+        atlas = add_evidence(atlas, measure_evidence(atlas, session))
     return atlas

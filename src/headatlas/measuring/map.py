@@ -184,7 +184,7 @@ def _map(
         if folder is not None and folder.finished:
             atlas = load_atlas(folder.folder)
             if atlas.evidence("operations") is None and is_salient_wanted(atlas, salient):
-                add_evidence(atlas, _salient(atlas, session, engine, folder.folder))
+                atlas = add_evidence(atlas, _salient(atlas, session, engine, folder.folder))
                 shutil.rmtree(folder.folder / PARTS, ignore_errors=True)
             return atlas
         run = _measure(heads, _task(session, wanted), engine, folder, session.progress)
@@ -199,7 +199,7 @@ def _map(
         measured = wanted.measurable
         atlas = Atlas(run.dataset(measured, heads), manifest, run.pair_hits(measured))
         if is_salient_wanted(atlas, salient):
-            add_evidence(atlas, _salient(atlas, session, engine, None if folder is None else folder.folder))
+            atlas = add_evidence(atlas, _salient(atlas, session, engine, None if folder is None else folder.folder))
         if folder is not None:
             folder.finish(atlas)
             shutil.rmtree(folder.folder / PARTS, ignore_errors=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headatlas.atlas import EVIDENCE, HITS, KINDS, MANIFEST, SCORES, Atlas, save_atlas
+from headatlas.atlas import EVIDENCE, HITS, KINDS, MANIFEST, SCORES, Atlas, save_atlas, save_evidence
 from headatlas.atomic import write_atomically
 from headatlas.errors import AtlasError
 
@@ -64,14 +64,14 @@ def write_results(atlas: Atlas, folder: str | Path) -> None:
     save_atlas(atlas, folder)
 
 
-def add_evidence(atlas: Atlas, tables: Evidence) -> None:
-    """Add tables of evidence and their facts to an atlas, and renew the page of its folder if there is one."""
+def add_evidence(atlas: Atlas, tables: Evidence) -> Atlas:
+    """The atlas with tables of evidence and their facts, saved with a new page in its folder, if it has one."""
     from headatlas.explorer import write_page
 
-    for name, (table, facts) in tables.items():
-        atlas.add_evidence(name, table, facts)
+    atlas = save_evidence(atlas, tables)
     if atlas.folder is not None and (atlas.folder / PAGE).is_file():
         write_page(atlas.folder / PAGE, atlas)
+    return atlas
 
 
 def _save(figure: Any, stem: Path) -> None:

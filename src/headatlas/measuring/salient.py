@@ -89,8 +89,8 @@ def measure_salient(
     device: str = "cpu",
     threads: int | None = None,
     progress: Progress | None = None,
-) -> None:
-    """Add the evidence `operations`, `similar` and `descriptions` to an atlas.
+) -> Atlas:
+    """The atlas with the evidence `operations`, `similar` and `descriptions`, saved in its folder, if it has one.
 
     A token is amplified by `norm(x @ W_V @ W_O) / norm(x)`, with the input vector `x` and the terms of the atlas's
     scores; it is mapped to the tokens with the highest (promoted) and lowest (suppressed) logits
@@ -106,16 +106,17 @@ def measure_salient(
     Raises:
         AtlasError: the model is not that of the atlas, or its folder cannot be written.
 
-    >>> measure_salient(atlas, tokens=3)
+    >>> atlas = measure_salient(atlas, tokens=3)
     >>> atlas.evidence("operations").columns[:4].tolist()
     ['layer', 'head', 'rank', 'token_id']
     """
     wanted = Wanted(tokens, mapped, similar, junk)
-    add_evidence(
+    atlas = add_evidence(
         atlas, measure_evidence(atlas, Session.of_atlas(atlas, model, adapter, progress), wanted, device, threads)
     )
     if atlas.folder is not None:
         shutil.rmtree(atlas.folder / PARTS, ignore_errors=True)
+    return atlas
 
 
 def measure_evidence(

@@ -51,7 +51,7 @@ def validate_atlas(
     device: str = "cpu",
     threads: int | None = None,
     progress: Progress | None = None,
-) -> pd.DataFrame:
+) -> Atlas:
     """Score the outputs of all heads in a running model, and keep them in the atlas as its `validation`.
 
     For head `h` with output `z_h` at the last token of a text: `logits = z_h @ W_O_h @ W_U`, no final norm, and a hit
@@ -71,13 +71,13 @@ def validate_atlas(
         device: `cpu` or `cuda`.
 
     Returns:
-        A row per relation, head, condition and length of sources, with the columns of docs/folder.md.
+        The atlas with the evidence `validation`, a row per relation, head, condition and length of sources.
 
     Raises:
         HeadatlasError: another model than the atlas's, too little memory, files that cannot be read.
 
-    >>> table = validate_atlas(atlas, relations=["country_to_capital"], pairs=10)
-    >>> table["condition"].unique().tolist()
+    >>> atlas = validate_atlas(atlas, relations=["country_to_capital"], pairs=10)
+    >>> atlas.evidence("validation")["condition"].unique().tolist()
     ['attention-fixed', 'in-context']
     """
     import torch
@@ -125,7 +125,7 @@ def validate_atlas(
             "packages": {"torch": torch.__version__.split("+")[0], "transformers": _version("transformers")},
             "correlations": [asdict(row) for row in correlate(atlas, table)],
         }
-        add_evidence(atlas, {"validation": (table, facts)})
+        atlas = add_evidence(atlas, {"validation": (table, facts)})
         if atlas.folder is not None:
             from headatlas.figures import draw_validation, save_figure
 
@@ -133,7 +133,7 @@ def validate_atlas(
             for suffix in ("png", "svg"):
                 save_figure(figure, atlas.folder / f"validation.{suffix}")
         parts.remove()
-    return table
+    return atlas
 
 
 def _measure(
