@@ -124,7 +124,7 @@ def test_weights_that_are_not_finite(folder, name, bad):
 
 def test_all_values_that_are_not_finite_are_counted(folder, monkeypatch):
     """Also those in rows that were not read when the first was found."""
-    monkeypatch.setattr("headatlas.architectures.heads.ROWS_AT_ONCE", 16)
+    monkeypatch.setattr("headatlas.architectures.fingerprint.ROWS_AT_ONCE", 16)
 
     def spoil(tensors):
         tensors["lm_head.weight"][[3, 50, 100]] = torch.nan

@@ -109,7 +109,7 @@ def test_of_fused_values_only_their_rows_count(tmp_path, monkeypatch):
     assert plan.to_read == 2 * (2 * 101 * 64 + 2 * layer + mlp)
 
 
-@pytest.mark.parametrize("case", ["llama", "gpt2", "mixtral", "deepseek_v3", "qwen3_next"])
+@pytest.mark.parametrize("case", ["llama", "gpt2", "mixtral", "deepseek_v3", "qwen3_next", "gemma3"])
 def test_the_plan_is_of_the_map_that_follows(tmp_path, case):
     """The bytes are those that the map then asks for, and names and counts those of its manifest."""
     folder = save_model(make_model(case), tmp_path / "tiny")
@@ -117,9 +117,22 @@ def test_the_plan_is_of_the_map_that_follows(tmp_path, case):
     plan = plan_map(folder, relations=relation)
     model = headatlas.map_heads(folder, relations=relation).manifest["model"]
     told = plan.as_dict()
-    for name in ("name", "n_layers", "n_heads", "n_kv_heads", "d_head", "d_model", "d_vocab", "validity", "read_by"):
+    names = (
+        "name",
+        "model_type",
+        "n_layers",
+        "n_heads",
+        "n_kv_heads",
+        "d_head",
+        "d_model",
+        "d_vocab",
+        "validity",
+        "read_by",
+    )
+    for name in names:
         assert told[name] == model[name], name
-    assert plan.model_type == CASES[case][0]
+    # Of a multimodal model, the language model's.
+    assert plan.model_type == {"gemma3": "gemma3_text"}.get(case, CASES[case][0])
     assert 0 < plan.to_read < plan.size
     assert plan.measurable == ["r"] and plan.not_measurable == [] and plan.n_pairs == 40
 

@@ -15,11 +15,13 @@ class Validity:
 
     Args:
         kind: one of VALIDITIES.
-        why: what makes it less than exact, or what else stands between head and logits.
+        why: what makes it less than exact, or what else is between head and logits.
+        clips: the model clips large values.
     """
 
     kind: str
     why: str = ""
+    clips: bool = False
 
 
 VALIDITIES = ("exact", "exact up to scale", "approximate", "not applicable")
@@ -37,7 +39,9 @@ def clip_limit(config: Any) -> float | None:
 
 def _clipped(config: Any, layer: int) -> Validity:
     limit = clip_limit(config)
-    return Validity("approximate", f"values beyond {limit:g} are clipped") if limit else Validity("exact")
+    if not limit:
+        return Validity("exact")
+    return Validity("approximate", f"values beyond {limit:g} are clipped", clips=True)
 
 
 def _latent(config: Any, layer: int) -> Validity:

@@ -6,25 +6,22 @@ against the config, and refused when they are not finite.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from headatlas.architectures.families import Family, Validity, clip_limit, find_family
-from headatlas.architectures.layouts import Sizes
-from headatlas.architectures.module_tree import ModuleTree, common
+from headatlas.architectures.fingerprint import digest_parts, meaning_of_config, settings_of_modules
+from headatlas.architectures.layouts import Sizes, separate
+from headatlas.architectures.module_tree import ROWS_AT_ONCE, ModuleTree, common
+from headatlas.architectures.parts import Part, Role
+from headatlas.architectures.run_modules import run_in_float64
 from headatlas.architectures.structure import FirstMlp, find_first_mlp
 from headatlas.errors import ArchitectureError, SettingsError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-
-ROWS_AT_ONCE = 16_384
-"""Rows of a large tensor that are in memory at once, where not all of it is needed."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +39,6 @@ class Terms:
     final_norm_gain: bool = False
 
 
-@dataclass(frozen=True)
-class Part:
-    """A stored parameter that a map reads: all of it, or neighbouring rows."""
-
-    role: str
-    parameter: str
-    rows: slice | None = None
-
-
 class HeadModel:
     """The parts of a model that its map is made from.
 
@@ -63,7 +51,8 @@ class HeadModel:
         n_layers, n_heads, n_kv_heads, d_model, d_head, d_vocab: counts and widths; n_kv_heads and d_head are those of
             the first layer that has heads.
         validity: of the heads of each layer.
-        name, model_type, note: as the checkpoint tells them.
+        name, note: from the checkpoint.
+        model_type: of the language model, which for a multimodal model is not that of the whole.
 
     Raises:
         ArchitectureError: the config contradicts itself or the checkpoint.
@@ -73,7 +62,7 @@ class HeadModel:
     def __init__(self, tree: ModuleTree, family: Family, terms: Terms | None = None) -> None:
         self.tree, self.family, self.terms = tree, family, terms or Terms()
         self.checkpoint = checkpoint = tree.checkpoint
-        self.name, self.model_type, self.note = checkpoint.name, checkpoint.model_type, checkpoint.note
+        self.name, self.model_type, self.note = checkpoint.name, tree.config.model_type, checkpoint.note
         config = tree.config
         self.d_vocab, self.d_model = tree.shape(tree.embedding)[0], config.hidden_size
         self.n_heads = self._whole("n_heads, one for all layers", common(config, "num_attention_heads"))
@@ -113,7 +102,7 @@ class HeadModel:
         """Whether the layer has softmax attention; a layer of linear attention or state space has none."""
         return self._sizes[layer] is not None
 
-    def validity_told(self) -> list[dict[str, Any]]:
+    def validity_by_layers(self) -> list[dict[str, Any]]:
         """Each validity that occurs, as JSON types: `kind`, `why`, and the `layers` whose heads have it."""
         layers: dict[Validity, list[int]] = {}
         for layer, validity in enumerate(self.validity):
@@ -144,7 +133,7 @@ class HeadModel:
         rows *= self._embedding_scale()
         after = self.family.after_embedding
         if after is not None and self.tree.module(after) is not None:
-            return self._run([self.tree.fill(after)], rows)
+            return run_in_float64(self.checkpoint.source, [self.tree.fill(after)], rows)
         return rows
 
     def W_U(self) -> Tensor:
@@ -186,7 +175,9 @@ class HeadModel:
         The model's own modules, computing in float64, so that the number of threads changes nothing that float32
         can show.
         """
-        return self._run([self.tree.fill(path) for path in self._first_mlp_paths()], embedding)
+        return run_in_float64(
+            self.checkpoint.source, [self.tree.fill(path) for path in self._first_mlp_paths()], embedding
+        )
 
     def parts(self) -> list[Part]:
         """All that a map reads, and nothing else: what a fingerprint is of, and what has to travel."""
@@ -197,15 +188,18 @@ class HeadModel:
         if layer is not None:
             return self._layer_parts(layer) if self.has_heads(layer) else []
         tree = self.tree
-        parts = [Part("W_E", tree.embedding)]
+        parts = [Part(Role.EMBEDDING, tree.embedding)]
         if tree.unembedding != tree.embedding:
-            parts.append(Part("W_U", tree.unembedding))
+            parts.append(Part(Role.UNEMBEDDING, tree.unembedding))
         others = [module for module in (self.family.after_embedding, self.family.before_unembedding) if module]
         if self.terms.final_norm_gain:
             others.append(str(self.family.final_norm))
         for path in (*others, *self._first_mlp_paths()):
             if (module := tree.module(path)) is not None:
-                parts += [Part(f"{path}.{name}", f"{tree.path_of(path)}.{name}") for name in module.state_dict()]
+                parts += [
+                    Part(Role.MODULE, f"{tree.path_of(path)}.{name}", path=f"{path}.{name}")
+                    for name in module.state_dict()
+                ]
         return parts
 
     def stored(self, parts: Iterable[Part]) -> list[tuple[str, slice | None]]:
@@ -229,22 +223,13 @@ class HeadModel:
         Raises:
             ArchitectureError: a tensor is missing, misshapen, or not finite.
         """
-        digest = hashlib.sha256(json.dumps(self._meaning_of_config()).encode())
-        parts = self.parts() if parts is None else parts
-        for done, part in enumerate(parts):
-            if progress is not None:
-                progress(done, len(parts))
-            shape = self.tree.shape(part.parameter)
-            start, stop, _ = (part.rows or slice(None)).indices(shape[0] if shape else 1)
-            digest.update(json.dumps([part.role, [stop - start, *shape[1:]]]).encode())
-            at_once = ROWS_AT_ONCE if shape and self.tree.is_plain(part.parameter) else stop
-            for row in range(start, stop, at_once):
-                whole = row == 0 and row + at_once >= (shape[0] if shape else 1)
-                rows = self.tree.read(part.parameter, None if whole else slice(row, min(row + at_once, stop)))
-                digest.update(rows.contiguous().numpy().data)
-        if progress is not None:
-            progress(len(parts), len(parts))
-        return digest.hexdigest()
+        sizes: list = [vars(each) if each is not None else None for each in self._sizes]
+        counts = {"n_layers": self.n_layers, "d_vocab": self.d_vocab}
+        meaning = meaning_of_config(self.tree, counts, sizes)
+        # Nobody knows which of the names in an unknown family's config matter; its modules keep what they use of it.
+        if not self.has_entry:
+            meaning.append(settings_of_modules(self.tree, self._first_mlp_paths()))
+        return digest_parts(self.tree, meaning, self.parts() if parts is None else parts, progress)
 
     def kinds_of_layers(self) -> dict[int, list[int]]:
         """The first layer with heads of each kind -> all layers of that kind (same modules, shapes and validity)."""
@@ -292,6 +277,12 @@ class HeadModel:
         """The size at which a running model clips its values; None where it does not."""
         return clip_limit(self.tree.config) if self.has_entry else None
 
+    def values_are_keys(self, layer: int) -> bool:
+        """Whether the attention has no values of its own and its heads read the keys instead."""
+        family = self.family
+        module = self.attention(family.value_layer(self.tree.config, layer))
+        return family.key_as_value is not None and getattr(module, family.value, None) is None
+
     def value_parameter(self, layer: int) -> str:
         """The weight in which a layer keeps its values, in the model; for latent values, the part of each head."""
         if self.family.latent:
@@ -304,7 +295,7 @@ class HeadModel:
         """The module with a layer's values, in the base model."""
         family, layer = self.family, self.family.value_layer(self.tree.config, layer)
         path = self.attention_path(layer)
-        if getattr(self.attention(layer), family.value, None) is None and family.key_as_value is not None:
+        if self.values_are_keys(layer):
             return f"{path}.{family.key_as_value}"
         if getattr(self.attention(layer), family.value, None) is None:
             raise ArchitectureError(
@@ -366,19 +357,19 @@ class HeadModel:
         if self.family.latent:
             rank = self.tree.shape(f"{path}.kv_a_layernorm.weight")[0]
             parts += [
-                Part(f"latent {layer}", f"{path}.kv_a_proj_with_mqa.weight", slice(0, rank)),
-                Part(f"latent gain {layer}", f"{path}.kv_a_layernorm.weight"),
-                Part(f"W_V {layer}", f"{path}.kv_b_proj.weight"),
+                Part(Role.LATENT, f"{path}.kv_a_proj_with_mqa.weight", slice(0, rank), layer),
+                Part(Role.LATENT_GAIN, f"{path}.kv_a_layernorm.weight", layer=layer),
+                Part(Role.VALUE, f"{path}.kv_b_proj.weight", layer=layer),
             ]
         else:
-            parts.append(Part(f"W_V {layer}", self.value_parameter(layer), self._value_rows(layer)[1]))
-        parts.append(Part(f"W_O {layer}", f"{self._output(layer)}.weight"))
+            parts.append(Part(Role.VALUE, self.value_parameter(layer), self._value_rows(layer)[1], layer))
+        parts.append(Part(Role.OUTPUT, f"{self._output(layer)}.weight", layer=layer))
         bias = f"{self.tree.path_of(self._value(layer))}.bias" if not self.family.latent else ""
         if self.terms.value_bias and bias in self.tree:
-            parts.append(Part(f"b_V {layer}", bias))
+            parts.append(Part(Role.VALUE_BIAS, bias, layer=layer))
         if self.terms.attention_gain:
             norm = f"{self.tree.path_of(self.family.layers)}.{layer}.{self.family.norm_after_attention}.weight"
-            parts.append(Part(f"attention gain {layer}", norm))
+            parts.append(Part(Role.ATTENTION_GAIN, norm, layer=layer))
         return parts
 
     # The rest
@@ -400,31 +391,6 @@ class HeadModel:
                     f"config describes; expected none. Is config.json from the same model?"
                 )
         return paths
-
-    def _run(self, modules: list[nn.Module], rows: Tensor) -> Tensor:
-        """Rows through modules of the model, one after the other, in float64."""
-        import torch
-
-        parts = []
-        try:
-            with torch.no_grad(), _in_float64():
-                for part in rows.split(512):
-                    part = part.double()[None]
-                    for module in modules:
-                        part = _call(module, part)
-                    parts.append(part.reshape(-1, part.shape[-1]).float())
-        except (RuntimeError, IndexError, TypeError, ValueError) as error:  # more experts per token than there are, say
-            raise ArchitectureError(
-                f"{self.checkpoint.source}: transformers' modules of the first layer cannot run with this config "
-                f"({type(error).__name__}: {str(error)[:200]}). Is config.json from the same model?"
-            ) from error
-        out = torch.cat(parts)
-        if not torch.isfinite(out).all():
-            raise ArchitectureError(
-                f"{self.checkpoint.source}: the first layer's input or MLP gives values that are NaN or infinite. "
-                f"Are the weights damaged?"
-            )
-        return out
 
     def _embedding_scale(self) -> float:
         embedding = self.tree.base.get_input_embeddings()
@@ -484,7 +450,7 @@ class HeadModel:
         d_head = joined // self.n_heads
         if family.latent:
             n_kv_heads = self.n_heads
-        elif family.layout.__name__ == "separate":
+        elif family.layout is separate:
             value = self.tree.base.get_submodule(self._value(layer))
             n_kv_heads = value.weight.shape[0] // d_head if d_head else 0  # type: ignore[union-attr, index]
         else:
@@ -509,85 +475,3 @@ class HeadModel:
         from transformers.pytorch_utils import Conv1D
 
         return isinstance(module, Conv1D)
-
-    def _meaning_of_config(self) -> list:
-        """What changes the map but is in no tensor."""
-        import struct
-
-        config = self.tree.config
-        activation = next((getattr(config, name) for name in _ACTIVATIONS if hasattr(config, name)), None)
-        # GGUF keeps these as float32.
-        eps = []
-        for name in _EPSILONS:
-            if (each := getattr(config, name, None)) is None:
-                continue
-            try:
-                eps.append(struct.pack("<f", each).hex())
-            except (struct.error, OverflowError) as error:
-                raise ArchitectureError(
-                    f"{self.checkpoint.source}: config: expected a small number for {name}, found {each!r}."
-                ) from error
-        others = {name: getattr(config, name) for name in _OTHERS if getattr(config, name, None) is not None}
-        sizes = {"n_layers": self.n_layers, "d_vocab": self.d_vocab}
-        meaning = [self.tree.config.model_type, sizes, [s and vars(s) for s in self._sizes], activation, eps, others]
-        # Nobody knows which of the names in an unknown family's config matter; its modules keep what they use of it.
-        return meaning if self.has_entry else [*meaning, self._settings_of_modules()]
-
-    def _settings_of_modules(self) -> list:
-        """Plain attributes of the embedding and of the modules that make the later layers' input."""
-        modules = [self.tree.base.get_input_embeddings()]
-        modules += [self.tree.base.get_submodule(path) for path in self._first_mlp_paths()]
-        return [
-            [name, type(part).__name__, sorted((key, value) for key, value in vars(part).items() if _is_plain(value))]
-            for module in modules
-            for name, part in module.named_modules()
-        ]
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, bool | int | float | str)
-
-
-_ACTIVATIONS = ("hidden_act", "activation_function", "hidden_activation", "activation")
-_EPSILONS = ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps", "norm_epsilon")
-_OTHERS = (
-    "embedding_multiplier", "num_experts_per_tok", "norm_topk_prob", "routed_scaling_factor", "n_group", "topk_group",
-    "topk_method", "moe_k", "router_jitter_noise", "swiglu_limit", "swiglu_alpha", "moe_norm_min", "moe_topk",
-    "top_k_experts",
-)  # fmt: skip
-
-
-def _call(module: nn.Module, rows: Tensor) -> Tensor:
-    """A module's answer to rows (1, n_rows, d_model); BLOOM's and MPT's MLP add a residual, which is nothing here."""
-    import inspect
-
-    import torch
-
-    needed = list(inspect.signature(module.forward).parameters)
-    out = module(rows, torch.zeros_like(rows)) if needed[1:2] == ["residual"] else module(rows)
-    return out[0] if isinstance(out, tuple) else out
-
-
-def _in_float64():
-    """Within it, modules with float32 weights compute in float64; one weight at a time is held in both."""
-    import torch
-    from torch.overrides import TorchFunctionMode
-
-    def raised(value: object) -> object:
-        return value.double() if isinstance(value, torch.Tensor) and value.dtype == torch.float32 else value
-
-    class InFloat64(TorchFunctionMode):
-        def __torch_function__(self, func, types, args=(), kwargs=None):
-            kwargs = kwargs or {}
-            if getattr(func, "__name__", "") in _OF_ONE_TYPE and any(
-                isinstance(value, torch.Tensor) and value.dtype == torch.float64 for value in args
-            ):
-                args = tuple(raised(value) for value in args)
-                kwargs = {name: raised(value) for name, value in kwargs.items()}
-            return func(*args, **kwargs)
-
-    return InFloat64()
-
-
-_OF_ONE_TYPE = {"linear", "matmul", "__matmul__", "mm", "bmm", "addmm", "baddbmm", "layer_norm", "rms_norm"}
-"""Functions of torch that refuse float32 weights with float64 inputs; the others promote."""

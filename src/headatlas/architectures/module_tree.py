@@ -32,6 +32,9 @@ UNEMBEDDING = "lm_head.weight"
 MOST_OF_BUFFERS = 2**30
 """Bytes of a module's own constants, such as masks; a config can ask for any number."""
 
+ROWS_AT_ONCE = 16_384
+"""Rows of a large tensor that are in memory at once, if not all of it is needed."""
+
 
 class ModuleTree:
     """The modules of a checkpoint's language model, on the meta device, and the way to fill them.

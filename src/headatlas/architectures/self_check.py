@@ -83,7 +83,7 @@ def compare_layer(model: HeadModel, layer: int) -> tuple[float, bool, int]:
 
     generator = torch.Generator().manual_seed(layer)
     x = torch.randn(N_ROWS, model.d_model, generator=generator, dtype=torch.float64)
-    if model.validity[layer].why.endswith("are clipped"):
+    if model.validity[layer].clips:
         x *= 1e-4  # small enough that nothing is clipped
     expected = _real_heads(model, layer, x)
     W_V, W_O = model.values_and_outputs(layer)
@@ -153,7 +153,7 @@ def _run_attention(model: HeadModel, layer: int, rows: Tensor, shared: dict[Any,
     else:
         kwargs_values["hidden_states"] = rows
     blank = QUERY_AND_KEY if model.has_entry else ()
-    if model.family.key_as_value and model.value_parameter(layer).endswith(f"{model.family.key_as_value}.weight"):
+    if model.values_are_keys(layer):
         blank = tuple(name for name in blank if not name.startswith("k_"))
     module = model.tree.fill(attention, blank).double()
     if keep_one is not None:

@@ -371,7 +371,7 @@ def _manifest_head(
             "fingerprint": fingerprint,
             **counts,
             "note": model.note,
-            "validity": model.validity_told(),
+            "validity": model.validity_by_layers(),
         },
         "settings": settings.as_dict() | {"min_pairs": MIN_PAIRS},
     }

@@ -32,7 +32,7 @@ class Plan:
     """What a map would take; sizes in bytes.
 
     Args:
-        name, source, model_type, note: from the checkpoint.
+        name, source, note: from the checkpoint; model_type: of the language model.
         read_by: `entry` of a known family, or `module structure`, which the self-check has to confirm.
         n_layers, n_heads: counts; `n_kv_heads` and `d_head` are None where layers differ.
         validity: of the heads: `kind`, `why` and `layers` of each that occurs.
@@ -115,7 +115,7 @@ def plan_map(
         d_head=d_head,
         d_model=opened.d_model,
         d_vocab=opened.d_vocab,
-        validity=opened.validity_told(),
+        validity=opened.validity_by_layers(),
         to_read=_bytes_to_read(opened),
         size=checkpoint.size,
         memory=_memory(opened, measured, len(sources), count_threads(threads)),
@@ -143,15 +143,16 @@ def _bytes_to_read(model: HeadModel) -> int:
 
 def _memory(model: HeadModel, measured: list[EncodedRelation], n_sources: int, threads: int) -> int:
     """Inputs, and either the first MLP or, later, the unembedding, two layers and the search's own arrays; float32."""
+    from headatlas.architectures.parts import Role
+
     tree = model.tree
-    numbers = {part.role: _numbers(tree.shape(part.parameter)) for part in model.parts()}
     of_layers = [0] * model.n_layers
     first_mlp = 0
-    for role, count in numbers.items():
-        *_, layer = role.split(" ")
-        if layer.isdecimal():
-            of_layers[int(layer)] += count
-        elif role not in ("W_E", "W_U"):
+    for part in model.parts():
+        count = _numbers(tree.shape(part.parameter))
+        if part.layer is not None:
+            of_layers[part.layer] += count
+        elif part.role is Role.MODULE:
             first_mlp += count
     W_U = model.d_vocab * model.d_model
     inputs = 2 * n_sources * model.d_model

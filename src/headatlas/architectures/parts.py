@@ -1,0 +1,47 @@
+"""What a map reads of a model, part by part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Role(Enum):
+    """What a stored parameter is to a map; the values are part of the fingerprint."""
+
+    EMBEDDING = "W_E"
+    UNEMBEDDING = "W_U"
+    MODULE = "module"
+    """Of a module that makes the heads' input, or that stands before the unembedding."""
+    LATENT = "latent"
+    LATENT_GAIN = "latent gain"
+    VALUE = "W_V"
+    OUTPUT = "W_O"
+    VALUE_BIAS = "b_V"
+    ATTENTION_GAIN = "attention gain"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stored parameter that a map reads: all of it, or neighbouring rows.
+
+    Args:
+        role: what it is to the map.
+        parameter: its name in the model.
+        rows: the rows that are read; None for all.
+        layer: the layer whose heads need it; None if all need it.
+        path: for `Role.MODULE`, the parameter's path in the base model.
+    """
+
+    role: Role
+    parameter: str
+    rows: slice | None = None
+    layer: int | None = None
+    path: str = ""
+
+    @property
+    def label(self) -> str:
+        """The part's name in the fingerprint, whatever the file format."""
+        if self.role is Role.MODULE:
+            return self.path
+        return self.role.value if self.layer is None else f"{self.role.value} {self.layer}"

@@ -1,0 +1,75 @@
+"""Run a model's own modules on rows, in float64, so that the number of threads changes nothing that float32 shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headatlas.errors import ArchitectureError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def run_in_float64(source: str, modules: list[nn.Module], rows: Tensor) -> Tensor:
+    """Pass rows through modules of a model, one after the other, in float64; `source` is named in errors.
+
+    Raises:
+        ArchitectureError: a module cannot run, or its output is not finite.
+    """
+    import torch
+
+    parts = []
+    try:
+        with torch.no_grad(), _in_float64():
+            for part in rows.split(512):
+                part = part.double()[None]
+                for module in modules:
+                    part = _call(module, part)
+                parts.append(part.reshape(-1, part.shape[-1]).float())
+    except (RuntimeError, IndexError, TypeError, ValueError) as error:  # more experts per token than there are, say
+        raise ArchitectureError(
+            f"{source}: transformers' modules of the first layer cannot run with this config "
+            f"({type(error).__name__}: {str(error)[:200]}). Is config.json from the same model?"
+        ) from error
+    out = torch.cat(parts)
+    if not torch.isfinite(out).all():
+        raise ArchitectureError(
+            f"{source}: the first layer's input or MLP gives values that are NaN or infinite. Are the weights damaged?"
+        )
+    return out
+
+
+def _call(module: nn.Module, rows: Tensor) -> Tensor:
+    """A module's answer to rows (1, n_rows, d_model); BLOOM's and MPT's MLP add a residual, which is nothing here."""
+    import inspect
+
+    import torch
+
+    needed = list(inspect.signature(module.forward).parameters)
+    out = module(rows, torch.zeros_like(rows)) if needed[1:2] == ["residual"] else module(rows)
+    return out[0] if isinstance(out, tuple) else out
+
+
+def _in_float64():
+    """Within it, modules with float32 weights compute in float64; one weight at a time is held in both."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    def raised(value: object) -> object:
+        return value.double() if isinstance(value, torch.Tensor) and value.dtype == torch.float32 else value
+
+    class InFloat64(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            kwargs = kwargs or {}
+            if getattr(func, "__name__", "") in _OF_ONE_TYPE and any(
+                isinstance(value, torch.Tensor) and value.dtype == torch.float64 for value in args
+            ):
+                args = tuple(raised(value) for value in args)
+                kwargs = {name: raised(value) for name, value in kwargs.items()}
+            return func(*args, **kwargs)
+
+    return InFloat64()
+
+
+_OF_ONE_TYPE = {"linear", "matmul", "__matmul__", "mm", "bmm", "addmm", "baddbmm", "layer_norm", "rms_norm"}
+"""Functions of torch that refuse float32 weights with float64 inputs; the others promote."""
