@@ -48,24 +48,23 @@ def wait_until_written(out: Path, process: subprocess.Popen, name: str) -> None:
 
 @pytest.mark.system
 def test_killed_runs_go_on(place):
-    first = start(place, "whole")
-    assert first.wait(600) == 0, first.stderr.read()
+    with start(place, "whole") as first:
+        assert first.wait(600) == 0, first.stderr.read()
     whole = headatlas.load_atlas(place / "whole")
     generator = random.Random(0)
     random_layers = (f"layer-{generator.randrange(N_LAYERS):04d}.npz" for _ in range(N_KILLS))
     for number, moment in enumerate(islice(chain(MOMENTS, random_layers), N_KILLS)):
         out = place / f"killed{number}"
-        process = start(place, out.name)
-        wait_until_written(out, process, moment)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        with start(place, out.name) as process:
+            wait_until_written(out, process, moment)
+            process.send_signal(signal.SIGKILL)
         if moment.startswith("layer"):
             assert list(out.glob(".unfinished/layer-*.npz"))
         if not (out / "atlas.json").exists():
             with pytest.raises(headatlas.errors.AtlasError):
                 headatlas.load_atlas(out)
-        again = start(place, out.name)
-        assert again.wait(600) == 0, again.stderr.read()
+        with start(place, out.name) as again:
+            assert again.wait(600) == 0, again.stderr.read()
         atlas = headatlas.load_atlas(out)
         assert atlas.table.equals(whole.table) and atlas.pair_hits.equals(whole.pair_hits)
         assert not (out / ".unfinished").exists()
@@ -85,14 +84,14 @@ def test_ctrl_c_exits_with_130_and_says_how_to_go_on(place):
 
 @pytest.mark.system
 def test_a_second_run_into_the_folder_is_refused(place):
-    first = start(place, "shared")
     out = place / "shared"
-    wait_until_written(out, first, "layer-0000.npz")
-    # Held in the middle, so that it cannot be finished before the second has begun.
-    first.send_signal(signal.SIGSTOP)
-    second = start(place, "shared")
-    _, messages = second.communicate(timeout=120)
-    first.send_signal(signal.SIGCONT)
-    assert second.returncode == 2 and "another run is writing into this folder" in messages
-    assert first.wait(300) == 0
+    with start(place, "shared") as first:
+        wait_until_written(out, first, "layer-0000.npz")
+        # Held in the middle, so that it cannot be finished before the second has begun.
+        first.send_signal(signal.SIGSTOP)
+        second = start(place, "shared")
+        _, messages = second.communicate(timeout=120)
+        first.send_signal(signal.SIGCONT)
+        assert second.returncode == 2 and "another run is writing into this folder" in messages
+        assert first.wait(300) == 0
     assert headatlas.load_atlas(out).n_layers == N_LAYERS
