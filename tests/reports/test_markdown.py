@@ -366,7 +366,15 @@ def test_names_from_files_change_no_structure():
     assert structure(hostile) == structure(plain)
 
 
-def test_the_limits_say_whether_scores_were_compared_with_chance():
-    sentence = "Scores are not compared with chance"
-    assert sentence in section(write_report(make_atlas()), "Limits")
-    assert sentence not in section(write_report(make_atlas(chance=True)), "Limits")
+@pytest.mark.parametrize("side", ["score", "suppression"])
+@pytest.mark.parametrize("profile", ["maps", "calibrated"])
+def test_measured_chance_levels_are_not_denied(side, profile):
+    atlas = make_atlas(3, 3, chance=True)
+    text = section(write_report(atlas, None, side, profile), "Limits")
+    assert "not measured" not in text and "not compared" not in text
+    assert ("beyond chance" in text) and (("counts heads by their" in text) == (profile == "maps"))
+
+
+def test_limits_say_when_chance_levels_were_not_measured():
+    text = section(write_report(make_atlas(3, 3)), "Limits")
+    assert "Chance levels were not measured, so no score is compared with chance: a head that always" in text

@@ -2,7 +2,7 @@
 
 Layout before compression: the header's length (4 bytes, little endian), the header in UTF-8 padded with spaces to a
 multiple of 8, then the arrays, each at a multiple of 8. The header's `arrays` says name, type, shape and offset. Words
-that occur often stand once in `words`, and arrays hold their numbers. `explorer/src/data.ts` is the other side.
+that occur often are stored once in `words`, and arrays hold their numbers. `explorer/src/data.ts` is the other side.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CONDITIONS, LENGTHS = ("attention-fixed", "in-context"), ("one", "several")
 
 
 def build_payload(atlases: list[Atlas]) -> bytes:
-    """The data of one atlas, or of two that are shown beside each other, compressed by gzip.
+    """The data of one atlas, or of two that are shown side by side, compressed by gzip.
 
     Raises:
         AtlasError: two atlases that cannot be compared.
@@ -279,7 +279,7 @@ def _places(table: pd.DataFrame, atlas: Atlas, prefix: str = "") -> np.ndarray:
 
 
 def _indices(table: pd.DataFrame, column: str, names: Sequence[str]) -> np.ndarray:
-    """Where each row's word stands in `names`: Int[ndarray, "n_rows"]."""
+    """The index in `names` of each row's word: Int[ndarray, "n_rows"]."""
     import numpy as np
 
     number = {name: at for at, name in enumerate(names)}

@@ -17,7 +17,7 @@ STATIC = Path(__file__).parent / "static"
 
 
 class ExplorerWidget(anywidget.AnyWidget):
-    """One atlas, or two beside each other, to be explored in JupyterLab and other notebooks.
+    """One atlas, or two side by side, to be explored in JupyterLab and other notebooks.
 
     Attributes:
         view: what is shown, as the page has it in its address (`threshold`, `relation`, `kind`, `profile`, ...); read

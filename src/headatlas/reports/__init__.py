@@ -1,4 +1,4 @@
-"""Telling what an atlas shows: the report in Markdown, and the rows of short tables."""
+"""Report and cards in Markdown, and the rows of short tables."""
 
 from headatlas.reports.markdown import write_report
 from headatlas.reports.rows import category_rows, strongest_rows

@@ -1,4 +1,4 @@
-"""The part of the report that tells how far the map could be chance."""
+"""The report's comparison with chance levels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MOST_LISTED = 10
 
 
 def how_far_chance(atlas: Atlas, found: Findings, picture: str) -> str:
-    """Both profiles' counts, what the stricter one leaves out, and what stands at the threshold's edge."""
+    """Both profiles' counts, the heads that only `maps` counts, and those close to the threshold."""
     kind, threshold = found.classification.kind, found.classification.threshold
     parts = ["## How far it could be chance"]
     chance = found.beyond_chance
@@ -61,7 +61,7 @@ def _borderline(atlas: Atlas, found: Findings) -> str:
     below = int((found.borderline & ~atlas.above(found.classification.threshold, kind)).sum())
     sentence = (
         f"Borderline: of {count(int(implemented.sum()), kind)} that count, {n:,} "
-        f"{agree(n, 'has', 'have')} a 95 % interval (Wilson) that holds the threshold, and so "
+        f"{agree(n, 'has', 'have')} a 95 % interval (Wilson) that contains the threshold, and so "
         f"{agree(below, 'does', 'do')} {below:,} below it."
     )
     shares = atlas.kind(kind).values

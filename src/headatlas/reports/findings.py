@@ -1,4 +1,4 @@
-"""The parts of the report that tell what the analysis found."""
+"""The sections of the report with the results of the analysis."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from headatlas.reports.text import (
 )
 
 NAMED = 12
-"""Names in one sentence; of more the number is told."""
+"""Names in one sentence; of more, only the number is given."""
 
 VERBS = {"score": ("implements", "implement", "implemented"), "suppression": ("suppresses", "suppress", "suppressed")}
 """What a head does, heads do, and is done, by the kind of map."""
@@ -71,7 +71,7 @@ def early_and_late(found: Findings) -> str:
             f"Test: the likelihood ratio of two binomial rates (before a layer, and from it on) against one; its "
             f"maximum over all boundaries against that of {DRAWS:,} random orders of the layers (permutation test). "
             f"p is adjusted by Holm's method for {count(tests, 'test')}. A small p says that the order of the layers "
-            "matters; how sharp the division is, the two rates tell.",
+            "matters; the two rates show how sharp the division is.",
         ]
     return "\n".join(lines)
 
@@ -174,7 +174,9 @@ def rare_and_exceptional(found: Findings) -> str:
             f"{count(n, 'measured relation')} {agree(n, 'is', 'are')} {participle} by no head: "
             f"{listed(code(name) for name in found.unimplemented)}."
         )
-    return "## Rare and exceptional\n\n" + "\n".join(f"- {line}" for line in lines or ["Nothing stands out."])
+    return "## Rare and exceptional\n\n" + "\n".join(
+        f"- {line}" for line in lines or ["No exceptional heads or relations."]
+    )
 
 
 def strongest_heads(atlas: Atlas, kind: str) -> str:

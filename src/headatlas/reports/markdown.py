@@ -59,7 +59,7 @@ def write_report(
         provenance.validity(atlas),
         provenance.settings_and_versions(atlas, found),
         provenance.citation(atlas),
-        provenance.limits(atlas),
+        provenance.limits(atlas, found),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -1,4 +1,4 @@
-"""The parts of the report that tell what was measured, how, and what it cannot say."""
+"""The sections of the report on what was measured and how, and on its limits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MEASURED = {
 }
 
 UNTOLD = {"identity", "files", "schema", "label", "measure", "self_check"}
-"""Parts of the manifest that stand elsewhere in the report, or exist only once the folder is written."""
+"""Parts of the manifest that other sections show, or exist only once the folder is written."""
 
 COVERAGE = {
     "k": "k",
@@ -41,7 +41,7 @@ COVERAGE = {
 
 
 def settings_line(atlas: Atlas, found: Findings) -> str:
-    """What the numbers are numbers of, in one line."""
+    """What was measured, and when a head counts, in one line."""
     classification = found.classification
     imported, strict = "imported" in atlas.manifest, classification.profile == "calibrated"
     settings = (
@@ -144,7 +144,7 @@ def citation(atlas: Atlas) -> str:
     return f"## How to cite\n\nThe method, and the tool:\n\n```bibtex\n{METHOD}\n\n{tool}\n```"
 
 
-def limits(atlas: Atlas) -> str:
+def limits(atlas: Atlas, found: Findings) -> str:
     """What such a score can and cannot say, which depends on what was measured."""
     measure, imported = atlas.measure, "imported" in atlas.manifest
     if measure == "weights":
@@ -174,16 +174,29 @@ def limits(atlas: Atlas) -> str:
             + (", the model's weights" if measure == "weights" else ", the templates, the model's weights")
             + " and how many digits are exact are not known here."
         )
-    if atlas.chance("score") is None:
-        sentences.append(
-            "Scores are not compared with chance: a head that always writes the same few words scores high on a "
-            "relation with few different targets."
-        )
+    sentences.append(_chance_limit(found))
     sentences.append(
-        "The number of heads above a threshold grows with the number of relations and "
-        "falls with the threshold, so counts compare only between maps of the same relations and settings."
+        "The number of heads above a threshold grows with the number of relations and falls with the threshold, so "
+        "counts compare only between maps of the same relations and settings."
     )
     return "## Limits\n\n" + " ".join(sentences)
+
+
+def _chance_limit(found: Findings) -> str:
+    """What the counts in this report do and do not say about chance, with and without measured chance levels."""
+    same_words = "a head that always writes the same few words scores high on a relation with few different targets"
+    kind = found.classification.kind
+    if found.beyond_chance is None:
+        return f"Chance levels were not measured, so no {kind} is compared with chance: {same_words}."
+    if found.classification.profile == "calibrated":
+        return (
+            f"Heads count only if their {kind} is beyond chance, which means the {kind} reached with the relation's "
+            "targets paired anew; other explanations of a high value are not tested."
+        )
+    return (
+        f"Chance levels were measured, but the profile `maps` counts heads by their {kind} alone: {same_words}. The "
+        'section "How far it could be chance" lists those that are not beyond chance.'
+    )
 
 
 def _input(atlas: Atlas, imported: bool) -> str:

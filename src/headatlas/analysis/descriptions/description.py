@@ -231,7 +231,7 @@ def _amplified_topic(operations: Sequence[Operation], neighbourhood: Neighbourho
     agree = (cosines > neighbourhood.least).sum(1) >= NEIGHBOURS
     central = np.argsort(-np.where(agree, np.where(cosines > -2, cosines, 0).sum(1), -np.inf), kind="stable")
     words = _listed([chosen[at].token for at in central[:MOST_EXAMPLES]])
-    # Of tokens drawn at random, the pairs that are close are told by chance; having several of them is binomial.
+    # Of tokens drawn at random, the close pairs follow from chance; having several of them is binomial.
     chance = _at_least(NEIGHBOURS, len(chosen) - 1)
     return [
         Finding("topic", f"amplifies tokens that are close to each other, such as {words}", float(agree.mean()), chance)
@@ -251,7 +251,7 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def _quoted(word: str) -> str:
-    """A word as it stands in a sentence: in quotation marks where it is not letters and digits alone."""
+    """A word in a sentence: in quotation marks unless it is only letters and digits."""
     word = word.strip()
     return word if word.isalnum() else f"“{word}”"
 

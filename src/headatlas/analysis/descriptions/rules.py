@@ -14,7 +14,7 @@ from headatlas.relations import builtin_relations
 Agrees = Callable[[str, str], bool]
 
 SHORTEST_STEM = 3
-"""Letters that a word must have for an affix to be told from chance."""
+"""Letters that a word must have for an affix to be distinguished from chance."""
 
 ORDERS = (
     ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
@@ -37,7 +37,7 @@ class Rule:
         name: as in the table `descriptions`.
         told: what the head does, after "promotes" or "suppresses".
         agrees: whether it holds for a source and a mapped word.
-        general: it holds wherever a special one does as well, and is told only where none of them does.
+        general: it holds wherever a special one does as well, and is reported only if none of them does.
     """
 
     name: str
