@@ -1,7 +1,7 @@
 """Where layers are scored: this process, or a Ray cluster."""
 
-from headatlas.engines.engine import Engine, LayerHits, Task
+from headatlas.engines.engine import Engine, LayerResult, Task
 from headatlas.engines.local import LocalEngine
 from headatlas.engines.ray import RayEngine
 
-__all__ = ["Engine", "LayerHits", "LocalEngine", "RayEngine", "Task"]
+__all__ = ["Engine", "LayerResult", "LocalEngine", "RayEngine", "Task"]

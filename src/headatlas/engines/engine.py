@@ -15,11 +15,59 @@ if TYPE_CHECKING:
     from headatlas.architectures import HeadModel
     from headatlas.settings import Settings
 
-LayerHits = dict[str, "np.ndarray"]
-"""One layer's result: `promoted` and `suppressed`, UInt8[ndarray, "n_heads n_pairs/8"], the bits of each head's pairs
-packed; `promoted_ranks` and `suppressed_ranks`, Int32[ndarray, "n_hits"], head by head how many tokens come before each
-hit's target; where chance is measured `chance`, `chance_exact` and `p_value`, each [ndarray, "2 n_relations n_heads"];
-and `in_float64`, the number of decisions that float32 could not make."""
+
+@dataclass(frozen=True)
+class LayerChance:
+    """What a layer's heads would score on random pairs; each array is [ndarray, "2 n_relations n_heads"].
+
+    Args:
+        level, exact, p_value: as in `headatlas.scoring.Chance`; of scores, then of suppressions.
+    """
+
+    level: np.ndarray
+    exact: np.ndarray
+    p_value: np.ndarray
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """One layer's result.
+
+    Args:
+        promoted, suppressed: the bits of each head's pairs, packed: UInt8[ndarray, "n_heads n_pairs/8"].
+        promoted_ranks, suppressed_ranks: of each hit, head by head, how many tokens come before its target:
+            Int32[ndarray, "n_hits"].
+        in_float64: number of decisions that float32 could not make.
+        chance: None if it was not measured.
+    """
+
+    promoted: np.ndarray
+    suppressed: np.ndarray
+    promoted_ranks: np.ndarray
+    suppressed_ranks: np.ndarray
+    in_float64: int
+    chance: LayerChance | None = None
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """The arrays of a run folder's part."""
+        import numpy as np
+
+        arrays = {name: getattr(self, name) for name in _ARRAYS} | {"in_float64": np.asarray(self.in_float64)}
+        if self.chance is not None:
+            arrays |= {name: getattr(self.chance, field) for name, field in _CHANCE_ARRAYS.items()}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> LayerResult:
+        """The inverse of `to_arrays`."""
+        chance = None
+        if "chance" in arrays:
+            chance = LayerChance(**{field: arrays[name] for name, field in _CHANCE_ARRAYS.items()})
+        return cls(**{name: arrays[name] for name in _ARRAYS}, in_float64=int(arrays["in_float64"]), chance=chance)
+
+
+_ARRAYS = ("promoted", "suppressed", "promoted_ranks", "suppressed_ranks")
+_CHANCE_ARRAYS = {"chance": "level", "chance_exact": "exact", "p_value": "p_value"}
 
 
 @dataclass(frozen=True)
@@ -70,6 +118,6 @@ class Engine(Protocol):
     device: str
     threads: int
 
-    def score(self, model: HeadModel, task: Task, layers: Sequence[int]) -> Iterator[tuple[int, LayerHits]]:
+    def score(self, model: HeadModel, task: Task, layers: Sequence[int]) -> Iterator[tuple[int, LayerResult]]:
         """Each layer's hits as soon as they are known, in any order."""
         ...

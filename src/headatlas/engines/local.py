@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from headatlas.engines.devices import check_device, count_threads
-from headatlas.engines.engine import LayerHits, Task
+from headatlas.engines.engine import LayerChance, LayerResult, Task
 from headatlas.errors import ArchitectureError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class LocalEngine:
         check_device(device)
         self.device, self.threads = device, count_threads(threads)
 
-    def score(self, model: HeadModel, task: Task, layers: Sequence[int]) -> Iterator[tuple[int, LayerHits]]:
+    def score(self, model: HeadModel, task: Task, layers: Sequence[int]) -> Iterator[tuple[int, LayerResult]]:
         return LayerScorer(model, task, self.device, self.threads).score(layers)
 
 
@@ -59,7 +59,7 @@ class LayerScorer:
             # The bias is a row of W_V that every token reads with the factor 1.
             self.inputs = {name: torch.nn.functional.pad(x, (0, 1), value=1.0) for name, x in self.inputs.items()}
 
-    def score(self, layers: Sequence[int]) -> Iterator[tuple[int, LayerHits]]:
+    def score(self, layers: Sequence[int]) -> Iterator[tuple[int, LayerResult]]:
         """Each layer's hits, in the order of `layers`; the next layer is read while one is searched."""
         with ThreadPoolExecutor(1) as reader:
             ahead = reader.submit(self._read, layers[0]) if layers else None
@@ -72,7 +72,7 @@ class LayerScorer:
     def _read(self, layer: int) -> tuple[Tensor, Tensor] | None:
         return self.model.values_and_outputs(layer) if self.model.has_heads(layer) else None
 
-    def _score_layer(self, layer: int, factors: tuple[Tensor, Tensor] | None) -> LayerHits:
+    def _score_layer(self, layer: int, factors: tuple[Tensor, Tensor] | None) -> LayerResult:
         import numpy as np
 
         from headatlas.scoring import MISS, Chance, HeadOverflowError
@@ -96,12 +96,11 @@ class LayerScorer:
             hits = [np.add.reduceat(each != MISS, self.ends[:-1], axis=1, dtype=np.int64).T for each in ranks]
             found = None if self.chance is None else self.chance.layer(heads, np.stack(hits))
         promoted, suppressed = ranks
-        chance = {"chance": found.level, "chance_exact": found.exact, "p_value": found.p_value} if found else {}
-        return {
-            "promoted": np.packbits(promoted != MISS, axis=-1),
-            "suppressed": np.packbits(suppressed != MISS, axis=-1),
-            "promoted_ranks": promoted[promoted != MISS],
-            "suppressed_ranks": suppressed[suppressed != MISS],
-            **chance,
-            "in_float64": np.asarray(self.search.work.in_float64 - before),
-        }
+        return LayerResult(
+            promoted=np.packbits(promoted != MISS, axis=-1),
+            suppressed=np.packbits(suppressed != MISS, axis=-1),
+            promoted_ranks=promoted[promoted != MISS],
+            suppressed_ranks=suppressed[suppressed != MISS],
+            in_float64=self.search.work.in_float64 - before,
+            chance=None if found is None else LayerChance(found.level, found.exact, found.p_value),
+        )

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headatlas._version import __version__
-from headatlas.engines.engine import LayerHits, Task
+from headatlas.engines.engine import LayerResult, Task
 from headatlas.errors import CheckpointError, EngineError, HeadatlasError, SettingsError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class RayEngine:
         if self._leaves:
             self._ray.shutdown()
 
-    def score(self, model: HeadModel, task: Task, layers: Sequence[int]) -> Iterator[tuple[int, LayerHits]]:
+    def score(self, model: HeadModel, task: Task, layers: Sequence[int]) -> Iterator[tuple[int, LayerResult]]:
         ray = self._ray
         size = self.layers_per_task or max(1, len(layers) // (BLOCKS_PER_SLOT * self._slots()))
         remote = ray.remote(score_block).options(
@@ -147,7 +147,7 @@ class RayEngine:
 class BlockDone(NamedTuple):
     """What a worker returns: small, whatever the model."""
 
-    hits: dict[int, LayerHits]
+    hits: dict[int, LayerResult]
     digests: dict[int | None, str]
     """Of the weights that were read for each layer; under None, of those beside the layers."""
 

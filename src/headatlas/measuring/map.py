@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from headatlas._version import __version__
 from headatlas.atlas import CHANCE_VARIABLES, KINDS, Atlas, build_dataset, load_atlas
-from headatlas.engines import Engine, LayerHits, LocalEngine, Task
+from headatlas.engines import Engine, LayerResult, LocalEngine, Task
 from headatlas.errors import RelationError, SettingsError
 from headatlas.measuring.output import Evidence, add_evidence
 from headatlas.measuring.progress import Progress, Stage
@@ -309,41 +309,41 @@ def _measure(model: HeadModel, task: Task, engine: Engine, folder: RunFolder | N
     import numpy as np
 
     started = time.perf_counter()
-    done: dict[int, LayerHits] = {}
+    done: dict[int, LayerResult] = {}
     for layer in range(model.n_layers):
         kept = None if folder is None else folder.load_layer(layer)
         if kept is not None:
-            done[layer] = kept
+            done[layer] = LayerResult.from_arrays(kept)
     n_kept = len(done)
     if progress is not None:
         progress(Stage.LAYERS, n_kept, model.n_layers)
     if missing := [layer for layer in range(model.n_layers) if layer not in done]:
         for layer, hits in engine.score(model, task, missing):
             if folder is not None:
-                folder.save_layer(layer, hits)
+                folder.save_layer(layer, hits.to_arrays())
             done[layer] = hits
             if progress is not None:
                 progress(Stage.LAYERS, len(done), model.n_layers)
     promoted, suppressed = (
         np.stack(
-            [np.unpackbits(done[layer][name], axis=-1, count=len(task.k)) for layer in range(model.n_layers)]
+            [np.unpackbits(getattr(done[layer], name), axis=-1, count=len(task.k)) for layer in range(model.n_layers)]
         ).astype(bool)
         for name in ("promoted", "suppressed")
     )
     in_order = [done[layer] for layer in range(model.n_layers)]
     chance = {
-        name: np.stack([hits[measured][side] for hits in in_order], axis=1)
+        name: np.stack([hits.to_arrays()[measured][side] for hits in in_order], axis=1)
         for side, kind in enumerate(KINDS)
         for name, measured in zip(CHANCE_VARIABLES[kind], CHANCE_VARIABLES["score"], strict=True)
         if task.chance
     }
     promoted_ranks, suppressed_ranks = (
-        np.concatenate([hits[f"{name}_ranks"] for hits in in_order]) for name in ("promoted", "suppressed")
+        np.concatenate([getattr(hits, f"{name}_ranks") for hits in in_order]) for name in ("promoted", "suppressed")
     )
     facts = {
         "seconds": round(time.perf_counter() - started, 3),
         "layers_from_earlier_run": n_kept,
-        "decided_in_float64": sum(int(hits["in_float64"]) for hits in done.values()),
+        "decided_in_float64": sum(hits.in_float64 for hits in done.values()),
     }
     return _Run(promoted, suppressed, (promoted_ranks, suppressed_ranks), chance, facts)
 
