@@ -320,8 +320,7 @@ def parts_of(model: HeadModel, layer: int | None) -> dict[str, slice | None]:
     """The stored tensors, and their rows, that a map reads for a layer; None: those outside all layers."""
     wanted = {}
     for part in model.parts():
-        number = part.role.rpartition(" ")[2]
-        if (int(number) if number.isdecimal() else None) == layer:
+        if part.layer == layer:
             wanted |= dict(model.stored([part]))
     return wanted
 

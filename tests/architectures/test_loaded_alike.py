@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from headatlas.architectures import check_circuits, open_model
 from headatlas.architectures.open import open_checkpoint
+from headatlas.architectures.parts import Role
 from models import CASES, D_VOCAB, STRUCTURE_CASES, make_model
 
 IDS = torch.arange(20)
@@ -141,7 +142,7 @@ def test_it_is_what_transformers_loads(tmp_path, save, case):
         if (name := part.parameter.removeprefix(ours.tree.base_path)) in parameters:
             expected = parameters[name] if part.rows is None else parameters[name][part.rows]
         else:
-            assert part.role in ("W_U", "W_E")
+            assert part.role in (Role.UNEMBEDDING, Role.EMBEDDING)
             expected = reference.get_output_embeddings().weight
         found = ours.tree.read(part.parameter, part.rows).double()
         torch.testing.assert_close(found, expected.double(), rtol=1e-7, atol=0)

@@ -56,8 +56,9 @@ def test_a_full_disk_loses_nothing(tmp_path):
     relation = write_relation(tmp_path / "r.json", PAIRS)
     whole = headatlas.map_heads(tmp_path / "tiny", relations=relation)
     out = tmp_path / "out"
-    # There is room for some layers, then for all but no figure, then for the first figure.
-    for room, kept in ((DESCRIPTION + 7, 7), (N_LAYERS - 7, N_LAYERS), (1, N_LAYERS)):
+    salient = DESCRIPTION + N_LAYERS
+    # There is room for some layers, then for all, then for their salient operations, then for the first figure.
+    for room, kept in ((DESCRIPTION + 7, 7), (N_LAYERS - 7, N_LAYERS), (salient, N_LAYERS), (1, N_LAYERS)):
         done = run(tmp_path, "-c", FULL_AFTER, str(room))
         assert done.returncode == 2, done
         (sentence,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]

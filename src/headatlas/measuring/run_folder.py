@@ -63,7 +63,10 @@ class RunParts:
                     self.__exit__()
                     raise
             except OSError as error:
-                raise AtlasError(f"{self.path}: cannot be written ({error.strerror or error}).") from error
+                raise AtlasError(
+                    f"{self.path}: cannot be written ({error.strerror or error}). Make room, or let this user write "
+                    f"there, and run the same command again."
+                ) from error
         return self
 
     def __exit__(self, *_: object) -> None:
