@@ -29,6 +29,10 @@ BLANK = {
 }
 
 
+OF_LIBRARIES = ("PYTEST", "TORCH", "RAY_CLIENT_MODE", "PYTHONBREAKPOINT")
+"""Variables that pytest, torch and Ray set for themselves when they are first used."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Before anything is imported that reads them: no settings, cache or token of the user, in children neither."""
     room = tempfile.TemporaryDirectory(prefix="headatlas-tests-")
@@ -55,9 +59,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def state() -> dict[str, dict[str, object]]:
     """What a test could leave changed for the next, of the modules that are imported."""
     found: dict[str, dict[str, object]] = {
-        # Torch sets variables of its own when a part of it is first used.
-        "environment": {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "TORCH"))},
-        "process": {"folder": os.getcwd(), "locale": locale.setlocale(locale.LC_ALL), "import path": list(sys.path)},
+        "environment": {name: value for name, value in os.environ.items() if not name.startswith(OF_LIBRARIES)},
+        "process": {
+            "folder": os.getcwd(),
+            "locale": locale.setlocale(locale.LC_ALL),
+            "import path": [path for path in sys.path if not path.endswith("thirdparty_files")],  # Ray's own
+        },
     }
     if torch := sys.modules.get("torch"):
         found["torch"] = {
