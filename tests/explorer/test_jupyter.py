@@ -18,6 +18,7 @@ from needs import ROOT, find_browser, need_node, need_package
 CELLS = (
     f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n"
     "from atlases import make_atlas, make_evidence\n"
+    "from headatlas import explore\n"
     "widget = explore(make_evidence(make_atlas(7, 5, chance=True)))\n"
     "widget",
     "print(widget.selection)",
