@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerChance:
-    """What a layer's heads would score on random pairs; each array is [ndarray, "2 n_relations n_heads"].
+    """What a layer's heads would score if targets were paired anew; each array is [ndarray, "2 n_relations n_heads"].
 
     Args:
         level, exact, p_value: as in `headatlas.scoring.Chance`; of scores, then of suppressions.
