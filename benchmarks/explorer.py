@@ -46,7 +46,7 @@ def make_large_atlas(seed: int = 0) -> Atlas:
         "to_rank": np.tile(np.arange(N_MAPPED), n_places * N_TOKENS * 2), "to_id": mapped,
         "to_token": np.char.add(" token", mapped.astype(str)),
     }  # fmt: skip
-    atlas = atlas.with_evidence({"operations": (pd.DataFrame(operations), {})})
+    atlas = atlas.with_evidence({"salient": (pd.DataFrame(operations), {})})
     n_hits = n_places * HITS_PER_HEAD
     pair = generator.integers(0, 140, n_hits)
     where, relation = generator.integers(0, n_places, n_hits), generator.integers(0, N_RELATIONS, n_hits)
@@ -55,7 +55,7 @@ def make_large_atlas(seed: int = 0) -> Atlas:
             "relation": np.array(names)[relation], "source": np.char.add("source", pair.astype(str)),
             "target": np.char.add("target", pair.astype(str)), "source_id": pair, "target_id": pair,
             "layer": where // N_HEADS, "head": where % N_HEADS,
-            "kind": np.where(generator.random(n_hits) < 0.8, "promoted", "suppressed"), "rank": pair % 10,
+            "side": np.where(generator.random(n_hits) < 0.8, "promoted", "suppressed"), "rank": pair % 10,
         }
     )  # fmt: skip
     return replace(atlas, pair_hits=pair_hits)

@@ -34,7 +34,7 @@ from reference import plain_loop
 TOKENS_AT_ONCE = 8192
 """Tokens of the vocabulary in one product of the hits' column, so that memory stays small."""
 
-_OF_HIT = ["relation", "source_id", "target_id", "head", "kind"]
+_OF_HIT = ["relation", "source_id", "target_id", "head", "side"]
 
 
 @dataclass
@@ -47,7 +47,7 @@ class MapRun:
         looked_at: share of all logits that were computed.
         in_float64: decisions that float32 could not make.
         n_layers, n_heads, n_pairs: counts.
-        pair_hits: a row per hit (relation, source_id, target_id, layer, head, kind), as in an atlas.
+        pair_hits: a row per hit (relation, source_id, target_id, layer, head, side), as in an atlas.
         peak_bytes: largest anonymous memory of the process; None if the system does not report it.
     """
 
@@ -70,8 +70,8 @@ class MapRun:
         """The hits of each head, as a share of the pairs."""
         place = self.pair_hits["layer"] * self.n_heads + self.pair_hits["head"]
         counts = {
-            kind: np.bincount(place[self.pair_hits["kind"] == kind], minlength=self.n_layers * self.n_heads)
-            for kind in ("promoted", "suppressed")
+            side: np.bincount(place[self.pair_hits["side"] == side], minlength=self.n_layers * self.n_heads)
+            for side in ("promoted", "suppressed")
         }
         return HitShares(*(tuple((count / self.n_pairs).tolist()) for count in counts.values()))
 
@@ -154,8 +154,8 @@ class Bounds:
         """The map's hits of a layer: Bool[Tensor, "side head pair"]."""
         hits = torch.zeros(2, self.model.n_heads, len(self.source), dtype=torch.bool)
         here = pair_hits[pair_hits["layer"] == layer]
-        for relation, source, target, head, kind in here[_OF_HIT].itertuples(index=False):
-            hits[int(kind == "suppressed"), head, self.pair[relation, source, target]] = True
+        for relation, source, target, head, side in here[_OF_HIT].itertuples(index=False):
+            hits[int(side == "suppressed"), head, self.pair[relation, source, target]] = True
         return hits
 
     def read(self, layer: int | None) -> float:

@@ -42,11 +42,11 @@ def make_atlas(
     validity = ["not applicable" if layer in without_heads else "exact" for layer in range(n_layers)]
     variables = {"hits": hits, "suppression_hits": suppression_hits}
     if chance:
-        for kind, counts in (("score", hits), ("suppression", suppression_hits)):
+        for side, counts in (("score", hits), ("suppression", suppression_hits)):
             level = generator.random(shape) * 0.2
             p_values = np.where(counts / PAIRS > level, 10.0 ** -(counts / 4), 1.0)
             exact = generator.random(shape) < 0.5
-            variables |= dict(zip(CHANCE_VARIABLES[kind], (level, exact, p_values), strict=True))
+            variables |= dict(zip(CHANCE_VARIABLES[side], (level, exact, p_values), strict=True))
     data = build_dataset(
         [(relation, category, 10, PAIRS) for relation, category in zip(names, categories, strict=True)],
         variables,
@@ -108,7 +108,7 @@ def make_evidence(atlas: Atlas, n_tokens: int = 4, n_mapped: int = 2, seed: int 
         for to_rank in range(n_mapped)
     ]
     names = ("layer", "head", "rank", "token_id", "token", "amplification", "side", "to_rank", "to_id", "to_token")
-    atlas = atlas.with_evidence({"operations": (pd.DataFrame(operations, columns=list(names)), {"tokens": n_tokens})})
+    atlas = atlas.with_evidence({"salient": (pd.DataFrame(operations, columns=list(names)), {"tokens": n_tokens})})
     similar = [(*places[at], 0, *places[at - 1], 0.5) for at in range(len(places))]
     names = ("layer", "head", "rank", "other_layer", "other_head", "similarity")
     atlas = atlas.with_evidence({"similar": (pd.DataFrame(similar, columns=list(names)), {})})

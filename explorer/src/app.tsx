@@ -10,7 +10,7 @@ import { atlasName, compose, counted, draw, geometry, INKS, type Panel, panels a
 import { csv, png, save, svg } from "./exports";
 import { HeadMap } from "./map";
 import { search } from "./search";
-import { changed, selected, shownSides, type View } from "./state";
+import { atlasesShown, changed, selected, type View } from "./state";
 import { Heads, Matches, sorted, tableOf } from "./table";
 
 export interface Mounted {
@@ -60,20 +60,20 @@ function App({ explored, first, onChange, bind }: AppProps) {
   const dark = view.theme === "dark" || (view.theme === "auto" && system);
   const ink = INKS[dark ? "dark" : "light"];
   const classified = useMemo(
-    () => explored.atlases.map((atlas) => classify(explored, atlas, view.kind, view.profile, view.threshold)),
-    [explored, view.kind, view.profile, view.threshold],
+    () => explored.atlases.map((atlas) => classify(explored, atlas, view.side, view.profile, view.threshold)),
+    [explored, view.side, view.profile, view.threshold],
   );
   const two = explored.atlases.length > 1;
-  const sides = shownSides(view);
-  const side = view.side === "b" ? 1 : 0;
-  const [atlas, found] = [explored.atlases[side], classified[side]];
+  const shownOnes = atlasesShown(view);
+  const which = view.card === "b" ? 1 : 0;
+  const [atlas, found] = [explored.atlases[which], classified[which]];
   const { panels, legend } = useMemo(
     () => panelsOf(explored, classified, view, dark),
-    [explored, classified, view.relation, view.sides, view.palette, view.kind, dark],
+    [explored, classified, view.relation, view.compare, view.palette, view.side, dark],
   );
   const { rows, said, matches } = useMemo(
     () => search(explored, classified, view),
-    [explored, classified, view.kind, view.query, view.relation, view.sides],
+    [explored, classified, view.side, view.query, view.relation, view.compare],
   );
   const colours = useMemo(() => new Map(explored.palettes[view.palette].categories), [explored, view.palette]);
   const place = selected(atlas, view);
@@ -124,8 +124,8 @@ function App({ explored, first, onChange, bind }: AppProps) {
     const changes = first.told.relations
       .map(({ name }, number) => ({
         name,
-        from: first.share(view.kind, number, at),
-        to: second.share(view.kind, number, at),
+        from: first.share(view.side, number, at),
+        to: second.share(view.side, number, at),
       }))
       .filter((each) => (view.relation ? each.name === view.relation : each.from !== each.to))
       .sort((one, other) => Math.abs(other.to - other.from) - Math.abs(one.to - one.from))
@@ -138,10 +138,10 @@ function App({ explored, first, onChange, bind }: AppProps) {
   };
   const tooltip = (panel: Panel, at: number): string[] => {
     const { atlas: of } = panel;
-    const its = classified[panel.side];
+    const its = classified[panel.which];
     const layer = Math.floor(at / of.told.heads);
-    if (view.sides === "difference" && of.hasHeads(at)) return differing(at);
-    const title = two ? `${of.name(at)} · ${atlasName(explored, panel.side)}` : of.name(at);
+    if (view.compare === "difference" && of.hasHeads(at)) return differing(at);
+    const title = two ? `${of.name(at)} · ${atlasName(explored, panel.which)}` : of.name(at);
     if (!of.hasHeads(at))
       return [
         title,
@@ -149,12 +149,12 @@ function App({ explored, first, onChange, bind }: AppProps) {
       ];
     const categories = categoriesAt(its, at);
     const best = of.told.relations
-      .map((relation, number) => ({ name: relation.name, number, share: of.share(view.kind, number, at) }))
+      .map((relation, number) => ({ name: relation.name, number, share: of.share(view.side, number, at) }))
       .filter((each) => (view.relation ? each.name === view.relation : each.share > 0))
       .sort((one, other) => other.share - one.share)
       .slice(0, 3)
       .map(({ name, number, share }) => {
-        const chance = of.chance(view.kind, number, at);
+        const chance = of.chance(view.side, number, at);
         return `${name} ${share.toFixed(2)}${chance ? ` (chance ${level(chance, 2)})` : ""}`;
       });
     const validity = of.told.validity[layer];
@@ -165,19 +165,19 @@ function App({ explored, first, onChange, bind }: AppProps) {
       ...(validity === "exact" ? [] : [`circuit: ${validity}`]),
     ];
   };
-  const names = sides.map((number) => atlasName(explored, number));
+  const names = shownOnes.map((number) => atlasName(explored, number));
   const caption = [
-    view.sides === "difference" ? `difference B − A; ${names.join(", ")}` : names.join(", "),
+    view.compare === "difference" ? `difference B − A; ${names.join(", ")}` : names.join(", "),
     view.relation
-      ? `${view.kind} of ${view.relation}`
-      : `${view.kind} above ${view.threshold}, profile ${view.profile}`,
+      ? `${view.side} of ${view.relation}`
+      : `${view.side} above ${view.threshold}, profile ${view.profile}`,
     ...(view.query.trim() ? [`framed: ${view.query.trim()}`] : []),
     "headatlas",
   ].join(" · ");
   const drawing = () => {
     const big = panels.map((panel) => ({
-      ...draw(panel, geometry(panel.atlas, Math.max(430, panel.atlas.told.layers * 8 + 80)), ink, matches[panel.side]),
-      side: panel.side,
+      ...draw(panel, geometry(panel.atlas, Math.max(430, panel.atlas.told.layers * 8 + 80)), ink, matches[panel.which]),
+      which: panel.which,
     }));
     return compose(big, legend, caption, ink);
   };
@@ -208,8 +208,8 @@ function App({ explored, first, onChange, bind }: AppProps) {
   );
   const file = [
     names.join(" "),
-    ...(view.sides === "difference" ? ["difference"] : []),
-    view.kind,
+    ...(view.compare === "difference" ? ["difference"] : []),
+    view.side,
     ...(view.relation ? [view.relation] : [`above ${view.threshold} ${view.profile}`]),
     view.query.trim(),
   ]
@@ -224,18 +224,18 @@ function App({ explored, first, onChange, bind }: AppProps) {
   };
   const became = (from: number, to: number) =>
     Array.from(classified[from].counts).filter((count, at) => count > 0 && classified[to].counts[at] === 0).length;
-  const sideChoice = two && shownSides(view).length > 1 && (
+  const sideChoice = two && atlasesShown(view).length > 1 && (
     <Choice
       name="Atlas"
-      value={view.side}
+      value={view.card}
       options={[
         ["a", "A"],
         ["b", "B"],
       ]}
-      onPick={(picked) => update({ side: picked } as Partial<View>)}
+      onPick={(picked) => update({ card: picked } as Partial<View>)}
     />
   );
-  const own = view.kind === "score" && view.threshold === atlas.told.threshold && view.profile === atlas.told.profile;
+  const own = view.side === "score" && view.threshold === atlas.told.threshold && view.profile === atlas.told.profile;
 
   return (
     <div
@@ -252,15 +252,15 @@ function App({ explored, first, onChange, bind }: AppProps) {
               ? ` in ${atlas.told.kvHeads} key-value groups`
               : ""}{" "}
             ·{" "}
-            {sides.map((number, at) => (
+            {shownOnes.map((number, at) => (
               <>
                 {at ? ", " : ""}
-                {sides.length > 1 && `${"AB"[number]}: `}
+                {shownOnes.length > 1 && `${"AB"[number]}: `}
                 <strong>{implementing(number)}</strong>
               </>
             ))}{" "}
             of {found.nHeads} heads {view.relation ? `implement ${view.relation}` : "have a category"}
-            {view.sides === "difference" && !view.relation && (
+            {view.compare === "difference" && !view.relation && (
               <>
                 ; {became(1, 0)} gain their first, {became(0, 1)} lose all
               </>
@@ -294,7 +294,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
             selected={place}
             tooltip={tooltip}
             onPick={(panel, at) =>
-              select(atlas.name(at), view.sides === "both" ? { side: panel.side ? "b" : "a" } : {})
+              select(atlas.name(at), view.compare === "both" ? { card: panel.which ? "b" : "a" } : {})
             }
             legend={legendView}
           />
@@ -340,8 +340,8 @@ function App({ explored, first, onChange, bind }: AppProps) {
         {place !== undefined ? (
           <aside aria-label="Card">
             <Card
-              key={`${side} ${place}`}
-              {...{ explored, side, atlas, classified: found, view, place, colours, own }}
+              key={`${which} ${place}`}
+              {...{ explored, which, atlas, classified: found, view, place, colours, own }}
               onSelect={select}
               onRelation={(name) => update({ relation: name })}
               onClose={close}

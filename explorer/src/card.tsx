@@ -3,7 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { type Classified, categoriesAt, thresholdShare, wilson } from "./classify";
-import { type AtlasData, type Explored, type Kind, NOTHING } from "./data";
+import { type AtlasData, type Explored, NOTHING, type Side } from "./data";
 import { atlasName } from "./drawing";
 import type { View } from "./state";
 
@@ -17,7 +17,7 @@ const MOST_EXAMPLES = 12;
 
 interface CardProps {
   explored: Explored;
-  side: number;
+  which: number;
   atlas: AtlasData;
   classified: Classified;
   view: View;
@@ -44,7 +44,7 @@ export function shown(token: string): string {
 
 export function Card({
   explored,
-  side,
+  which,
   atlas,
   classified,
   view,
@@ -96,7 +96,7 @@ export function Card({
         ) : (
           <span class="ha-chip quiet">Unclassified</span>
         )}
-        <span class="ha-quiet">{atlasName(explored, side)}</span>
+        <span class="ha-quiet">{atlasName(explored, which)}</span>
       </p>
       <h3>In a sentence</h3>
       {told.descriptions ? (
@@ -179,32 +179,32 @@ function Bars({
   onRelation,
 }: Pick<CardProps, "atlas" | "classified" | "view" | "place" | "colours" | "onRelation">) {
   const [all, setAll] = useState(false);
-  const kinds: Kind[] = atlas.has("suppression") ? ["score", "suppression"] : ["score"];
+  const sides: Side[] = atlas.has("suppression") ? ["score", "suppression"] : ["score"];
   return (
     <>
-      {kinds.map((kind) => {
+      {sides.map((side) => {
         const rows = atlas.told.relations
-          .map((relation, number) => ({ relation, number, share: atlas.share(kind, number, place) }))
+          .map((relation, number) => ({ relation, number, share: atlas.share(side, number, place) }))
           .filter((row) => row.share > 0)
           .sort((one, other) => other.share - one.share);
-        const few = all ? rows : rows.slice(0, kind === view.kind ? MOST_BARS : FEW_BARS);
+        const few = all ? rows : rows.slice(0, side === view.side ? MOST_BARS : FEW_BARS);
         const threshold = thresholdShare(view.threshold);
         return (
-          <div key={kind}>
-            <h3>{kind === "score" ? "Promotes" : "Suppresses"}</h3>
+          <div key={side}>
+            <h3>{side === "score" ? "Promotes" : "Suppresses"}</h3>
             {!rows.length && (
               <p class="ha-quiet">
-                No target of any relation is among its {kind === "score" ? "highest" : "lowest"} logits.
+                No target of any relation is among its {side === "score" ? "highest" : "lowest"} logits.
               </p>
             )}
             <ul class="ha-bars">
               {few.map(({ relation, number, share }) => {
-                const chance = atlas.chance(kind, number, place);
-                const hits = atlas.hits(kind, number, place);
+                const chance = atlas.chance(side, number, place);
+                const hits = atlas.hits(side, number, place);
                 const between = hits === undefined ? null : wilson(hits, relation.pairs);
-                const does = kind === view.kind && classified.implements[number * atlas.size + place] === 1;
+                const does = side === view.side && classified.implements[number * atlas.size + place] === 1;
                 const told = [
-                  hits === undefined ? `${kind} ${share.toFixed(2)}` : `${hits} of ${relation.pairs} pairs`,
+                  hits === undefined ? `${side} ${share.toFixed(2)}` : `${hits} of ${relation.pairs} pairs`,
                   between ? `${between[0].toFixed(2)} to ${between[1].toFixed(2)}` : "interval not known",
                   chance ? `chance ${level(chance)}` : `chance ${NOT_MEASURED}`,
                   ...(chance ? [`q ${formatted(chance.q)}`] : []),
@@ -243,7 +243,7 @@ function Bars({
                 );
               })}
             </ul>
-            {rows.length > (kind === view.kind ? MOST_BARS : FEW_BARS) && (
+            {rows.length > (side === view.side ? MOST_BARS : FEW_BARS) && (
               <button type="button" class="ha-link" aria-expanded={all} onClick={() => setAll(!all)}>
                 {all ? "fewer" : `all ${rows.length} relations`}
               </button>
@@ -253,7 +253,7 @@ function Bars({
       })}
       <p class="ha-quiet ha-key">
         <i class="threshold" /> threshold
-        {atlas.hasChance(view.kind) && (
+        {atlas.hasChance(view.side) && (
           <>
             {" "}
             <i class="chance" /> chance
@@ -280,7 +280,7 @@ export function formatted(q: number): string {
 }
 
 function Examples({ atlas, view, place }: { atlas: AtlasData; view: View; place: number }) {
-  const hit = atlas.hitsOf(place, view.kind);
+  const hit = atlas.hitsOf(place, view.side);
   if (!atlas.told.pairs)
     return (
       <>
@@ -298,7 +298,7 @@ function Examples({ atlas, view, place }: { atlas: AtlasData; view: View; place:
   const strongest = [...byRelation]
     .sort(
       ([one], [other]) =>
-        asked(other) - asked(one) || atlas.share(view.kind, other, place) - atlas.share(view.kind, one, place),
+        asked(other) - asked(one) || atlas.share(view.side, other, place) - atlas.share(view.side, one, place),
     )
     .slice(0, MOST_RELATIONS);
   const relationOf = atlas.get("pair.relation")!;
@@ -359,7 +359,7 @@ function Missed({ atlas, missed, count }: { atlas: AtlasData; missed: number[]; 
 }
 
 function Operations({ atlas, place }: { atlas: AtlasData; place: number }) {
-  const told = atlas.told.operations;
+  const told = atlas.told.salient;
   const [all, setAll] = useState(false);
   if (!told)
     return (
@@ -369,9 +369,9 @@ function Operations({ atlas, place }: { atlas: AtlasData; place: number }) {
       </>
     );
   const [tokens, amplification, mapped] = [
-    atlas.get("op.token")!,
-    atlas.get("op.amplification")!,
-    atlas.get("op.mapped")!,
+    atlas.get("salient.token")!,
+    atlas.get("salient.amplification")!,
+    atlas.get("salient.mapped")!,
   ];
   const list = (rank: number, side: number) =>
     Array.from(
@@ -435,11 +435,11 @@ function Validation({
   place: number;
   classified: Classified;
 }) {
-  const values = atlas.get(`validation.${view.kind}`);
+  const values = atlas.get(`validation.${view.side}`);
   if (!values) return <p class="ha-quiet">Attention fixed on the source, and in context: {NOT_MEASURED}.</p>;
   const { relations } = atlas.told;
   const rows = relations
-    .map((relation, number) => ({ relation, number, share: atlas.share(view.kind, number, place) }))
+    .map((relation, number) => ({ relation, number, share: atlas.share(view.side, number, place) }))
     .filter(({ number, share }) => share > 0 && (classified.implements[number * atlas.size + place] || share > 0.05))
     .sort((one, other) => other.share - one.share)
     .slice(0, 5);

@@ -1,6 +1,6 @@
 // Shares to categories, exactly as `headatlas.analysis.categories.classify` does it; fast enough for every step of a slider.
 
-import type { AtlasData, Explored, Kind, Profile } from "./data";
+import type { AtlasData, Explored, Profile, Side } from "./data";
 
 /** A threshold as a fraction: "0.15" is 15 / 100, so that 3 of 20 is not above it; "1/3" is itself. */
 export function parseThreshold(text: string): { over: bigint; under: bigint } | undefined {
@@ -40,16 +40,16 @@ export function categoriesAt(found: Classified, place: number): string[] {
 export function classify(
   explored: Explored,
   atlas: AtlasData,
-  kind: Kind,
+  side: Side,
   profile: Profile,
   threshold: string,
 ): Classified {
   const { relations } = atlas.told;
   const categories = explored.palettes.paper.categories.map(([name]) => name);
   const limit = parseThreshold(threshold) ?? parseThreshold(atlas.told.threshold)!;
-  const hits = atlas.get(`${kind}.hits`);
-  const shares = atlas.get(`${kind}.share`);
-  const [chance, q] = [atlas.get(`${kind}.chance`), atlas.get(`${kind}.q`)];
+  const hits = atlas.get(`${side}.hits`);
+  const shares = atlas.get(`${side}.share`);
+  const [chance, q] = [atlas.get(`${side}.chance`), atlas.get(`${side}.q`)];
   const strict = profile === "calibrated" && q !== undefined && chance !== undefined;
   const has = categories.map(() => new Uint8Array(atlas.size));
   const does = new Uint8Array(relations.length * atlas.size);

@@ -17,7 +17,7 @@ interface ControlsProps {
 
 export function Controls({ explored, view, found, update, enter }: ControlsProps) {
   const atlas = explored.atlases[0];
-  const noChance = !explored.atlases.every((each) => each.hasChance(view.kind));
+  const noChance = !explored.atlases.every((each) => each.hasChance(view.side));
   const noSuppression = !explored.atlases.every((each) => each.has("suppression"));
   const [typed, setTyped] = useState(view.query);
   useEffect(() => setTyped(view.query), [view.query]);
@@ -87,14 +87,14 @@ export function Controls({ explored, view, found, update, enter }: ControlsProps
       </label>
       <Choice
         name="Heads that"
-        value={view.kind}
+        value={view.side}
         options={[
           ["score", "promote"],
           ["suppression", "suppress"],
         ]}
         disabled={noSuppression ? "suppression" : ""}
         why="suppression was not measured"
-        onPick={(kind) => update({ kind } as Partial<View>)}
+        onPick={(side) => update({ side } as Partial<View>)}
       />
       <Choice
         name="Profile"
@@ -110,14 +110,14 @@ export function Controls({ explored, view, found, update, enter }: ControlsProps
       {explored.atlases.length > 1 && (
         <Choice
           name="Atlases"
-          value={view.sides}
+          value={view.compare}
           options={[
             ["both", "both"],
             ["a", "A"],
             ["b", "B"],
             ["difference", "difference"],
           ]}
-          onPick={(sides) => update({ sides } as Partial<View>)}
+          onPick={(compare) => update({ compare } as Partial<View>)}
         />
       )}
       <Choice

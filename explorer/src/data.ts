@@ -1,7 +1,7 @@
 // The payload that `headatlas/explorer/payload.py` packs, read back: words from its header, numbers as typed arrays.
 
 export const NOTHING = 0xffffffff;
-export type Kind = "score" | "suppression";
+export type Side = "score" | "suppression";
 export type Profile = "maps" | "calibrated";
 
 export interface Relation {
@@ -52,7 +52,7 @@ interface Told {
   notMeasured: { name: string; category: string; pairs: number | null }[];
   hasCounts: boolean;
   pairs: boolean;
-  operations: { tokens: number; mapped: number } | null;
+  salient: { tokens: number; mapped: number } | null;
   similar: number;
   descriptions: boolean;
   validation: boolean;
@@ -94,38 +94,38 @@ export class AtlasData {
     return this.words[number] ?? "";
   }
 
-  has(kind: Kind): boolean {
-    return this.get(`${kind}.hits`) !== undefined || this.get(`${kind}.share`) !== undefined;
+  has(side: Side): boolean {
+    return this.get(`${side}.hits`) !== undefined || this.get(`${side}.share`) !== undefined;
   }
 
-  hasChance(kind: Kind): boolean {
-    return this.get(`${kind}.q`) !== undefined;
+  hasChance(side: Side): boolean {
+    return this.get(`${side}.q`) !== undefined;
   }
 
   /** Whole hits where they are known, else undefined. */
-  hits(kind: Kind, relation: number, place: number): number | undefined {
-    return this.get(`${kind}.hits`)?.[relation * this.size + place];
+  hits(side: Side, relation: number, place: number): number | undefined {
+    return this.get(`${side}.hits`)?.[relation * this.size + place];
   }
 
   /** The share by relation and place, for many at once. */
-  shares(kind: Kind): (relation: number, place: number) => number {
+  shares(side: Side): (relation: number, place: number) => number {
     const { relations } = this.told;
-    const [hits, shares] = [this.get(`${kind}.hits`), this.get(`${kind}.share`)];
+    const [hits, shares] = [this.get(`${side}.hits`), this.get(`${side}.share`)];
     return (relation, place) => {
       const at = relation * this.size + place;
       return hits ? hits[at] / relations[relation].pairs : (shares?.[at] ?? 0);
     };
   }
 
-  share(kind: Kind, relation: number, place: number): number {
-    return this.shares(kind)(relation, place);
+  share(side: Side, relation: number, place: number): number {
+    return this.shares(side)(relation, place);
   }
 
-  chance(kind: Kind, relation: number, place: number): { level: number; q: number; exact: boolean } | undefined {
+  chance(side: Side, relation: number, place: number): { level: number; q: number; exact: boolean } | undefined {
     const at = relation * this.size + place;
-    const level = this.get(`${kind}.chance`);
+    const level = this.get(`${side}.chance`);
     if (!level) return undefined;
-    return { level: level[at], q: this.get(`${kind}.q`)![at], exact: this.get(`${kind}.exact`)![at] === 1 };
+    return { level: level[at], q: this.get(`${side}.q`)![at], exact: this.get(`${side}.exact`)![at] === 1 };
   }
 
   hasHeads(place: number): boolean {
@@ -145,14 +145,14 @@ export class AtlasData {
   }
 
   /** Pairs that a head hits: numbers into `pair.*`. */
-  hitsOf(place: number, kind: Kind): number[] {
+  hitsOf(place: number, side: Side): number[] {
     const places = this.get("hit.place");
     if (!places) return [];
-    const [pairs, kinds] = [this.get("hit.pair")!, this.get("hit.kind")!];
-    const wanted = kind === "score" ? 0 : 1;
+    const [pairs, sides] = [this.get("hit.pair")!, this.get("hit.side")!];
+    const wanted = side === "score" ? 0 : 1;
     const found: number[] = [];
     for (let at = lowerBound(places, place); at < places.length && places[at] === place; at++)
-      if (kinds[at] === wanted) found.push(pairs[at]);
+      if (sides[at] === wanted) found.push(pairs[at]);
     return found;
   }
 

@@ -2,7 +2,7 @@
 
 import type { Classified } from "./classify";
 import type { AtlasData, Explored, Palette } from "./data";
-import { shownSides, type View } from "./state";
+import { atlasesShown, type View } from "./state";
 
 export type Shape =
   | { x: number; y: number; width: number; height: number; colour: string }
@@ -62,7 +62,7 @@ export const INKS: Record<"light" | "dark", Ink> = {
 export interface Panel {
   key: string;
   /** Number of its atlas in the page; of a difference, the second. */
-  side: number;
+  which: number;
   title: string;
   atlas: AtlasData;
   colours: string[];
@@ -115,9 +115,9 @@ export const counted = (count: number, name: string) =>
   `${count.toLocaleString("en")} ${name}${count === 1 ? "" : "s"}`;
 
 /** What an atlas is called: its name, and where there are two its letter before it. */
-export function atlasName(explored: Explored, side: number): string {
-  const { name } = explored.atlases[side].told;
-  return explored.atlases.length > 1 ? `${"AB"[side]}: ${name}` : name;
+export function atlasName(explored: Explored, which: number): string {
+  const { name } = explored.atlases[which].told;
+  return explored.atlases.length > 1 ? `${"AB"[which]}: ${name}` : name;
 }
 
 export function panels(
@@ -130,13 +130,13 @@ export function panels(
   const ink = INKS[dark ? "dark" : "light"];
   // Nothing lies near the ground's brightness in both themes.
   const scale = dark ? [...palette.scale].reverse() : palette.scale;
-  if (view.sides === "difference" && explored.atlases.length > 1)
+  if (view.compare === "difference" && explored.atlases.length > 1)
     return differences(explored, classified, view, palette, ink, dark);
-  const sides = shownSides(view).filter((side) => side < explored.atlases.length);
-  const all = sides.flatMap((side) =>
+  const shownOnes = atlasesShown(view).filter((which) => which < explored.atlases.length);
+  const all = shownOnes.flatMap((which) =>
     view.relation
-      ? [scalePanel(explored, view, scale, ink, side)]
-      : categoryPanels(explored, classified[side], palette, ink, side),
+      ? [scalePanel(explored, view, scale, ink, which)]
+      : categoryPanels(explored, classified[which], palette, ink, which),
   );
   if (view.relation)
     return {
@@ -172,8 +172,8 @@ function rest(atlas: AtlasData, ink: Ink): string[] {
   );
 }
 
-function categoryPanels(explored: Explored, found: Classified, palette: Palette, ink: Ink, side: number): Panel[] {
-  const atlas = explored.atlases[side];
+function categoryPanels(explored: Explored, found: Classified, palette: Palette, ink: Ink, which: number): Panel[] {
+  const atlas = explored.atlases[which];
   const two = explored.atlases.length > 1;
   const composite = rest(atlas, ink);
   for (let place = 0; place < atlas.size; place++) {
@@ -183,9 +183,9 @@ function categoryPanels(explored: Explored, found: Classified, palette: Palette,
   }
   const made: Panel[] = [
     {
-      key: `${side}:all`,
-      side,
-      title: two ? atlasName(explored, side) : "All Categories",
+      key: `${which}:all`,
+      which,
+      title: two ? atlasName(explored, which) : "All Categories",
       atlas,
       colours: composite,
       counted: Uint8Array.from(found.counts, (count) => (count ? 1 : 0)),
@@ -201,9 +201,9 @@ function categoryPanels(explored: Explored, found: Classified, palette: Palette,
         counted[place] = 1;
       }
     made.push({
-      key: `${side}:${name}`,
-      side,
-      title: two ? `${"AB"[side]}: ${name}` : name,
+      key: `${which}:${name}`,
+      which,
+      title: two ? `${"AB"[which]}: ${name}` : name,
       atlas,
       colours,
       counted,
@@ -213,16 +213,16 @@ function categoryPanels(explored: Explored, found: Classified, palette: Palette,
   return made;
 }
 
-function scalePanel(explored: Explored, view: View, scale: string[], ink: Ink, side: number): Panel {
-  const atlas = explored.atlases[side];
+function scalePanel(explored: Explored, view: View, scale: string[], ink: Ink, which: number): Panel {
+  const atlas = explored.atlases[which];
   const relation = atlas.told.relations.findIndex((each) => each.name === view.relation);
   const colours = rest(atlas, ink).map((colour, place) =>
-    atlas.hasHeads(place) ? scale[Math.round(atlas.share(view.kind, relation, place) * 255)] : colour,
+    atlas.hasHeads(place) ? scale[Math.round(atlas.share(view.side, relation, place) * 255)] : colour,
   );
   return {
-    key: `${side}:${view.relation}`,
-    side,
-    title: explored.atlases.length > 1 ? `${view.relation} · ${atlasName(explored, side)}` : view.relation,
+    key: `${which}:${view.relation}`,
+    which,
+    title: explored.atlases.length > 1 ? `${view.relation} · ${atlasName(explored, which)}` : view.relation,
     atlas,
     colours,
     counted: null,
@@ -244,7 +244,7 @@ function differences(
     const relation = first.told.relations.findIndex((each) => each.name === view.relation);
     const colours = rest(first, ink).map((colour, place) =>
       first.hasHeads(place)
-        ? diverging(second.share(view.kind, relation, place) - first.share(view.kind, relation, place), theme)
+        ? diverging(second.share(view.side, relation, place) - first.share(view.side, relation, place), theme)
         : colour,
     );
     const scale = Array.from({ length: 256 }, (_, step) => diverging(step / 127.5 - 1, theme));
@@ -252,7 +252,7 @@ function differences(
       panels: [
         {
           key: "difference:",
-          side: 1,
+          which: 1,
           title: `${view.relation}: B − A`,
           atlas: second,
           colours,
@@ -277,7 +277,7 @@ function differences(
         else if (has[0]) colours[place] = lost;
         if (has[0] !== has[1]) counted[place] = 1;
       }
-      return { key: `difference:${name}`, side: 1, title: name, atlas: second, colours, counted, bar: ink.bar };
+      return { key: `difference:${name}`, which: 1, title: name, atlas: second, colours, counted, bar: ink.bar };
     },
   );
   return {
@@ -446,13 +446,13 @@ function fitted(text: string, most: number): string {
 }
 
 /** All panels of a view as one drawing, with the legend, for export; each atlas begins a row. */
-export function compose(drawings: (Drawing & { side: number })[], legend: Legend, caption: string, ink: Ink): Drawing {
+export function compose(drawings: (Drawing & { which: number })[], legend: Legend, caption: string, ink: Ink): Drawing {
   const shapes: Shape[] = [];
-  let [x, y, row, width, side] = [0, 8, 0, 0, drawings[0]?.side];
+  let [x, y, row, width, which] = [0, 8, 0, 0, drawings[0]?.which];
   const most = Math.max(900, drawings[0]?.width ?? 0);
   for (const drawing of drawings) {
-    if (x > 0 && (x + drawing.width > most || drawing.side !== side)) [x, y, row] = [0, y + row + 12, 0];
-    side = drawing.side;
+    if (x > 0 && (x + drawing.width > most || drawing.which !== which)) [x, y, row] = [0, y + row + 12, 0];
+    which = drawing.which;
     for (const shape of drawing.shapes) shapes.push({ ...shape, x: shape.x + x, y: shape.y + y });
     x += drawing.width + 12;
     row = Math.max(row, drawing.height);

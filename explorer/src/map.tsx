@@ -86,7 +86,7 @@ export function HeadMap({ panels, ink, matches, selected, tooltip, onPick, legen
       panel={panel}
       box={box}
       ink={ink}
-      matches={matches[panel.side]}
+      matches={matches[panel.which]}
       marked={pointer?.place}
       selected={selected}
       onMove={(place) => setPointer(place === undefined ? null : { key: panel.key, place, keyboard: false })}

@@ -1,8 +1,8 @@
-// "Which heads write Paris?": a query is a head, a layer, a category, a relation, a pair, or a word among hits and operations.
+// "Which heads write Paris?": a query is a head, a layer, a category, a relation, a pair, or a word among hits and salient operations.
 
 import type { Classified } from "./classify";
-import { type AtlasData, type Explored, type Kind, NOTHING } from "./data";
-import { shownSides, type View } from "./state";
+import { type AtlasData, type Explored, NOTHING, type Side } from "./data";
+import { atlasesShown, type View } from "./state";
 
 /** What one atlas has of a query. */
 interface Match {
@@ -28,13 +28,13 @@ export interface Found {
 
 /** The rows of a view. */
 export function search(explored: Explored, classified: Classified[], view: View): Found {
-  const sides = shownSides(view);
-  const each = sides.map((side) => searchOne(explored.atlases[side], classified[side], view));
+  const shownOnes = atlasesShown(view);
+  const each = shownOnes.map((which) => searchOne(explored.atlases[which], classified[which], view));
   const asked = view.query.trim() !== "";
   const found = each.length === 1 ? each[0].found : joined(each[0].found, each[1].found);
-  const share = sides.map((side) => explored.atlases[side].shares(view.kind));
-  const does = (side: number, { place, relation }: Match) =>
-    relation >= 0 && classified[side].implements[relation * explored.atlases[side].size + place] === 1;
+  const share = shownOnes.map((which) => explored.atlases[which].shares(view.side));
+  const does = (which: number, { place, relation }: Match) =>
+    relation >= 0 && classified[which].implements[relation * explored.atlases[which].size + place] === 1;
   const changeOf = (match: Match): Row["change"] => {
     const [before, after] = [does(0, match), does(1, match)];
     return before && after ? "kept" : after ? "gained" : before ? "lost" : "";
@@ -46,24 +46,24 @@ export function search(explored: Explored, classified: Classified[], view: View)
       relation,
       why,
       shares: share.map((of) => (relation < 0 ? NaN : of(relation, place))),
-      change: sides.length > 1 ? changeOf(match) : "",
+      change: shownOnes.length > 1 ? changeOf(match) : "",
     };
   });
   let { said } = each[0];
-  if (view.sides === "difference" && !asked) {
+  if (view.compare === "difference" && !asked) {
     rows = view.relation
       ? rows.filter(({ shares }) => shares[0] !== shares[1])
       : rows.filter(({ change }) => change === "gained" || change === "lost");
     said = view.relation
-      ? `heads whose ${view.kind} of ${view.relation} differs`
+      ? `heads whose ${view.side} of ${view.relation} differs`
       : "heads that gain or lose a relation";
   }
-  const matches = explored.atlases.map((atlas, side) => {
-    const at = sides.indexOf(side);
+  const matches = explored.atlases.map((atlas, which) => {
+    const at = shownOnes.indexOf(which);
     if (!asked || at < 0) return null;
     const set = new Uint8Array(atlas.size);
     // In the difference, A and B are one map.
-    for (const { found } of view.sides === "difference" ? each : [each[at]])
+    for (const { found } of view.compare === "difference" ? each : [each[at]])
       for (const { place } of found) set[place] = 1;
     return set;
   });
@@ -81,14 +81,14 @@ const partsOf = (name: string) => wordsOf(fold(name)).map(stem);
 
 function searchOne(atlas: AtlasData, classified: Classified, view: View): { found: Match[]; said: string } {
   const { relations, notMeasured } = atlas.told;
-  const { kind } = view;
+  const { side } = view;
   const typed = view.query.trim();
   const wanted = fold(typed);
   const chosen = relations.findIndex((each) => each.name === view.relation);
   if (!wanted) {
     if (chosen < 0)
       return { found: implementing(atlas, classified, () => true), said: "heads and the relations they implement" };
-    const found = places(atlas).filter((place) => atlas.share(kind, chosen, place) > 0);
+    const found = places(atlas).filter((place) => atlas.share(side, chosen, place) > 0);
     return {
       found: found.map((place) => ({ place, relation: chosen, why: "" })),
       said: `heads with any hit of ${view.relation}`,
@@ -101,7 +101,7 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
 
   const place = atlas.place(typed);
   if (place !== undefined)
-    return within({ found: hitting(atlas, kind, [place]), said: `${atlas.name(place)}: its relations` });
+    return within({ found: hitting(atlas, side, [place]), said: `${atlas.name(place)}: its relations` });
   const { layers, heads } = atlas.told;
   if (/^l\d+\s*h\s*\d+$/i.test(typed))
     return { found: [], said: `no head ${typed}: layers are 0 to ${layers - 1}, heads 0 to ${heads - 1}` };
@@ -112,7 +112,7 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
     return within({
       found: hitting(
         atlas,
-        kind,
+        side,
         places(atlas).filter((each) => Math.floor(each / heads) === layer),
       ),
       said: `heads of layer ${layer}, and their relations`,
@@ -122,7 +122,7 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
     return within({
       found: hitting(
         atlas,
-        kind,
+        side,
         places(atlas).filter((each) => !classified.counts[each]),
       ),
       said: "heads without a category, and what they still hit",
@@ -139,11 +139,11 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
   const [source, target] = typed.split(ARROW).map(fold);
   if (target !== undefined && source && target) {
     const [from, to] = [numbersOf(atlas, source), numbersOf(atlas, target)];
-    const found = hitPairs(atlas, kind, (one, other) => from.has(one) && to.has(other));
+    const found = hitPairs(atlas, side, (one, other) => from.has(one) && to.has(other));
     return within({
       found: joined(
         found,
-        operating(atlas, kind, (one, other) => from.has(one) && to.has(other)),
+        operating(atlas, side, (one, other) => from.has(one) && to.has(other)),
       ),
       said: `heads that map “${source}” to “${target}”`,
     });
@@ -155,8 +155,8 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
   );
   const numbers = numbersOf(atlas, wanted);
   const spoken = joined(
-    hitPairs(atlas, kind, (one, other) => numbers.has(one) || numbers.has(other)),
-    operating(atlas, kind, (one, other, best) => numbers.has(other) || (best && numbers.has(one))),
+    hitPairs(atlas, side, (one, other) => numbers.has(one) || numbers.has(other)),
+    operating(atlas, side, (one, other, best) => numbers.has(other) || (best && numbers.has(one))),
   );
   const missing = naming(
     notMeasured.map((each) => each.name),
@@ -177,7 +177,7 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
     return within({
       found: spoken,
       said: [
-        spoken.length ? `heads that ${kind === "score" ? "write" : "suppress"} or read the word “${typed}”` : "",
+        spoken.length ? `heads that ${side === "score" ? "write" : "suppress"} or read the word “${typed}”` : "",
         untold,
       ]
         .filter(Boolean)
@@ -201,7 +201,7 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
     );
     const found = hitPairs(
       atlas,
-      kind,
+      side,
       (one, other, relation) => among.includes(relation) && (others.has(one) || others.has(other)),
     );
     if (found.length)
@@ -256,10 +256,10 @@ function implementing(atlas: AtlasData, classified: Classified, chosen: (relatio
 }
 
 /** Every relation of which these heads hit anything. */
-function hitting(atlas: AtlasData, kind: Kind, of: number[]): Match[] {
+function hitting(atlas: AtlasData, side: Side, of: number[]): Match[] {
   return of
     .flatMap((place) => atlas.told.relations.map((_, relation) => ({ place, relation, why: "" })))
-    .filter(({ place, relation }) => atlas.share(kind, relation, place) > 0);
+    .filter(({ place, relation }) => atlas.share(side, relation, place) > 0);
 }
 
 function numbersOf(atlas: AtlasData, wanted: string): Set<number> {
@@ -287,12 +287,12 @@ function joined(first: Match[], second: Match[]): Match[] {
 /** Heads that hit one of the wanted pairs; the test is given numbers of words, and of the relation. */
 function hitPairs(
   atlas: AtlasData,
-  kind: Kind,
+  side: Side,
   wanted: (source: number, target: number, relation: number) => boolean,
 ): Match[] {
   const at = atlas.get("hit.place");
   if (!at) return [];
-  const [pairs, kinds] = [atlas.get("hit.pair")!, atlas.get("hit.kind")!];
+  const [pairs, sides] = [atlas.get("hit.pair")!, atlas.get("hit.side")!];
   const [sources, targets, relations] = [
     atlas.get("pair.source")!,
     atlas.get("pair.target")!,
@@ -301,7 +301,7 @@ function hitPairs(
   const good = Uint8Array.from(sources, (source, pair) => (wanted(source, targets[pair], relations[pair]) ? 1 : 0));
   const seen = new Map<string, Match>();
   for (let hit = 0; hit < at.length; hit++) {
-    if (!good[pairs[hit]] || (kinds[hit] === 0) !== (kind === "score")) continue;
+    if (!good[pairs[hit]] || (sides[hit] === 0) !== (side === "score")) continue;
     const { relation, source, target } = atlas.pair(pairs[hit]);
     const key = `${at[hit]}:${relation}`;
     const why = `${source} → ${target}`;
@@ -315,20 +315,20 @@ function hitPairs(
 /** Heads with a wanted salient operation; the test is told whether the mapped token is the first. */
 function operating(
   atlas: AtlasData,
-  kind: Kind,
+  side: Side,
   wanted: (token: number, mapped: number, first: boolean) => boolean,
 ): Match[] {
-  const { operations } = atlas.told;
-  if (!operations) return [];
-  const [tokens, mapped] = [atlas.get("op.token")!, atlas.get("op.mapped")!];
-  const side = kind === "score" ? 0 : 1;
+  const { salient } = atlas.told;
+  if (!salient) return [];
+  const [tokens, mapped] = [atlas.get("salient.token")!, atlas.get("salient.mapped")!];
+  const lowest = side === "score" ? 0 : 1;
   const found: Match[] = [];
   for (let place = 0; place < atlas.size; place++)
-    ranks: for (let rank = 0; rank < operations.tokens; rank++) {
-      const token = tokens[place * operations.tokens + rank];
+    ranks: for (let rank = 0; rank < salient.tokens; rank++) {
+      const token = tokens[place * salient.tokens + rank];
       if (token === NOTHING) continue;
-      for (let to = 0; to < operations.mapped; to++) {
-        const other = mapped[((place * operations.tokens + rank) * 2 + side) * operations.mapped + to];
+      for (let to = 0; to < salient.mapped; to++) {
+        const other = mapped[((place * salient.tokens + rank) * 2 + lowest) * salient.mapped + to];
         if (other === NOTHING || !wanted(token, other, to === 0)) continue;
         found.push({ place, relation: -1, why: `salient: ${atlas.word(token).trim()} → ${atlas.word(other).trim()}` });
         break ranks;

@@ -1,10 +1,10 @@
 // What a view is made of, and how it stands in the address, so that a link shows the same view.
 
 import { parseThreshold } from "./classify";
-import type { AtlasData, Explored, Kind, Profile } from "./data";
+import type { AtlasData, Explored, Profile, Side } from "./data";
 
 export type Tab = "heads" | "report";
-export type Sides = "a" | "b" | "both" | "difference";
+export type Compare = "a" | "b" | "both" | "difference";
 export const SORTED_BY = [
   "head",
   "relation",
@@ -24,7 +24,7 @@ export const SORTED_BY = [
 export const MOST_LETTERS = 200;
 
 export interface View {
-  kind: Kind;
+  side: Side;
   profile: Profile;
   threshold: string;
   relation: string;
@@ -33,16 +33,16 @@ export interface View {
   head: string;
   query: string;
   tab: Tab;
-  sides: Sides;
+  compare: Compare;
   /** Where two atlases are seen at once: the one whose card and report are shown. */
-  side: "a" | "b";
+  card: "a" | "b";
   sort: string;
 }
 
 export function firstView(explored: Explored): View {
   const { told } = explored.atlases[0];
   return {
-    kind: "score",
+    side: "score",
     profile: told.profile,
     threshold: told.threshold,
     relation: "",
@@ -51,8 +51,8 @@ export function firstView(explored: Explored): View {
     head: "",
     query: "",
     tab: "heads",
-    sides: explored.atlases.length > 1 ? "both" : "a",
-    side: "a",
+    compare: explored.atlases.length > 1 ? "both" : "a",
+    card: "a",
     sort: "",
   };
 }
@@ -66,11 +66,11 @@ export function changed(explored: Explored, view: View, given: Partial<Record<ke
     const value = text(name);
     return known.includes(value as T) ? (value as T) : undefined;
   };
-  next.kind =
-    oneOf("kind", explored.atlases.every((each) => each.has("suppression")) ? ["score", "suppression"] : ["score"]) ??
-    next.kind;
+  next.side =
+    oneOf("side", explored.atlases.every((each) => each.has("suppression")) ? ["score", "suppression"] : ["score"]) ??
+    next.side;
   next.profile = oneOf("profile", ["maps", "calibrated"] as const) ?? next.profile;
-  if (next.profile === "calibrated" && !explored.atlases.every((each) => each.hasChance(next.kind)))
+  if (next.profile === "calibrated" && !explored.atlases.every((each) => each.hasChance(next.side)))
     next.profile = "maps";
   const threshold = text("threshold");
   if (threshold !== undefined && parseThreshold(threshold)) next.threshold = threshold;
@@ -78,9 +78,10 @@ export function changed(explored: Explored, view: View, given: Partial<Record<ke
   next.palette = oneOf("palette", Object.keys(explored.palettes)) ?? next.palette;
   next.theme = oneOf("theme", ["auto", "light", "dark"] as const) ?? next.theme;
   next.tab = oneOf("tab", ["heads", "report"] as const) ?? next.tab;
-  next.sides =
-    explored.atlases.length > 1 ? (oneOf("sides", ["a", "b", "both", "difference"] as const) ?? next.sides) : "a";
-  next.side = next.sides === "a" || next.sides === "b" ? next.sides : (oneOf("side", ["a", "b"] as const) ?? next.side);
+  next.compare =
+    explored.atlases.length > 1 ? (oneOf("compare", ["a", "b", "both", "difference"] as const) ?? next.compare) : "a";
+  next.card =
+    next.compare === "a" || next.compare === "b" ? next.compare : (oneOf("card", ["a", "b"] as const) ?? next.card);
   next.query = text("query")?.slice(0, MOST_LETTERS) ?? next.query;
   next.sort = oneOf("sort", ["", ...SORTED_BY.flatMap((column) => [column, `-${column}`])]) ?? next.sort;
   if (!next.query.trim() && next.sort.endsWith("match")) next.sort = "";
@@ -96,7 +97,7 @@ export function toHash(explored: Explored, view: View): string {
   const first = firstView(explored);
   const parts = new URLSearchParams();
   for (const name of Object.keys(first) as (keyof View)[])
-    if (view[name] !== first[name] && !(name === "side" && view.side === view.sides)) parts.set(name, view[name]);
+    if (view[name] !== first[name] && !(name === "card" && view.card === view.compare)) parts.set(name, view[name]);
   return parts.toString();
 }
 
@@ -105,13 +106,13 @@ export function fromHash(explored: Explored, hash: string): View {
 }
 
 /** Numbers of the atlases that the map shows. */
-export function shownSides(view: View): number[] {
-  return view.sides === "a" ? [0] : view.sides === "b" ? [1] : [0, 1];
+export function atlasesShown(view: View): number[] {
+  return view.compare === "a" ? [0] : view.compare === "b" ? [1] : [0, 1];
 }
 
 /** Whether going from one view to the other is a step that the browser's "back" should undo. */
 export function isStep(from: View, to: View): boolean {
-  return (["head", "relation", "tab", "sides"] as const).some((name) => from[name] !== to[name]);
+  return (["head", "relation", "tab", "compare"] as const).some((name) => from[name] !== to[name]);
 }
 
 export function selected(atlas: AtlasData, view: View): number | undefined {

@@ -5,7 +5,7 @@ import { formatted, level, shown } from "./card";
 import type { Classified } from "./classify";
 import type { AtlasData, Explored } from "./data";
 import type { Row } from "./search";
-import { type SORTED_BY, shownSides, type View } from "./state";
+import { atlasesShown, type SORTED_BY, type View } from "./state";
 
 const MOST_ROWS = 100;
 
@@ -25,11 +25,11 @@ const signed = (value: number) => (Number.isNaN(value) ? "" : `${value < 0 ? "âˆ
 const real = (value: number) => (Number.isNaN(value) ? undefined : value);
 
 function columnsOf(explored: Explored, view: View, rows: Row[]): Column[] {
-  const sides = shownSides(view);
-  const atlas = explored.atlases[sides[0]];
+  const shownOnes = atlasesShown(view);
+  const atlas = explored.atlases[shownOnes[0]];
   const relation = (row: Row) => atlas.told.relations[row.relation];
-  const chance = (row: Row) => atlas.chance(view.kind, row.relation, row.place);
-  const hits = (row: Row) => atlas.hits(view.kind, row.relation, row.place);
+  const chance = (row: Row) => atlas.chance(view.side, row.relation, row.place);
+  const hits = (row: Row) => atlas.hits(view.side, row.relation, row.place);
   const words = (key: Column["key"], text: (row: Row) => string, value: Column["value"] = text): Column => ({
     key,
     name: key,
@@ -54,17 +54,17 @@ function columnsOf(explored: Explored, view: View, rows: Row[]): Column[] {
     words("relation", (row) => relation(row)?.name ?? "salient operations"),
     words("category", (row) => relation(row)?.category ?? ""),
   ];
-  if (sides.length > 1) {
+  if (shownOnes.length > 1) {
     all.push(
       numbers(
         "a",
-        `A: ${view.kind}`,
+        `A: ${view.side}`,
         (row) => number(row.shares[0]),
         (row) => real(row.shares[0]),
       ),
       numbers(
         "b",
-        `B: ${view.kind}`,
+        `B: ${view.side}`,
         (row) => number(row.shares[1]),
         (row) => real(row.shares[1]),
       ),
@@ -80,7 +80,7 @@ function columnsOf(explored: Explored, view: View, rows: Row[]): Column[] {
     all.push(
       numbers(
         "share",
-        view.kind,
+        view.side,
         (row) => number(row.shares[0]),
         (row) => real(row.shares[0]),
       ),
@@ -114,7 +114,7 @@ function columnsOf(explored: Explored, view: View, rows: Row[]): Column[] {
 function order(view: View, columns: Column[]): { column: Column; down: boolean } {
   const chosen = columns.find(({ key }) => key === view.sort.replace(/^-/, ""));
   if (chosen) return { column: chosen, down: view.sort.startsWith("-") };
-  const first = view.sides === "difference" ? "difference" : view.sides === "both" ? "a" : "share";
+  const first = view.compare === "difference" ? "difference" : view.compare === "both" ? "a" : "share";
   return { column: columns.find(({ key }) => key === first)!, down: true };
 }
 
@@ -138,14 +138,14 @@ export function sorted(explored: Explored, view: View, rows: Row[], most = Infin
 
 /** The table as a file: whole numbers and full precision, a column for each fact. */
 export function tableOf(explored: Explored, classified: Classified[], view: View, rows: Row[]): string[][] {
-  const sides = shownSides(view);
-  const atlas = explored.atlases[sides[0]];
+  const shownOnes = atlasesShown(view);
+  const atlas = explored.atlases[shownOnes[0]];
   const { heads } = atlas.told;
   const text = (value: number | undefined) => (value === undefined || Number.isNaN(value) ? "" : String(value));
   const one = ["score", "hits", "pairs", "chance", "chance_is", "q", "implements"].map((name) =>
-    name === "score" ? view.kind : name,
+    name === "score" ? view.side : name,
   );
-  const two = [`a_${view.kind}`, `b_${view.kind}`, "difference", "change"];
+  const two = [`a_${view.side}`, `b_${view.side}`, "difference", "change"];
   const lines = sorted(explored, view, rows).map((row) => {
     const relation = atlas.told.relations[row.relation];
     const start = [
@@ -155,11 +155,13 @@ export function tableOf(explored: Explored, classified: Classified[], view: View
       relation?.name ?? "salient operations",
       relation?.category ?? "",
     ];
-    if (sides.length > 1)
+    if (shownOnes.length > 1)
       return [...start, ...row.shares.map(text), text(row.shares[1] - row.shares[0]), row.change, row.why];
-    const chance = relation && atlas.chance(view.kind, row.relation, row.place);
-    const does = relation ? String(classified[sides[0]].implements[row.relation * atlas.size + row.place] === 1) : "";
-    const hits = relation && atlas.hits(view.kind, row.relation, row.place);
+    const chance = relation && atlas.chance(view.side, row.relation, row.place);
+    const does = relation
+      ? String(classified[shownOnes[0]].implements[row.relation * atlas.size + row.place] === 1)
+      : "";
+    const hits = relation && atlas.hits(view.side, row.relation, row.place);
     return [
       ...start,
       text(row.shares[0]),
@@ -173,7 +175,7 @@ export function tableOf(explored: Explored, classified: Classified[], view: View
     ];
   });
   return [
-    ["head", "layer", "head_index", "relation", "category", ...(sides.length > 1 ? two : one), "match"],
+    ["head", "layer", "head_index", "relation", "category", ...(shownOnes.length > 1 ? two : one), "match"],
     ...lines,
   ];
 }
@@ -192,7 +194,7 @@ export function Heads({ explored, view, rows, said, colours, update, select }: H
   const [most, setMost] = useState(MOST_ROWS);
   const ordered = useMemo(
     () => sorted(explored, view, rows, most),
-    [explored, view.kind, view.sort, view.sides, rows, most],
+    [explored, view.side, view.sort, view.compare, rows, most],
   );
   useEffect(() => setMost(MOST_ROWS), [rows]);
   const columns = columnsOf(explored, view, rows);
@@ -283,7 +285,7 @@ export function Matches({ explored, view, rows, said, colours, select }: Matches
   const first: AtlasData = explored.atlases[0];
   const best = useMemo(
     () => sorted(explored, { ...view, sort: "" }, rows, MOST_MATCHES),
-    [explored, view.kind, view.sides, rows],
+    [explored, view.side, view.compare, rows],
   );
   return (
     <section class="ha-matches" aria-label="Matches">

@@ -22,16 +22,16 @@ const answers = views.map((given) => {
   const view = { ...core.firstView(explored), ...given };
   if ("query" in given) {
     const classified = explored.atlases.map((atlas) =>
-      core.classify(explored, atlas, view.kind, view.profile, view.threshold),
+      core.classify(explored, atlas, view.side, view.profile, view.threshold),
     );
     const { rows, said } = core.search(explored, classified, view);
     return { said, table: core.tableOf(explored, classified, view, rows) };
   }
-  const { kind, profile, threshold } = given;
+  const { side, profile, threshold } = given;
   const found = core.classify(
     explored,
     explored.atlases[0],
-    kind,
+    side,
     profile,
     threshold ?? core.firstView(explored).threshold,
   );

@@ -78,16 +78,16 @@ const checks = {
     assert.equal(await page.locator(".ha-panel canvas").count(), 1 + given.categories.length);
     assert.match(await page.locator("h1").innerText(), /demo-135M/);
   },
-  async "recounts the heads at each threshold, kind and profile"(page) {
-    for (const { kind, profile, threshold, heads } of given.views) {
-      await choose(page, "Heads that", kind === "score" ? "promote" : "suppress");
+  async "recounts the heads at each threshold, side and profile"(page) {
+    for (const { side, profile, threshold, heads } of given.views) {
+      await choose(page, "Heads that", side === "score" ? "promote" : "suppress");
       await choose(page, "Profile", profile);
       await page.getByRole("slider").fill(threshold);
       await page.waitForFunction(
         (wanted) => document.querySelector(".ha-controls output").textContent === wanted,
         String(Number(threshold)),
       );
-      assert.equal(await counted(page), heads, `${kind} ${profile} ${threshold}`);
+      assert.equal(await counted(page), heads, `${side} ${profile} ${threshold}`);
     }
   },
   async "palette and theme change the picture"(page) {
@@ -218,13 +218,13 @@ const checks = {
     await search(page, given.word);
     await page.evaluate(() => 0);
     const hash = await page.evaluate(() => location.hash);
-    assert.deepEqual(await hashOf(page), { kind: "suppression", theme: "dark", threshold: "0.25", query: given.word });
+    assert.deepEqual(await hashOf(page), { side: "suppression", theme: "dark", threshold: "0.25", query: given.word });
     const other = await opened("single", hash);
     assert.equal(await counted(other), await counted(page));
     assert.equal(await other.getByRole("searchbox").inputValue(), given.word);
     assert.deepEqual(other.heard, []);
     await other.context().close();
-    await page.evaluate(() => (location.hash = "threshold=0.4&head=L1H1&sides=difference&kind=nonsense"));
+    await page.evaluate(() => (location.hash = "threshold=0.4&head=L1H1&compare=difference&side=nonsense"));
     await page.waitForSelector(".ha-card");
     assert.deepEqual([await cardName(page), await page.getByRole("slider").inputValue()], ["L1H1", "0.4"]);
     assert.equal(await page.locator(`.ha-choice button${PRESSED}`, { hasText: "promote" }).count(), 1);
@@ -341,7 +341,7 @@ const checks = {
 
 const others = {
   async "what was not measured says so"() {
-    const page = await opened("bare", "#head=L1H1&profile=calibrated&kind=suppression");
+    const page = await opened("bare", "#head=L1H1&profile=calibrated&side=suppression");
     const card = await page.locator(".ha-card").innerText();
     assert.ok((card.match(/not measured/g) ?? []).length >= 5, card);
     const calibrated = page.getByRole("button", { name: "calibrated", exact: true });
@@ -359,15 +359,15 @@ const others = {
     const page = await opened("double");
     const panels = 1 + given.categories.length;
     const seen = new Set();
-    for (const [side, count] of [
+    for (const [choice, count] of [
       ["both", 2 * panels],
       ["A", panels],
       ["B", panels],
       ["difference", null],
     ]) {
-      await choose(page, "Atlases", side);
+      await choose(page, "Atlases", choice);
       await page.waitForTimeout(80);
-      if (count) assert.equal(await page.locator(".ha-panel canvas").count(), count, side);
+      if (count) assert.equal(await page.locator(".ha-panel canvas").count(), count, choice);
       seen.add(await picture(page));
     }
     assert.equal(seen.size, 3, "both and A begin with the same panel, B and difference do not");
@@ -391,13 +391,13 @@ const others = {
       assert.equal(
         await card.locator(".ha-operations").count(),
         letter === "A" ? 1 : 0,
-        `only A has operations: ${letter}`,
+        `only A has salient operations: ${letter}`,
       );
     }
     await page.locator(".ha-card").getByRole("button", { name: "A", exact: true }).click();
     await page.waitForFunction(() => document.querySelector(".ha-card").innerText.includes("A: "));
     const hash = await page.evaluate(() => location.hash);
-    assert.ok(!hash.includes("side="), hash);
+    assert.ok(!hash.includes("card="), hash);
     return page;
   },
 };
@@ -409,7 +409,7 @@ for (const theme of ["light", "dark"])
       ["single", "tab=report"],
       ["single", `query=${given.word}`],
       ["single", `relation=${given.relation}`],
-      ["double", "sides=difference"],
+      ["double", "compare=difference"],
     ]) {
       const page = await opened(name, `#theme=${theme}&${hash}`, { bypassCSP: true });
       await page.evaluate(axe);

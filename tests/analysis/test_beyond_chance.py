@@ -27,7 +27,7 @@ def with_hits(atlas):
             (atlas.relations[relation], f"s{n}", f"t{n}", n, n, layer, head, "promoted", (n * 3 + head) % 10)
             for n in range(hits)
         ]
-    names = ["relation", "source", "target", "source_id", "target_id", "layer", "head", "kind", "rank"]
+    names = ["relation", "source", "target", "source_id", "target_id", "layer", "head", "side", "rank"]
     atlas = replace(atlas, pair_hits=pd.DataFrame(rows, columns=names))
     return atlas
 

@@ -31,7 +31,7 @@ def full():
 def with_hits(atlas, rows):
     import pandas as pd
 
-    names = ["relation", "source", "target", "source_id", "target_id", "layer", "head", "kind"]
+    names = ["relation", "source", "target", "source_id", "target_id", "layer", "head", "side"]
     return Atlas(atlas.data, atlas.manifest, pd.DataFrame(rows, columns=names))
 
 
@@ -69,7 +69,7 @@ def test_categories_follow_the_profile(full):
 
 def test_what_was_not_measured_is_none_and_reads_so(bare):
     told = head_card(bare, "L3H3").as_dict()
-    assert all(told[name] is None for name in ("description", "operations", "similar", "validation", "ablation"))
+    assert all(told[name] is None for name in ("description", "salient", "similar", "validation", "ablation"))
     assert told["relations"][0]["score_q"] is None and told["relations"][0]["examples"] is None
     for text in (write_card(head_card(bare, "L3H3")), shown(head_card(bare, "L3H3"))):
         assert text.count("not measured") >= 5
@@ -127,7 +127,7 @@ def test_hostile_tokens_stay_text(full, layer):
         markdown = write_card(card)
         assert "<b>" not in markdown and "</script>" not in markdown
         assert not set("\x1b\u202e") & set(markdown)
-    assert {operation["token"] for operation in card.operations} <= {*HOSTILE, *(f" word{n}" for n in range(50))}
+    assert {operation["token"] for operation in card.salient} <= {*HOSTILE, *(f" word{n}" for n in range(50))}
 
 
 def plain(text):

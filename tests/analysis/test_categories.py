@@ -29,7 +29,7 @@ def test_categories_are_in_the_order_of_figures():
 def test_the_threshold_and_the_kind_are_the_caller_s():
     atlas = make_atlas(seed=3)
     assert classify(atlas, "0.9").n_classified < classify(atlas).n_classified
-    assert np.array_equal(classify(atlas, kind="suppression").implements, atlas.above(kind="suppression"))
+    assert np.array_equal(classify(atlas, side="suppression").implements, atlas.above(side="suppression"))
 
 
 def test_calibrated_heads_are_also_beyond_chance():

@@ -416,13 +416,13 @@ def test_coverage_is_summed_and_unknown_stays_unknown():
 
 def test_suppression_and_threshold_are_those_asked_for():
     atlas = make_atlas(seed=2)
-    assert analyse(atlas, kind="suppression").overall.n_heads == int(atlas.above(kind="suppression").any(0).sum())
+    assert analyse(atlas, side="suppression").overall.n_heads == int(atlas.above(side="suppression").any(0).sum())
     assert analyse(atlas, threshold=0.5).overall.n_heads == int(atlas.above(0.5).any(0).sum())
-    with pytest.raises(SettingsError, match="kind: expected one of score, suppression"):
-        analyse(atlas, kind="both")
+    with pytest.raises(SettingsError, match="side: expected one of score, suppression"):
+        analyse(atlas, side="both")
     scores = Atlas(build_dataset([("r", "Knowledge", 0, 0)], {"score": np.ones((1, 2, 2))}), atlas.manifest)
     with pytest.raises(AtlasError, match="came without suppression"):
-        analyse(scores, kind="suppression")
+        analyse(scores, side="suppression")
     found = analyse(scores)
     assert found.both is None and found.both_maps is None and found.best[0].hits is None
 

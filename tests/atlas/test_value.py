@@ -68,7 +68,7 @@ def test_heads_are_sorted_and_selected():
     first = rows.iloc[0]
     assert first["name"] == f"L{first['layer']}H{first['head']}"
     assert atlas.scores.sel(relation=first["relation"], layer=first["layer"], head=first["head"]) == first["score"]
-    assert len(atlas.heads(kind="suppression")) == atlas.above(kind="suppression").sum()
+    assert len(atlas.heads(side="suppression")) == atlas.above(side="suppression").sum()
 
 
 def test_heads_refuse_unknown_names_but_know_relations_that_were_not_measurable():
@@ -101,7 +101,7 @@ def test_save_and_load_give_the_same_atlas(tmp_path):
     pd.testing.assert_frame_equal(again.pair_hits, atlas.pair_hits, check_dtype=False)
     assert again.relations == atlas.relations and again.label == "maps"
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["atlas.json", "hits.parquet", "scores.parquet"]
-    assert json.loads((tmp_path / "a" / "atlas.json").read_text("utf-8"))["schema"] == 3
+    assert json.loads((tmp_path / "a" / "atlas.json").read_text("utf-8"))["schema"] == 4
 
 
 def test_a_folder_without_its_manifest_is_no_atlas(tmp_path):
@@ -130,8 +130,8 @@ def test_a_changed_or_missing_file_is_noticed(tmp_path):
     [
         ("{", "expected a manifest with a schema version, found something else"),
         ("[]", "expected a manifest with a schema version, found something else"),
-        ('{"schema": 99}', "expected schema 3, found 99. Use the headatlas version that wrote it."),
-        ('{"schema": 3}', "expected the key 'files', found none. Run the map again."),
+        ('{"schema": 99}', "expected schema 4, found 99. Use the headatlas version that wrote it."),
+        ('{"schema": 4}', "expected the key 'files', found none. Run the map again."),
     ],
 )
 def test_bad_manifests(tmp_path, text, message):
@@ -165,8 +165,10 @@ def test_suppression_that_was_not_measured_is_said():
     assert not atlas.has_suppression and atlas.table["suppression"].isna().all()
     with pytest.raises(AtlasError, match="came without suppression"):
         _ = atlas.suppression
-    with pytest.raises(SettingsError, match="kind: expected one of score, suppression, found 'x'"):
-        atlas.kind("x")
+    with pytest.raises(SettingsError, match="side: expected one of score, suppression, found 'x'"):
+        atlas.share("x")
+    with pytest.raises(SettingsError, match="side: expected one of score, suppression, found 'foo'"):
+        atlas.chance("foo")
 
 
 def test_an_unwritable_folder_is_said(tmp_path):
@@ -215,7 +217,7 @@ def test_evidence_is_added_to_the_folder_and_checked(tmp_path):
         AtlasError, match=r"not the one that was written with atlas\.json\. Run `headatlas salient` again"
     ):
         load_atlas(tmp_path).evidence("similar")
-    with pytest.raises(SettingsError, match="expected one of operations"):
+    with pytest.raises(SettingsError, match="expected one of salient"):
         atlas.with_evidence({"rumours": (table, {})})
     save_atlas(make_atlas(n_layers=5, n_heads=3, name="another"), tmp_path)
     with pytest.raises(AtlasError, match="holds another atlas by now"):

@@ -49,7 +49,7 @@ def test_figure(run, place):
         run("figure", "atlas", "-o", name)
         assert (place / name).stat().st_size > 1_000
     run("figure", "atlas", "-o", "h.png", "--relation", "planted", "--palette", "colour-blind", "--width", "3.25")
-    run("figure", "atlas", "-o", "s.png", "--kind", "suppression", "--threshold", "0.3", "--width", "column")
+    run("figure", "atlas", "-o", "s.png", "--side", "suppression", "--threshold", "0.3", "--width", "column")
 
 
 def test_report(run, place):
@@ -66,7 +66,7 @@ def test_heads(run):
     assert run("heads", "atlas", "--min-score", "0.99", "--category", "Planted").stdout.startswith(f"L{LAYER}H{HEAD}\t")
     (row,) = json.loads(run("heads", "atlas", "--relation", "planted", "--json").stdout)
     assert (row["layer"], row["head"], row["hits"], row["score"]) == (LAYER, HEAD, 37, 1.0)
-    assert run("heads", "atlas", "--kind", "suppression").stdout == ""
+    assert run("heads", "atlas", "--side", "suppression").stdout == ""
 
 
 def test_relations(run):

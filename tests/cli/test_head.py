@@ -41,7 +41,7 @@ def test_map_measures_salient_operations_or_says_how(run, place):
     result = run("map", "tiny", "-o", "without", "--relations", "planted.json", "--no-salient")
     assert "were not measured: `headatlas salient without` measures them in about" in " ".join(result.stderr.split())
     run("map", "tiny", "-o", "with", "--relations", "planted.json")
-    assert set(load_atlas(place / "with").manifest["evidence"]) == {"operations", "similar", "descriptions"}
+    assert set(load_atlas(place / "with").manifest["evidence"]) == {"salient", "similar", "descriptions"}
 
 
 def test_salient_then_head(run, place):
@@ -51,7 +51,7 @@ def test_salient_then_head(run, place):
     screen = run("head", "atlas", NAME)
     assert "mplements planted (1.00)" in screen.stdout and NAME in screen.stdout
     told = json.loads(run("head", "atlas", NAME, "--json").stdout)
-    assert len(told["operations"]) == 9
+    assert len(told["salient"]) == 9
     assert told["relations"][0] | {"score": 1.0, "hits": len(PAIRS)} == told["relations"][0]
     assert run("head", "atlas", NAME, "--markdown").stdout.startswith(f"# {NAME} of tiny")
 
@@ -63,7 +63,7 @@ def test_head_of_a_model_is_measured_in_memory(run, place):
     before = sorted(place.iterdir())
     told = json.loads(run("head", "countries", "L1H5", "--json").stdout)
     assert told["relations"][0]["relation"] == "country_to_continent"
-    assert len(told["operations"]) == 30 and told["description"] is not None
+    assert len(told["salient"]) == 30 and told["description"] is not None
     assert "expected L0H0 to L2H5" in " ".join(run("head", "countries", "L1H9", code=2).stderr.split())
     assert sorted(place.iterdir()) == before
 

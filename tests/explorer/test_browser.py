@@ -22,7 +22,7 @@ WORD = "Ljubljana"
 FORMULA = "=1+1"
 CHECKS = (
     "opens with a panel per category",
-    "recounts the heads at each threshold, kind and profile",
+    "recounts the heads at each threshold, side and profile",
     "palette and theme change the picture",
     "shows one relation as a scale",
     "search: head, relation, category, word, nothing",
@@ -52,15 +52,15 @@ def with_pairs(atlas: Atlas) -> Atlas:
     """Pair hits of each head that implements a relation: its own number of pairs, some of them hostile."""
     words = (FORMULA, f" {WORD}", *HOSTILE, *(f" word{number}" for number in range(40)))
     rows = []
-    for kind, variable in (("promoted", "hits"), ("suppressed", "suppression_hits")):
+    for side, variable in (("promoted", "hits"), ("suppressed", "suppression_hits")):
         for number, layer, head in np.argwhere(atlas.data[variable].values > 0):
             count = int(atlas.data[variable].values[number, layer, head])
             # Only heads with at least 7 hits reach the first pairs, so that those of the word are few.
             first = 0 if count >= 7 else len(words) - count
             for pair in range(first, first + count):
                 source, target = words[pair], words[min(pair + 1, len(words) - 1)]
-                rows.append((atlas.relations[number], source, target, pair, pair + 1, layer, head, kind, 0))
-    names = ("relation", "source", "target", "source_id", "target_id", "layer", "head", "kind", "rank")
+                rows.append((atlas.relations[number], source, target, pair, pair + 1, layer, head, side, 0))
+    names = ("relation", "source", "target", "source_id", "target_id", "layer", "head", "side", "rank")
     return Atlas(atlas.data, atlas.manifest, pd.DataFrame(rows, columns=list(names)))
 
 
@@ -84,7 +84,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     does = np.argwhere(first.implements[0])
     hits = atlas.pair_hits
     assert hits is not None
-    writes = hits[(hits["relation"] == relation) & (hits["kind"] == "promoted")]
+    writes = hits[(hits["relation"] == relation) & (hits["side"] == "promoted")]
     writes = writes[(writes["source"].str.strip() == WORD) | (writes["target"].str.strip() == WORD)]
     given = {
         "browser": browser,
@@ -102,11 +102,11 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "without": WITHOUT,
         "second": int(classify(other).has.any(0).sum()),
         "views": [
-            {"kind": kind, "profile": profile, "threshold": threshold, "heads": int(found.has.any(0).sum())}
-            for kind in ("score", "suppression")
+            {"side": side, "profile": profile, "threshold": threshold, "heads": int(found.has.any(0).sum())}
+            for side in ("score", "suppression")
             for profile in ("maps", "calibrated")
             for threshold in ("0", "0.05", "0.17", "0.5")
-            for found in [classify(atlas, threshold, kind, profile)]
+            for found in [classify(atlas, threshold, side, profile)]
         ],
     }
     (folder / "given.json").write_text(json.dumps(given), "utf-8")

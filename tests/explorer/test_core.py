@@ -42,8 +42,8 @@ def test_every_view_has_the_categories_of_the_command_line(tmp_path):
     atlas = make_atlas(n_layers=13, n_heads=7, without_heads=(3,), chance=True)
     thresholds = [f"0.{number:02}" for number in range(96)]
     views = [
-        {"kind": kind, "profile": profile, "threshold": threshold}
-        for kind in ("score", "suppression")
+        {"side": side, "profile": profile, "threshold": threshold}
+        for side in ("score", "suppression")
         for profile in ("maps", "calibrated")
         for threshold in [*thresholds, "0.175", "0.999"]
     ]
@@ -52,14 +52,14 @@ def test_every_view_has_the_categories_of_the_command_line(tmp_path):
 
 def test_categories_beyond_the_bits_of_a_number_stay_apart(tmp_path):
     atlas = make_atlas(n_layers=6, n_heads=4, categories=tuple(f"Category {number}" for number in range(70)))
-    assert_same(atlas, [{"kind": "score", "profile": "maps", "threshold": "0.15"}], tmp_path)
+    assert_same(atlas, [{"side": "score", "profile": "maps", "threshold": "0.15"}], tmp_path)
 
 
 @pytest.mark.parametrize("threshold", ["1e-1", "3/20", "1/3", "0.15000000000000000000", "+0.15", "0.", "00.2"])
 def test_a_threshold_as_map_accepts_it_is_read(threshold, tmp_path):
     atlas = make_atlas(n_layers=5, n_heads=3)
     atlas.manifest["settings"]["threshold"] = threshold
-    assert_same(atlas, [{"kind": "score", "profile": "maps", "threshold": None}], tmp_path)
+    assert_same(atlas, [{"side": "score", "profile": "maps", "threshold": None}], tmp_path)
 
 
 RELATIONS = ("country_to_capital", "capitalised_to_word", "noun_to_pronoun", "city_to_country")
@@ -97,7 +97,7 @@ def test_a_query_finds_the_heads_that_implement_what_it_names(query, relations, 
     }
     assert set(zip(table["head"], table["relation"], strict=True)) == expected and expected
     assert set(table["implements"]) == {"true"}
-    scores = {(name, relation): atlas.kind("score").sel(relation=relation).values for name, relation in expected}
+    scores = {(name, relation): atlas.share("score").sel(relation=relation).values for name, relation in expected}
     for row in table.itertuples():
         assert float(row.score) == scores[row.head, row.relation][int(row.layer), int(row.head_index)]
 
@@ -144,7 +144,7 @@ def test_a_pair_and_words_within_a_relation_are_found(tmp_path):
             ]
         )
     ]
-    names = ("relation", "source", "target", "source_id", "target_id", "layer", "head", "kind", "rank")
+    names = ("relation", "source", "target", "source_id", "target_id", "layer", "head", "side", "rank")
     atlas = Atlas(atlas.data, atlas.manifest, pd.DataFrame(rows, columns=list(names)))
     heads = {
         query: set(find(atlas, tmp_path, query)[0]["head"]) for query in ("France->Paris", "capital of France", "Paris")
@@ -161,7 +161,7 @@ def test_a_pair_and_words_within_a_relation_are_found(tmp_path):
 def test_the_difference_lists_what_is_gained_and_lost(tmp_path):
     atlases = [make_atlas(9, 5, seed=seed) for seed in (0, 1)]
     before, after = (classify(atlas).implements for atlas in atlases)
-    table, _ = find(atlases, tmp_path, "", sides="difference")
+    table, _ = find(atlases, tmp_path, "", compare="difference")
     listed = {(row.head, row.relation): row.change for row in table.itertuples()}
     expected = {
         (f"L{layer}H{head}", atlases[0].relations[number]): "gained" if after[number, layer, head] else "lost"
@@ -171,7 +171,7 @@ def test_the_difference_lists_what_is_gained_and_lost(tmp_path):
     assert np.allclose(
         table["difference"].astype(float), table["b_score"].astype(float) - table["a_score"].astype(float)
     )
-    both, _ = find(atlases, tmp_path, "", sides="both")
+    both, _ = find(atlases, tmp_path, "", compare="both")
     assert len(both) == int((before | after).sum()) and (both["change"] == "kept").sum() == int((before & after).sum())
 
 

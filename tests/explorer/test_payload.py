@@ -11,7 +11,7 @@ import pytest
 
 from atlases import HOSTILE, PAIRS, make_atlas, make_evidence
 from explorer_payload import unpack
-from headatlas.atlas import KINDS, Atlas
+from headatlas.atlas import SIDES, Atlas
 from headatlas.errors import AtlasError
 from headatlas.explorer.payload import CONDITIONS, LENGTHS, NOTHING, build_payload
 from headatlas.figures import PALETTES
@@ -33,13 +33,13 @@ def places(table: pd.DataFrame, prefix: str = "") -> list[int]:
 
 def test_counts_and_chance_are_the_atlas_s_own(atlas: Atlas) -> None:
     _, arrays = unpack(build_payload([atlas]))
-    for kind, variable in (("score", "hits"), ("suppression", "suppression_hits")):
-        np.testing.assert_array_equal(arrays[f"0.{kind}.hits"], atlas.data[variable].values)
-        exact, chance, q_values = atlas.chance_exact(kind), atlas.chance(kind), atlas.q_values(kind)
+    for side, variable in (("score", "hits"), ("suppression", "suppression_hits")):
+        np.testing.assert_array_equal(arrays[f"0.{side}.hits"], atlas.data[variable].values)
+        exact, chance, q_values = atlas.chance_exact(side), atlas.chance(side), atlas.q_values(side)
         assert exact is not None and chance is not None and q_values is not None
-        np.testing.assert_array_equal(arrays[f"0.{kind}.exact"], exact.values)
-        np.testing.assert_array_equal(arrays[f"0.{kind}.chance"], np.nan_to_num(chance.values))
-        np.testing.assert_array_equal(arrays[f"0.{kind}.q"], np.nan_to_num(q_values.values, nan=1.0))
+        np.testing.assert_array_equal(arrays[f"0.{side}.exact"], exact.values)
+        np.testing.assert_array_equal(arrays[f"0.{side}.chance"], np.nan_to_num(chance.values))
+        np.testing.assert_array_equal(arrays[f"0.{side}.q"], np.nan_to_num(q_values.values, nan=1.0))
 
 
 def test_the_header_tells_the_atlas_and_the_rules_of_its_profiles(atlas: Atlas) -> None:
@@ -59,19 +59,19 @@ def test_the_header_tells_the_atlas_and_the_rules_of_its_profiles(atlas: Atlas) 
         assert len(header["palettes"][name]["scale"]) == 256
 
 
-def test_operations_stand_at_their_head_rank_and_side(atlas: Atlas) -> None:
+def test_salient_operations_are_at_their_head_rank_and_side(atlas: Atlas) -> None:
     header, arrays = unpack(build_payload([atlas]))
-    table = atlas.evidence("operations")
-    assert table is not None and header["atlases"][0]["operations"] == {"tokens": 5, "mapped": 2}
+    table = atlas.evidence("salient")
+    assert table is not None and header["atlases"][0]["salient"] == {"tokens": 5, "mapped": 2}
     words = header["words"]
     for row, place in zip(table.to_dict("records"), places(table), strict=True):
         side = int(row["side"] == "suppressed")
-        assert words[arrays["0.op.token"][place, row["rank"]]] == row["token"]
-        assert words[arrays["0.op.mapped"][place, row["rank"], side, row["to_rank"]]] == row["to_token"]
-        assert arrays["0.op.amplification"][place, row["rank"]] == np.float32(row["amplification"])
+        assert words[arrays["0.salient.token"][place, row["rank"]]] == row["token"]
+        assert words[arrays["0.salient.mapped"][place, row["rank"], side, row["to_rank"]]] == row["to_token"]
+        assert arrays["0.salient.amplification"][place, row["rank"]] == np.float32(row["amplification"])
     without = slice(5 * N_HEADS, 6 * N_HEADS)
-    assert (arrays["0.op.token"][without] == NOTHING).all()
-    assert (arrays["0.op.mapped"][without] == NOTHING).all()
+    assert (arrays["0.salient.token"][without] == NOTHING).all()
+    assert (arrays["0.salient.mapped"][without] == NOTHING).all()
 
 
 def test_similar_heads_and_descriptions_stand_at_their_head(atlas: Atlas) -> None:
@@ -90,12 +90,12 @@ def test_validation_holds_what_was_measured_and_nan_elsewhere(atlas: Atlas) -> N
     table = atlas.evidence("validation")
     assert table is not None
     _, arrays = unpack(build_payload([atlas]))
-    for kind in KINDS:
-        values = arrays[f"0.validation.{kind}"].copy()
+    for side in SIDES:
+        values = arrays[f"0.validation.{side}"].copy()
         for row, place in zip(table.to_dict("records"), places(table), strict=True):
             at = (atlas.relations.index(row["relation"]), CONDITIONS.index(row["condition"]),
                   LENGTHS.index(row["tokens"]), place)  # fmt: skip
-            assert values[at] == np.float32(row[kind])
+            assert values[at] == np.float32(row[side])
             values[at] = np.nan
         assert np.isnan(values).all()
 
@@ -123,15 +123,15 @@ def test_pair_hits_are_the_atlas_s_and_sorted_by_place() -> None:
             (relation, 0, 1, 11, " a", 12, HOSTILE[0], "suppressed", 3),
             (relation, 0, 1, 13, HOSTILE[4], 14, " d", "promoted", 1),
         ],
-        columns=["relation", "layer", "head", "source_id", "source", "target_id", "target", "kind", "rank"],
+        columns=["relation", "layer", "head", "source_id", "source", "target_id", "target", "side", "rank"],
     )
     atlas = replace(atlas, pair_hits=table)
     header, arrays = unpack(build_payload([atlas]))
     words = header["words"]
     assert arrays["0.hit.place"].tolist() == sorted(arrays["0.hit.place"].tolist())
     found = {
-        (int(place), words[arrays["0.pair.source"][pair]], words[arrays["0.pair.target"][pair]], int(kind))
-        for place, pair, kind in zip(arrays["0.hit.place"], arrays["0.hit.pair"], arrays["0.hit.kind"], strict=True)
+        (int(place), words[arrays["0.pair.source"][pair]], words[arrays["0.pair.target"][pair]], int(side))
+        for place, pair, side in zip(arrays["0.hit.place"], arrays["0.hit.pair"], arrays["0.hit.side"], strict=True)
     }
     assert found == {(20, " a", HOSTILE[0], 0), (1, " a", HOSTILE[0], 1), (1, HOSTILE[4], " d", 0)}
     assert len(arrays["0.pair.relation"]) == 2 and set(arrays["0.pair.relation"]) == {1}
@@ -140,7 +140,7 @@ def test_pair_hits_are_the_atlas_s_and_sorted_by_place() -> None:
 def test_evidence_that_an_atlas_lacks_is_absent_and_not_zero() -> None:
     header, arrays = unpack(build_payload([make_atlas(N_LAYERS, N_HEADS)]))
     (told,) = header["atlases"]
-    assert (told["operations"], told["similar"], told["ablation"]) == (None, 0, None)
+    assert (told["salient"], told["similar"], told["ablation"]) == (None, 0, None)
     assert not (told["pairs"] or told["descriptions"] or told["validation"])
     assert set(arrays) == {"0.score.hits", "0.suppression.hits"}
 

@@ -184,7 +184,7 @@ def every_third(*lists):
 def test_nothing_overlaps_or_is_cut(shape, case):
     n_categories, width = case
     atlas = make_atlas(*shape, CATEGORIES[:n_categories], unmeasured=("Law",), note="weights stored as Q4_1")
-    figure = draw_map(atlas, width=width, kind="suppression" if n_categories == 3 else "score")
+    figure = draw_map(atlas, width=width, side="suppression" if n_categories == 3 else "score")
     assert overlaps(figure) == []
     boxes = [axes.get_window_extent() for axes in panels(figure)]
     cell = boxes[0].width / shape[0]
@@ -232,7 +232,7 @@ def test_one_relation_is_drawn_as_its_scores():
     words = [text.get_text() for text in texts(figure)]
     assert "score" in words and "0.15 threshold" in words
     assert "score: share of 40 pairs with the target among the 10 highest logits" in " ".join(words)
-    lowest = draw_map(atlas, relation="country_to_capital", kind="suppression")
+    lowest = draw_map(atlas, relation="country_to_capital", side="suppression")
     assert "Suppression" in [text.get_text() for text in lowest.texts]
     assert {"suppression"} <= {text.get_text() for text in lowest.texts}
 
@@ -248,7 +248,7 @@ def test_the_caption_says_what_was_measured():
     ):
         assert part in words
     assert "settings: maps, modified: threshold=0.3" in draw_map(atlas, threshold=0.3).texts[-1].get_text()
-    suppression = draw_map(atlas, kind="suppression")
+    suppression = draw_map(atlas, side="suppression")
     assert "Suppression" in [text.get_text() for text in suppression.texts]
     assert "suppression above 0.15: " in suppression.texts[-1].get_text()
     assert "Suppression" not in [text.get_text() for text in draw_map(atlas).texts]
@@ -318,7 +318,7 @@ assert "matplotlib.pyplot" not in sys.modules
             SettingsError,
             "width: expected screen, page, column or 2 to 40 inches, found nan.",
         ),
-        ({"kind": "both"}, SettingsError, "kind: expected one of score, suppression, found 'both'."),
+        ({"side": "both"}, SettingsError, "side: expected one of score, suppression, found 'both'."),
         ({"relation": "no_such"}, SettingsError, "relation: expected one of knowledge_relation, found 'no_such'."),
         (
             {"relation": "law_words"},

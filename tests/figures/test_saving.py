@@ -42,7 +42,7 @@ def test_png_says_what_it_shows(figure):
     image = Image.open(BytesIO(render(figure, "png")))
     assert image.size == tuple(round(inches * 300) for inches in figure.get_size_inches())
     assert image.text["Title"] == 'demo "1" (\\): attention heads by category'
-    assert image.text["Settings"] == "maps" and image.text["Measure"] == "weights" and image.text["Kind"] == "score"
+    assert image.text["Settings"] == "maps" and image.text["Measure"] == "weights" and image.text["Side"] == "score"
     assert image.text["Fingerprint"] == "f" * 64 and image.text["Relations-SHA256"] == "a" * 64
     assert image.text["Software"] == f"headatlas {headatlas.__version__}"
     assert image.text["Description"].startswith('demo "1" (\\) · scores from weights · settings: maps · score above')

@@ -53,17 +53,17 @@ def test_the_label_of_imported_scores_names_another_threshold():
 
 
 @pytest.mark.parametrize(
-    ("k", "kind", "words"),
+    ("k", "side", "words"),
     [
         (10, "score", "score: share of 40 pairs with the target among the 10 highest logits"),
         (1, "suppression", "suppression: share of 40 pairs with the target as the lowest logit"),
         (0, "score", "score: share of 40 pairs with the target among the highest logits"),
     ],
 )
-def test_a_relations_caption_says_k(k, kind, words):
+def test_a_relations_caption_says_k(k, side, words):
     atlas = make_atlas(2, 2, ("Knowledge",))
     atlas = replace(atlas, data=atlas.data.assign_coords(k=("relation", [k])))
-    assert words in caption(atlas, classify(atlas, kind=kind), "knowledge_relation")
+    assert words in caption(atlas, classify(atlas, side=side), "knowledge_relation")
 
 
 @pytest.mark.parametrize(

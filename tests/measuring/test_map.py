@@ -43,7 +43,7 @@ def test_the_planted_head_scores_1_there_and_nowhere_else(planted, relation):
     hits[LAYER, HEAD] = 0
     assert hits.max() < N_PAIRS / 5
     assert not atlas.data["suppression_hits"].values[0, LAYER, HEAD]
-    rows = atlas.pair_hits.query(f"layer == {LAYER} and head == {HEAD} and kind == 'promoted'")
+    rows = atlas.pair_hits.query(f"layer == {LAYER} and head == {HEAD} and side == 'promoted'")
     assert rows[["source", "target"]].to_numpy().tolist() == PAIRS
     assert [WORDS[token - 1] for token in rows["target_id"]] == [target for _, target in PAIRS]
 

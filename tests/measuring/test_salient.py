@@ -1,4 +1,4 @@
-"""Operations of whole models against the plain formula; restart, memory and what is left out change nothing."""
+"""SalientTables of whole models against the plain formula; restart, memory and what is left out change nothing."""
 
 import shutil
 
@@ -11,7 +11,7 @@ from headatlas.architectures import Terms, open_model
 from headatlas.architectures.open import open_checkpoint
 from headatlas.checkpoints.open import demo_model
 from headatlas.errors import AtlasError, SettingsError
-from headatlas.measuring import salient as operations
+from headatlas.measuring import salient
 from headatlas.measuring.salient import measure_salient
 from headatlas.measuring.session import Session
 from models import make_model, save_model
@@ -61,10 +61,10 @@ def plain_rows(folder, value_bias):
 def test_operations_are_those_of_the_plain_formula(folder, tmp_path, value_bias):
     atlas = map_tiny(folder, tmp_path, value_bias=value_bias)
     atlas = measure_salient(atlas, tokens=TOKENS, mapped=MAPPED)
-    table = headatlas.load_atlas(tmp_path / "atlas").evidence("operations")
+    table = headatlas.load_atlas(tmp_path / "atlas").evidence("salient")
     names = ["layer", "head", "rank", "token_id", "side", "to_rank", "to_id"]
     assert list(table[names].itertuples(index=False, name=None)) == plain_rows(folder, value_bias)
-    facts = atlas.manifest["evidence"]["operations"]
+    facts = atlas.manifest["evidence"]["salient"]
     assert facts["junk_tokens"] == {"padding": 19, "special": 1, "unused": 0, "bytes": 0, "empty": 0}
     assert facts["looked_at"] == 81
 
@@ -72,7 +72,7 @@ def test_operations_are_those_of_the_plain_formula(folder, tmp_path, value_bias)
 def test_the_planted_head_shows_its_pairs(tmp_path):
     atlas = map_tiny(make_planted(tmp_path / "model"), tmp_path)
     atlas = measure_salient(atlas, tokens=81)
-    table = atlas.evidence("operations")
+    table = atlas.evidence("salient")
     head = table[(table["layer"] == LAYER) & (table["head"] == HEAD) & (table["to_rank"] == 0)]
     found = head[head["side"] == "promoted"].set_index("token")["to_token"].to_dict()
     assert {source: found[f" {source}"] for source, _ in PAIRS} == {source: f" {target}" for source, target in PAIRS}
@@ -86,18 +86,18 @@ def test_the_planted_head_shows_its_pairs(tmp_path):
 def test_junk_comes_when_it_is_asked_for(folder, tmp_path):
     atlas = map_tiny(folder, tmp_path)
     atlas = measure_salient(atlas, junk=True, tokens=101, mapped=1)
-    assert set(atlas.evidence("operations")["token_id"]) == set(range(101))
+    assert set(atlas.evidence("salient")["token_id"]) == set(range(101))
     atlas = measure_salient(atlas, junk=True, tokens=1, mapped=101)
-    assert set(atlas.evidence("operations")["to_id"]) == set(range(101))
+    assert set(atlas.evidence("salient")["to_id"]) == set(range(101))
 
 
 def test_input_vectors_in_a_file_and_a_restart_change_nothing(folder, tmp_path, monkeypatch):
     atlas = map_tiny(folder, tmp_path)
     atlas = measure_salient(atlas)
-    before = {name: atlas.evidence(name) for name in ("operations", "similar")}
-    monkeypatch.setattr(operations, "IN_MEMORY", 0)
-    monkeypatch.setattr(operations, "BLOCK", 17)
-    whole, seen = operations._Work.layer, []
+    before = {name: atlas.evidence(name) for name in ("salient", "similar")}
+    monkeypatch.setattr(salient, "IN_MEMORY", 0)
+    monkeypatch.setattr(salient, "BLOCK", 17)
+    whole, seen = salient._Work.layer, []
 
     def interrupted(self, layer):
         seen.append(layer)
@@ -105,14 +105,14 @@ def test_input_vectors_in_a_file_and_a_restart_change_nothing(folder, tmp_path, 
             raise KeyboardInterrupt
         return whole(self, layer)
 
-    monkeypatch.setattr(operations._Work, "layer", interrupted)
+    monkeypatch.setattr(salient._Work, "layer", interrupted)
     with pytest.raises(KeyboardInterrupt):
         measure_salient(atlas)
     atlas = measure_salient(atlas)
     assert seen == [0, 1, 2, 2]
     for name, table in before.items():
         assert table.equals(atlas.evidence(name))
-    assert not (tmp_path / "atlas" / operations.PARTS).exists()
+    assert not (tmp_path / "atlas" / salient.PARTS).exists()
 
 
 def test_a_model_that_moved_is_asked_for_and_the_demo_model_is_found(folder, tmp_path):
@@ -145,7 +145,7 @@ def test_heads_that_are_the_same_or_opposite_are_told_so():
     generator = np.random.default_rng(1)
     first, other = generator.normal(size=(2, 50))
     outputs = [np.stack([first, -first]), None, np.stack([3 * first, other, np.zeros(50)])]
-    table = operations.similar_table(outputs, 2)
+    table = salient.similar_table(outputs, 2)
     found = {(row.layer, row.head, row.rank): row for row in table.itertuples()}
     assert len(found) == 8  # the head without output has no rows and is nobody's like
     assert (found[0, 0, 0].other_layer, found[0, 0, 0].other_head, found[0, 0, 0].similarity) == (2, 0, 1.0)
@@ -158,7 +158,7 @@ def test_projected_outputs_are_alike_within_the_stated_error(folder, tmp_path, m
     atlas = map_tiny(folder, tmp_path)
     atlas = measure_salient(atlas, similar=17)
     exact = atlas.evidence("similar").set_index(["layer", "head", "other_layer", "other_head"])["similarity"]
-    monkeypatch.setattr(operations, "OUTPUTS_IN_MEMORY", 4 * 3 * 6 * 81 * 20)
+    monkeypatch.setattr(salient, "OUTPUTS_IN_MEMORY", 4 * 3 * 6 * 81 * 20)
     atlas = measure_salient(atlas, similar=17)
     facts = atlas.manifest["evidence"]["similar"]
     assert facts["projected_to"] == 20

@@ -60,7 +60,7 @@ def test_map_opens_its_model_once_and_writes_each_result_once(place, calls, monk
     arguments = ["map", "tiny", "-o", "atlas", "--relations", "planted.json", "--salient"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
-    assert "operations" in headatlas.load_atlas(place / "atlas").manifest["evidence"]
+    assert "salient" in headatlas.load_atlas(place / "atlas").manifest["evidence"]
     assert {name: calls[name] for name in OPENED} == dict.fromkeys(OPENED, 1)
     # One map of the scores and one of suppression.
     assert {name: calls[name] for name in WRITTEN} == {"map": 2, "report": 1, "page": 1, "data": 1}

@@ -68,7 +68,7 @@ def test_the_index_says_what_the_atlases_say(surveyed):
         row = index.set_index("name").loc[name]
         found = headatlas.classify(atlas)
         assert row["classified"] == row["score_Planted"] == found.n_classified
-        found = headatlas.classify(atlas, kind="suppression")
+        found = headatlas.classify(atlas, side="suppression")
         assert row["suppressing"] == row["suppression_Planted"] == found.n_classified
         assert row["fingerprint"] == atlas.manifest["model"]["fingerprint"] and row["label"] == atlas.label
         assert (row["n_layers"], row["n_heads"]) == (atlas.n_layers, atlas.n_heads)

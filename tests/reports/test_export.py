@@ -37,8 +37,8 @@ def test_head_lists_name_each_head_once_strongest_first():
     assert knowledge == rows[["layer", "head"]].drop_duplicates().to_numpy().tolist()
     assert knowledge[0] == [rows["layer"][0], rows["head"][0]]
     assert content["relations"]["knowledge_relation"] == knowledge
-    suppressed = json.loads(export(atlas, "heads", kind="suppression"))
-    assert suppressed["relations"] != content["relations"] and suppressed["kind"] == "suppression"
+    suppressed = json.loads(export(atlas, "heads", side="suppression"))
+    assert suppressed["relations"] != content["relations"] and suppressed["side"] == "suppression"
 
 
 def test_unknown_format():

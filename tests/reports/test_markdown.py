@@ -117,9 +117,9 @@ GRIDS = {
 
 @pytest.mark.parametrize("grid", GRIDS)
 def test_every_count_is_grammatical(grid):
-    hits, kind = GRIDS[grid], "suppression" if grid in ("all", "corner", "one layer") else "score"
+    hits, side = GRIDS[grid], "suppression" if grid in ("all", "corner", "one layer") else "score"
     atlas = with_hits(hits, ("Knowledge", "Linguistic")[: len(hits)], suppression_hits=hits)
-    report = write_report(atlas, kind=kind)
+    report = write_report(atlas, side=side)
     report = report[: report.index("## How to cite")]
     assert not re.search(r"(?<!of )\b1 (heads|relations|layers|pairs|tests|measured relations|more heads)\b", report)
     assert not re.search(r"\b(0|[2-9]|\d\d+) (head|relation|layer|pair|test) \b", report)
@@ -138,7 +138,7 @@ def test_one_head_is_told_in_the_singular():
     assert "1 head has the targets of at least one relation among its lowest logits" in report
     assert "Heads that both promote and suppress targets of one relation: L0H0 (`r0`)." in report
     assert "1 of 18 heads (5.6 %) suppresses at" in write_report(
-        with_hits(corner, suppression_hits=corner), kind="suppression"
+        with_hits(corner, suppression_hits=corner), side="suppression"
     )
 
 
@@ -258,7 +258,7 @@ def test_rare_heads_are_named():
 
 def test_suppression_and_another_threshold_are_named():
     atlas = make_atlas()
-    report = write_report(atlas, kind="suppression")
+    report = write_report(atlas, side="suppression")
     assert report.startswith("# Suppression of demo-135M") and "suppress at least one" in report
     assert "\n## Suppression" not in report
     report = write_report(atlas, threshold="0.5")
@@ -346,10 +346,10 @@ def test_a_manifest_with_little_in_it():
 
 def test_names_from_files_change_no_structure():
     text = "a|b`<script>x</script>\n# h *c* [d](http://e) ![f](g)\x1b[31m\u202e"
-    kind = "```\n\n# x\n<b>"
+    hostile = "```\n\n# x\n<b>"
     manifest = {"tool": {"version": "1}\n```\n# x"}, "run": {text: text, "list": [text]}, "created": text}
     plain, hostile = make_atlas(12, 5, categories=("Knowledge", "Other")), make_atlas(
-        12, 5, categories=(kind, text), relations=(text, kind), name=text, note=text
+        12, 5, categories=(hostile, text), relations=(text, hostile), name=text, note=text
     )  # fmt: skip
     plain.manifest.update({"tool": {"version": "1"}, "run": {"a": "b", "list": ["c"]}, "created": "d"})
     hostile.manifest.update(manifest)

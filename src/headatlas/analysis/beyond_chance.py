@@ -42,14 +42,14 @@ class BeyondChance:
     re_pairings: int | None
 
 
-def find_beyond_chance(atlas: Atlas, threshold: str, kind: str) -> BeyondChance | None:
+def find_beyond_chance(atlas: Atlas, threshold: str, side: str) -> BeyondChance | None:
     """Compare a map with its chance levels; None if they were not measured."""
-    chance, q_values, exact = atlas.chance(kind), atlas.q_values(kind), atlas.chance_exact(kind)
+    chance, q_values, exact = atlas.chance(side), atlas.q_values(side), atlas.chance_exact(side)
     if chance is None or q_values is None or exact is None:
         return None
-    maps, calibrated = (classify(atlas, threshold, kind, profile) for profile in ("maps", "calibrated"))
+    maps, calibrated = (classify(atlas, threshold, side, profile) for profile in ("maps", "calibrated"))
     facts = atlas.manifest.get("chance") or {}
-    shares = atlas.kind(kind).values
+    shares = atlas.share(side).values
     places = zip(*(maps.implements & ~calibrated.implements).nonzero(), strict=True)
     unproven = [
         Unproven(
@@ -67,14 +67,14 @@ def find_beyond_chance(atlas: Atlas, threshold: str, kind: str) -> BeyondChance 
     )
 
 
-def find_borderline(atlas: Atlas, threshold: str, kind: str) -> np.ndarray | None:
+def find_borderline(atlas: Atlas, threshold: str, side: str) -> np.ndarray | None:
     """The scores whose 95 % Wilson interval contains the threshold: Bool[ndarray, "relation layer head"].
 
     None if the intervals are not known.
     """
     import numpy as np
 
-    between = atlas.interval(kind)
+    between = atlas.interval(side)
     if between is None:
         return None
     low, high = (np.nan_to_num(each.values) for each in between)
@@ -83,7 +83,7 @@ def find_borderline(atlas: Atlas, threshold: str, kind: str) -> np.ndarray | Non
 
 
 def count_classified(
-    atlas: Atlas, thresholds: list[str], ks: list[int], kind: str = "score"
+    atlas: Atlas, thresholds: list[str], ks: list[int], side: str = "score"
 ) -> dict[int, list[int]] | None:
     """Number of heads with any category by the profile `maps`, for each k and threshold, from the ranks of the hits.
 
@@ -98,7 +98,7 @@ def count_classified(
     hits = atlas.pair_hits
     if hits is None or "rank" not in hits:
         return None
-    hits = hits.loc[hits["kind"].to_numpy() == ("promoted" if kind == "score" else "suppressed")]
+    hits = hits.loc[hits["side"].to_numpy() == ("promoted" if side == "score" else "suppressed")]
     number = {name: at for at, name in enumerate(atlas.relations)}
     relation = np.array([number[str(name)] for name in hits["relation"].to_numpy()], dtype=np.int64)
     layer, head, rank = (hits[name].to_numpy(dtype=np.int64) for name in ("layer", "head", "rank"))

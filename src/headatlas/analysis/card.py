@@ -80,7 +80,7 @@ class Card:
             "relations": self.relations,
             "validation": self.validation,
             "ablation": self.ablation,
-            "operations": self.operations,
+            "salient": self.salient,
             "similar": self.similar,
             "key_value_group": self.key_value_group,
             "layer_context": self.layer_context,
@@ -108,7 +108,7 @@ class Card:
 
     @cached_property
     def relations(self) -> list[dict[str, Any]]:
-        """All measured relations, the strongest first: share, counts, interval, chance and q-value of both kinds."""
+        """All measured relations, the strongest first: share, counts, interval, chance and q-value of both sides."""
         atlas, place = self.atlas, (self.layer, self.head)
         found = []
         for at, name in enumerate(atlas.relations):
@@ -116,20 +116,20 @@ class Card:
             for what in ("k", "pairs"):
                 known[what] = int(atlas.data[what].values[at]) or None
             known["implements"] = bool(self._classification.implements[(at, *place)])
-            for kind, counts in (("score", "hits"), ("suppression", "suppression_hits")):
-                known[kind] = _number(atlas.data.get(kind), at, *place)
+            for side, counts in (("score", "hits"), ("suppression", "suppression_hits")):
+                known[side] = _number(atlas.data.get(side), at, *place)
                 count = _number(atlas.data.get(counts), at, *place)
                 known[counts] = None if count is None else int(count)
-                known |= {f"{kind}_{what}": value for what, value in self._statistics(kind, at).items()}
+                known |= {f"{side}_{what}": value for what, value in self._statistics(side, at).items()}
             known["examples"] = self._examples(name, known["pairs"])
             found.append(known)
         return sorted(found, key=lambda each: (-each["score"], each["relation"]))
 
-    def _statistics(self, kind: str, at: int) -> dict[str, Any]:
-        if kind not in self.atlas.data:
+    def _statistics(self, side: str, at: int) -> dict[str, Any]:
+        if side not in self.atlas.data:
             return dict.fromkeys(("interval", "chance", "chance_exact", "p", "q"))
         place = (at, self.layer, self.head)
-        told = self._of_all[kind]
+        told = self._of_all[side]
         interval = told["interval"]
         exact = _number(told["chance_exact"], *place)
         return {
@@ -145,15 +145,15 @@ class Card:
         """Statistics of all heads: q-values depend on all of them."""
         atlas = self.atlas
         return {
-            kind: {
-                "interval": atlas.interval(kind),
-                "chance": atlas.chance(kind),
-                "chance_exact": atlas.chance_exact(kind),
-                "p": atlas.p_values(kind),
-                "q": atlas.q_values(kind),
+            side: {
+                "interval": atlas.interval(side),
+                "chance": atlas.chance(side),
+                "chance_exact": atlas.chance_exact(side),
+                "p": atlas.p_values(side),
+                "q": atlas.q_values(side),
             }
-            for kind in ("score", "suppression")
-            if kind in atlas.data
+            for side in ("score", "suppression")
+            if side in atlas.data
         }
 
     def _examples(self, relation: str, pairs: int | None) -> dict[str, Any] | None:
@@ -165,7 +165,7 @@ class Card:
         if hits is None:
             return None
         own = (hits["layer"] == self.layer) & (hits["head"] == self.head)
-        told = {kind: _pairs(hits.loc[own & (hits["kind"] == kind)]) for kind in ("promoted", "suppressed")}
+        told = {side: _pairs(hits.loc[own & (hits["side"] == side)]) for side in ("promoted", "suppressed")}
         hit = set(told["promoted"])
         missed = [pair for pair in _pairs(hits) if pair not in hit]
         lists = {"hit": told["promoted"], "missed": missed, "suppressed": told["suppressed"]}
@@ -180,8 +180,8 @@ class Card:
         return {str(name): hits for name, hits in self.atlas.pair_hits.groupby("relation", sort=False)}
 
     @cached_property
-    def operations(self) -> list[dict[str, Any]] | None:
-        table = self.atlas.evidence("operations")
+    def salient(self) -> list[dict[str, Any]] | None:
+        table = self.atlas.evidence("salient")
         if table is None:
             return None
         own = self._own(table)

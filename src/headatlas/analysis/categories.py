@@ -24,7 +24,7 @@ class Classification:
         unmeasured: categories without a measurable relation.
         has: Bool[ndarray, "category layer head"].
         implements: Bool[ndarray, "relation layer head"], in the atlas's order of relations.
-        kind: `score` or `suppression`.
+        side: `score` or `suppression`.
         threshold: strict limit, the decimal as it was given.
         profile: `maps`, or `calibrated`, which also requires that a score is beyond chance.
         has_heads: the layers that have attention heads: Bool[ndarray, "layer"].
@@ -34,7 +34,7 @@ class Classification:
     unmeasured: tuple[str, ...]
     has: np.ndarray
     implements: np.ndarray
-    kind: str
+    side: str
     threshold: str
     profile: str
     has_heads: np.ndarray
@@ -65,13 +65,13 @@ class Classification:
 
 
 def classify(
-    atlas: Atlas, threshold: str | float | None = None, kind: str = "score", profile: str | None = None
+    atlas: Atlas, threshold: str | float | None = None, side: str = "score", profile: str | None = None
 ) -> Classification:
     """Sort the heads into categories; computed once for each atlas and choice, the arrays are read-only.
 
     Args:
         threshold: strict limit, 0 to 1; default: the atlas's own.
-        kind: `score` or `suppression`.
+        side: `score` or `suppression`.
         profile: `maps` or `calibrated`; default: the atlas's own.
 
     Raises:
@@ -80,7 +80,7 @@ def classify(
     threshold = atlas.threshold if threshold is None else str(threshold)
     profile = checked_profile(atlas.profile if profile is None else profile)
     known = _KNOWN.setdefault(atlas, {})
-    key = threshold, kind, profile
+    key = threshold, side, profile
     if key not in known:
         known[key] = _classify(atlas, *key)
     return known[key]
@@ -90,12 +90,12 @@ _KNOWN: WeakKeyDictionary[Atlas, dict[tuple[str, str, str], Classification]] = W
 """Each atlas's classifications so far: figures, report and page of one run ask for the same ones again and again."""
 
 
-def _classify(atlas: Atlas, threshold: str, kind: str, profile: str) -> Classification:
+def _classify(atlas: Atlas, threshold: str, side: str, profile: str) -> Classification:
     import numpy as np
 
-    implements = atlas.above(threshold, kind)
+    implements = atlas.above(threshold, side)
     if profile == "calibrated":
-        implements = implements & atlas.beyond_chance(kind)
+        implements = implements & atlas.beyond_chance(side)
     of_relation = atlas.data["category"].values
     categories = sorted({str(name) for name in of_relation}, key=category_order)
     known = sorted({item["category"] for item in atlas.manifest["relations"]["items"]}, key=category_order)
@@ -107,7 +107,7 @@ def _classify(atlas: Atlas, threshold: str, kind: str, profile: str) -> Classifi
         unmeasured=tuple(name for name in known if name not in categories),
         has=has,
         implements=implements,
-        kind=kind,
+        side=side,
         threshold=threshold,
         profile=profile,
         has_heads=atlas.has_heads,

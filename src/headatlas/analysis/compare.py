@@ -67,7 +67,7 @@ class Comparison:
 
     Args:
         first, second: names of the models.
-        kind, threshold, profile: how heads were classified, the same for both.
+        side, threshold, profile: how heads were classified, the same for both.
         n_heads: heads of each model.
         categories: changes by category, in the order of figures; the first, `Any`, is for heads with any category.
         relations: changes by relation, in the atlases' order.
@@ -76,7 +76,7 @@ class Comparison:
 
     first: str
     second: str
-    kind: str
+    side: str
     threshold: str
     profile: str
     n_heads: int
@@ -89,7 +89,7 @@ class Comparison:
         return {
             "first": self.first,
             "second": self.second,
-            "kind": self.kind,
+            "side": self.side,
             "threshold": self.threshold,
             "profile": self.profile,
             "heads": self.n_heads,
@@ -120,14 +120,14 @@ def compare_atlases(
     first: Atlas,
     second: Atlas,
     *,
-    kind: str = "score",
+    side: str = "score",
     threshold: str | float | None = None,
     profile: str | None = None,
 ) -> Comparison:
     """Compare two atlases: heads gained and lost in each category, and the correlation of scores for each relation.
 
     Args:
-        kind: `score` or `suppression`.
+        side: `score` or `suppression`.
         threshold: strict limit, 0 to 1; default: the atlases' own, which must agree.
         profile: `maps` or `calibrated`; default: the atlases' own, which must agree.
 
@@ -135,14 +135,14 @@ def compare_atlases(
         AtlasError: the atlases differ in what was measured, in relations, settings or number of heads.
     """
     check_comparable(first, second, {"threshold": threshold, "profile": profile})
-    before, after = (classify(atlas, threshold, kind, profile) for atlas in (first, second))
+    before, after = (classify(atlas, threshold, side, profile) for atlas in (first, second))
     has_heads = first.has_heads & second.has_heads
     named = [("Any", before.count > 0, after.count > 0)]
     named += [(category, before.of(category), after.of(category)) for category in before.categories]
     return Comparison(
         first=first.name,
         second=second.name,
-        kind=kind,
+        side=side,
         threshold=before.threshold,
         profile=before.profile,
         n_heads=before.n_heads,
@@ -150,7 +150,7 @@ def compare_atlases(
         relations=tuple(
             _relation_change(str(relation), str(category), was, now, has_heads)
             for relation, category, was, now in zip(
-                first.relations, first.data["category"].values, first.kind(kind).values, second.kind(kind).values,
+                first.relations, first.data["category"].values, first.share(side).values, second.share(side).values,
                 strict=True,
             )
         ),

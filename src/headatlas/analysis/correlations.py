@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headatlas.atlas import KINDS
+from headatlas.atlas import SIDES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +65,7 @@ def correlate(atlas: Atlas, validation: pd.DataFrame) -> list[Correlation]:
         validation: as `Atlas.evidence("validation")`.
     """
     rows = []
-    for side in KINDS:
+    for side in SIDES:
         if side not in atlas.data:
             continue
         groups: Any = validation.groupby(["condition", "tokens"], sort=False)
@@ -119,7 +119,7 @@ def _from_weights(atlas: Atlas, side: str, validation: pd.DataFrame) -> np.ndarr
 
     number = {name: place for place, name in enumerate(atlas.relations)}
     relation = np.array([number[name] for name in validation["relation"]], dtype=int)
-    return atlas.kind(side).values[relation, validation["layer"].to_numpy(), validation["head"].to_numpy()]
+    return atlas.share(side).values[relation, validation["layer"].to_numpy(), validation["head"].to_numpy()]
 
 
 def _coefficients(static: np.ndarray, running: np.ndarray) -> tuple[float | None, float | None]:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 from headatlas.analysis.categories import Classification, classify
-from headatlas.atlas import KINDS, Atlas
+from headatlas.atlas import SIDES, Atlas
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,11 +83,11 @@ def far(n_layers: int) -> int:
     return max(FAR, -(-n_layers // FAR_SHARE))
 
 
-def find_strongest(atlas: Atlas, kind: str) -> tuple[Strongest, ...]:
+def find_strongest(atlas: Atlas, side: str) -> tuple[Strongest, ...]:
     """The strongest head of each measured relation, in the atlas's order."""
-    scores = atlas.kind(kind).fillna(0).values  # a layer without heads has no strongest head
+    scores = atlas.share(side).fillna(0).values  # a layer without heads has no strongest head
     names, categories = atlas.relations, [str(name) for name in atlas.data["category"].values]
-    hits = atlas.data["hits" if kind == "score" else "suppression_hits"].values if atlas.counts_known else None
+    hits = atlas.data["hits" if side == "score" else "suppression_hits"].values if atlas.counts_known else None
     rows = []
     for number, of_relation in enumerate(scores):
         best = float(of_relation.max())
@@ -154,7 +154,7 @@ def find_apart(category: str, has: np.ndarray) -> tuple[Apart, ...]:
 
 def find_both(atlas: Atlas, threshold: str, profile: str = "maps") -> tuple[Both, ...]:
     """The heads that both implement and suppress a relation."""
-    promoted, suppressed = (classify(atlas, threshold, kind, profile).implements for kind in KINDS)
+    promoted, suppressed = (classify(atlas, threshold, side, profile).implements for side in SIDES)
     both = promoted & suppressed
     return tuple(
         Both(name, place) for name, heads in zip(atlas.relations, both, strict=True) for place in places(heads)

@@ -25,7 +25,7 @@ from headatlas.analysis.exceptional import (
 )
 from headatlas.analysis.meetings import Meeting, find_meetings
 from headatlas.analysis.spans import Span, find_span
-from headatlas.atlas import KINDS, Atlas
+from headatlas.atlas import SIDES, Atlas
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,7 +92,7 @@ class Findings:
 def analyse(
     atlas: Atlas,
     threshold: str | float | None = None,
-    kind: str = "score",
+    side: str = "score",
     profile: str | None = None,
     seed: int = 0,
 ) -> Findings:
@@ -100,7 +100,7 @@ def analyse(
 
     Args:
         threshold: strict limit, 0 to 1; default: the atlas's own.
-        kind: `score` or `suppression`.
+        side: `score` or `suppression`.
         profile: `maps` or `calibrated`; default: the atlas's own.
         seed: of the permutation tests; the same seed gives the same numbers.
 
@@ -108,7 +108,7 @@ def analyse(
         AtlasError: the atlas lacks suppression, or the chance levels that `calibrated` needs.
         SettingsError: an argument is outside its range.
     """
-    found = classify(atlas, threshold, kind, profile)
+    found = classify(atlas, threshold, side, profile)
     anything = found.count > 0
     named = [(category, found.of(category)) for category in found.categories]
     # Layers without attention heads take no part in a test.
@@ -116,7 +116,7 @@ def analyse(
     tested = [(category, has[layers]) for category, has in named]
     in_several = (InSeveral(n, int((found.count == n).sum())) for n in range(2, len(found.categories) + 1))
     busiest, busiest_ties = find_busiest(found)
-    strongest = find_strongest(atlas, kind)
+    strongest = find_strongest(atlas, side)
     return Findings(
         classification=found,
         in_several=tuple(row for row in in_several if row.n_heads),
@@ -139,8 +139,8 @@ def analyse(
             name for name, heads in zip(atlas.relations, found.implements, strict=True) if not heads.any()
         ),
         coverage=sum_coverage(atlas),
-        beyond_chance=find_beyond_chance(atlas, found.threshold, kind),
-        borderline=find_borderline(atlas, found.threshold, kind),
+        beyond_chance=find_beyond_chance(atlas, found.threshold, side),
+        borderline=find_borderline(atlas, found.threshold, side),
         seed=seed,
     )
 
@@ -148,5 +148,5 @@ def analyse(
 def _both_maps(atlas: Atlas, threshold: str, profile: str) -> Meeting | None:
     if not atlas.has_suppression:
         return None
-    maps = [(kind, classify(atlas, threshold, kind, profile).count[atlas.has_heads] > 0) for kind in KINDS]
+    maps = [(side, classify(atlas, threshold, side, profile).count[atlas.has_heads] > 0) for side in SIDES]
     return next(iter(find_meetings(maps)), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from headatlas.errors import SettingsError
 
 EVIDENCE = {
-    "operations": "salient",
+    "salient": "salient",
     "similar": "salient",
     "descriptions": "salient",
     "validation": "validate",

@@ -18,7 +18,7 @@ from headatlas.errors import AtlasError
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST, SCORES, HITS = "atlas.json", "scores.parquet", "hits.parquet"
 
 

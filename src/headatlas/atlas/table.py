@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headatlas.errors import AtlasError
+from headatlas.errors import AtlasError, SettingsError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,12 +15,20 @@ NOT_APPLICABLE, NOT_KNOWN = "not applicable", "not known"
 """Validity of a layer without attention heads, and of imported scores; else one of `architectures.VALIDITIES`."""
 
 
-KINDS = ("score", "suppression")
+SIDES = ("score", "suppression")
+"""Targets among the highest logits, or among the lowest."""
+
 CHANCE_VARIABLES = {
     "score": ("chance", "chance_exact", "p_value"),
     "suppression": ("suppression_chance", "suppression_chance_exact", "suppression_p_value"),
 }
-"""Of each kind: the expected share under re-paired targets, whether it is exact, and a bound of the p-value."""
+"""Of each side: the expected share under re-paired targets, whether it is exact, and a bound of the p-value."""
+
+
+def check_side(side: str) -> None:
+    """Raise `SettingsError` unless `side` is one of SIDES."""
+    if side not in SIDES:
+        raise SettingsError(f"side: expected one of {', '.join(SIDES)}, found {side!r}.")
 
 
 def build_dataset(
@@ -95,12 +103,12 @@ def dataset_from_table(table: pd.DataFrame) -> xr.Dataset:
     if "validity" in table:
         validity = [str(kind) for kind in table["validity"].iloc[: n_layers * n_heads : n_heads].tolist()]
         without = table["validity"] == NOT_APPLICABLE
-        counted = [name for name in (*KINDS, "hits", "suppression_hits") if name in table]
+        counted = [name for name in (*SIDES, "hits", "suppression_hits") if name in table]
         known = [name for name in counted if table.loc[~without, name].notna().all()]
         table = table.assign(**{name: table[name].mask(without, 0) for name in known})
     complete = [name for name in table if table[name].notna().to_numpy().all()]
     whole = [name for name in ("hits", "suppression_hits") if name in complete]
-    chosen = whole if len(whole) == 2 else [name for name in KINDS if name in complete]
+    chosen = whole if len(whole) == 2 else [name for name in SIDES if name in complete]
     dtype = "int32" if len(whole) == 2 else "float64"
     arrays = {name: table[name].to_numpy(dtype=dtype).reshape(shape) for name in chosen}
     arrays |= {name: table[name].to_numpy().reshape(shape) for name in _all_chance_variables() if name in table}
@@ -126,7 +134,7 @@ def table_of_dataset(data: xr.Dataset) -> pd.DataFrame:
     for name in ("hits", "suppression_hits"):
         known = name in data
         columns[name] = pd.array(data[name].values.ravel() if known else [None] * grid, dtype="Int64")
-    for name in KINDS:
+    for name in SIDES:
         columns[name] = data[name].values.ravel() if name in data else [None] * grid
     for name in _all_chance_variables():
         if name in data:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from headatlas.atlas.evidence import EVIDENCE, check_evidence
 from headatlas.atlas.files import checked_file
 from headatlas.atlas.statistics import benjamini_hochberg, wilson_interval
-from headatlas.atlas.table import CHANCE_VARIABLES, KINDS, NOT_APPLICABLE, head_name, table_of_dataset
+from headatlas.atlas.table import CHANCE_VARIABLES, NOT_APPLICABLE, check_side, head_name, table_of_dataset
 from headatlas.errors import AtlasError, SettingsError, expected_names
 from headatlas.settings import MAX_Q, MIN_EXCESS, checked_profile, parse_threshold
 
@@ -38,7 +38,7 @@ class Atlas:
             `suppression_hits`. Coordinates along relation: `category`, `k`, `pairs` (0 where unknown); along layer:
             `validity`, how far its heads' circuits are exact. Layers without heads ("not applicable") have NaN shares.
         manifest: what was measured, how, and with which versions; JSON types only.
-        pair_hits: a row per hit (relation, source, target, source_id, target_id, layer, head, kind) with kind
+        pair_hits: a row per hit (relation, source, target, source_id, target_id, layer, head, side) with side
             `promoted` or `suppressed`; None for imported scores.
         folder: where it was loaded from; evidence is read from there when it is asked for.
     """
@@ -124,17 +124,16 @@ class Atlas:
     @property
     def suppression(self) -> xr.DataArray:
         """Suppression, 0 to 1: Float[DataArray, "relation layer head"]. Raises `AtlasError` where unknown."""
-        return self.kind("suppression")
+        return self.share("suppression")
 
-    def kind(self, kind: str) -> xr.DataArray:
+    def share(self, side: str) -> xr.DataArray:
         """`score` or `suppression` by name."""
-        if kind not in KINDS:
-            raise SettingsError(f"kind: expected one of {', '.join(KINDS)}, found {kind!r}.")
-        if kind not in self.data:
+        check_side(side)
+        if side not in self.data:
             raise AtlasError(
                 f"{self.name}: these scores came without suppression; only the map of scores can be shown."
             )
-        return self.data[kind]
+        return self.data[side]
 
     @property
     def has_suppression(self) -> bool:
@@ -147,50 +146,54 @@ class Atlas:
 
     # How far it could be chance
 
-    def chance(self, kind: str = "score") -> xr.DataArray | None:
+    def chance(self, side: str = "score") -> xr.DataArray | None:
         """Expected share of hits if the targets were paired anew, as `score`; None where it was not measured."""
-        return self.data.get(CHANCE_VARIABLES[kind][0])
+        return self._chance_variable(side, 0)
 
-    def chance_exact(self, kind: str = "score") -> xr.DataArray | None:
+    def chance_exact(self, side: str = "score") -> xr.DataArray | None:
         """Where `chance` is exact; elsewhere it is a mean over seeded re-pairings. None where it was not measured."""
-        return self.data.get(CHANCE_VARIABLES[kind][1])
+        return self._chance_variable(side, 1)
 
-    def p_values(self, kind: str = "score") -> xr.DataArray | None:
+    def p_values(self, side: str = "score") -> xr.DataArray | None:
         """Upper bound of the probability of as many hits under re-paired targets, 0 to 1; None if not measured."""
-        return self.data.get(CHANCE_VARIABLES[kind][2])
+        return self._chance_variable(side, 2)
 
-    def q_values(self, kind: str = "score") -> xr.DataArray | None:
+    def _chance_variable(self, side: str, which: int) -> xr.DataArray | None:
+        check_side(side)
+        return self.data.get(CHANCE_VARIABLES[side][which])
+
+    def q_values(self, side: str = "score") -> xr.DataArray | None:
         """Benjamini-Hochberg over all heads and measured relations, as `p_values`; None if not measured.
 
         Computed once; the array is read-only.
         """
-        if kind not in self._q_values:
-            p_values = self.p_values(kind)
+        if side not in self._q_values:
+            p_values = self.p_values(side)
             if p_values is None:
                 return None
             q_values = p_values.copy()
             q_values[:, self.has_heads] = benjamini_hochberg(p_values.values[:, self.has_heads])
             q_values.values.flags.writeable = False
-            self._q_values[kind] = q_values
-        return self._q_values[kind].copy(deep=False)
+            self._q_values[side] = q_values
+        return self._q_values[side].copy(deep=False)
 
-    def beyond_chance(self, kind: str = "score") -> np.ndarray:
+    def beyond_chance(self, side: str = "score") -> np.ndarray:
         """Which shares are significant (q < MAX_Q) and exceed chance by more than MIN_EXCESS, as `above`.
 
         Raises:
             AtlasError: chance was not measured.
         """
-        chance, q_values = self.chance(kind), self.q_values(kind)
+        chance, q_values = self.chance(side), self.q_values(side)
         if chance is None or q_values is None:
             raise AtlasError(f"{self.name}: the profile calibrated needs chance levels, which this atlas lacks.")
-        excess = self.kind(kind).values - chance.values
+        excess = self.share(side).values - chance.values
         return (q_values.values < MAX_Q) & (excess > MIN_EXCESS)
 
-    def interval(self, kind: str = "score") -> tuple[xr.DataArray, xr.DataArray] | None:
+    def interval(self, side: str = "score") -> tuple[xr.DataArray, xr.DataArray] | None:
         """Wilson's 95 % interval of each share, (low, high); None where the number of pairs is not known."""
         if not self.counts_known:
             return None
-        share = self.kind(kind)
+        share = self.share(side)
         low, high = wilson_interval(share, self.data["pairs"])
         return low.transpose(*share.dims), high.transpose(*share.dims)
 
@@ -244,7 +247,7 @@ class Atlas:
         """A row per relation, layer and head, with the columns of `scores.parquet`; <NA> where a count is unknown."""
         return table_of_dataset(self.data)
 
-    def above(self, threshold: str | float | None = None, kind: str = "score") -> np.ndarray:
+    def above(self, threshold: str | float | None = None, side: str = "score") -> np.ndarray:
         """Which scores are strictly above the threshold: Bool[ndarray, "relation layer head"].
 
         Exact where hits are known: 3 of 20 is not above 0.15.
@@ -252,10 +255,10 @@ class Atlas:
         import numpy as np
 
         limit = parse_threshold(self.threshold if threshold is None else threshold)
-        shares = self.kind(kind).values
+        shares = self.share(side).values
         if not self.counts_known:
             return shares > float(limit)
-        hits = self.data["hits" if kind == "score" else "suppression_hits"].values
+        hits = self.data["hits" if side == "score" else "suppression_hits"].values
         # Python's whole numbers: no overflow, however many digits the threshold has.
         most = [limit.numerator * int(pairs) // limit.denominator for pairs in self.data["pairs"].values]
         return hits > np.asarray(most)[:, None, None]
@@ -265,7 +268,7 @@ class Atlas:
         category: str | None = None,
         relation: str | None = None,
         min_score: str | float | None = None,
-        kind: str = "score",
+        side: str = "score",
         profile: str | None = None,
     ) -> pd.DataFrame:
         """The heads whose score is strictly above `min_score` (default: the threshold), strongest first.
@@ -287,19 +290,19 @@ class Atlas:
         ):
             if value is not None and value not in known:
                 raise SettingsError(f"{what}: expected {expected_names(known, value)}, found {value!r}.")
-        chosen = self.above(min_score, kind)
+        chosen = self.above(min_score, side)
         if (self.profile if profile is None else checked_profile(profile)) == "calibrated":
-            chosen = chosen & self.beyond_chance(kind)
+            chosen = chosen & self.beyond_chance(side)
         chosen, table = chosen.ravel(), self.table
         if category is not None:
             chosen = chosen & (table["category"] == category).to_numpy()
         if relation is not None:
             chosen = chosen & (table["relation"] == relation).to_numpy()
-        hits = "hits" if kind == "score" else "suppression_hits"
-        rows = table.loc[chosen, ["layer", "head", "relation", "category", kind, hits, "pairs", "validity"]]
-        rows = rows.rename(columns={kind: "score", hits: "hits"})
-        low, high = self.interval(kind) or (None, None)
-        for name, values in (("chance", self.chance(kind)), ("q", self.q_values(kind)), ("low", low), ("high", high)):
+        hits = "hits" if side == "score" else "suppression_hits"
+        rows = table.loc[chosen, ["layer", "head", "relation", "category", side, hits, "pairs", "validity"]]
+        rows = rows.rename(columns={side: "score", hits: "hits"})
+        low, high = self.interval(side) or (None, None)
+        for name, values in (("chance", self.chance(side)), ("q", self.q_values(side)), ("low", low), ("high", high)):
             column = None if values is None else values.values.ravel()[chosen]
             rows.insert(len(rows.columns) - 1, name, column)
         rows.insert(0, "name", [head_name(*place) for place in zip(rows["layer"], rows["head"], strict=True)])

@@ -45,7 +45,7 @@ def show_card(card: dict[str, Any], colours: dict[str, str], screen: Console) ->
     sections = (
         ("Relations", _relations(card, colours, screen.width)),
         ("Examples", _examples(card)),
-        ("Tokens that it amplifies most, and what it maps them to", _operations(card, screen.width)),
+        ("Tokens that it amplifies most, and what it maps them to", _salient(card, screen.width)),
         ("Related heads", _neighbours(card, colours)),
         ("The running model", _evidence(card)),
     )
@@ -186,12 +186,12 @@ def _pair(source: str, target: str) -> str:
     return f"{printable(source)}→{printable(target)}"
 
 
-def _operations(card: dict[str, Any], width: int) -> RenderableType:
+def _salient(card: dict[str, Any], width: int) -> RenderableType:
     from rich.text import Text
 
-    if card["operations"] is None:
+    if card["salient"] is None:
         return Text(f"{NOT_MEASURED}; `headatlas salient` measures it", style="dim")
-    if not card["operations"]:
+    if not card["salient"]:
         return Text("its output is zero", style="dim")
     table = _grid()
     table.add_column("token", no_wrap=True, overflow="ellipsis", max_width=18)
@@ -199,7 +199,7 @@ def _operations(card: dict[str, Any], width: int) -> RenderableType:
     table.add_column("promotes", no_wrap=True, overflow="ellipsis", ratio=1)
     if width >= WIDE:
         table.add_column("suppresses", no_wrap=True, overflow="ellipsis", ratio=1, style="dim")
-    for each in card["operations"][:MOST_OPERATIONS]:
+    for each in card["salient"][:MOST_OPERATIONS]:
         cells = [Text(_token(each["token"]), style="bold"), f"{each['amplification']:.1f}", _tokens(each["promoted"])]
         if width >= WIDE:
             cells.append(_tokens(each["suppressed"]))

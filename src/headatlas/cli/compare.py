@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headatlas.cli.app import command
-from headatlas.cli.options import Kind, KindOption, Palette, Threshold
+from headatlas.cli.options import Palette, Side, SideOption, Threshold
 from headatlas.cli.screen import print_json, print_message, show_table
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ MOST_NAMES = 12
 def compare_command(
     first: Annotated[Path, typer.Argument(metavar="A", help="Atlas folder, such as the base model's.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Atlas folder, such as the fine-tune's.")],
-    kind: KindOption = Kind.score,
+    side: SideOption = Side.score,
     threshold: Threshold = None,
     profile: Annotated[
         str | None, typer.Option(help="Classify by maps or calibrated; default: the atlases' own.")
@@ -38,7 +38,7 @@ def compare_command(
     from headatlas.atlas import load_atlas
 
     atlases = [load_atlas(folder) for folder in (first, second)]
-    found = compare_atlases(*atlases, kind=kind.value, threshold=threshold, profile=profile)
+    found = compare_atlases(*atlases, side=side.value, threshold=threshold, profile=profile)
     if as_json:
         print_json(found.as_dict())
     else:
@@ -71,7 +71,7 @@ def _show(found: Comparison) -> None:
         ]
         for change in found.categories
     ]
-    title = f"From {found.first} to {found.second} ({found.kind} above {found.threshold}, {found.profile})"
+    title = f"From {found.first} to {found.second} ({found.side} above {found.threshold}, {found.profile})"
     show_table(title, ["category", "A", "B", "gained", "lost"], rows, (1, 2), colours)
     rows = [
         [

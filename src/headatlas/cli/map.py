@@ -149,7 +149,7 @@ def salient_command(
             threads=threads,
             progress=bar.show,
         )
-    facts = loaded.manifest["evidence"]["operations"]
+    facts = loaded.manifest["evidence"]["salient"]
     print_message(
         f"{atlas}: {tokens} salient tokens of each head, of {facts['looked_at']:,} tokens "
         f"({sum(facts['junk_tokens'].values()):,} are junk{', counted too' if junk else ''}), in "

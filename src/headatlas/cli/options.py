@@ -11,7 +11,7 @@ import typer
 from headatlas.measuring.engine import EngineName
 
 
-class Kind(StrEnum):
+class Side(StrEnum):
     score = "score"
     suppression = "suppression"
 
@@ -37,7 +37,7 @@ AtlasFolder = Annotated[Path, typer.Argument(metavar="ATLAS", help="Folder made 
 Threshold = Annotated[
     str | None, typer.Option(metavar="SHARE", help="A head implements a relation strictly above this; default 0.15.")
 ]
-KindOption = Annotated[Kind, typer.Option(help="Targets among the highest logits, or among the lowest.")]
+SideOption = Annotated[Side, typer.Option(help="Targets among the highest logits, or among the lowest.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
 EngineThreadsOption = Annotated[

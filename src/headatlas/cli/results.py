@@ -14,11 +14,11 @@ from headatlas.cli.options import (
     AtlasFolder,
     ExportFormat,
     JsonOption,
-    Kind,
-    KindOption,
     Output,
     Palette,
     ProfileOption,
+    Side,
+    SideOption,
     Threshold,
 )
 from headatlas.cli.screen import print_json, print_message, print_or_write, show_table
@@ -28,7 +28,7 @@ from headatlas.cli.screen import print_json, print_message, print_or_write, show
 def figure_command(
     atlas: AtlasFolder,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="A .png, .svg or .pdf file.")],
-    kind: KindOption = Kind.score,
+    side: SideOption = Side.score,
     threshold: Threshold = None,
     profile: ProfileOption = None,
     sensitivity: Annotated[
@@ -51,10 +51,10 @@ def figure_command(
     loaded = load_atlas(atlas)
     size = float(width) if width.replace(".", "", 1).isdigit() else width
     if sensitivity:
-        drawn = draw_sensitivity(loaded, kind=kind.value)
+        drawn = draw_sensitivity(loaded, side=side.value)
     else:
         drawn = draw_map(
-            loaded, kind=kind.value, threshold=threshold, profile=profile, relation=relation, palette=palette.value,
+            loaded, side=side.value, threshold=threshold, profile=profile, relation=relation, palette=palette.value,
             width=size,
         )  # fmt: skip
     save_figure(drawn, output)
@@ -64,7 +64,7 @@ def figure_command(
 @command("report")
 def report_command(
     atlas: AtlasFolder,
-    kind: KindOption = Kind.score,
+    side: SideOption = Side.score,
     threshold: Threshold = None,
     profile: ProfileOption = None,
     output: Output = None,
@@ -73,7 +73,7 @@ def report_command(
     from headatlas.atlas import load_atlas
     from headatlas.reports import write_report
 
-    print_or_write(write_report(load_atlas(atlas), kind=kind.value, threshold=threshold, profile=profile), output)
+    print_or_write(write_report(load_atlas(atlas), side=side.value, threshold=threshold, profile=profile), output)
 
 
 @command("heads")
@@ -84,14 +84,14 @@ def heads_command(
     min_score: Annotated[
         str | None, typer.Option(metavar="SHARE", help="Strictly above this; default: the atlas's threshold.")
     ] = None,
-    kind: KindOption = Kind.score,
+    side: SideOption = Side.score,
     profile: ProfileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the heads of a relation or category, the strongest first; tab-separated when piped."""
     from headatlas.atlas import load_atlas, records
 
-    rows = load_atlas(atlas).heads(category, relation, min_score, kind.value, profile)
+    rows = load_atlas(atlas).heads(category, relation, min_score, side.value, profile)
     columns = ["name", "relation", "category", "score", "hits", "pairs", "chance", "q", "validity"]
     if as_json:
         print_json(records(rows))
@@ -123,11 +123,11 @@ def export_command(
     fmt: Annotated[
         ExportFormat, typer.Option("--format", help="A table, everything, or lists of heads to ablate.")
     ] = ExportFormat.csv,
-    kind: KindOption = Kind.score,
+    side: SideOption = Side.score,
     output: Output = None,
 ) -> None:
     """Print the scores for other tools."""
     from headatlas.atlas import load_atlas
     from headatlas.reports.export import export
 
-    print_or_write(export(load_atlas(atlas), fmt.value, kind.value), output)
+    print_or_write(export(load_atlas(atlas), fmt.value, side.value), output)

@@ -16,8 +16,8 @@ from headatlas.cli.options import (
     AtlasFolder,
     DeviceOption,
     JsonOption,
-    Kind,
     ModelOption,
+    Side,
     ThreadsOption,
 )
 from headatlas.cli.screen import Bar, print_json, print_message, show_table
@@ -47,7 +47,7 @@ def validate_command(
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
-    kind: Annotated[Kind, typer.Option(help="Of the table by relation; both are measured.")] = Kind.score,
+    side: Annotated[Side, typer.Option(help="Of the table by relation; both are measured.")] = Side.score,
     as_json: JsonOption = False,
 ) -> None:
     """Compare the map with what the heads of the running model write."""
@@ -75,7 +75,7 @@ def validate_command(
         means = [asdict(mean) for mean in mean_over_relations(known_correlations(loaded))]
         print_json(facts | {"mean_over_relations": means})
         return
-    _show_validation(known_correlations(loaded), kind.value)
+    _show_validation(known_correlations(loaded), side.value)
     if facts["left_out"]:
         print_message(
             f"Left out, because their pairs are not available: {', '.join(facts['left_out'])}. Name their files with "
@@ -88,7 +88,7 @@ def validate_command(
     print_message(f"Picture: {atlas / 'validation.png'}")
 
 
-def _show_validation(rows: list[Correlation], kind: str) -> None:
+def _show_validation(rows: list[Correlation], side: str) -> None:
     from headatlas.analysis.correlations import ALL, mean_over_relations
     from headatlas.measuring.validate import CONDITIONS
 
@@ -96,7 +96,7 @@ def _show_validation(rows: list[Correlation], kind: str) -> None:
     heading = [f"{condition}\n{name.title()}" for condition in CONDITIONS for name in coefficients]
     for tokens, title in SOURCES.items():
         lines = []
-        here = [row for row in rows if (row.tokens, row.side) == (tokens, kind) and row.relation != ALL]
+        here = [row for row in rows if (row.tokens, row.side) == (tokens, side) and row.relation != ALL]
         for name in dict.fromkeys(row.relation for row in here):
             of_name = {row.condition: row for row in here if row.relation == name}
             cells = [
@@ -106,7 +106,7 @@ def _show_validation(rows: list[Correlation], kind: str) -> None:
             ]
             lines.append([name, str(of_name[CONDITIONS[0]].pairs), *cells])
         if lines:
-            show_table(f"Correlation of the {kind} over heads, {title}", ["relation", "pairs", *heading], lines,
+            show_table(f"Correlation of the {side} over heads, {title}", ["relation", "pairs", *heading], lines,
                        right=(1, 2, 3, 4, 5))  # fmt: skip
     lines = []
     pooled = [row for row in rows if row.relation == ALL]

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from headatlas.atlas import KINDS, Atlas
+from headatlas.atlas import SIDES, Atlas
 from headatlas.reports import write_report
 from headatlas.settings import MAX_Q, MIN_EXCESS, parse_threshold
 
@@ -97,17 +97,17 @@ class _Arrays:
 def _atlas(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> dict[str, Any]:
     import numpy as np
 
-    for kind in KINDS if atlas.has_suppression else KINDS[:1]:
+    for side in SIDES if atlas.has_suppression else SIDES[:1]:
         if atlas.counts_known:
-            hits = atlas.data["hits" if kind == "score" else "suppression_hits"].values
-            arrays.add(f"{prefix}{kind}.hits", hits.astype("uint32"))
+            hits = atlas.data["hits" if side == "score" else "suppression_hits"].values
+            arrays.add(f"{prefix}{side}.hits", hits.astype("uint32"))
         else:
-            arrays.add(f"{prefix}{kind}.share", np.nan_to_num(atlas.kind(kind).values).astype("float64"))
-        chance, q_values, exact = atlas.chance(kind), atlas.q_values(kind), atlas.chance_exact(kind)
+            arrays.add(f"{prefix}{side}.share", np.nan_to_num(atlas.share(side).values).astype("float64"))
+        chance, q_values, exact = atlas.chance(side), atlas.q_values(side), atlas.chance_exact(side)
         if chance is not None and q_values is not None and exact is not None:
-            arrays.add(f"{prefix}{kind}.chance", np.nan_to_num(chance.values).astype("float64"))
-            arrays.add(f"{prefix}{kind}.q", np.nan_to_num(q_values.values, nan=1.0).astype("float64"))
-            arrays.add(f"{prefix}{kind}.exact", exact.values.astype("uint8"))
+            arrays.add(f"{prefix}{side}.chance", np.nan_to_num(chance.values).astype("float64"))
+            arrays.add(f"{prefix}{side}.q", np.nan_to_num(q_values.values, nan=1.0).astype("float64"))
+            arrays.add(f"{prefix}{side}.exact", exact.values.astype("uint8"))
     items = {item["relation"]: item for item in atlas.manifest["relations"]["items"]}
     relations = [
         {
@@ -142,7 +142,7 @@ def _atlas(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> dict[st
         ],
         "hasCounts": atlas.counts_known,
         "pairs": _pair_hits(atlas, prefix, arrays, words),
-        "operations": _operations(atlas, prefix, arrays, words),
+        "salient": _salient(atlas, prefix, arrays, words),
         "similar": _similar(atlas, prefix, arrays),
         "descriptions": _descriptions(atlas, prefix, arrays, words),
         "validation": _validation(atlas, prefix, arrays),
@@ -178,14 +178,14 @@ def _pair_hits(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> boo
     arrays.add(f"{prefix}pair.target", words.numbers(pairs, "target"))
     arrays.add(f"{prefix}hit.place", place[order].astype("uint32"))
     arrays.add(f"{prefix}hit.pair", number[order].astype("uint32"))
-    arrays.add(f"{prefix}hit.kind", (hits["kind"].to_numpy() == "suppressed")[order].astype("uint8"))
+    arrays.add(f"{prefix}hit.side", (hits["side"].to_numpy() == "suppressed")[order].astype("uint8"))
     return True
 
 
-def _operations(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> dict[str, int] | None:
+def _salient(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> dict[str, int] | None:
     import numpy as np
 
-    table = atlas.evidence("operations")
+    table = atlas.evidence("salient")
     if table is None or not len(table):
         return None
     n_places, place = atlas.n_layers * atlas.n_heads, _places(table, atlas)
@@ -198,9 +198,9 @@ def _operations(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> di
     amplification[place, rank] = table["amplification"].to_numpy()
     mapped = np.full((n_places, n_tokens, 2, n_mapped), NOTHING, "uint32")
     mapped[place, rank, side, to_rank] = words.numbers(table, "to_token")
-    arrays.add(f"{prefix}op.token", tokens)
-    arrays.add(f"{prefix}op.amplification", amplification)
-    arrays.add(f"{prefix}op.mapped", mapped)
+    arrays.add(f"{prefix}salient.token", tokens)
+    arrays.add(f"{prefix}salient.amplification", amplification)
+    arrays.add(f"{prefix}salient.mapped", mapped)
     return {"tokens": n_tokens, "mapped": n_mapped}
 
 
@@ -254,10 +254,10 @@ def _validation(atlas: Atlas, prefix: str, arrays: _Arrays) -> bool:
         _places(table, atlas),
     )
     shape = (len(atlas.relations), len(CONDITIONS), len(LENGTHS), atlas.n_layers * atlas.n_heads)
-    for kind in KINDS:
+    for side in SIDES:
         values = np.full(shape, np.nan, "float32")
-        values[where] = table[kind].to_numpy()
-        arrays.add(f"{prefix}validation.{kind}", values)
+        values[where] = table[side].to_numpy()
+        arrays.add(f"{prefix}validation.{side}", values)
     return True
 
 
@@ -315,8 +315,8 @@ def _report(atlas: Atlas) -> list[dict[str, Any]]:
             elif "list_item_open" in open_blocks:
                 blocks[-1]["rows"].append([text])
             elif text:
-                kind = "title" if level == "h1" else "heading" if level.startswith("h") else "text"
-                blocks.append({"type": kind, "rows": [[text]]})
+                block = "title" if level == "h1" else "heading" if level.startswith("h") else "text"
+                blocks.append({"type": block, "rows": [[text]]})
         elif token.type in ("fence", "code_block"):
             blocks.append({"type": "code", "rows": [[token.content]]})
     return blocks

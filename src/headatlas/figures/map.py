@@ -33,7 +33,7 @@ SWATCH, TICK, SEAM = 0.11, 0.035, 1 / 150
 def draw_map(
     atlas: Atlas,
     *,
-    kind: str = "score",
+    side: str = "score",
     threshold: str | float | None = None,
     profile: str | None = None,
     palette: str = "paper",
@@ -43,7 +43,7 @@ def draw_map(
     """Draw the categories of all heads, layer by head; with `relation`, draw the scores for that relation.
 
     Args:
-        kind: `score` or `suppression`.
+        side: `score` or `suppression`.
         threshold: strict limit, 0 to 1; default: the atlas's own.
         profile: `maps` or `calibrated`; default: the atlas's own.
         palette: `paper` or `colour-blind`.
@@ -57,7 +57,7 @@ def draw_map(
     >>> draw_map(atlas, width="column").savefig("map.pdf")
     """
     colours, look = checked_palette(palette), choose_look(width)
-    classification = classify(atlas, threshold, kind, profile)
+    classification = classify(atlas, threshold, side, profile)
     if relation is not None:
         atlas.check_relation(relation)
     with plain_style():
@@ -86,7 +86,7 @@ class _Picture:
             caption(self.atlas, self.classification, self.relation), look.caption, layout.width - 2.5 * MARGIN
         )
         line = _points(look.caption) * LINE
-        heading = _points(look.title + 1) * 1.5 if self.classification.kind == "suppression" else 0.0
+        heading = _points(look.title + 1) * 1.5 if self.classification.side == "suppression" else 0.0
         below = heading + layout.body + 0.04
         height = _whole(below + len(lines) * line + MARGIN / 2, look)
         self.size = (_whole(layout.width, look), height)
@@ -223,7 +223,7 @@ class _Picture:
         )
 
     def _draw_scores(self, axes: Axes, layout: Layout) -> PolyCollection:
-        shares = self.atlas.kind(self.classification.kind).sel(relation=self.relation).values
+        shares = self.atlas.share(self.classification.side).sel(relation=self.relation).values
         cells = PolyCollection(
             list(self._cells(layout)),
             array=np.ma.masked_invalid(shares.T.ravel()),
@@ -295,7 +295,7 @@ class _Picture:
         axes.axhline(threshold, color="white", linewidth=1.6)
         axes.axhline(threshold, color=INK, linewidth=0.8)
         below = y + offset + height + _points(look.label) * LINE
-        self._write(x, below, self.classification.kind, look.label)
+        self._write(x, below, self.classification.side, look.label)
 
     def _threshold_tick(self) -> str:
         return f"{one_line(self.classification.threshold, 8)} threshold"

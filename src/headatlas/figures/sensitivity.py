@@ -21,24 +21,24 @@ STRICT = "#d95f02"
 COLOURS = ("#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#084594")
 
 
-def draw_sensitivity(atlas: Atlas, *, kind: str = "score") -> Figure:
+def draw_sensitivity(atlas: Atlas, *, side: str = "score") -> Figure:
     """Draw the number of classified heads against the threshold, with a line for each k up to the measured one.
 
     Args:
-        kind: `score` or `suppression`.
+        side: `score` or `suppression`.
 
     Raises:
         AtlasError: the atlas has no ranks of hits, as is the case for imported scores.
     """
     measured = int(max(atlas.data["k"].values, default=0))
     ks = [k for k in SMALLER if k < measured] + [measured]
-    found = count_classified(atlas, THRESHOLDS, ks, kind)
+    found = count_classified(atlas, THRESHOLDS, ks, side)
     if found is None:
         raise AtlasError(f"{atlas.name}: the dependence on k needs the ranks of hits, which this atlas lacks.")
     n_heads = int(atlas.has_heads.sum()) * atlas.n_heads
     with plain_style():
         title = f"{one_line(atlas.name)}: classified heads by threshold and k"
-        figure = AtlasFigure((5.4, 3.4), {"Title": title, "Settings": one_line(atlas.label, 200), "Kind": kind})
+        figure = AtlasFigure((5.4, 3.4), {"Title": title, "Settings": one_line(atlas.label, 200), "Side": side})
         axes = figure.subplots()
         for number, (k, counts) in enumerate(found.items()):
             axes.plot(
@@ -49,8 +49,8 @@ def draw_sensitivity(atlas: Atlas, *, kind: str = "score") -> Figure:
                 color=COLOURS[len(COLOURS) - len(found) + number],
                 label=f"k = {k}" + ", as measured" * (k == measured),
             )
-        if atlas.chance(kind) is not None:
-            strict = [classify(atlas, each, kind, "calibrated").n_classified for each in THRESHOLDS]
+        if atlas.chance(side) is not None:
+            strict = [classify(atlas, each, side, "calibrated").n_classified for each in THRESHOLDS]
             axes.plot([float(each) for each in THRESHOLDS], strict, drawstyle="steps-post", linewidth=1.4,
                       linestyle="--", color=STRICT, label=f"k = {measured}, calibrated")  # fmt: skip
         limit = float(parse_threshold(atlas.threshold))
@@ -60,7 +60,7 @@ def draw_sensitivity(atlas: Atlas, *, kind: str = "score") -> Figure:
             color=QUIET, va="top",
         )  # fmt: skip
         axes.set_title(title, size=9, color=INK, loc="left")
-        axes.set_xlabel(f"{kind} above", size=8, color=INK)
+        axes.set_xlabel(f"{side} above", size=8, color=INK)
         axes.set_ylabel(f"heads of {n_heads:,}", size=8, color=INK)
         axes.set_xlim(0, max(0.6, limit + 0.05))
         axes.set_ylim(0, None)

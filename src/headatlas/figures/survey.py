@@ -42,8 +42,8 @@ def draw_survey(index: pd.DataFrame, *, palette: str = "paper") -> Figure:
     with plain_style():
         figure = AtlasFigure((width, 5.6), {"Title": f"Share of heads by category in {len(index)} models"})
         panels = figure.subplots(2, 1, sharex=True)
-        for axes, (kind, total, title) in zip(panels, PANELS, strict=True):
-            _draw_lines(axes, index, kind, total, colours)
+        for axes, (side, total, title) in zip(panels, PANELS, strict=True):
+            _draw_lines(axes, index, side, total, colours)
             axes.set_title(title, size=9, loc="left", color=INK)
         _name_models(panels[-1], index)
         handles, labels = panels[0].get_legend_handles_labels()
@@ -51,9 +51,9 @@ def draw_survey(index: pd.DataFrame, *, palette: str = "paper") -> Figure:
     return figure
 
 
-def _draw_lines(axes: Axes, index: pd.DataFrame, kind: str, total: str, colours: dict[str, str]) -> None:
+def _draw_lines(axes: Axes, index: pd.DataFrame, side: str, total: str, colours: dict[str, str]) -> None:
     heads = index["heads"].to_numpy("float64", na_value=np.nan)
-    lines = {ANY: (total, QUIET)} | {name: (f"{kind}_{name}", colour) for name, colour in colours.items()}
+    lines = {ANY: (total, QUIET)} | {name: (f"{side}_{name}", colour) for name, colour in colours.items()}
     highest = 0.0
     for number, (name, (column, colour)) in enumerate(lines.items()):
         share = index[column].to_numpy("float64", na_value=np.nan) / heads

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from headatlas.analysis.correlations import Correlation, known_correlations
-from headatlas.atlas import KINDS
+from headatlas.atlas import SIDES
 from headatlas.errors import AtlasError
 from headatlas.figures.canvas import AtlasFigure
 from headatlas.figures.palettes import checked_palette
@@ -47,28 +47,28 @@ def draw_validation(atlas: Atlas, *, palette: str = "paper") -> Figure:
         _colour=[colours[category_of[name]] for name in table["relation"]],
     )
     columns = [each for each in COLUMNS if ((table["tokens"] == each[0]) & (table["condition"] == each[1])).any()]
-    kinds = [kind for kind in KINDS if kind in atlas.data]
+    sides = [side for side in SIDES if side in atlas.data]
     rows = known_correlations(atlas)
     with plain_style():
-        size = (0.9 + 2.35 * len(columns), 0.9 + 2.35 * len(kinds))
+        size = (0.9 + 2.35 * len(columns), 0.9 + 2.35 * len(sides))
         title = f"{one_line(atlas.name)}: scores from weights and of the running model"
         figure = AtlasFigure(size, {"Title": title})
         figure.suptitle(title, size=9.5, color=INK)
-        panels = figure.subplots(len(kinds), len(columns), squeeze=False, sharex=True, sharey=True)
-        for row, (line, kind) in enumerate(zip(panels, kinds, strict=True)):
+        panels = figure.subplots(len(sides), len(columns), squeeze=False, sharex=True, sharey=True)
+        for row, (line, side) in enumerate(zip(panels, sides, strict=True)):
             for axes, (tokens, condition) in zip(line, columns, strict=True):
                 part = table[(table["tokens"] == tokens) & (table["condition"] == condition)]
                 # Drawn in random order, so that no relation hides another.
                 part = part.sample(frac=1, random_state=0)
-                static = atlas.kind(kind).values[part["_relation"], part["layer"], part["head"]]
+                static = atlas.share(side).values[part["_relation"], part["layer"], part["head"]]
                 axes.scatter(
-                    static, part[kind], s=5, c=part["_colour"].tolist(), alpha=0.55, linewidths=0, rasterized=True,
+                    static, part[side], s=5, c=part["_colour"].tolist(), alpha=0.55, linewidths=0, rasterized=True,
                     zorder=3, clip_on=False,
                 )  # fmt: skip
-                _finish(axes, _coefficients(rows, kind, tokens, condition))
+                _finish(axes, _coefficients(rows, side, tokens, condition))
                 if row == 0:
                     axes.set_title(f"{condition}\n{SOURCES[tokens]}", size=8, color=INK)
-            line[0].set_ylabel(f"{kind}, running model", size=8, color=INK)
+            line[0].set_ylabel(f"{side}, running model", size=8, color=INK)
         for axes in panels[-1]:
             axes.set_xlabel("from weights", size=8, color=INK)
         marks = [Line2D([], [], marker="o", linestyle="", markersize=5, color=colour) for colour in colours.values()]
@@ -79,9 +79,9 @@ def draw_validation(atlas: Atlas, *, palette: str = "paper") -> Figure:
     return figure
 
 
-def _coefficients(rows: list[Correlation], kind: str, tokens: str, condition: str) -> str:
+def _coefficients(rows: list[Correlation], side: str, tokens: str, condition: str) -> str:
     """The correlation coefficients of all points of a panel."""
-    *_, whole = (row for row in rows if (row.side, row.tokens, row.condition) == (kind, tokens, condition))
+    *_, whole = (row for row in rows if (row.side, row.tokens, row.condition) == (side, tokens, condition))
 
     def number(value: float | None) -> str:
         return "not defined" if value is None else f"{value:.2f}"

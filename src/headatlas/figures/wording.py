@@ -48,7 +48,7 @@ def caption(atlas: Atlas, classification: Classification, relation: str | None =
     """Parts of the caption: the model, what was measured, the settings, and what the figure shows."""
     imported = _is_imported(atlas)
     measured = MEASURED.get(atlas.measure, one_line(atlas.measure))
-    kind, threshold = classification.kind, classification.threshold
+    side, threshold = classification.side, classification.threshold
     parts = [
         one_line(atlas.name),
         f"{measured}, imported" if imported else measured,
@@ -61,14 +61,14 @@ def caption(atlas: Atlas, classification: Classification, relation: str | None =
             else ""
         )
         parts.append(
-            f"{kind} above {threshold}{beyond}: {classification.n_classified:,} of {classification.n_heads:,} heads"
+            f"{side} above {threshold}{beyond}: {classification.n_classified:,} of {classification.n_heads:,} heads"
         )
     else:
         measured_relation = atlas.data.sel(relation=relation)
         k, pairs = int(measured_relation["k"]), int(measured_relation["pairs"])
-        extreme = "highest" if kind == "score" else "lowest"
+        extreme = "highest" if side == "score" else "lowest"
         among = f"as the {extreme} logit" if k == 1 else f"among the {f'{k} ' if k else ''}{extreme} logits"
-        parts.append(f"{kind}: share of {f'{pairs:,} ' if pairs else ''}pairs with the target {among}")
+        parts.append(f"{side}: share of {f'{pairs:,} ' if pairs else ''}pairs with the target {among}")
     if note := atlas.manifest["model"].get("note"):
         parts.append(one_line(note, MAX_NOTE))
     parts += [one_line(text, MAX_NOTE) for text in validity(atlas)]
@@ -91,7 +91,7 @@ def validity(atlas: Atlas) -> list[str]:
 def metadata(atlas: Atlas, classification: Classification, relation: str | None = None) -> dict[str, str]:
     """Facts for the metadata of the figure's file, the same for all formats."""
     manifest, model = atlas.manifest, atlas.manifest["model"]
-    kind = "Suppression" if classification.kind == "suppression" else "Score"
+    side = "Suppression" if classification.side == "suppression" else "Score"
     what = f"of {one_line(relation)}" if relation else "by category"
     known = {
         "Title": f"{one_line(atlas.name)}: attention heads {what}",
@@ -99,7 +99,7 @@ def metadata(atlas: Atlas, classification: Classification, relation: str | None 
         "Model": one_line(atlas.name, MAX_NOTE),
         "Settings": one_line(settings_label(atlas, classification), MAX_NOTE),
         "Measure": one_line(atlas.measure),
-        "Kind": kind.lower(),
+        "Side": side.lower(),
         "Threshold": classification.threshold,
         "Fingerprint": one_line(model.get("fingerprint") or "unknown", MAX_NOTE),
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas._version import __version__
-from headatlas.atlas import CHANCE_VARIABLES, KINDS, Atlas, build_dataset, load_atlas
+from headatlas.atlas import CHANCE_VARIABLES, SIDES, Atlas, build_dataset, load_atlas
 from headatlas.engines import Engine, LayerResult, LocalEngine, Task
 from headatlas.errors import RelationError, SettingsError
 from headatlas.measuring.output import Evidence, add_evidence
@@ -183,7 +183,7 @@ def _map(
     with nullcontext() if output is None else RunFolder(output, identity, overwrite) as folder:
         if folder is not None and folder.finished:
             atlas = load_atlas(folder.folder)
-            if atlas.evidence("operations") is None and is_salient_wanted(atlas, salient):
+            if atlas.evidence("salient") is None and is_salient_wanted(atlas, salient):
                 atlas = add_evidence(atlas, _salient(atlas, session, engine, folder.folder))
                 shutil.rmtree(folder.folder / PARTS, ignore_errors=True)
             return atlas
@@ -265,12 +265,12 @@ class _Run:
             columns=["relation", "source", "target", "source_id", "target_id"],
         )
         parts = []
-        for kind, hits, ranks in zip(
+        for side, hits, ranks in zip(
             ("promoted", "suppressed"), (self.promoted, self.suppressed), self.ranks, strict=True
         ):
             layer, head, pair = np.nonzero(hits)
             part = pairs.iloc[pair].reset_index(drop=True)
-            parts.append(part.assign(layer=layer, head=head, kind=kind, rank=ranks))
+            parts.append(part.assign(layer=layer, head=head, side=side, rank=ranks))
         return pd.concat(parts, ignore_index=True)
 
 
@@ -332,9 +332,9 @@ def _measure(model: HeadModel, task: Task, engine: Engine, folder: RunFolder | N
     )
     in_order = [done[layer] for layer in range(model.n_layers)]
     chance = {
-        name: np.stack([hits.to_arrays()[measured][side] for hits in in_order], axis=1)
-        for side, kind in enumerate(KINDS)
-        for name, measured in zip(CHANCE_VARIABLES[kind], CHANCE_VARIABLES["score"], strict=True)
+        name: np.stack([hits.to_arrays()[measured][at] for hits in in_order], axis=1)
+        for at, side in enumerate(SIDES)
+        for name, measured in zip(CHANCE_VARIABLES[side], CHANCE_VARIABLES["score"], strict=True)
         if task.chance
     }
     promoted_ranks, suppressed_ranks = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headatlas.atlas import EVIDENCE, HITS, KINDS, MANIFEST, SCORES, Atlas, save_atlas, save_evidence
+from headatlas.atlas import EVIDENCE, HITS, MANIFEST, SCORES, SIDES, Atlas, save_atlas, save_evidence
 from headatlas.atomic import write_atomically
 from headatlas.errors import AtlasError
 
@@ -46,8 +46,8 @@ def write_results(atlas: Atlas, folder: str | Path) -> None:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for kind in KINDS if atlas.has_suppression else ("score",):
-            _save(draw_map(atlas, kind=kind), folder / FIGURES[kind])
+        for side in SIDES if atlas.has_suppression else ("score",):
+            _save(draw_map(atlas, side=side), folder / FIGURES[side])
         has_ranks = atlas.pair_hits is not None and "rank" in atlas.pair_hits
         if has_ranks:
             _save(draw_sensitivity(atlas), folder / SENSITIVITY)

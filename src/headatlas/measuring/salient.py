@@ -1,6 +1,6 @@
 """Salient operations: what every head of a model does most, and which heads are alike.
 
-Tables of evidence: `operations` (the tokens that a head amplifies most, and the tokens with the highest and lowest
+Tables of evidence: `salient` (the tokens that a head amplifies most, and the tokens with the highest and lowest
 logits of each), `similar` (the heads whose outputs are most alike), and `descriptions` of both and the scores, by the
 rules in `headatlas.analysis.descriptions`. Finished layers are kept in `ATLAS/.salient/` until all are in the atlas.
 """
@@ -90,7 +90,7 @@ def measure_salient(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Atlas:
-    """The atlas with the evidence `operations`, `similar` and `descriptions`, saved in its folder, if it has one.
+    """The atlas with the evidence `salient`, `similar` and `descriptions`, saved in its folder, if it has one.
 
     A token is amplified by `norm(x @ W_V @ W_O) / norm(x)`, with the input vector `x` and the terms of the atlas's
     scores; it is mapped to the tokens with the highest (promoted) and lowest (suppressed) logits
@@ -107,7 +107,7 @@ def measure_salient(
         AtlasError: the model is not that of the atlas, or its folder cannot be written.
 
     >>> atlas = measure_salient(atlas, tokens=3)
-    >>> atlas.evidence("operations").columns[:4].tolist()
+    >>> atlas.evidence("salient").columns[:4].tolist()
     ['layer', 'head', 'rank', 'token_id']
     """
     wanted = Wanted(tokens, mapped, similar, junk)
@@ -138,16 +138,16 @@ def measure_evidence(
     vocabulary, heads = session.vocabulary, session.fetched_heads
     started, used = time.perf_counter(), time.process_time()
     folder = atlas.folder if folder is None else folder
-    found = measure_operations(atlas, heads, vocabulary, wanted, device, threads, session.progress, folder)
+    found = measure_salient_operations(atlas, heads, vocabulary, wanted, device, threads, session.progress, folder)
     facts = found.facts | {
         "seconds": round(time.perf_counter() - started, 3),
         "processor_seconds": round(time.process_time() - used, 3),
         "device": device,
     }
-    neighbourhood = neighbourhood_of(heads, found.operations, vocabulary.ids(wanted.junk))
-    descriptions, rules = describe_heads(atlas, found.operations, neighbourhood)
+    neighbourhood = neighbourhood_of(heads, found.salient, vocabulary.ids(wanted.junk))
+    descriptions, rules = describe_heads(atlas, found.salient, neighbourhood)
     return {
-        "operations": (found.operations, facts),
+        "salient": (found.salient, facts),
         "similar": (found.similar, found.similar_facts),
         "descriptions": (descriptions, rules | {"tool": facts["tool"]}),
     }
@@ -162,7 +162,7 @@ def salient_seconds(atlas: Atlas, threads: int | None = None) -> float | None:
     """Time that `measure_salient` would take on this machine, an estimate; None if the atlas has its results."""
     from headatlas.engines.devices import count_threads
 
-    measured = atlas.evidence("operations") is not None
+    measured = atlas.evidence("salient") is not None
     return None if measured else estimate_salient(work_of(atlas), count_threads(threads))
 
 
@@ -181,7 +181,7 @@ def work_of(atlas: Atlas) -> float:
 def estimated_work(
     n_layers: int, n_heads: int, n_kv_heads: int | None, d_model: int, d_head: int | None, d_vocab: int
 ) -> float:
-    """Multiplications that the default operations need, about: each token's values and amplifications, the first MLP
+    """Multiplications of the default salient operations, about: each token's values and amplifications, the first MLP
     (taken as four times as wide as the model), and the logits of each head's salient tokens.
 
     Args:
@@ -196,16 +196,16 @@ def estimated_work(
 
 
 @dataclass
-class Operations:
+class SalientTables:
     """The two tables, with the columns that docs/folder.md names, and what is behind them."""
 
-    operations: pd.DataFrame
+    salient: pd.DataFrame
     similar: pd.DataFrame
     facts: dict[str, Any]
     similar_facts: dict[str, Any]
 
 
-def measure_operations(
+def measure_salient_operations(
     atlas: Atlas,
     model: HeadModel,
     vocabulary: Vocabulary,
@@ -214,7 +214,7 @@ def measure_operations(
     threads: int | None = None,
     progress: Progress | None = None,
     folder: Path | None = None,
-) -> Operations:
+) -> SalientTables:
     """The salient operations of all heads of an opened model, and the heads that are alike.
 
     Args:
@@ -349,8 +349,8 @@ def _layers(work: _Work, parts: RunParts, progress: Progress | None) -> list[dic
     return done
 
 
-def _tables(work: _Work, layers: Sequence[dict[str, np.ndarray]]) -> Operations:
-    operations, without_output, left_out = operations_table(layers, work.vocabulary.texts)
+def _tables(work: _Work, layers: Sequence[dict[str, np.ndarray]]) -> SalientTables:
+    table, without_output, left_out = salient_table(layers, work.vocabulary.texts)
     similar = similar_table([arrays.get("outputs") for arrays in layers], work.wanted.similar)
     projected = work.width < work.model.d_model
     similar_facts = {
@@ -370,11 +370,11 @@ def _tables(work: _Work, layers: Sequence[dict[str, np.ndarray]]) -> Operations:
         "tokens_without_output": left_out,
         "tool": __version__,
     }
-    return Operations(operations, similar, facts, similar_facts)
+    return SalientTables(table, similar, facts, similar_facts)
 
 
-def operations_table(layers: Sequence[dict[str, np.ndarray]], texts: Sequence[str]) -> tuple[pd.DataFrame, int, int]:
-    """The table `operations`; heads whose output is 0, and salient tokens whose output is 0, which have no rows."""
+def salient_table(layers: Sequence[dict[str, np.ndarray]], texts: Sequence[str]) -> tuple[pd.DataFrame, int, int]:
+    """The table `salient`; heads whose output is 0, and salient tokens whose output is 0, which have no rows."""
     import numpy as np
     import pandas as pd
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headatlas.atlas import KINDS, Atlas, records
+from headatlas.atlas import SIDES, Atlas, records
 from headatlas.atomic import write_atomically
 from headatlas.errors import AtlasError, HeadatlasError, SettingsError
 from headatlas.measuring.progress import Progress, Stage
@@ -143,19 +143,19 @@ def _counts(atlas: Atlas) -> dict[str, Any]:
     from headatlas.analysis.categories import classify
 
     model = atlas.manifest["model"]
-    by_kind = {kind: classify(atlas, kind=kind) for kind in KINDS}
+    by_side = {side: classify(atlas, side=side) for side in SIDES}
     row: dict[str, Any] = {
         "model_type": model["model_type"],
         "n_layers": atlas.n_layers,
         "n_heads": atlas.n_heads,
-        "heads": by_kind["score"].n_heads,
+        "heads": by_side["score"].n_heads,
         "label": atlas.label,
         "fingerprint": model["fingerprint"],
         "seconds": atlas.manifest["run"]["seconds"],
     }
-    for kind, found in by_kind.items():
-        row[TOTALS[kind]] = found.n_classified
-        row |= {f"{kind}_{name}": int(found.of(name).sum()) for name in found.categories}
+    for side, found in by_side.items():
+        row[TOTALS[side]] = found.n_classified
+        row |= {f"{side}_{name}": int(found.of(name).sum()) for name in found.categories}
     return row
 
 
@@ -175,7 +175,7 @@ def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     known = ["name", "source", "model_type", "n_layers", "n_heads", "heads"]
     found = {column.removeprefix("score_") for row in rows for column in row if column.startswith("score_")}
     categories = sorted(found, key=category_order)
-    counts = [name for kind in KINDS for name in (TOTALS[kind], *(f"{kind}_{category}" for category in categories))]
+    counts = [name for side in SIDES for name in (TOTALS[side], *(f"{side}_{category}" for category in categories))]
     table = pd.DataFrame(rows, columns=[*known, *counts, "label", "fingerprint", "status", "error", "seconds"])
     return table.astype(dict.fromkeys(["n_layers", "n_heads", "heads", *counts], "Int64"))
 

@@ -12,7 +12,7 @@ MOST_LISTED = 10
 
 def how_far_chance(atlas: Atlas, found: Findings, picture: str) -> str:
     """Both profiles' counts, the heads that only `maps` counts, and those close to the threshold."""
-    kind, threshold = found.classification.kind, found.classification.threshold
+    side, threshold = found.classification.side, found.classification.threshold
     parts = ["## How far it could be chance"]
     chance = found.beyond_chance
     if chance is None:
@@ -24,7 +24,7 @@ def how_far_chance(atlas: Atlas, found: Findings, picture: str) -> str:
         ]
         rows.append(["Any", f"{chance.maps.n_classified:,}", f"{chance.calibrated.n_classified:,}"])
         parts.append(
-            f"The profile `maps` counts a head whose {kind} is above {escape(threshold)}. The profile `calibrated` "
+            f"The profile `maps` counts a head whose {side} is above {escape(threshold)}. The profile `calibrated` "
             f"also asks that this is beyond chance: q < {MAX_Q:g}, and more than {MIN_EXCESS:g} above what the head "
             f"would reach if the relation's targets were paired anew."
         )
@@ -33,14 +33,14 @@ def how_far_chance(atlas: Atlas, found: Findings, picture: str) -> str:
         if n:
             listed = chance.unproven[:MOST_LISTED]
             more = f" The {MOST_LISTED} highest:" if n > MOST_LISTED else ""
-            parts.append(f"{count(n, kind)} above the threshold {agree(n, 'is', 'are')} not beyond chance.{more}")
+            parts.append(f"{count(n, side)} above the threshold {agree(n, 'is', 'are')} not beyond chance.{more}")
             rows = [
                 [code(each.relation), head_name(*each.head), f"{each.share:.2f}", f"{each.chance:.2f}", _q(each.q)]
                 for each in listed
             ]
-            parts.append(table(["relation", "head", kind, "chance", "q"], rows, right=(2, 3, 4)))
+            parts.append(table(["relation", "head", side, "chance", "q"], rows, right=(2, 3, 4)))
         else:
-            parts.append(f"Every {kind} above the threshold is beyond chance.")
+            parts.append(f"Every {side} above the threshold is beyond chance.")
         parts.append(
             f"{percent(chance.exact)} of the chance levels are exact, over all sources and targets of a relation: "
             f"those of heads with three hits or more, and of relations with few targets. The others are means over "
@@ -52,19 +52,19 @@ def how_far_chance(atlas: Atlas, found: Findings, picture: str) -> str:
 
 
 def _borderline(atlas: Atlas, found: Findings) -> str:
-    kind = found.classification.kind
+    side = found.classification.side
     if found.borderline is None:
         return "Borderline heads: not known, as the numbers of pairs are not."
     implemented = found.classification.implements
     above = implemented & found.borderline
     n = int(above.sum())
-    below = int((found.borderline & ~atlas.above(found.classification.threshold, kind)).sum())
+    below = int((found.borderline & ~atlas.above(found.classification.threshold, side)).sum())
     sentence = (
-        f"Borderline: of {count(int(implemented.sum()), kind)} that count, {n:,} "
+        f"Borderline: of {count(int(implemented.sum()), side)} that count, {n:,} "
         f"{agree(n, 'has', 'have')} a 95 % interval (Wilson) that contains the threshold, and so "
         f"{agree(below, 'does', 'do')} {below:,} below it."
     )
-    shares = atlas.kind(kind).values
+    shares = atlas.share(side).values
     places = sorted(zip(*above.nonzero(), strict=True), key=lambda place: (shares[place], place))[:MOST_LISTED]
     if not places:
         return sentence

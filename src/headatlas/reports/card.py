@@ -18,7 +18,7 @@ def write_card(card: Card) -> str:
     """The card's text; every word from a model or file is escaped."""
     told = card.as_dict()
     parts = [f"# {card.name} of {escape(told['model']['name'])}", _head(told), _relations(told), _examples(told)]
-    parts += [_evidence(told), _operations(told), _neighbours(told)]
+    parts += [_evidence(told), _salient(told), _neighbours(told)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -88,8 +88,8 @@ def _evidence(told: dict[str, Any]) -> str:
     return "## Evidence of the running model\n\n" + ("\n".join(lines) or "none for its relations")
 
 
-def _operations(told: dict[str, Any]) -> str:
-    if told["operations"] is None:
+def _salient(told: dict[str, Any]) -> str:
+    if told["salient"] is None:
         return f"## Salient operations\n\n{NOT_MEASURED}"
     rows = [
         [
@@ -98,7 +98,7 @@ def _operations(told: dict[str, Any]) -> str:
             ", ".join(map(escape, each["promoted"])),
             ", ".join(map(escape, each["suppressed"])),
         ]
-        for each in told["operations"][:MOST_OPERATIONS]
+        for each in told["salient"][:MOST_OPERATIONS]
     ]
     return "## Salient operations\n\n" + table(["token", "amplified", "promotes", "suppresses"], rows, (1,))
 

@@ -10,13 +10,13 @@ from headatlas.errors import SettingsError
 FORMATS = ("csv", "json", "heads")
 
 
-def export(atlas: Atlas, fmt: str, kind: str = "score") -> str:
+def export(atlas: Atlas, fmt: str, side: str = "score") -> str:
     """The atlas as text.
 
     Args:
         fmt: `csv` (a row per relation, layer and head), `json` (the same rows as records, with the manifest), or
             `heads` (JSON: for each category and relation the heads above the threshold, strongest first).
-        kind: for `heads`: `score` or `suppression`.
+        side: for `heads`: `score` or `suppression`.
 
     A head list names each head as `[layer, head]`, counted from 0, and says where TransformerLens and nnsight find it:
     `hook_z` at index `head`, or the columns `head * d_head` to `(head + 1) * d_head` of the input of the output
@@ -31,12 +31,12 @@ def export(atlas: Atlas, fmt: str, kind: str = "score") -> str:
         rows = records(atlas.table)
         return json.dumps({"manifest": atlas.manifest, "scores": rows}, ensure_ascii=False) + "\n"
     if fmt == "heads":
-        return json.dumps(_head_list(atlas, kind), indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(_head_list(atlas, side), indent=1, ensure_ascii=False) + "\n"
     raise SettingsError(f"format: expected one of {', '.join(FORMATS)}, found {fmt!r}.")
 
 
-def _head_list(atlas: Atlas, kind: str) -> dict:
-    rows = atlas.heads(kind=kind)
+def _head_list(atlas: Atlas, side: str) -> dict:
+    rows = atlas.heads(side=side)
     model = atlas.manifest["model"]
 
     def places(chosen) -> list[list[int]]:
@@ -44,7 +44,7 @@ def _head_list(atlas: Atlas, kind: str) -> dict:
 
     return {
         "model": model["name"],
-        "kind": kind,
+        "side": side,
         "threshold": atlas.threshold,
         "measure": atlas.measure,
         "label": atlas.label,

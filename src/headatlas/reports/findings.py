@@ -25,7 +25,7 @@ NAMED = 12
 """Names in one sentence; of more, only the number is given."""
 
 VERBS = {"score": ("implements", "implement", "implemented"), "suppression": ("suppresses", "suppress", "suppressed")}
-"""What a head does, heads do, and is done, by the kind of map."""
+"""What a head does, heads do, and is done, by the side that the map shows."""
 
 BOUNDARY_TEST = "maximum likelihood ratio, permuted layers"
 WITHIN_TEST = "exact test within layers"
@@ -139,7 +139,7 @@ def layers_or_heads(atlas: Atlas, found: Findings) -> str:
 
 
 def rare_and_exceptional(found: Findings) -> str:
-    _, verb, participle = VERBS[found.classification.kind]
+    _, verb, participle = VERBS[found.classification.side]
     lines = []
     if found.busiest:
         heads = listed(f"{head_name(*place)} ({number})" for place, number in found.busiest)
@@ -179,9 +179,9 @@ def rare_and_exceptional(found: Findings) -> str:
     )
 
 
-def strongest_heads(atlas: Atlas, kind: str) -> str:
-    rows = [[code(row[0]), escape(row[1]), row[2], row[3]] for row in strongest_rows(atlas, kind, most=3)]
-    return f"## Strongest heads of each relation\n\n{table(['relation', 'category', 'heads', kind], rows)}"
+def strongest_heads(atlas: Atlas, side: str) -> str:
+    rows = [[code(row[0]), escape(row[1]), row[2], row[3]] for row in strongest_rows(atlas, side, most=3)]
+    return f"## Strongest heads of each relation\n\n{table(['relation', 'category', 'heads', side], rows)}"
 
 
 def suppression(atlas: Atlas, found: Findings, figure: str) -> str:
@@ -219,7 +219,7 @@ def suppression(atlas: Atlas, found: Findings, figure: str) -> str:
 def _classified(atlas: Atlas, found: Findings) -> str:
     classification = found.classification
     n, of = classification.n_classified, classification.n_heads
-    verb = agree(n, *VERBS[classification.kind][:2])
+    verb = agree(n, *VERBS[classification.side][:2])
     sentence = (
         f"{n:,} of {of:,} heads ({percent(n / of)}) {verb} at least one of "
         f"{count(len(atlas.relations), 'measured relation')}"
@@ -306,19 +306,19 @@ def _bands(found: Findings) -> str:
 
 
 def _best(found: Findings) -> str:
-    kind = found.classification.kind
+    side = found.classification.side
     if not found.best:
-        return f"No head has a {kind} above 0."
+        return f"No head has a {side} above 0."
     first = found.best[0]
     told = [f"{head_name(*place)} for {code(row.relation)}" for row in found.best for place in row.places]
     value = f"{first.score:.2f}"
     if len(found.best) == 1 and first.hits is not None and first.pairs is not None:
         value += f" ({first.hits:,} of {count(first.pairs, 'pair')})"
     if len(told) == 1:
-        return f"The highest {kind}, {value}, is that of {told[0]}."
+        return f"The highest {side}, {value}, is that of {told[0]}."
     if len(told) > 4:
-        return f"The highest {kind}, {value}, is reached {len(told):,} times, first by {told[0]}."
-    return f"The highest {kind}, {value}, is reached by {listed(told)}."
+        return f"The highest {side}, {value}, is reached {len(told):,} times, first by {told[0]}."
+    return f"The highest {side}, {value}, is reached by {listed(told)}."
 
 
 # Parts of sections

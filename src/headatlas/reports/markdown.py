@@ -14,7 +14,7 @@ from headatlas.reports.text import escape
 def write_report(
     atlas: Atlas,
     threshold: str | float | None = None,
-    kind: str = "score",
+    side: str = "score",
     profile: str | None = None,
     figure: str | None = None,
     suppression_figure: str | None = None,
@@ -27,7 +27,7 @@ def write_report(
 
     Args:
         threshold: strict limit, 0 to 1; default: the atlas's own.
-        kind: `score` or `suppression`.
+        side: `score` or `suppression`.
         profile: `maps` or `calibrated`; default: the atlas's own.
         figure, suppression_figure, sensitivity_figure: relative names of pictures to show.
 
@@ -35,8 +35,8 @@ def write_report(
         AtlasError: suppression or `calibrated` is asked for and was not measured.
         SettingsError: an argument is out of its range.
     """
-    found = analyse(atlas, threshold, kind, profile)
-    suppressing = kind == "suppression"
+    found = analyse(atlas, threshold, side, profile)
+    suppressing = side == "suppression"
     parts = [
         f"# {'Suppression' if suppressing else 'Heads'} of {escape(atlas.name)}",
         _picture("Map of the suppressing heads by category" if suppressing else "Map of the heads by category", figure),
@@ -49,7 +49,7 @@ def write_report(
         findings.which_meet(found),
         findings.layers_or_heads(atlas, found),
         findings.rare_and_exceptional(found),
-        findings.strongest_heads(atlas, kind),
+        findings.strongest_heads(atlas, side),
         ""
         if suppressing
         else findings.suppression(

@@ -49,7 +49,7 @@ def settings_line(atlas: Atlas, found: Findings) -> str:
     )
     return (
         f"Measured: {MEASURED[atlas.measure]} ({atlas.measure}). {settings}. A head "
-        f"counts for a relation when its {classification.kind} is above {escape(classification.threshold)}"
+        f"counts for a relation when its {classification.side} is above {escape(classification.threshold)}"
         + (f" and beyond chance (q < {MAX_Q:g}, more than {MIN_EXCESS:g} above the chance level)" if strict else "")
         + "."
     )
@@ -185,16 +185,16 @@ def limits(atlas: Atlas, found: Findings) -> str:
 def _chance_limit(found: Findings) -> str:
     """What the counts in this report do and do not say about chance, with and without measured chance levels."""
     same_words = "a head that always writes the same few words scores high on a relation with few different targets"
-    kind = found.classification.kind
+    side = found.classification.side
     if found.beyond_chance is None:
-        return f"Chance levels were not measured, so no {kind} is compared with chance: {same_words}."
+        return f"Chance levels were not measured, so no {side} is compared with chance: {same_words}."
     if found.classification.profile == "calibrated":
         return (
-            f"Heads count only if their {kind} is beyond chance, which means the {kind} reached with the relation's "
+            f"Heads count only if their {side} is beyond chance, which means the {side} reached with the relation's "
             "targets paired anew; other explanations of a high value are not tested."
         )
     return (
-        f"Chance levels were measured, but the profile `maps` counts heads by their {kind} alone: {same_words}. The "
+        f"Chance levels were measured, but the profile `maps` counts heads by their {side} alone: {same_words}. The "
         'section "How far it could be chance" lists those that are not beyond chance.'
     )
 

@@ -21,11 +21,11 @@ def category_rows(atlas: Atlas, found: Classification | None = None) -> list[lis
     return rows
 
 
-def strongest_rows(atlas: Atlas, kind: str = "score", most: int = 1) -> list[list[str]]:
+def strongest_rows(atlas: Atlas, side: str = "score", most: int = 1) -> list[list[str]]:
     """For each relation its strongest heads (relation, category, head, score); relations not measured say so."""
     import numpy as np
 
-    scores, rows = atlas.kind(kind).fillna(0).values, []
+    scores, rows = atlas.share(side).fillna(0).values, []
     measured = {name: number for number, name in enumerate(atlas.relations)}
     for item in atlas.manifest["relations"]["items"]:
         name, category = item["relation"], item["category"]

@@ -46,7 +46,7 @@ def describe_heads(
 
 
 def operations_of(table: pd.DataFrame) -> list[Operation]:
-    """One head's rows of the table `operations`, an operation per salient token, the most amplified first."""
+    """One head's rows of the table `salient`, an operation per salient token, the most amplified first."""
     ordered = table.sort_values(["rank", "side", "to_rank"])
     found: dict[int, tuple[int, str, dict[str, list[tuple[int, str]]]]] = {}
     names = ("rank", "token_id", "token", "side", "to_id", "to_token")
