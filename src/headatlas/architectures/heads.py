@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from headatlas.architectures.families import Family, Validity, clip_limit, find_family
 from headatlas.architectures.fingerprint import digest_parts, meaning_of_config, settings_of_modules
 from headatlas.architectures.layouts import Sizes, separate
-from headatlas.architectures.module_tree import ROWS_AT_ONCE, ModuleTree, common
+from headatlas.architectures.module_tree import ModuleTree, common
 from headatlas.architectures.parts import Part, Role
 from headatlas.architectures.run_modules import run_in_float64
 from headatlas.architectures.structure import FirstMlp, find_first_mlp
@@ -119,17 +119,7 @@ class HeadModel:
 
         The embedding's rows, with the scale, norm or projection that the family puts behind them.
         """
-        import torch
-
-        name = self.tree.embedding
-        self.tree.check_shape(name)
-        rows = torch.empty(len(ids), self.tree.shape(name)[1])
-        # One read of many neighbours is quicker than one of each row.
-        for start in range(0, self.d_vocab, ROWS_AT_ONCE):
-            here = (ids >= start) & (ids < start + ROWS_AT_ONCE)
-            if here.any():
-                first, last = int(ids[here].min()), int(ids[here].max())
-                rows[here] = self.tree.read(name, slice(first, last + 1))[ids[here] - first]
+        rows = self.tree.read_rows(self.tree.embedding, ids)
         rows *= self._embedding_scale()
         after = self.family.after_embedding
         if after is not None and self.tree.module(after) is not None:
@@ -271,6 +261,15 @@ class HeadModel:
         n_rows = self.tree.shape(self.value_parameter(layer))[0]
         path = f"{self.attention_path(layer)}.kv_b_proj"
         return path, torch.arange(n_rows).view(sizes.n_heads, -1)[:, -sizes.d_head :]
+
+    def value_layer(self, layer: int) -> int:
+        """The layer whose values a layer's heads read; nearly always itself."""
+        return self.family.value_layer(self.tree.config, layer)
+
+    def values_read_by(self, layer: int) -> str:
+        """The module, within the layer itself, that reads the residual for the layer's values."""
+        name = "kv_a_proj_with_mqa" if self.family.latent else self._value(layer).rpartition(".")[2]
+        return f"{self.family.attention}.{name}"
 
     @property
     def value_limit(self) -> float | None:

@@ -171,6 +171,27 @@ class ModuleTree:
         filled.load_state_dict(state, strict=True, assign=True)
         return filled
 
+    def empty_base(self) -> PreTrainedModel:
+        """A copy of the base model with empty parameters, and buffers as transformers makes them."""
+        base = copy.deepcopy(self.base).eval()
+        self._fill_buffers(base)
+        return base
+
+    def read_rows(self, parameter: str, ids: Tensor) -> Tensor:
+        """Some rows of a large parameter, in the order of `ids`, as `read`: Float[Tensor, "n_ids width"]."""
+        import torch
+
+        self.check_shape(parameter)
+        n_rows, width = self.shape(parameter)
+        rows = torch.empty(len(ids), width)
+        # One read of many neighbours is quicker than one of each row.
+        for start in range(0, n_rows, ROWS_AT_ONCE):
+            here = (ids >= start) & (ids < start + ROWS_AT_ONCE)
+            if here.any():
+                first, last = int(ids[here].min()), int(ids[here].max())
+                rows[here] = self.read(parameter, slice(first, last + 1))[ids[here] - first]
+        return rows
+
     def fill_model(self) -> PreTrainedModel:
         """A copy of the whole language model with its weights (float32); what is tied is one tensor."""
         filled = copy.deepcopy(self.model).eval()
@@ -222,7 +243,9 @@ class ModuleTree:
         source = self.checkpoint.source
         try:
             config = copy.deepcopy(whole_config.get_text_config(decoder=True))
-            config._attn_implementation = "eager"
+            # transformers' eager attention of Falcon counts ALiBi twice, in the mask and by itself.
+            twice = config.model_type == "falcon" and getattr(config, "alibi", False)
+            config._attn_implementation = "sdpa" if twice else "eager"
             config._experts_implementation = "eager"
             known = type(config) in AutoModelForCausalLM._model_mapping
             # The language model inside a multimodal one may have no class with a head of its own.

@@ -20,7 +20,7 @@ def run_in_float64(source: str, modules: list[nn.Module], rows: Tensor) -> Tenso
 
     parts = []
     try:
-        with torch.no_grad(), _in_float64():
+        with torch.no_grad(), in_float64():
             for part in rows.split(512):
                 part = part.double()[None]
                 for module in modules:
@@ -50,8 +50,12 @@ def _call(module: nn.Module, rows: Tensor) -> Tensor:
     return out[0] if isinstance(out, tuple) else out
 
 
-def _in_float64():
-    """Within it, modules with float32 weights compute in float64; one weight at a time is held in both."""
+def in_float64(throughout: bool = False):
+    """Within it, modules with float32 weights compute in float64; one weight at a time is held in both.
+
+    Args:
+        throughout: also where a module asks for float32, as many norms and softmaxes do.
+    """
     import torch
     from torch.overrides import TorchFunctionMode
 
@@ -61,7 +65,13 @@ def _in_float64():
     class InFloat64(TorchFunctionMode):
         def __torch_function__(self, func, types, args=(), kwargs=None):
             kwargs = kwargs or {}
-            if getattr(func, "__name__", "") in _OF_ONE_TYPE and any(
+            name = getattr(func, "__name__", "")
+            if throughout and args and isinstance(args[0], torch.Tensor) and args[0].dtype == torch.float64:
+                if name == "float" or (name == "to" and torch.float32 in (*args[1:], *kwargs.values())):
+                    return args[0]
+                if name == "softmax" and kwargs.get("dtype") == torch.float32:
+                    kwargs = kwargs | {"dtype": torch.float64}
+            if name in _OF_ONE_TYPE and any(
                 isinstance(value, torch.Tensor) and value.dtype == torch.float64 for value in args
             ):
                 args = tuple(raised(value) for value in args)
@@ -71,5 +81,8 @@ def _in_float64():
     return InFloat64()
 
 
-_OF_ONE_TYPE = {"linear", "matmul", "__matmul__", "mm", "bmm", "addmm", "baddbmm", "layer_norm", "rms_norm"}
+_OF_ONE_TYPE = {
+    "linear", "matmul", "__matmul__", "mm", "bmm", "addmm", "baddbmm", "layer_norm", "rms_norm", "conv1d", "einsum",
+    "scaled_dot_product_attention",
+}  # fmt: skip
 """Functions of torch that refuse float32 weights with float64 inputs; the others promote."""

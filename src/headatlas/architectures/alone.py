@@ -1,0 +1,108 @@
+"""What each layer's heads read for a token that goes through the model's own layers by itself, behind a prefix.
+
+The prefix is one token, which becomes the attention sink; without one, the token itself would be at the first position,
+where residuals are unlike all others. A first pass over the layers runs a few sequences of prefix and token and keeps
+the prefix's keys and values; a second pass runs every token behind those. The few tokens have to come out the same.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from headatlas.architectures.kept_states import first_token_of
+from headatlas.architectures.streamed import run_streamed
+from headatlas.errors import ArchitectureError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from headatlas.architectures.heads import HeadModel
+
+N_CHECKED = 3
+"""Tokens that are also run as plain sequences of two tokens."""
+
+TOLERANCE = 1e-6
+"""Largest relative difference of a token's vector between the two ways to run it; rounding gives about 1e-12."""
+
+
+def read_alone(heads: HeadModel, ids: Tensor, prefix: int) -> Iterator[tuple[int, Tensor]]:
+    """Each layer that has heads, in order, with what they read for each token: Float32[Tensor, "n_tokens d_model"].
+
+    A layer is run when it is asked for. Computed in float64 and rounded once, so that threads and batches change
+    nothing.
+
+    Args:
+        ids: Int[Tensor, "n_tokens"].
+        prefix: the token before each of them.
+
+    Raises:
+        ArchitectureError: the model cannot be run, a value is not finite, or the two ways to run a token disagree.
+    """
+    import torch
+
+    source = heads.checkpoint.source
+    at = torch.linspace(0, len(ids) - 1, min(N_CHECKED, len(ids))).long()
+    behind = torch.full_like(ids, prefix)
+    expected: dict[int, Tensor] = {}
+    pairs = torch.stack([behind[at], ids[at]], dim=1)
+    kept = first_token_of(run_streamed(heads, pairs, expected.__setitem__, keep=True))
+    sequences = torch.stack([behind, ids], dim=1) if kept is None else ids[:, None]
+    for layer, x in _one_by_one(lambda see: run_streamed(heads, sequences, see, kept)):
+        if not torch.isfinite(x).all():
+            raise ArchitectureError(
+                f"{source}: layer {layer}: the heads read values that are NaN or infinite. Are the weights damaged?"
+            )
+        difference = torch.linalg.vector_norm(x[at] - expected[layer], dim=-1)
+        size = torch.linalg.vector_norm(expected[layer], dim=-1)
+        if not (difference <= TOLERANCE * size).all():
+            raise ArchitectureError(
+                f"{source}: layer {layer}: a token behind the kept keys and values of the prefix gives the heads "
+                f"another input than the two tokens together; expected a relative difference below {TOLERANCE:g}, "
+                f"found {float((difference / size).max()):.2g}. No map is made from inputs that may be wrong."
+            )
+        yield layer, x.float()
+
+
+def _one_by_one(run: Callable[[Callable[[int, Tensor], None]], Any]) -> Iterator[tuple[int, Tensor]]:
+    """What `run` hands to its argument, as an iterator: it goes on only when the next is asked for."""
+    wanted: queue.Queue[bool] = queue.Queue()
+    results: queue.Queue[Any] = queue.Queue()
+
+    class Stopped(BaseException):
+        pass
+
+    def wait() -> None:
+        if not wanted.get():
+            raise Stopped
+
+    def see(layer: int, x: Tensor) -> None:
+        results.put((layer, x))
+        wait()
+
+    def work() -> None:
+        try:
+            wait()
+            run(see)
+            results.put(None)
+        except Stopped:
+            pass
+        except BaseException as error:  # handed to whoever asks
+            results.put(error)
+
+    thread = threading.Thread(target=work, name="headatlas-alone", daemon=True)
+    thread.start()
+    try:
+        while True:
+            wanted.put(True)
+            found = results.get()
+            if found is None:
+                return
+            if isinstance(found, BaseException):
+                raise found
+            yield found
+    finally:
+        wanted.put(False)
+        thread.join()

@@ -1,0 +1,108 @@
+"""What heads read for a token alone behind a prefix, against plain sequences of two tokens in transformers."""
+
+import pytest
+import torch
+
+from headatlas.architectures import alone, open_model, streamed
+from headatlas.architectures.alone import read_alone
+from headatlas.architectures.open import open_checkpoint
+from headatlas.architectures.run_modules import in_float64
+from headatlas.errors import ArchitectureError
+from models import CASES, D_VOCAB, STRUCTURE_CASES, make_model, save_model
+
+PREFIX = 3
+
+
+def read_by_transformers(reference, ours, ids):
+    """What the value projections of a loaded model read at the second token, by layer, one token at a time."""
+    base = next(module for module in reference.modules() if type(module) is type(ours.tree.base))
+    reads = {layer: [] for layer in range(ours.n_layers) if ours.has_heads(layer)}
+    for layer in reads:
+        at = ours.value_layer(layer)
+        module = base.get_submodule(f"{ours.family.layers}.{at}.{ours.values_read_by(at)}")
+
+        def note(module, args, kwargs, layer=layer):
+            x = args[0] if args else kwargs["hidden_states"]
+            reads[layer].append(x.reshape(2, -1)[1])
+
+        module.register_forward_pre_hook(note, with_kwargs=True)
+    for module in base.modules():
+        if isinstance(module, torch.nn.Embedding):
+            module.double()
+    with torch.no_grad(), in_float64(throughout=True):
+        for token in ids.tolist():
+            base(input_ids=torch.tensor([[PREFIX, token]]), use_cache=False)
+    return {layer: torch.stack(rows) for layer, rows in reads.items()}
+
+
+@pytest.mark.parametrize("case", [*CASES, *STRUCTURE_CASES])
+def test_heads_read_what_transformers_gives_them(case, tmp_path, monkeypatch):
+    monkeypatch.setattr(streamed, "SEQUENCES_AT_ONCE", 5)
+    reference = make_model(case)
+    ours = open_model(open_checkpoint(save_model(reference, tmp_path)))
+    ids = torch.randperm(D_VOCAB, generator=torch.Generator().manual_seed(5))[:13]
+    expected = read_by_transformers(reference, ours, ids)
+    found = dict(read_alone(ours, ids, PREFIX))
+    assert list(found) == list(expected)
+    for layer, x in expected.items():
+        assert found[layer].dtype == torch.float32
+        torch.testing.assert_close(found[layer].double(), x, rtol=0, atol=2e-7 * float(x.abs().max()))
+
+
+@pytest.fixture
+def llama(tmp_path):
+    return open_model(open_checkpoint(save_model(make_model("llama"), tmp_path)))
+
+
+def test_the_prefix_is_read_first(llama):
+    """A token without a prefix, or behind another one, gives the later layers another input."""
+    ids = torch.arange(7)
+    found, other = (dict(read_alone(llama, ids, prefix)) for prefix in (PREFIX, PREFIX + 1))
+    nothing: dict[int, torch.Tensor] = {}
+    streamed.run_streamed(llama, ids[:, None], nothing.__setitem__)
+    torch.testing.assert_close(found[0].double(), nothing[0], rtol=0, atol=1e-6)
+    for layer in (1, 2):
+        for wrong in (other[layer].double(), nothing[layer]):
+            assert (found[layer] - wrong).abs().max() > 1e-3 * wrong.abs().max()
+
+
+def test_batches_and_order_change_nothing(llama, monkeypatch):
+    ids = torch.arange(41)
+    whole = dict(read_alone(llama, ids, PREFIX))
+    monkeypatch.setattr(streamed, "SEQUENCES_AT_ONCE", 3)
+    order = torch.randperm(41, generator=torch.Generator().manual_seed(0))
+    for layer, x in read_alone(llama, ids[order], PREFIX):
+        assert torch.equal(x, whole[layer][order])
+
+
+def test_one_layer_is_read_at_a_time_and_only_when_asked_for(llama, monkeypatch):
+    filled = []
+    fill = llama.tree.fill
+    monkeypatch.setattr(llama.tree, "fill", lambda path, *rest: filled.append(path) or fill(path, *rest))
+    layers = read_alone(llama, torch.arange(5), PREFIX)
+    assert next(layers)[0] == 0
+    assert filled == ["layers.0", "layers.1", "layers.2", "layers.0"]
+    layers.close()
+    assert len(filled) == 4
+
+
+def test_a_wrong_input_stops_the_run(llama, monkeypatch):
+    first_token_of = alone.first_token_of
+
+    def changed(cache):
+        kept = first_token_of(cache)
+        kept.layers[1].values = kept.layers[1].values * 1.001
+        return kept
+
+    monkeypatch.setattr(alone, "first_token_of", changed)
+    with pytest.raises(ArchitectureError, match=r"layer 2: a token behind the kept .* below 1e-06, found"):
+        list(read_alone(llama, torch.arange(9), PREFIX))
+
+
+def test_values_that_are_not_finite_are_refused(llama, monkeypatch):
+    def damaged(heads, ids, see, *rest, **named):
+        see(0, torch.full((3, 48), torch.nan))
+
+    monkeypatch.setattr(alone, "run_streamed", damaged)
+    with pytest.raises(ArchitectureError, match="layer 0: the heads read values that are NaN or infinite"):
+        list(read_alone(llama, torch.arange(3), PREFIX))
