@@ -10,6 +10,7 @@ import headatlas
 from atlases import make_atlas
 from headatlas.errors import SettingsError
 from headatlas.measuring import ablate as ablation
+from headatlas.measuring.running.bench import MEAN_PROMPTS, AblationSettings, Bench
 from headatlas.measuring.running.questions import PromptText, load_prompts, make_questions
 from planted import HEAD, LAYER, PAIRS, WORDS, make_planted, plant_values, write_relation
 
@@ -201,9 +202,9 @@ def test_the_means_are_means(planted):
     files = [planted / "r.json", planted / "other.json"]
     relations, _ = relations_of(atlas, tokenizer, heads.d_vocab, None, files)
     running = RunningModel(heads)
-    settings = ablation._Settings(10, 64, ablation.RemovedBy.MEAN, 0)
-    bench = ablation._Bench(running, relations, load_prompts(planted / "p.toml"), tokenizer, settings)
-    prompts = bench._questions("other", ablation.MEAN_PROMPTS).prompts
+    settings = AblationSettings(10, 64, ablation.RemovedBy.MEAN, 0)
+    bench = Bench(running, relations, load_prompts(planted / "p.toml"), tokenizer, settings)
+    prompts = bench._questions("other", MEAN_PROMPTS).prompts
     outputs = [running.watch(torch.tensor([prompt]), torch.tensor([0])).outputs[1][0] for prompt in prompts]
     assert torch.allclose(bench.means("r")[1], torch.stack(outputs).mean(0), atol=1e-5)
 

@@ -13,6 +13,7 @@ from headatlas.checkpoints.open import demo_model
 from headatlas.errors import AtlasError, SettingsError
 from headatlas.measuring import salient
 from headatlas.measuring.salient import measure_salient
+from headatlas.measuring.salient_tables import similar_table
 from headatlas.measuring.session import Session
 from models import make_model, save_model
 from needs import need_demo_model
@@ -145,7 +146,7 @@ def test_heads_that_are_the_same_or_opposite_are_told_so():
     generator = np.random.default_rng(1)
     first, other = generator.normal(size=(2, 50))
     outputs = [np.stack([first, -first]), None, np.stack([3 * first, other, np.zeros(50)])]
-    table = salient.similar_table(outputs, 2)
+    table = similar_table(outputs, 2)
     found = {(row.layer, row.head, row.rank): row for row in table.itertuples()}
     assert len(found) == 8  # the head without output has no rows and is nobody's like
     assert (found[0, 0, 0].other_layer, found[0, 0, 0].other_head, found[0, 0, 0].similarity) == (2, 0, 1.0)

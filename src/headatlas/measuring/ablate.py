@@ -6,7 +6,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,15 +16,15 @@ from headatlas.errors import SettingsError
 from headatlas.measuring.output import add_evidence
 from headatlas.measuring.progress import Progress, Stage, report_stage
 from headatlas.measuring.run_folder import RunParts
-from headatlas.measuring.running.model import Continuations, RunningModel, batches
-from headatlas.measuring.running.questions import PROMPTS, PromptText, Questions, load_prompts, make_questions
+from headatlas.measuring.running.bench import AblationSettings, Bench, Head
+from headatlas.measuring.running.model import RunningModel
+from headatlas.measuring.running.questions import PROMPTS, PromptText, load_prompts
 from headatlas.measuring.session import Session, relations_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from headatlas.atlas import Atlas
-    from headatlas.relations import EncodedRelation
 
 MIN_BASE = 0.1
 """A task that the whole model solves less often than this is not testable."""
@@ -34,12 +34,6 @@ MOST_OVERLAP, MOST_DIFFERENCE = 0.15, 0.2
 
 RANDOM_DRAWS, CONTROLS = 5, 3
 MOST_PROMPTS, MOST_HEADS = 40, 64
-MEAN_PROMPTS = 10
-"""Prompts of each other relation over which the mean of a head's output is taken."""
-
-MOST_MEAN_RELATIONS = 20
-Head = tuple[int, int]
-
 PARTS = ".unfinished-ablation"
 VERSION = 1
 """Of how prompts are made and counted: parts of an earlier version are not used."""
@@ -110,7 +104,7 @@ def ablate_heads(
     heads, tokenizer = session.heads, session.tokenizer
     asked, _ = relations_of(atlas, tokenizer, heads.d_vocab, wanted, add_relations)
     others, _ = relations_of(atlas, tokenizer, heads.d_vocab, None, add_relations)
-    settings = _Settings(n_prompts, n_heads, RemovedBy.MEAN if mean else RemovedBy.ZERO, seed)
+    settings = AblationSettings(n_prompts, n_heads, RemovedBy.MEAN if mean else RemovedBy.ZERO, seed)
     identity = _identity(atlas, settings, controls, {name: texts[name] for name in others if name in texts})
     found = []
     with use_threads(threads), RunParts(atlas.folder, PARTS, identity, "ablating heads of this atlas") as parts:
@@ -126,7 +120,7 @@ def ablate_heads(
                 if bench is None:
                     running = RunningModel(heads, device, report_stage(progress, Stage.BYTES))
                     relations_with_prompts = {each: others[each] for each in others if each in texts}
-                    bench = _Bench(running, relations_with_prompts, texts, tokenizer, settings)
+                    bench = Bench(running, relations_with_prompts, texts, tokenizer, settings)
                 result = _ablate(atlas, bench, name, controls, device, report)
                 atlas = _keep(atlas, *result)
                 _save(parts, name, *result)
@@ -145,15 +139,7 @@ class Point(NamedTuple):
     prompts: int
 
 
-@dataclass(frozen=True)
-class _Settings:
-    prompts: int
-    most_heads: int
-    removed_by: RemovedBy
-    seed: int
-
-
-def _identity(atlas: Atlas, settings: _Settings, controls: int, texts: dict[str, PromptText]) -> dict[str, Any]:
+def _identity(atlas: Atlas, settings: AblationSettings, controls: int, texts: dict[str, PromptText]) -> dict[str, Any]:
     """What the relations of one run have in common."""
     tasks = {name: [text.prompt, text.shots] for name, text in texts.items()}
     chosen = asdict(settings) | {"removed_by": settings.removed_by.value, "controls": controls}
@@ -175,86 +161,8 @@ def _load(parts: RunParts, name: str) -> tuple[Ablation, list[Point]] | None:
     return Ablation.from_dict(content["found"]), [Point(*each) for each in content["points"]]
 
 
-@dataclass
-class _Task:
-    questions: Questions
-    continuations: Continuations
-    base: int
-
-
-class _Bench:
-    """One running model and its tasks, each made and answered by the whole model once."""
-
-    def __init__(
-        self,
-        running: RunningModel,
-        relations: dict[str, EncodedRelation],
-        texts: dict[str, PromptText],
-        tokenizer: Any,
-        settings: _Settings,
-    ) -> None:
-        self.running, self.relations, self.settings = running, relations, settings
-        self._texts, self._tokenizer = texts, tokenizer
-        self._tasks: dict[str, _Task] = {}
-        self._bases: dict[str, float] = {}
-        self._sums: dict[str, tuple[dict[int, Tensor], int]] = {}
-
-    def task(self, name: str) -> _Task:
-        if name not in self._tasks:
-            questions = self._questions(name, self.settings.prompts)
-            continuations = Continuations(self.running, questions.prompts)
-            self._tasks[name] = _Task(questions, continuations, questions.correct(continuations.greedy()))
-        return self._tasks[name]
-
-    def accuracy(self, name: str) -> float:
-        """Accuracy of the whole model; kept when the task is dropped."""
-        if name not in self._bases:
-            task = self.task(name)
-            self._bases[name] = task.base / len(task.questions.prompts)
-        return self._bases[name]
-
-    def correct(self, name: str, removed: list[Head], instead: dict[int, Tensor] | None) -> int:
-        by_layer: dict[int, list[int]] = {}
-        for layer, head in removed:
-            by_layer.setdefault(layer, []).append(head)
-        task = self.task(name)
-        with self.running.without(by_layer, instead):
-            return task.questions.correct(task.continuations.greedy())
-
-    def drop(self, keep: set[str]) -> None:
-        """Free the keys and values of all tasks except these."""
-        for name in set(self._tasks) - keep:
-            del self._tasks[name]
-
-    def means(self, without: str) -> dict[int, Tensor]:
-        """Mean output of each head at the last token over prompts of other relations: layer -> (n_heads, d_head)."""
-        import torch
-
-        names = [name for name in self.relations if name != without]
-        random.Random(f"{self.settings.seed} mean {without}").shuffle(names)
-        sums: dict[int, Tensor] = {}
-        count = 0
-        for name in names[:MOST_MEAN_RELATIONS]:
-            if name not in self._sums:
-                prompts = self._questions(name, MEAN_PROMPTS).prompts
-                total: dict[int, Tensor] = {}
-                for _, ids in batches(prompts):
-                    watched = self.running.watch(ids, torch.zeros(len(ids), dtype=torch.long))
-                    for layer, output in watched.outputs.items():
-                        total[layer] = total.get(layer, 0) + output.sum(0)
-                self._sums[name] = total, len(prompts)
-            total, n_prompts = self._sums[name]
-            count += n_prompts
-            for layer, each in total.items():
-                sums[layer] = sums.get(layer, 0) + each
-        return {layer: total / count for layer, total in sums.items()}
-
-    def _questions(self, name: str, most: int) -> Questions:
-        return make_questions(self.relations[name], self._texts[name], self._tokenizer, most, self.settings.seed)
-
-
 def _ablate(
-    atlas: Atlas, bench: _Bench, name: str, n_controls: int, device: str, report: Callable[[int, int], None]
+    atlas: Atlas, bench: Bench, name: str, n_controls: int, device: str, report: Callable[[int, int], None]
 ) -> tuple[Ablation, list[Point]]:
     started, settings = time.perf_counter(), bench.settings
     bench.drop({name})
@@ -288,7 +196,7 @@ def _ablate(
 
 def _curves(
     atlas: Atlas,
-    bench: _Bench,
+    bench: Bench,
     name: str,
     ordered: list[Head],
     controls: list[str],
@@ -333,7 +241,7 @@ def overlap(atlas: Atlas, relation: str, other: str) -> float:
     return len(ours & theirs) / max(1, min(len(ours), len(theirs)))
 
 
-def _controls(atlas: Atlas, bench: _Bench, name: str, most: int) -> list[str]:
+def _controls(atlas: Atlas, bench: Bench, name: str, most: int) -> list[str]:
     """Other relations with little overlap and a similar base accuracy, in an order that the seed chooses."""
     candidates = [each for each in bench.relations if each != name and overlap(atlas, name, each) < MOST_OVERLAP]
     random.Random(f"{bench.settings.seed} controls {name}").shuffle(candidates)

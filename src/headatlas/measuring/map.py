@@ -101,53 +101,54 @@ def map_heads(
     from headatlas.architectures import Terms
 
     engine = _choose_engine(engine, device, threads)
-    return map_session(
-        Session(model, adapter, Terms(value_bias, attention_gain, final_norm_gain), progress),
-        output,
-        relations=relations,
-        add_relations=add_relations,
-        k=k,
-        threshold=threshold,
-        contextualize=contextualize,
-        profile=profile,
-        self_check=self_check,
-        chance=chance,
-        salient=salient,
-        engine=engine,
-        overwrite=overwrite,
+    options = MapOptions(
+        relations, add_relations, k, threshold, contextualize, profile, self_check, chance, salient, overwrite
     )
+    terms = Terms(value_bias, attention_gain, final_norm_gain)
+    return map_session(Session(model, adapter, terms, progress), options, engine, output)
+
+
+@dataclass(frozen=True)
+class MapOptions:
+    """What is measured of an opened model, and whether it may replace another atlas; as for `map_heads`."""
+
+    relations: RelationsLike | None = None
+    add_relations: RelationsLike | None = None
+    k: int | None = None
+    threshold: str | float | None = None
+    contextualize: str | None = None
+    profile: str = "maps"
+    self_check: bool = True
+    chance: bool = True
+    salient: bool | None = False
+    overwrite: bool = False
 
 
 def map_session(
-    session: Session,
-    output: str | Path | None = None,
-    *,
-    relations: RelationsLike | None = None,
-    add_relations: RelationsLike | None = None,
-    k: int | None = None,
-    threshold: str | float | None = None,
-    contextualize: str | None = None,
-    profile: str = "maps",
-    self_check: bool = True,
-    chance: bool = True,
-    salient: bool | None = False,
-    engine: Engine | None = None,
-    overwrite: bool = False,
+    session: Session, options: MapOptions | None = None, engine: Engine | None = None, output: str | Path | None = None
 ) -> Atlas:
-    """Map the model of a session, which can then be used further; arguments as for `map_heads`."""
-    chosen = choose_relations(relations, add_relations)
+    """Map the model of a session, which can then be used further.
+
+    Args:
+        engine: where layers are scored; default: this process.
+        output: folder for the results; default: nothing is written.
+    """
+    options = options or MapOptions()
+    chosen = choose_relations(options.relations, options.add_relations)
     heads = session.heads
-    settings = Settings.of_profile(heads.d_vocab, profile, k, threshold, contextualize, **asdict(heads.terms))
+    settings = Settings.of_profile(
+        heads.d_vocab, options.profile, options.k, options.threshold, options.contextualize, **asdict(heads.terms)
+    )
     encoded = encode_relations(chosen, session.tokenizer, heads.d_vocab, settings)
     _check_measurable(encoded)
-    entry = _relations_entry(chosen, encoded, relations is None, add_relations is not None)
-    wanted = _Wanted(settings, encoded, chance, self_check, entry)
-    return _map(session, wanted, engine or LocalEngine(), salient, output, overwrite)
+    entry = _relations_entry(chosen, encoded, options.relations is None, options.add_relations is not None)
+    wanted = _Wanted(settings, encoded, options.chance, options.self_check, entry)
+    return _map(session, wanted, engine or LocalEngine(), options.salient, output, options.overwrite)
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What is measured of a model: settings, relations as its tokens, and what the manifest says of them."""
+    """What is measured of a model: settings, relations encoded as its tokens, and their entry in the manifest."""
 
     settings: Settings
     relations: list[EncodedRelation]

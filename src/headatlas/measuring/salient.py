@@ -22,6 +22,7 @@ from headatlas.measuring import speed
 from headatlas.measuring.output import Evidence, add_evidence
 from headatlas.measuring.progress import Progress, Stage
 from headatlas.measuring.run_folder import RunParts
+from headatlas.measuring.salient_tables import salient_table, similar_table
 from headatlas.measuring.session import Session
 
 if TYPE_CHECKING:
@@ -371,69 +372,3 @@ def _tables(work: _Work, layers: Sequence[dict[str, np.ndarray]]) -> SalientTabl
         "tool": __version__,
     }
     return SalientTables(table, similar, facts, similar_facts)
-
-
-def salient_table(layers: Sequence[dict[str, np.ndarray]], texts: Sequence[str]) -> tuple[pd.DataFrame, int, int]:
-    """The table `salient`; heads whose output is 0, and salient tokens whose output is 0, which have no rows."""
-    import numpy as np
-    import pandas as pd
-
-    names = np.asarray(texts, dtype=object)
-    tables, without_output, left_out = [], 0, 0
-    for layer, arrays in enumerate(layers):
-        if not arrays:
-            continue
-        there = arrays["amplification"] > 0
-        without_output += int((~there.any(1)).sum())
-        left_out += int((~there).sum())
-        for side in ("promoted", "suppressed"):
-            places = np.indices(arrays[side].shape)
-            head, rank, to_rank = places[0], places[1], places[2]
-            chosen = np.broadcast_to(there[..., None], head.shape)
-            token, to = np.broadcast_to(arrays["token"][..., None], head.shape), arrays[side]
-            amplification = np.broadcast_to(arrays["amplification"][..., None], head.shape)
-            columns = {
-                "layer": np.full(chosen.sum(), layer),
-                "head": head[chosen],
-                "rank": rank[chosen],
-                "token_id": token[chosen],
-                "token": names[token[chosen]],
-                "amplification": amplification[chosen],
-                "side": np.full(chosen.sum(), side, dtype=object),
-                "to_rank": to_rank[chosen],
-                "to_id": to[chosen],
-                "to_token": names[to[chosen]],
-            }
-            tables.append(pd.DataFrame(columns))
-    table = pd.concat(tables, ignore_index=True)
-    order = ["layer", "head", "rank", "side", "to_rank"]
-    return table.sort_values(order, ignore_index=True), without_output, left_out
-
-
-def similar_table(outputs: Sequence[np.ndarray | None], n_similar: int) -> pd.DataFrame:
-    """The table `similar`: of each head the heads with the largest cosine, a head without output left out.
-
-    Args:
-        outputs: of each layer, Float[ndarray, "n_heads n_numbers"], None where the layer has no heads.
-    """
-    import numpy as np
-    import pandas as pd
-
-    places, rows = [], []
-    for layer, each in enumerate(outputs):
-        for head, numbers in enumerate(() if each is None else each):
-            if (length := np.linalg.norm(numbers.astype(np.float64))) > 0:
-                places.append((layer, head))
-                rows.append((numbers / length).astype(np.float32))
-    columns = ["layer", "head", "rank", "other_layer", "other_head", "similarity"]
-    if len(rows) < 2:
-        return pd.DataFrame({name: np.empty(0, float if name == "similarity" else int) for name in columns})
-    unit = np.stack(rows)
-    pairs_of_heads = []
-    for at, place in enumerate(places):
-        # Rounded, so that the order does not depend on how the products were summed.
-        cosines = np.round((unit @ unit[at]).astype(np.float64), 5).clip(-1, 1)
-        cosines[at] = -np.inf
-        for rank, other in enumerate(np.argsort(-cosines, kind="stable")[: min(n_similar, len(rows) - 1)]):
-            pairs_of_heads.append((*place, rank, *places[other], float(cosines[other])))
-    return pd.DataFrame(pairs_of_heads, columns=columns)
