@@ -97,12 +97,12 @@ def measure_map(source: str, threads: int) -> MapRun:
         atlas = map_heads(source, chance=False, threads=threads, progress=note_time)
     finally:
         headatlas.scoring.RankSearch = whole
-    measurable = [item for item in atlas.manifest["relations"]["items"] if item["measurable"]]
+    measurable = [item for item in atlas.manifest.relations.items if item.measurable]
     return MapRun(
-        seconds=atlas.manifest["run"]["seconds"],
+        seconds=atlas.manifest.run.seconds,
         layer_ends=[end - times[0] for end in times[1:]],
         looked_at=sum(each.work.logits for each in searches) / sum(each.work.full for each in searches),
-        in_float64=atlas.manifest["run"]["decided_in_float64"],
+        in_float64=atlas.manifest.run.decided_in_float64,
         n_layers=atlas.n_layers,
         n_heads=atlas.n_heads,
         n_pairs=sum(item["pairs"] for item in measurable),

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
-from headatlas.atlas import CHANCE_VARIABLES, Atlas, build_dataset
+from headatlas.atlas import CHANCE_VARIABLES, Atlas, Manifest, build_dataset
+from headatlas.atlas.evidence import (
+    AblationFacts,
+    DescriptionsFacts,
+    SalientFacts,
+    SimilarFacts,
+    ValidationFacts,
+)
+from headatlas.atlas.manifest import (
+    ImportedFacts,
+    ModelFacts,
+    RelationFacts,
+    RelationsFacts,
+    SettingsFacts,
+    ToolFacts,
+    ValidityFacts,
+)
 
 PAIRS = 40
 
@@ -53,37 +71,67 @@ def make_atlas(
         validity,
     )
     measured = [
-        {"relation": relation, "category": category, "k": 10, "pairs": PAIRS, "in_file": PAIRS, "measurable": True}
+        RelationFacts(relation, category, measurable=True, k=10, in_file=PAIRS, pairs=PAIRS)
         for relation, category in zip(names, categories, strict=True)
     ]
     dropped = [
-        {"relation": f"{category.lower()}_words", "category": category, "k": 10, "pairs": 3, "measurable": False}
-        for category in unmeasured
+        RelationFacts(f"{category.lower()}_words", category, measurable=False, k=10, pairs=3) for category in unmeasured
     ]
-    manifest = {
-        "identity": {"measure": "weights", "model": name},
-        "measure": "weights",
-        "label": "maps",
-        "model": {
-            "name": name,
-            "source": "demo",
-            "fingerprint": "f" * 64,
-            "n_layers": n_layers,
-            "n_heads": n_heads,
-            "n_kv_heads": 3,
-            "d_vocab": 50_257,
-            "note": note,
-            "validity": [
-                {"kind": kind, "why": why, "layers": [at for at, each in enumerate(validity) if each == kind]}
+    manifest = Manifest(
+        tool=ToolFacts("headatlas", "1"),
+        created="2026-01-01T00:00:00+00:00",
+        measure="weights",
+        label="maps",
+        identity={"measure": "weights", "model": name},
+        model=ModelFacts(
+            name=name,
+            source="demo",
+            n_layers=n_layers,
+            n_heads=n_heads,
+            n_kv_heads=3 if n_heads % 3 == 0 else None,
+            d_vocab=50_257,
+            fingerprint="f" * 64,
+            note=note,
+            validity=tuple(
+                ValidityFacts(kind, why, tuple(at for at, each in enumerate(validity) if each == kind))
                 for kind, why in (("exact", ""), ("not applicable", "linear attention"))
                 if kind in validity
-            ],
-        },
-        "settings": {"k": 10, "k_copying": 1, "threshold": "0.15", "contextualize": "first-mlp", "profile": "maps"},
-        "relations": {"set": "test", "hash": "a" * 64, "items": [*measured, *dropped]},
-    }
+            ),
+        ),
+        settings=SettingsFacts("0.15", k=10, k_copying=1, contextualize="first-mlp"),
+        relations=RelationsFacts("test", (*measured, *dropped), hash="a" * 64),
+    )
     return Atlas(data, manifest)
 
+
+IMPORTED = ImportedFacts("scores.csv", "e" * 64)
+
+
+def with_manifest(atlas: Atlas, **changes) -> Atlas:
+    """The same atlas with other values in its manifest."""
+    return replace(atlas, manifest=replace(atlas.manifest, **changes))
+
+
+def with_model(atlas: Atlas, **changes) -> Atlas:
+    """The same atlas with other facts about its model."""
+    return with_manifest(atlas, model=replace(atlas.manifest.model, **changes))
+
+
+def with_settings(atlas: Atlas, **changes) -> Atlas:
+    """The same atlas with other settings."""
+    return with_manifest(atlas, settings=replace(atlas.manifest.settings, **changes))
+
+
+SALIENT = SalientFacts(
+    tokens=4, mapped=2, similar=1, junk=False, vocabulary=60, looked_at=58, junk_tokens={"special": 2},
+    heads_without_output=0, tokens_without_output=0, tool="1", seconds=1.5, processor_seconds=1, device="cpu",
+)  # fmt: skip
+SIMILAR = SimilarFacts(heads=1, probes=256, seed=20, projected_to=None, standard_error=0.0, tool="1")
+DESCRIPTIONS = DescriptionsFacts(heads=1, rules={"unclear": 1}, tool="1")
+VALIDATION = ValidationFacts(
+    templates=("The {source} is",), pairs=40, seed=0, relations=(), left_out=(), groups=(), prompts=1, seconds=1,
+    device="cpu", packages={}, correlations=(),
+)  # fmt: skip
 
 HOSTILE = ("</script><b>", '"quote"', "=1+1", "\x1b[31m", "\u202eright-to-left", "👩‍🚀", " Paris", "<|im_start|>")
 """Tokens as a tokenizer may hold them."""
@@ -108,14 +156,16 @@ def make_evidence(atlas: Atlas, n_tokens: int = 4, n_mapped: int = 2, seed: int 
         for to_rank in range(n_mapped)
     ]
     names = ("layer", "head", "rank", "token_id", "token", "amplification", "side", "to_rank", "to_id", "to_token")
-    atlas = atlas.with_evidence({"salient": (pd.DataFrame(operations, columns=list(names)), {"tokens": n_tokens})})
+    atlas = atlas.with_evidence(
+        {"salient": (pd.DataFrame(operations, columns=list(names)), replace(SALIENT, tokens=n_tokens))}
+    )
     similar = [(*places[at], 0, *places[at - 1], 0.5) for at in range(len(places))]
     names = ("layer", "head", "rank", "other_layer", "other_head", "similarity")
-    atlas = atlas.with_evidence({"similar": (pd.DataFrame(similar, columns=list(names)), {})})
+    atlas = atlas.with_evidence({"similar": (pd.DataFrame(similar, columns=list(names)), SIMILAR)})
     told = [(*place, f"maps {word()[1]} to {word()[1]}", "unclear" if at % 3 else "same word", 0.5)
             for at, place in enumerate(places)]  # fmt: skip
     names = ("layer", "head", "description", "rule", "confidence")
-    atlas = atlas.with_evidence({"descriptions": (pd.DataFrame(told, columns=list(names)), {})})
+    atlas = atlas.with_evidence({"descriptions": (pd.DataFrame(told, columns=list(names)), DESCRIPTIONS)})
     validation = [
         (relation, *place, condition, tokens, PAIRS, hits, 1, hits / PAIRS, 1 / PAIRS)
         for relation in atlas.relations
@@ -126,7 +176,7 @@ def make_evidence(atlas: Atlas, n_tokens: int = 4, n_mapped: int = 2, seed: int 
     ]
     names = ("relation", "layer", "head", "condition", "tokens", "pairs", "hits", "suppression_hits", "score",
              "suppression")  # fmt: skip
-    atlas = atlas.with_evidence({"validation": (pd.DataFrame(validation, columns=list(names)), {})})
+    atlas = atlas.with_evidence({"validation": (pd.DataFrame(validation, columns=list(names)), VALIDATION)})
     first, *others = atlas.relations
     ablation = [
         (first, task, order, removed, max(0, 30 - removed), PAIRS)
@@ -135,5 +185,5 @@ def make_evidence(atlas: Atlas, n_tokens: int = 4, n_mapped: int = 2, seed: int 
         for removed in range(5)
     ]
     names = ("relation", "task", "order", "removed", "correct", "prompts")
-    atlas = atlas.with_evidence({"ablation": (pd.DataFrame(ablation, columns=list(names)), {})})
+    atlas = atlas.with_evidence({"ablation": (pd.DataFrame(ablation, columns=list(names)), AblationFacts({}))})
     return atlas

@@ -110,8 +110,10 @@ def checked_profile(profile: str) -> str:
 
 def parse_threshold(threshold: str | float) -> Fraction:
     """The exact value of a threshold written as a decimal; raises `SettingsError` outside 0 to 1."""
+    text = str(threshold)
     try:
-        value = Fraction(str(threshold))
+        # A long exponent would ask for a number of that many digits.
+        value = Fraction(text) if len(text) <= 1000 and len(text.lower().partition("e")[2]) <= 4 else None
     except (ValueError, ZeroDivisionError):
         value = None
     if value is None or not 0 <= value < 1:

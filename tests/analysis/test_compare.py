@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from atlases import make_atlas
+from atlases import make_atlas, with_manifest, with_settings
 from headatlas import compare_atlases
 from headatlas.analysis.compare import head_names
 from headatlas.atlas import build_dataset, save_atlas
@@ -65,26 +65,25 @@ def test_layers_without_heads_take_no_part():
     ("change", "sentence"),
     [
         (
-            lambda atlas: atlas.manifest.update(measure="in-context"),
+            lambda atlas: with_manifest(atlas, measure="in-context"),
             "expected the same measure, found weights in the",
         ),
         (
-            lambda atlas: atlas.manifest["settings"].update(k=5),
+            lambda atlas: with_settings(atlas, k=5),
             "same k, found 10 in the first atlas and 5 in the",
         ),
         (
-            lambda atlas: atlas.manifest["settings"].update(threshold="0.3"),
+            lambda atlas: with_settings(atlas, threshold="0.3"),
             "and 0.3 in the second. Give one value for",
         ),
         (
-            lambda atlas: atlas.manifest["identity"].update(relations="x"),
+            lambda atlas: with_manifest(atlas, identity={"relations": "x"}),
             "expected the same pairs of tokens",
         ),
     ],
 )
 def test_what_differs_is_refused(base, change, sentence):
-    other = make_atlas(n_layers=5, n_heads=3, name="other")
-    change(other)
+    other = change(make_atlas(n_layers=5, n_heads=3, name="other"))
     with pytest.raises(AtlasError) as caught:
         compare_atlases(base, other)
     assert sentence in str(caught.value)
@@ -99,8 +98,7 @@ def test_other_shapes_and_relations_are_refused(base):
 
 
 def test_a_given_threshold_holds_for_both(base):
-    other = make_atlas(n_layers=5, n_heads=3)
-    other.manifest["settings"]["threshold"] = "0.3"
+    other = with_settings(make_atlas(n_layers=5, n_heads=3), threshold="0.3")
     found = compare_atlases(base, other, threshold="0.5")
     assert found.threshold == "0.5" and found.categories[1].first == base.above("0.5")[0].sum()
 

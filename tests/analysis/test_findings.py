@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import fisher_exact
 
-from atlases import make_atlas
+from atlases import make_atlas, with_model
 from headatlas.analysis import analyse, best_boundary, holm, overlap_in_layers
 from headatlas.analysis.arrangements import find_arrangements
 from headatlas.analysis.boundaries import find_boundaries
@@ -28,7 +28,7 @@ def atlas_of(n_kv_heads=None, **has) -> Atlas:
     hits = np.stack([np.where(grid, 30, 2) for grid in has.values()]).astype("int32")
     n_layers, n_heads = hits.shape[1:]
     base = make_atlas(n_layers, n_heads, categories=tuple(has), relations=tuple(f"r_{name}" for name in has))
-    base.manifest["model"]["n_kv_heads"] = n_kv_heads
+    base = with_model(base, n_kv_heads=n_kv_heads)
     labels = [(f"r_{name}", name, 10, PAIRS) for name in has]
     return Atlas(build_dataset(labels, {"hits": hits, "suppression_hits": np.zeros_like(hits)}), base.manifest)
 
@@ -324,7 +324,7 @@ def test_key_value_groups():
     single[::2, 5] = True
     (each,) = analyse(atlas_of(n_kv_heads=3, Knowledge=single)).arrangements
     assert each.group_pairs == 0 and each.p_group is None
-    for trivial in (None, 1, 12, 0, -3, 5, "3", True):
+    for trivial in (None, 1, 12, 5):
         (each,) = analyse(atlas_of(n_kv_heads=trivial, Knowledge=has)).arrangements
         assert each.group_pairs is None and each.p_group is None
 

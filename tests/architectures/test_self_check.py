@@ -116,13 +116,13 @@ def test_the_manifest_records_the_check_and_that_it_was_off(tmp_path):
     words = [first + second for first in "bcdfghjkl" for second in "aeiouwxyz"]
     relation = write_relation(tmp_path / "r.json", [[word, words[at - 3]] for at, word in enumerate(words[:40])])
     atlas = headatlas.map_heads(folder, relations=relation)
-    check = atlas.manifest["self_check"]
-    assert check["layers"][0]["layers"] == [0, 1, 2] and 0 < check["largest_error"] < 1e-6
+    check = atlas.manifest.self_check
+    assert check.layers[0].layers == (0, 1, 2) and 0 < check.largest_error < 1e-6
     report = headatlas.write_report(atlas)
-    assert "first and last of each kind" in report and f"{check['largest_error']:.1e}" in report
+    assert "first and last of each kind" in report and f"{check.largest_error:.1e}" in report
     off = headatlas.map_heads(folder, relations=relation, self_check=False)
-    assert off.manifest["self_check"] == "off"
-    assert "attention modules: off." in headatlas.write_report(off)
+    assert off.manifest.self_check is None
+    assert "attention modules was switched off." in headatlas.write_report(off)
     assert off.table.equals(atlas.table)
 
 
@@ -224,4 +224,4 @@ def test_layers_without_heads_are_not_counted_as_zero(tmp_path):
     assert "| approximate | a gate of the attending token scales each channel of the head | 2 |" in report
     assert "| not applicable | linear attention | 0-1 |" in report
     assert "5 of 6 heads" in report
-    assert atlas.manifest["model"]["validity"][0]["layers"] == [0, 1]
+    assert atlas.manifest.model.validity[0].layers == (0, 1)

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atlases import make_atlas, make_evidence
+from atlases import DESCRIPTIONS, SIMILAR, make_atlas, make_evidence, with_manifest
 from headatlas.atlas import EVIDENCE, Atlas, build_dataset, dataset_from_table, load_atlas, save_atlas, save_evidence
+from headatlas.atlas.evidence import EvidenceFacts
 from headatlas.errors import AtlasError, SettingsError
 
 
@@ -16,7 +17,7 @@ def one_relation(hits, pairs: int, **manifest) -> Atlas:
     """An atlas of one relation with these hits, as (layer, head)."""
     hits = np.asarray(hits, dtype="int32")[None]
     data = build_dataset([("r", "C", 10, pairs)], {"hits": hits, "suppression_hits": hits[..., ::-1]})
-    return Atlas(data, make_atlas(categories=("C",), relations=("r",)).manifest | manifest)
+    return with_manifest(Atlas(data, make_atlas(categories=("C",), relations=("r",)).manifest), **manifest)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_a_changed_or_missing_file_is_noticed(tmp_path):
         ("{", "expected a manifest with a schema version, found something else"),
         ("[]", "expected a manifest with a schema version, found something else"),
         ('{"schema": 99}', "expected schema 4, found 99. Use the headatlas version that wrote it."),
-        ('{"schema": 4}', "expected the key 'files', found none. Run the map again."),
+        ('{"schema": 4}', "expected the key 'tool', found none. Run the map again."),
     ],
 )
 def test_bad_manifests(tmp_path, text, message):
@@ -144,7 +145,7 @@ def test_bad_manifests(tmp_path, text, message):
 def test_a_manifest_cannot_name_files_outside(tmp_path):
     save_atlas(make_atlas(), tmp_path)
     manifest = json.loads((tmp_path / "atlas.json").read_text("utf-8"))
-    manifest["files"]["../../etc/passwd"] = {"sha256": ""}
+    manifest["files"]["../../etc/passwd"] = {"sha256": "0" * 64}
     (tmp_path / "atlas.json").write_text(json.dumps(manifest), "utf-8")
     with pytest.raises(AtlasError, match="expected files of an atlas"):
         load_atlas(tmp_path)
@@ -203,13 +204,13 @@ def test_evidence_is_added_to_the_folder_and_checked(tmp_path):
     assert atlas.evidence("similar") is None
     table = pd.DataFrame({"layer": [1], "head": [2], "rank": [0], "other_layer": [0], "other_head": [1]})
     other = load_atlas(tmp_path)
-    added = save_evidence(atlas, {"similar": (table, {"heads": 1})})
+    added = save_evidence(atlas, {"similar": (table, SIMILAR)})
     assert added.evidence("similar") is table and atlas.evidence("similar") is None
-    both = save_evidence(other, {"descriptions": (table, {})})
+    both = save_evidence(other, {"descriptions": (table, DESCRIPTIONS)})
     assert both.evidence("similar").equals(table)
     again = load_atlas(tmp_path)
     assert again.evidence("similar").equals(table) and again.evidence("descriptions").equals(table)
-    assert again.manifest["evidence"] == {"similar": {"heads": 1}, "descriptions": {}}
+    assert again.manifest.evidence == EvidenceFacts(similar=SIMILAR, descriptions=DESCRIPTIONS)
     moved = load_atlas(save_atlas(again, tmp_path / "moved"))
     assert moved.evidence("similar").equals(table)
     (tmp_path / "similar.parquet").write_bytes(b"x")
@@ -218,10 +219,10 @@ def test_evidence_is_added_to_the_folder_and_checked(tmp_path):
     ):
         load_atlas(tmp_path).evidence("similar")
     with pytest.raises(SettingsError, match="expected one of salient"):
-        atlas.with_evidence({"rumours": (table, {})})
+        atlas.with_evidence({"rumours": (table, SIMILAR)})
     save_atlas(make_atlas(n_layers=5, n_heads=3, name="another"), tmp_path)
     with pytest.raises(AtlasError, match="holds another atlas by now"):
-        save_evidence(atlas, {"similar": (table, {})})
+        save_evidence(atlas, {"similar": (table, SIMILAR)})
 
 
 def test_evidence_of_an_atlas_in_memory_is_saved_with_it(tmp_path):

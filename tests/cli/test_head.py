@@ -41,7 +41,7 @@ def test_map_measures_salient_operations_or_says_how(run, place):
     result = run("map", "tiny", "-o", "without", "--relations", "planted.json", "--no-salient")
     assert "were not measured: `headatlas salient without` measures them in about" in " ".join(result.stderr.split())
     run("map", "tiny", "-o", "with", "--relations", "planted.json")
-    assert set(load_atlas(place / "with").manifest["evidence"]) == {"salient", "similar", "descriptions"}
+    assert set(load_atlas(place / "with").manifest.evidence.names) == {"salient", "similar", "descriptions"}
 
 
 def test_salient_then_head(run, place):

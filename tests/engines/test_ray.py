@@ -77,7 +77,7 @@ def test_runs_of_one_engine_are_finished_by_the_other(place, cluster, tmp_path):
     _, messages = process.communicate(timeout=60)
     assert process.returncode == 130 and "the same command continues where it stopped" in messages
     atlas = headatlas.map_heads(place / "tiny", tmp_path / "there", relations=place / "r.json")
-    assert atlas.manifest["run"]["layers_from_earlier_run"] >= 2 and atlas.manifest["run"]["engine"] == "local"
+    assert atlas.manifest.run.layers_from_earlier_run >= 2 and atlas.manifest.run.engine == "local"
     assert_same(place, atlas)
 
     # Begun here, finished there, as a survey with a model that is bad.
@@ -95,7 +95,7 @@ def test_runs_of_one_engine_are_finished_by_the_other(place, cluster, tmp_path):
     shown, messages = process.communicate(timeout=120)
     assert process.returncode == 1 and "bad: " in messages and "done" in shown, (shown, messages)
     atlas = headatlas.load_atlas(tmp_path / "s" / "one")
-    assert atlas.manifest["run"]["layers_from_earlier_run"] == 7 and atlas.manifest["run"]["engine"] == "ray"
+    assert atlas.manifest.run.layers_from_earlier_run == 7 and atlas.manifest.run.engine == "ray"
     assert_same(place, atlas)
 
 
@@ -195,7 +195,7 @@ def test_a_killed_node_and_a_killed_run_change_nothing(place, cluster):
             place / "tiny", out, relations=place / "r.json", engine=engine, progress=kill_a_node
         )
         wait_until(lambda: engine._slots() == 1)  # Ray notices a lost node after a while
-    assert lost and atlas.manifest["run"]["layers_from_earlier_run"] >= kept
-    assert atlas.manifest["run"]["engine"] == "ray"
+    assert lost and atlas.manifest.run.layers_from_earlier_run >= kept
+    assert atlas.manifest.run.engine == "ray"
     assert_same(place, atlas)
     assert_same(place, headatlas.load_atlas(out))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atlases import HOSTILE, make_atlas, make_evidence
+from atlases import HOSTILE, make_atlas, make_evidence, with_model
 from headatlas.analysis.categories import classify
 from headatlas.atlas import Atlas
 from headatlas.explorer import write_page
@@ -72,8 +72,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     sizes = {"n_layers": 13, "n_heads": 6, "without_heads": (WITHOUT,)}
     atlas = make_evidence(with_pairs(make_atlas(**sizes, chance=True)), n_tokens=12)  # type: ignore[arg-type]
     other = make_atlas(**sizes, chance=True, seed=1)  # type: ignore[arg-type]
-    bare = make_atlas(**sizes, unmeasured=("Geometry",))  # type: ignore[arg-type]
-    bare.manifest["model"]["n_kv_heads"] = None
+    bare = with_model(make_atlas(**sizes, unmeasured=("Geometry",)), n_kv_heads=None)  # type: ignore[arg-type]
     pages = {
         "single": write_page(folder / "single.html", atlas),
         "bare": write_page(folder / "bare.html", bare),

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atlases import make_atlas
+from atlases import make_atlas, with_settings
 from headatlas.analysis.categories import classify
 from headatlas.atlas import Atlas
 from headatlas.explorer.payload import build_payload
@@ -57,8 +57,7 @@ def test_categories_beyond_the_bits_of_a_number_stay_apart(tmp_path):
 
 @pytest.mark.parametrize("threshold", ["1e-1", "3/20", "1/3", "0.15000000000000000000", "+0.15", "0.", "00.2"])
 def test_a_threshold_as_map_accepts_it_is_read(threshold, tmp_path):
-    atlas = make_atlas(n_layers=5, n_heads=3)
-    atlas.manifest["settings"]["threshold"] = threshold
+    atlas = with_settings(make_atlas(n_layers=5, n_heads=3), threshold=threshold)
     assert_same(atlas, [{"side": "score", "profile": "maps", "threshold": None}], tmp_path)
 
 

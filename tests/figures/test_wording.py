@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from atlases import make_atlas
+from atlases import IMPORTED, make_atlas, with_manifest, with_settings
 from headatlas.analysis.categories import classify
 from headatlas.figures.wording import caption, one_line, settings_label
 
@@ -38,16 +38,14 @@ def test_printable(text, shown):
     ],
 )
 def test_a_changed_threshold_is_part_of_the_settings(settings, threshold, expected):
-    atlas = make_atlas(2, 2, ("Knowledge",), chance=True)
-    atlas.manifest["settings"] |= settings
+    atlas = with_settings(make_atlas(2, 2, ("Knowledge",), chance=True), **settings)
     assert settings_label(atlas, classify(atlas, threshold)) == expected
     calibrated = classify(atlas, threshold, profile="calibrated")
     assert settings_label(atlas, calibrated) == expected.replace("maps", "calibrated")
 
 
 def test_the_label_of_imported_scores_names_another_threshold():
-    atlas = make_atlas(2, 2, ("Knowledge",))
-    atlas.manifest.update({"label": "imported: in-context", "imported": {"file": "scores.csv", "sha256": "e" * 64}})
+    atlas = with_manifest(make_atlas(2, 2, ("Knowledge",)), label="imported: in-context", imported=IMPORTED)
     assert settings_label(atlas, classify(atlas)) == "imported: in-context"
     assert settings_label(atlas, classify(atlas, "0.2")) == "imported: in-context, threshold=0.2"
 
@@ -76,5 +74,5 @@ def test_a_relations_caption_says_k(k, side, words):
 )
 def test_imported_scores_are_called_that(measure, words):
     atlas = make_atlas(2, 2, ("Knowledge",))
-    atlas.manifest.update({"measure": measure, "label": f"imported: {measure}", "imported": {"sha256": "e" * 64}})
+    atlas = with_manifest(atlas, measure=measure, label=f"imported: {measure}", imported=IMPORTED)
     assert caption(atlas, classify(atlas))[1] == words

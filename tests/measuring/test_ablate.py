@@ -75,7 +75,7 @@ def test_the_same_seed_gives_the_same(planted):
 
 
 def test_an_interrupted_ablation_continues_with_the_next_relation(planted, monkeypatch):
-    whole = [each.as_dict() | {"seconds": None} for each in ablate(planted, ["r", "other"])[1]]
+    whole = [vars(each) | {"seconds": None} for each in ablate(planted, ["r", "other"])[1]]
     measure, done = ablation._ablate, []
 
     def stop(atlas, bench, name, *rest):
@@ -89,7 +89,7 @@ def test_an_interrupted_ablation_continues_with_the_next_relation(planted, monke
         ablate(planted, ["r", "other"])
     assert done == ["other"] and (planted / "atlas" / ablation.PARTS).exists()
     monkeypatch.setattr(ablation, "_ablate", lambda *given: done.append(given[2]) or measure(*given))
-    found = [each.as_dict() | {"seconds": None} for each in ablate(planted, ["r", "other"])[1]]
+    found = [vars(each) | {"seconds": None} for each in ablate(planted, ["r", "other"])[1]]
     assert done == ["other", "r"] and found == whole
     assert not (planted / "atlas" / ablation.PARTS).exists()
 
@@ -107,7 +107,7 @@ def test_what_the_model_cannot_do_is_not_testable_and_others_are_kept(planted):
     table = atlas.evidence("ablation")
     assert set(table["relation"]) == {"r", "other"}
     assert table[table["relation"] == "other"]["removed"].tolist() == [0]
-    assert set(atlas.manifest["evidence"]["ablation"]["relations"]) == {"r", "other"}
+    assert set(atlas.manifest.evidence.ablation.relations) == {"r", "other"}
     assert not (planted / "atlas" / "ablation-other.png").exists()
 
 

@@ -69,6 +69,6 @@ def test_a_full_disk_loses_nothing(tmp_path):
     done = run(tmp_path, "-m", "headatlas")
     assert done.returncode == 0, done
     atlas = headatlas.load_atlas(out)
-    assert atlas.manifest["run"]["layers_from_earlier_run"] == N_LAYERS
+    assert atlas.manifest.run.layers_from_earlier_run == N_LAYERS
     assert atlas.table.equals(whole.table) and atlas.pair_hits.equals(whole.pair_hits)
     assert not (out / ".unfinished").exists()

@@ -35,7 +35,7 @@ def test_scores_without_suppression(tmp_path):
     assert not atlas.has_suppression and not atlas.counts_known
     assert atlas.scores.values.tolist() == [[[0.5, 0.25], [0, 1]]]
     assert atlas.table[["k", "pairs", "hits"]].isna().all().all()
-    assert atlas.manifest["imported"]["sha256"]
+    assert atlas.manifest.imported.sha256
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """From a folder of weights to an atlas: planted heads, the plain loop, laws, and what goes on after an interruption."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -9,6 +7,7 @@ import torch
 import headatlas
 from headatlas.architectures import HeadModel, open_model
 from headatlas.architectures.open import open_checkpoint
+from headatlas.atlas import Manifest
 from headatlas.errors import AtlasError, RelationError, SettingsError
 from headatlas.measuring import map as survey
 from headatlas.relations import Relation
@@ -94,15 +93,15 @@ def test_what_is_not_measurable_is_counted_and_not_scored(planted):
 def test_the_manifest_says_what_was_measured(planted, relation):
     atlas = headatlas.map_heads(planted, relations=relation, k=7, threshold="0.2")
     manifest = atlas.manifest
-    assert manifest["label"] == "maps, modified: k=7, threshold=0.2" and manifest["measure"] == "weights"
-    assert manifest["model"]["fingerprint"] == open_model(open_checkpoint(planted)).fingerprint()
-    assert manifest["settings"] == {
+    assert manifest.label == "maps, modified: k=7, threshold=0.2" and manifest.measure == "weights"
+    assert manifest.model.fingerprint == open_model(open_checkpoint(planted)).fingerprint()
+    assert vars(manifest.settings) == {
         "k": 7, "k_copying": 1, "threshold": "0.2", "contextualize": "first-mlp", "profile": "maps", "min_pairs": 30,
         "value_bias": False, "attention_gain": False, "final_norm_gain": False,
     }  # fmt: skip
-    assert manifest["relations"]["set"] == "the user's" and len(manifest["relations"]["hash"]) == 64
-    assert set(manifest["packages"]) > {"torch", "transformers"}
-    json.dumps(manifest)
+    assert manifest.relations.set == "the user's" and len(manifest.relations.hash) == 64
+    assert set(manifest.packages) > {"torch", "transformers"}
+    assert Manifest.from_json(manifest.to_json(), "atlas.json") == manifest
 
 
 def test_relations_can_be_added(planted, relation):
@@ -163,7 +162,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_atlas(planted, tmp_path, 
     with pytest.raises(AtlasError, match=r"found no atlas.json"):
         headatlas.load_atlas(out)
     atlas = headatlas.map_heads(planted, out, relations=some_relations())
-    assert atlas.manifest["run"]["layers_from_earlier_run"] == n_layers
+    assert atlas.manifest.run.layers_from_earlier_run == n_layers
     assert atlas.table.equals(whole.table) and headatlas.load_atlas(out).table.equals(whole.table)
     assert not (out / ".unfinished").exists()
 
@@ -177,7 +176,7 @@ def test_a_damaged_layer_is_measured_again(planted, tmp_path, monkeypatch):
     layer = out / ".unfinished" / "layer-0001.npz"
     layer.write_bytes(layer.read_bytes()[:-40])
     atlas = headatlas.map_heads(planted, out, relations=some_relations())
-    assert atlas.manifest["run"]["layers_from_earlier_run"] == 1
+    assert atlas.manifest.run.layers_from_earlier_run == 1
     assert atlas.scores.values[2, LAYER, HEAD] == 1
 
 

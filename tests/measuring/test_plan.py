@@ -115,7 +115,7 @@ def test_the_plan_is_of_the_map_that_follows(tmp_path, case):
     folder = save_model(make_model(case), tmp_path / "tiny")
     relation = write_relation(tmp_path / "r.json", PAIRS)
     plan = plan_map(folder, relations=relation)
-    model = headatlas.map_heads(folder, relations=relation).manifest["model"]
+    model = headatlas.map_heads(folder, relations=relation).manifest.as_dict()["model"]
     told = plan.as_dict()
     names = (
         "name",

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import headatlas
+from atlases import with_model
 from headatlas.architectures import Terms, open_model
 from headatlas.architectures.open import open_checkpoint
 from headatlas.checkpoints.open import demo_model
@@ -65,9 +66,9 @@ def test_operations_are_those_of_the_plain_formula(folder, tmp_path, value_bias)
     table = headatlas.load_atlas(tmp_path / "atlas").evidence("salient")
     names = ["layer", "head", "rank", "token_id", "side", "to_rank", "to_id"]
     assert list(table[names].itertuples(index=False, name=None)) == plain_rows(folder, value_bias)
-    facts = atlas.manifest["evidence"]["salient"]
-    assert facts["junk_tokens"] == {"padding": 19, "special": 1, "unused": 0, "bytes": 0, "empty": 0}
-    assert facts["looked_at"] == 81
+    facts = atlas.manifest.evidence.salient
+    assert facts.junk_tokens == {"padding": 19, "special": 1, "unused": 0, "bytes": 0, "empty": 0}
+    assert facts.looked_at == 81
 
 
 def test_the_planted_head_shows_its_pairs(tmp_path):
@@ -119,12 +120,12 @@ def test_input_vectors_in_a_file_and_a_restart_change_nothing(folder, tmp_path, 
 def test_a_model_that_moved_is_asked_for_and_the_demo_model_is_found(folder, tmp_path):
     atlas = map_tiny(folder, tmp_path)
     for gone in ("/gone/model", str(tmp_path / "model.gguf")):
-        atlas.manifest["model"]["source"] = gone
+        atlas = with_model(atlas, source=gone)
         with pytest.raises(AtlasError, match=f"atlas: its model was at {gone}, where nothing is now. Say where it is"):
             measure_salient(atlas)
     atlas = measure_salient(atlas, folder)
     need_demo_model()
-    atlas.manifest["model"]["source"] = f"/gone/{demo_model().name}"
+    atlas = with_model(atlas, source=f"/gone/{demo_model().name}")
     with pytest.raises(AtlasError, match="found another"):
         measure_salient(atlas)
 
@@ -134,7 +135,7 @@ def test_another_model_is_refused(folder, tmp_path):
     other = save_model(make_model("llama-tied"), tmp_path / "other")
     with pytest.raises(AtlasError, match=r"expected the model of .*atlas \(fingerprint .*\), found another"):
         measure_salient(atlas, other)
-    assert Session.of_atlas(atlas).fingerprint == atlas.manifest["model"]["fingerprint"]
+    assert Session.of_atlas(atlas).fingerprint == atlas.manifest.model.fingerprint
 
 
 def test_at_least_one_token_has_to_be_asked_for(folder, tmp_path):
@@ -161,8 +162,8 @@ def test_projected_outputs_are_alike_within_the_stated_error(folder, tmp_path, m
     exact = atlas.evidence("similar").set_index(["layer", "head", "other_layer", "other_head"])["similarity"]
     monkeypatch.setattr(salient, "OUTPUTS_IN_MEMORY", 4 * 3 * 6 * 81 * 20)
     atlas = measure_salient(atlas, similar=17)
-    facts = atlas.manifest["evidence"]["similar"]
-    assert facts["projected_to"] == 20
+    facts = atlas.manifest.evidence.similar
+    assert facts.projected_to == 20
     found = atlas.evidence("similar").set_index(["layer", "head", "other_layer", "other_head"])["similarity"]
     errors = (found - exact).to_numpy()
-    assert 0 < np.sqrt((errors**2).mean()) < 2 * facts["standard_error"]
+    assert 0 < np.sqrt((errors**2).mean()) < 2 * facts.standard_error

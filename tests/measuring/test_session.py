@@ -60,7 +60,7 @@ def test_map_opens_its_model_once_and_writes_each_result_once(place, calls, monk
     arguments = ["map", "tiny", "-o", "atlas", "--relations", "planted.json", "--salient"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
-    assert "salient" in headatlas.load_atlas(place / "atlas").manifest["evidence"]
+    assert "salient" in headatlas.load_atlas(place / "atlas").manifest.evidence.names
     assert {name: calls[name] for name in OPENED} == dict.fromkeys(OPENED, 1)
     # One map of the scores and one of suppression.
     assert {name: calls[name] for name in WRITTEN} == {"map": 2, "report": 1, "page": 1, "data": 1}
@@ -99,7 +99,7 @@ def test_an_interrupted_measurement_of_salient_operations_continues_with_the_map
     seen = []
     monkeypatch.setattr(salient._Work, "layer", lambda self, number: seen.append(number) or layer(self, number))
     atlas = call()
-    assert seen == [1, 2] and atlas.manifest["run"]["layers_from_earlier_run"] == 3
+    assert seen == [1, 2] and atlas.manifest.run.layers_from_earlier_run == 3
     assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
 
 
@@ -108,4 +108,4 @@ def test_an_atlas_of_another_model_is_refused(place, tmp_path):
     other = Session(save_model(make_model("llama-tied"), tmp_path / "other", WORDS))
     with pytest.raises(AtlasError, match=r"expected the model of tiny .* found another .* --model"):
         other.check_atlas(atlas)
-    assert Session.of_atlas(atlas, place / "tiny").fingerprint == atlas.manifest["model"]["fingerprint"]
+    assert Session.of_atlas(atlas, place / "tiny").fingerprint == atlas.manifest.model.fingerprint

@@ -70,7 +70,7 @@ def test_the_index_says_what_the_atlases_say(surveyed):
         assert row["classified"] == row["score_Planted"] == found.n_classified
         found = headatlas.classify(atlas, side="suppression")
         assert row["suppressing"] == row["suppression_Planted"] == found.n_classified
-        assert row["fingerprint"] == atlas.manifest["model"]["fingerprint"] and row["label"] == atlas.label
+        assert row["fingerprint"] == atlas.manifest.model.fingerprint and row["label"] == atlas.label
         assert (row["n_layers"], row["n_heads"]) == (atlas.n_layers, atlas.n_heads)
     assert index["label"].tolist()[::2] == ["maps", "maps, modified: k=3"]
     read = pd.read_csv(out / "index.csv")
@@ -109,7 +109,7 @@ def test_an_interrupted_survey_goes_on(models, surveyed, tmp_path, monkeypatch):
     assert pd.read_csv(out / "index.csv")["status"].tolist() == ["done", "failed", "waiting"]
     again = headatlas.survey_models(models, out)
     assert again.drop(columns="seconds").equals(index.drop(columns="seconds"))
-    assert headatlas.load_atlas(out / "last").manifest["run"]["layers_from_earlier_run"] == 2
+    assert headatlas.load_atlas(out / "last").manifest.run.layers_from_earlier_run == 2
     assert not (out / ".survey.lock").exists()
 
 

@@ -52,8 +52,8 @@ def test_the_planted_head_is_found_where_attention_is_on_the_source(planted):
     assert (table["score"] == table["hits"] / table["prompts"]).all()
     again = headatlas.load_atlas(planted / "atlas")
     assert again.evidence("validation").equals(table)
-    facts = again.manifest["evidence"]["validation"]
-    assert facts["left_out"] == [] and facts["prompts"] == 2 * N_PAIRS and len(facts["groups"]) == 1
+    facts = again.manifest.evidence.validation
+    assert facts.left_out == () and facts.prompts == 2 * N_PAIRS and len(facts.groups) == 1
     assert (planted / "atlas" / "validation.png").stat().st_size > 10_000
     assert (planted / "atlas" / "validation.svg").exists()
     assert not (planted / "atlas" / validation.PARTS).exists()
@@ -231,9 +231,8 @@ def test_sources_of_several_tokens_are_read_at_their_last(tmp_path):
 
 
 def test_imported_scores_have_no_model():
-    from atlases import make_atlas
+    from atlases import make_atlas, with_manifest
 
-    atlas = make_atlas(3, 4)
-    atlas.manifest["measure"] = "in-context"
+    atlas = with_manifest(make_atlas(3, 4), measure="in-context")
     with pytest.raises(HeadatlasError, match="expected an atlas of a model's weights, found imported scores"):
         headatlas.validate_atlas(atlas)

@@ -8,8 +8,17 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
-from atlases import make_atlas
+from atlases import IMPORTED, make_atlas, with_manifest, with_model, with_settings
 from headatlas.atlas import Atlas, build_dataset
+from headatlas.atlas.manifest import (
+    FileFacts,
+    ModelFacts,
+    RelationFacts,
+    RelationsFacts,
+    RunFacts,
+    SettingsFacts,
+    ToolFacts,
+)
 from headatlas.measuring.import_scores import import_scores
 from headatlas.reports import write_report
 
@@ -24,20 +33,18 @@ HEADINGS = ["In short", "Heads per category", "How far it could be chance", "Whe
 def with_hits(hits, categories=("Knowledge",), suppression_hits=None, n_kv_heads=None) -> Atlas:
     """An atlas with these hits of 40 pairs, a relation (r0, r1, ...) for each category."""
     hits = np.asarray(hits, dtype="int32")
-    base = make_atlas(*hits.shape[1:], categories=categories)
-    base.manifest["model"]["n_kv_heads"] = n_kv_heads
-    labels = [(f"r{number}", category, 10, 40) for number, category in enumerate(categories)]
-    for item, (name, *_) in zip(base.manifest["relations"]["items"], labels, strict=True):
-        item["relation"] = name
+    names = tuple(f"r{number}" for number in range(len(categories)))
+    base = make_atlas(*hits.shape[1:], categories=categories, relations=names)
+    base = with_model(base, n_kv_heads=n_kv_heads)
+    labels = [(name, category, 10, 40) for name, category in zip(names, categories, strict=True)]
     suppressed = hits * 0 if suppression_hits is None else np.asarray(suppression_hits, dtype="int32")
     return Atlas(build_dataset(labels, {"hits": hits, "suppression_hits": suppressed}), base.manifest)
 
 
 def scores_only(**manifest) -> Atlas:
     atlas = with_hits(np.zeros((1, 2, 2)))
-    return Atlas(
-        build_dataset([("r0", "Knowledge", 0, 0)], {"score": np.full((1, 2, 2), 0.5)}), atlas.manifest | manifest
-    )
+    data = build_dataset([("r0", "Knowledge", 0, 0)], {"score": np.full((1, 2, 2), 0.5)})
+    return with_manifest(replace(atlas, data=data), **manifest)
 
 
 def section(report: str, heading: str) -> str:
@@ -297,44 +304,41 @@ def test_the_limits_are_those_of_the_measure():
     weights = limits(make_atlas(3, 3))
     assert "the attention pattern is left out" in weights and "the first MLP's output" in weights
     assert "single token" in weights and "a capability, not a role" in weights and "template" not in weights
-    plain = make_atlas(3, 3)
-    plain.manifest["settings"]["contextualize"] = "embedding"
+    plain = with_settings(make_atlas(3, 3), contextualize="embedding")
     assert "the plain embedding" in limits(plain) and "first MLP" not in limits(plain)
-    imported = limits(scores_only(imported={"file": "x.csv"}))
+    imported = limits(scores_only(imported=IMPORTED))
     assert "k, the pairs, the model's weights" in imported and "first MLP" not in imported
     for measure, told in (("attention-fixed", "was fixed on the source"), ("in-context", "where it looks")):
-        text = limits(scores_only(measure=measure, imported={"file": "x.csv"}))
+        text = limits(scores_only(measure=measure, imported=IMPORTED))
         assert told in text and "scores of a running model, averaged over templates" in text
         assert "k, the pairs, the templates" in text and "MLP" not in text
 
 
 def test_all_that_the_manifest_says_is_told():
-    atlas = make_atlas(3, 3)
-    atlas.manifest.update({
-        "packages": {"torch": "2.13.0+cpu"},
-        "run": {"seconds": 0, "resumed": False, "engine": {"name": "process", "ranks": [0, 1]}, "empty": ""},
-        "identity": {"model": "hidden"},
-        "files": {"scores.parquet": {"sha256": "hidden"}},
-    })  # fmt: skip
+    run = RunFacts(0, 3, 7, "ray", "cuda:0", 2)
+    atlas = with_manifest(
+        make_atlas(3, 3),
+        packages={"torch": "2.13.0+cpu"},
+        run=run,
+        identity={"model": "hidden"},
+        files={"scores.parquet": FileFacts("b" * 64)},
+    )
     table = section(write_report(atlas), "Settings and versions")
-    for row in ("packages: torch | 2.13.0+cpu", "run: seconds | 0", "run: resumed | no", "run: engine: name | process",
-                "run: engine: ranks | 0, 1", "run: empty | none", "relations: set | test", "settings: k | 10",
+    for row in ("packages: torch | 2.13.0+cpu", "run: seconds | 0", "run: engine | ray", "run: threads | 2",
+                "settings: value bias | not known", "relations: set | test", "settings: k | 10",
                 "model: fingerprint | " + "f" * 64, "this report: seed of the permutation tests | 0"):  # fmt: skip
         assert f"| {row} |" in table
-    assert "hidden" not in table and "items" not in table
+    assert "hidden" not in table and "items" not in table and "b" * 64 not in table
 
 
 def test_a_manifest_with_little_in_it():
     atlas = with_hits(GRIDS["diagonal"])
-    items = [{"relation": "r0", "category": "Knowledge"}]
-    manifest = {
-        "measure": "weights",
-        "label": "maps",
-        "model": {"name": "m"},
-        "settings": {"threshold": "0.15"},
-        "relations": {"items": items},
-    }
-    atlas = replace(atlas, manifest=manifest)
+    atlas = with_manifest(
+        atlas,
+        model=ModelFacts("m", "m", atlas.n_layers, atlas.n_heads),
+        settings=SettingsFacts("0.15"),
+        relations=RelationsFacts("test", (RelationFacts("r0", "Knowledge", measurable=True),)),
+    )
     report = write_report(atlas)
     assert (
         "| `r0` | Knowledge | not known | not known | not known | not known | not known | not known | yes |" in report
@@ -347,13 +351,14 @@ def test_a_manifest_with_little_in_it():
 def test_names_from_files_change_no_structure():
     text = "a|b`<script>x</script>\n# h *c* [d](http://e) ![f](g)\x1b[31m\u202e"
     hostile = "```\n\n# x\n<b>"
-    manifest = {"tool": {"version": "1}\n```\n# x"}, "run": {text: text, "list": [text]}, "created": text}
     plain, hostile = make_atlas(12, 5, categories=("Knowledge", "Other")), make_atlas(
         12, 5, categories=(hostile, text), relations=(text, hostile), name=text, note=text
     )  # fmt: skip
-    plain.manifest.update({"tool": {"version": "1"}, "run": {"a": "b", "list": ["c"]}, "created": "d"})
-    hostile.manifest.update(manifest)
-    plain.manifest["model"]["note"] = "note"
+    plain = with_manifest(plain, tool=ToolFacts("headatlas", "1"), packages={"a": "b", "c": "d"}, created="d")
+    hostile = with_manifest(
+        hostile, tool=ToolFacts(text, "1}\n```\n# x"), packages={text: text, "list": text}, created=text
+    )
+    plain = with_model(plain, note="note")
 
     def structure(atlas):
         report = write_report(atlas)

@@ -57,13 +57,18 @@ class Arrangement:
 
 
 def find_arrangements(
-    named: list[tuple[str, np.ndarray]], n_kv_heads: object, seed: int, n_draws: int = DRAWS
+    named: list[tuple[str, np.ndarray]], heads_per_group: int | None, seed: int, n_draws: int = DRAWS
 ) -> tuple[Arrangement, ...]:
-    """The arrangement of each (category, Bool[ndarray, "layer head"]) that has at least one head."""
+    """The arrangement of each (category, Bool[ndarray, "layer head"]) that has at least one head.
+
+    Args:
+        heads_per_group: heads that share a key-value head; groups are tested if there are several of several heads.
+    """
     named = [(category, has) for category, has in named if has.any()]
     if not named:
         return ()
-    n_groups = _groups(n_kv_heads, named[0][1].shape[1])
+    n_heads = named[0][1].shape[1]
+    n_groups = n_heads // heads_per_group if heads_per_group and 1 < heads_per_group < n_heads else None
     found: list[Arrangement] = []
     for start in range(0, len(named), BITS):
         some = named[start : start + BITS]
@@ -185,11 +190,3 @@ class _Count:
     def _pairs(self, heads: np.ndarray) -> np.ndarray:
         in_group = heads.reshape(*heads.shape[:-1], -1, self.n_heads // (self.n_groups or 1)).sum(-1, dtype="i2")
         return (in_group * (in_group - 1) // 2).sum((-1, -2), dtype="i8")
-
-
-def _groups(n_kv_heads: object, n_heads: int) -> int | None:
-    """The number of key-value groups per layer, if there are several groups of several heads, else None."""
-    # The value comes from a manifest and can be anything.
-    if not isinstance(n_kv_heads, int):
-        return None
-    return n_kv_heads if 1 < n_kv_heads < n_heads and n_heads % n_kv_heads == 0 else None

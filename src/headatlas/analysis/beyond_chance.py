@@ -48,7 +48,7 @@ def find_beyond_chance(atlas: Atlas, threshold: str, side: str) -> BeyondChance 
     if chance is None or q_values is None or exact is None:
         return None
     maps, calibrated = (classify(atlas, threshold, side, profile) for profile in ("maps", "calibrated"))
-    facts = atlas.manifest.get("chance") or {}
+    facts = atlas.manifest.chance
     shares = atlas.share(side).values
     places = zip(*(maps.implements & ~calibrated.implements).nonzero(), strict=True)
     unproven = [
@@ -63,7 +63,7 @@ def find_beyond_chance(atlas: Atlas, threshold: str, side: str) -> BeyondChance 
     ]
     unproven.sort(key=lambda each: (-each.share, each.relation, each.head))
     return BeyondChance(
-        maps, calibrated, tuple(unproven), float(exact.values[:, atlas.has_heads].mean()), facts.get("re_pairings")
+        maps, calibrated, tuple(unproven), float(exact.values[:, atlas.has_heads].mean()), facts and facts.re_pairings
     )
 
 

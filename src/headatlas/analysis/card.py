@@ -64,12 +64,12 @@ class Card:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, as JSON types; None is what was not measured."""
-        manifest = self.atlas.manifest
+        model = self.atlas.manifest.model
         return {
             "name": self.name,
             "layer": self.layer,
             "head": self.head,
-            "model": {name: manifest["model"].get(name) for name in ("name", "source", "fingerprint", "note")},
+            "model": {name: getattr(model, name) for name in ("name", "source", "fingerprint", "note")},
             "measure": self.atlas.measure,
             "label": self.atlas.label,
             "profile": self.profile,
@@ -228,13 +228,11 @@ class Card:
     @cached_property
     def key_value_group(self) -> dict[str, Any] | None:
         """The heads that read the same key-value head; None where it is not known."""
-        n_kv_heads = self.atlas.manifest["model"].get("n_kv_heads")
-        if not n_kv_heads:
+        group = self.atlas.group_of(self.head)
+        if group is None:
             return None
-        size = self.atlas.n_heads // n_kv_heads
-        group = self.head // size
-        heads = range(group * size, (group + 1) * size)
-        return {"kv_head": group, "heads": self._named([(self.layer, head) for head in heads])}
+        kv_head, heads = group
+        return {"kv_head": kv_head, "heads": self._named([(self.layer, head) for head in heads])}
 
     @cached_property
     def layer_context(self) -> dict[str, Any]:

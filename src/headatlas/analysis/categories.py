@@ -98,7 +98,7 @@ def _classify(atlas: Atlas, threshold: str, side: str, profile: str) -> Classifi
         implements = implements & atlas.beyond_chance(side)
     of_relation = atlas.data["category"].values
     categories = sorted({str(name) for name in of_relation}, key=category_order)
-    known = sorted({item["category"] for item in atlas.manifest["relations"]["items"]}, key=category_order)
+    known = sorted({item.category for item in atlas.manifest.relations.items}, key=category_order)
     has = np.stack([implements[of_relation == name].any(0) for name in categories]) if categories else implements[:0]
     for array in (has, implements):
         array.flags.writeable = False

@@ -199,12 +199,14 @@ def head_names(chosen: np.ndarray) -> list[str]:
 
 
 def _settings(atlas: Atlas) -> dict[str, Any]:
-    return atlas.manifest["settings"]
+    return vars(atlas.manifest.settings)
 
 
 def _pairs(atlas: Atlas) -> object:
     """Identifies the scored pairs: a hash of relations and token ids, or the numbers of pairs."""
-    return (atlas.manifest.get("identity") or {}).get("relations") or atlas.data["pairs"].values.tolist()
+    identity = atlas.manifest.identity
+    relations = identity.get("relations") if isinstance(identity, dict) else None
+    return relations or atlas.data["pairs"].values.tolist()
 
 
 def _layers_without(atlas: Atlas) -> str:

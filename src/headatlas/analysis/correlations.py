@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas import SIDES
+from headatlas.atlas.evidence import Correlation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,30 +16,6 @@ if TYPE_CHECKING:
 
 ALL = "all relations"
 """The relation of a correlation over all relations together."""
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """The correlation of scores from weights with those of the running model.
-
-    Args:
-        side: `score` or `suppression`.
-        condition: `attention-fixed` or `in-context`.
-        tokens: sources of `one` or of `several` tokens.
-        relation: its name, or ALL.
-        pairs: number of pairs.
-        points: number of heads; for ALL, of heads x relations.
-        pearson, spearman: -1 to 1; None if the scores are the same for all heads, from weights or in the running model.
-    """
-
-    side: str
-    condition: str
-    tokens: str
-    relation: str
-    pairs: int
-    points: int
-    pearson: float | None
-    spearman: float | None
 
 
 @dataclass(frozen=True)
@@ -87,8 +64,8 @@ def correlate(atlas: Atlas, validation: pd.DataFrame) -> list[Correlation]:
 
 def known_correlations(atlas: Atlas) -> list[Correlation]:
     """The correlations that the validation of an atlas has stored; empty without a validation."""
-    facts = atlas.manifest.get("evidence", {}).get("validation", {})
-    return [Correlation(**row) for row in facts.get("correlations", [])]
+    facts = atlas.manifest.evidence.validation
+    return [] if facts is None else list(facts.correlations)
 
 
 def mean_over_relations(rows: list[Correlation]) -> list[MeanCorrelation]:

@@ -33,11 +33,11 @@ class Coverage:
 
 def sum_coverage(atlas: Atlas) -> Coverage:
     """Sum the coverage of all relations of an atlas."""
-    items = atlas.manifest["relations"]["items"]
+    items = atlas.manifest.relations.items
     measured = set(atlas.relations)
     sums = {}
     for name in COUNTS:
-        values = [item.get(name) for item in items]
+        values = [getattr(item, name) for item in items]
         sums[name] = None if None in values else sum(values)
-    missing = tuple(item["relation"] for item in items if item["relation"] not in measured)
+    missing = tuple(item.relation for item in items if item.relation not in measured)
     return Coverage(n_relations=len(items), not_measurable=missing, **sums)

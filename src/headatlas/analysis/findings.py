@@ -126,7 +126,7 @@ def analyse(
             boundary.among(layers) for boundary in find_boundaries([(None, anything[layers]), *tested], seed)
         ),
         meetings=find_meetings(tested),
-        arrangements=find_arrangements(tested, atlas.manifest["model"].get("n_kv_heads"), seed),
+        arrangements=find_arrangements(tested, atlas.heads_per_group, seed),
         busiest=busiest,
         busiest_ties=busiest_ties,
         few=find_few(found, atlas.relations),

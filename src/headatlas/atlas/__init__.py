@@ -1,8 +1,9 @@
 """An atlas: scores of every head for every measured relation, and where they came from; knows no other room."""
 
 from headatlas.atlas.evidence import EVIDENCE
-from headatlas.atlas.files import HITS, MANIFEST, SCHEMA_VERSION, SCORES, load_manifest
+from headatlas.atlas.files import MANIFEST, load_manifest
 from headatlas.atlas.folder import load_atlas, save_atlas, save_evidence
+from headatlas.atlas.manifest import HITS, MEASURES, SCHEMA_VERSION, SCORES, Manifest
 from headatlas.atlas.table import (
     CHANCE_VARIABLES,
     NOT_APPLICABLE,
@@ -13,7 +14,7 @@ from headatlas.atlas.table import (
     head_name,
     records,
 )
-from headatlas.atlas.value import MEASURES, Atlas
+from headatlas.atlas.value import Atlas
 
 __all__ = [
     "CHANCE_VARIABLES",
@@ -27,6 +28,7 @@ __all__ = [
     "SCORES",
     "SIDES",
     "Atlas",
+    "Manifest",
     "build_dataset",
     "dataset_from_table",
     "head_name",

@@ -1,7 +1,16 @@
-"""Tables that other measurements add to an atlas; their columns are in docs/folder.md."""
+"""Tables that other measurements add to an atlas, and the facts that the manifest keeps about each.
+
+Their columns are in docs/folder.md.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from typing import Annotated
+
+from headatlas.atlas.json_facts import Count, OneOf, Positive, Share, Size, Text, Whole, Within
 from headatlas.errors import SettingsError
 
 EVIDENCE = {
@@ -13,8 +22,243 @@ EVIDENCE = {
 }
 """Tables that other measurements add to an atlas, see docs/folder.md, and the command that gathers each."""
 
+CONDITIONS = ("attention-fixed", "in-context")
+TOKENS = ("one", "several")
+Coefficient = Annotated[float, Within(-1, 1)]
+
 
 def check_evidence(name: str) -> None:
     """Raise `SettingsError` if there is no such table of evidence."""
     if name not in EVIDENCE:
         raise SettingsError(f"evidence: expected one of {', '.join(EVIDENCE)}, found {name!r}.")
+
+
+@dataclass(frozen=True)
+class SalientFacts:
+    """Settings and counts behind the table `salient`.
+
+    Args:
+        tokens: salient tokens of a head; mapped: tokens that each is mapped to on each side.
+        similar: heads that are named as similar to each head.
+        junk: whether junk tokens were included.
+        vocabulary: tokens of the model; `looked_at`: those that were compared.
+        junk_tokens: number of junk tokens by kind.
+        heads_without_output: heads whose output is 0 for every token.
+        tokens_without_output: salient tokens whose output is 0; they have no rows.
+        tool: version of headatlas.
+        seconds, processor_seconds: that it took.
+        device: where it ran.
+    """
+
+    tokens: Size
+    mapped: Size
+    similar: Size
+    junk: bool
+    vocabulary: Count
+    looked_at: Count
+    junk_tokens: Mapping[str, Count]
+    heads_without_output: Count
+    tokens_without_output: Count
+    tool: Text
+    seconds: Positive
+    processor_seconds: Positive
+    device: Text
+
+
+@dataclass(frozen=True)
+class SimilarFacts:
+    """Settings behind the table `similar`.
+
+    Args:
+        heads: similar heads that are named for each head.
+        probes: tokens over which outputs are compared; `seed`: of their choice.
+        projected_to: numbers that an output is projected to; None if it is compared whole.
+        standard_error: of a similarity near 0, caused by the projection.
+        tool: version of headatlas.
+    """
+
+    heads: Size
+    probes: Count
+    seed: Whole
+    projected_to: Size | None
+    standard_error: Share
+    tool: Text
+
+
+@dataclass(frozen=True)
+class DescriptionsFacts:
+    """Counts behind the table `descriptions`.
+
+    Args:
+        heads: number of described heads; `rules`: how many of them each rule describes.
+        tool: version of headatlas.
+    """
+
+    heads: Count
+    rules: Mapping[str, Count]
+    tool: Text
+
+
+@dataclass(frozen=True)
+class GroupFacts:
+    """Pairs of one relation whose sources have the same length.
+
+    Args:
+        tokens: `one` or `several`, the length of the sources.
+        pairs: pairs that were shown, each in every template.
+        left_out: pairs whose words are tokenised differently inside the templates.
+    """
+
+    relation: Text
+    tokens: Annotated[str, OneOf(TOKENS)]
+    pairs: Count
+    left_out: Count
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """The correlation of scores from weights with those of the running model.
+
+    Args:
+        side: `score` or `suppression`.
+        condition: `attention-fixed` or `in-context`.
+        tokens: sources of `one` or of `several` tokens.
+        relation: its name, or `headatlas.analysis.correlations.ALL`.
+        pairs: number of pairs.
+        points: number of heads; over all relations, of heads x relations.
+        pearson, spearman: -1 to 1; None if the scores are the same for all heads, from weights or in the running model.
+    """
+
+    side: Annotated[str, OneOf(("score", "suppression"))]
+    condition: Annotated[str, OneOf(CONDITIONS)]
+    tokens: Annotated[str, OneOf(TOKENS)]
+    relation: Text
+    pairs: Count
+    points: Count
+    pearson: Coefficient | None
+    spearman: Coefficient | None
+
+
+@dataclass(frozen=True)
+class ValidationFacts:
+    """Settings and results behind the table `validation`.
+
+    Args:
+        templates: texts that contain `{source}`.
+        pairs: most pairs of a relation for each length of sources; None: all.
+        seed: of the choice of pairs.
+        relations: names of those that were validated; `left_out`: of those whose pairs are not available.
+        groups: pairs by relation and length of sources.
+        prompts: number of texts.
+        seconds: that it took; `device`: where the model ran.
+        packages: versions.
+        correlations: with the scores from weights.
+    """
+
+    templates: tuple[Text, ...]
+    pairs: Size | None
+    seed: Whole
+    relations: tuple[Text, ...]
+    left_out: tuple[Text, ...]
+    groups: tuple[GroupFacts, ...]
+    prompts: Count
+    seconds: Positive
+    device: Text
+    packages: Mapping[str, Text]
+    correlations: tuple[Correlation, ...]
+
+
+class Status(StrEnum):
+    """Whether a relation could be tested by ablation."""
+
+    TESTED = "tested"
+    NOT_TESTABLE = "not testable"
+    """The whole model solves its task too rarely."""
+
+    NO_HEADS = "no heads"
+    """No head implements the relation."""
+
+
+class RemovedBy(StrEnum):
+    """What replaces the output of a removed head."""
+
+    ZERO = "zero"
+    MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class Control:
+    """Another task that loses the relation's heads.
+
+    Args:
+        task: name of its relation.
+        base: share of its prompts that the whole model solves, 0 to 1.
+        overlap: heads that implement both relations, as a share of those of the relation with fewer, 0 to 1.
+    """
+
+    task: Text
+    base: Share
+    overlap: Share
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One relation's ablation; its curves are in the table `ablation`.
+
+    Args:
+        relation: its name.
+        status: whether it could be tested.
+        base: share of its prompts that the whole model solves, 0 to 1.
+        prompt, shots: text of the task, and examples in front of it.
+        heads: names of the heads in the order of their removal.
+        controls: other tasks that lose these heads.
+        prompts, most_heads: limits on prompts and heads.
+        removed_by: what replaces the output of a removed head.
+        seed: of prompts, examples, random heads and controls.
+        seconds: that it took.
+        device: where the model ran.
+    """
+
+    relation: Text
+    prompt: Text
+    shots: Count
+    base: Share
+    heads: tuple[Text, ...]
+    controls: tuple[Control, ...]
+    status: Status
+    seconds: Positive
+    prompts: Size
+    most_heads: Size
+    removed_by: RemovedBy
+    seed: Whole
+    device: Text
+
+
+@dataclass(frozen=True)
+class AblationFacts:
+    """The ablation of each relation, by its name."""
+
+    relations: Mapping[str, Ablation]
+
+
+Facts = SalientFacts | SimilarFacts | DescriptionsFacts | ValidationFacts | AblationFacts
+
+
+@dataclass(frozen=True)
+class EvidenceFacts:
+    """The facts about each table of evidence; None if it was not gathered."""
+
+    salient: SalientFacts | None = None
+    similar: SimilarFacts | None = None
+    descriptions: DescriptionsFacts | None = None
+    validation: ValidationFacts | None = None
+    ablation: AblationFacts | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tables that were gathered."""
+        return tuple(field.name for field in fields(self) if getattr(self, field.name) is not None)
+
+    def having(self, facts: Mapping[str, Facts]) -> EvidenceFacts:
+        """The same with the facts of some tables added or replaced."""
+        return replace(self, **facts)

@@ -5,19 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from headatlas.atlas.evidence import EVIDENCE
-from headatlas.atlas.files import (
-    HITS,
-    MANIFEST,
-    SCHEMA_VERSION,
-    SCORES,
-    checked_file,
-    load_manifest,
-    write_manifest,
-    write_table,
-)
+from headatlas.atlas.evidence import Facts
+from headatlas.atlas.files import MANIFEST, checked_file, load_manifest, write_manifest, write_table
+from headatlas.atlas.manifest import HITS, SCORES
 from headatlas.atlas.table import dataset_from_table
 from headatlas.atlas.value import Atlas
 from headatlas.errors import AtlasError
@@ -36,14 +28,14 @@ def save_atlas(atlas: Atlas, folder: str | Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tables = {"scores": atlas.table} | ({} if atlas.pair_hits is None else {"hits": atlas.pair_hits})
-        for name in atlas.manifest.get("evidence", {}):
+        for name in atlas.manifest.evidence.names:
             table = atlas.evidence(name)
             assert table is not None
             tables[name] = table
         (folder / MANIFEST).unlink(missing_ok=True)
-        manifest = atlas.manifest | {"schema": SCHEMA_VERSION, "files": {}}
+        manifest = replace(atlas.manifest, files={})
         for name, table in tables.items():
-            write_table(folder, name, table, manifest)
+            manifest = write_table(folder, name, table, manifest)
         write_manifest(folder, manifest)
     except OSError as error:
         raise AtlasError(f"{folder}: the atlas cannot be written ({error.strerror or error}).") from error
@@ -60,15 +52,31 @@ def load_atlas(folder: str | Path) -> Atlas:
     manifest = load_manifest(folder)
     import pandas as pd
 
-    known = {SCORES, HITS, *(f"{name}.parquet" for name in EVIDENCE)}
-    if unknown := sorted(set(manifest["files"]) - known):
-        raise AtlasError(f"{folder / MANIFEST}: expected files of an atlas, found {unknown[0]!r}.")
     table = pd.read_parquet(checked_file(folder, SCORES, manifest))
-    pair_hits = pd.read_parquet(checked_file(folder, HITS, manifest)) if HITS in manifest["files"] else None
-    return Atlas(dataset_from_table(table), manifest, pair_hits, folder)
+    pair_hits = pd.read_parquet(checked_file(folder, HITS, manifest)) if HITS in manifest.files else None
+    atlas = Atlas(dataset_from_table(table), manifest, pair_hits, folder)
+    _check_scores(atlas)
+    return atlas
 
 
-def save_evidence(atlas: Atlas, tables: Mapping[str, tuple[pd.DataFrame, dict[str, Any]]]) -> Atlas:
+def _check_scores(atlas: Atlas) -> None:
+    """Refuse scores of other sizes or relations than those in the manifest."""
+    model, path = atlas.manifest.model, f"{atlas.folder}/{SCORES}"
+    sizes, found = (model.n_layers, model.n_heads), (atlas.n_layers, atlas.n_heads)
+    if sizes != found:
+        raise AtlasError(
+            f"{path}: expected {sizes[0]:,} layers x {sizes[1]:,} heads as in {MANIFEST}, found {found[0]:,} x "
+            f"{found[1]:,}. Run the map again."
+        )
+    measurable = {item.relation for item in atlas.manifest.relations.items if item.measurable}
+    if different := sorted(measurable ^ set(atlas.relations)):
+        raise AtlasError(
+            f"{path}: expected scores of the measurable relations in {MANIFEST}, found a difference at "
+            f"{different[0]!r}. Run the map again."
+        )
+
+
+def save_evidence(atlas: Atlas, tables: Mapping[str, tuple[pd.DataFrame, Facts]]) -> Atlas:
     """The atlas with these tables, which are safe in its folder, if it has one, when this returns.
 
     Args:
@@ -87,11 +95,10 @@ def save_evidence(atlas: Atlas, tables: Mapping[str, tuple[pd.DataFrame, dict[st
     try:
         with FileLock(folder / ".evidence.lock"):
             manifest = load_manifest(folder)
-            if manifest.get("identity") != atlas.manifest.get("identity"):
+            if manifest.identity != atlas.manifest.identity:
                 raise AtlasError(f"{folder}: holds another atlas by now. Load it again.")
             for name, (table, facts) in tables.items():
-                manifest["evidence"] = manifest.get("evidence", {}) | {name: facts}
-                write_table(folder, name, table, manifest)
+                manifest = write_table(folder, name, table, manifest.with_evidence({name: facts}))
                 write_manifest(folder, manifest)
     except OSError as error:
         raise AtlasError(f"{folder}: {name} cannot be written ({error.strerror or error}).") from error

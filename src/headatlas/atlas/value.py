@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from headatlas.atlas.evidence import EVIDENCE, check_evidence
+from headatlas.atlas.evidence import EVIDENCE, Facts, check_evidence
 from headatlas.atlas.files import checked_file
 from headatlas.atlas.statistics import benjamini_hochberg, wilson_interval
 from headatlas.atlas.table import CHANCE_VARIABLES, NOT_APPLICABLE, check_side, head_name, table_of_dataset
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-MEASURES = ("weights", "attention-fixed", "in-context")
-"""What was measured: the weights, or a running model, with attention fixed on the source or as it is."""
+    from headatlas.atlas.manifest import Manifest
 
 COVERAGE_COLUMNS = (
     "relation", "category", "k", "in_file", "pairs", "duplicates", "source_dropped", "target_dropped", "measurable",
@@ -37,14 +36,14 @@ class Atlas:
             0 to 1; `suppression` is absent when it was not measured) and, where whole numbers are known, `hits` and
             `suppression_hits`. Coordinates along relation: `category`, `k`, `pairs` (0 where unknown); along layer:
             `validity`, how far its heads' circuits are exact. Layers without heads ("not applicable") have NaN shares.
-        manifest: what was measured, how, and with which versions; JSON types only.
+        manifest: what was measured, how, and with which versions.
         pair_hits: a row per hit (relation, source, target, source_id, target_id, layer, head, side) with side
             `promoted` or `suppressed`; None for imported scores.
         folder: where it was loaded from; evidence is read from there when it is asked for.
     """
 
     data: xr.Dataset
-    manifest: dict[str, Any]
+    manifest: Manifest
     pair_hits: pd.DataFrame | None = None
     folder: Path | None = None
     _evidence: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
@@ -55,25 +54,25 @@ class Atlas:
     @property
     def name(self) -> str:
         """The model's name, for titles."""
-        return self.manifest["model"]["name"]
+        return self.manifest.model.name
 
     @property
     def measure(self) -> str:
-        return self.manifest["measure"]
+        return self.manifest.measure
 
     @property
     def label(self) -> str:
         """The profile, and each setting that differs from it, in a few words."""
-        return self.manifest["label"]
+        return self.manifest.label
 
     @property
     def threshold(self) -> str:
-        return self.manifest["settings"]["threshold"]
+        return self.manifest.settings.threshold
 
     @property
     def profile(self) -> str:
         """How its heads are classified unless one says otherwise: `maps` or `calibrated`."""
-        return self.manifest["settings"].get("profile", "maps")
+        return self.manifest.settings.profile
 
     @property
     def relations(self) -> list[str]:
@@ -88,7 +87,7 @@ class Atlas:
         """
         if name in self.relations:
             return
-        if name in [item["relation"] for item in self.manifest["relations"]["items"]]:
+        if name in [item.relation for item in self.manifest.relations.items]:
             raise AtlasError(f"{self.name}: the relation {name!r} was not measurable on this model; it has no scores.")
         raise SettingsError(f"relation: expected {expected_names(self.relations, name)}, found {name!r}.")
 
@@ -112,9 +111,19 @@ class Atlas:
 
     @property
     def validity_told(self) -> list[tuple[str, str, list[int]]]:
-        """(validity, why, layers) as the manifest tells it; nothing for imported scores."""
-        told = self.manifest["model"].get("validity") or []
-        return [(str(each["kind"]), str(each["why"]), list(each["layers"])) for each in told]
+        """(validity, why, layers) for each validity that occurs; nothing for imported scores."""
+        return [(each.kind, each.why, list(each.layers)) for each in self.manifest.model.validity]
+
+    @property
+    def heads_per_group(self) -> int | None:
+        """Neighbouring heads that read the same key-value head; None if it is not known, or if layers differ."""
+        n_kv_heads = self.manifest.model.n_kv_heads
+        return self.n_heads // n_kv_heads if n_kv_heads and self.n_heads % n_kv_heads == 0 else None
+
+    def group_of(self, head: int) -> tuple[int, range] | None:
+        """The key-value head that a head reads, and all heads of its layer that read it; None as `heads_per_group`."""
+        size = self.heads_per_group
+        return None if size is None else (head // size, range(head // size * size, (head // size + 1) * size))
 
     @property
     def scores(self) -> xr.DataArray:
@@ -206,7 +215,7 @@ class Atlas:
             AtlasError: its file is not the one that was written with the manifest.
         """
         check_evidence(name)
-        if name not in self.manifest.get("evidence", {}):
+        if name not in self.manifest.evidence.names:
             return None
         if name not in self._evidence:
             import pandas as pd
@@ -216,17 +225,17 @@ class Atlas:
             self._evidence[name] = pd.read_parquet(path)
         return self._evidence[name]
 
-    def with_evidence(self, tables: Mapping[str, tuple[pd.DataFrame, dict[str, Any]]]) -> Atlas:
+    def with_evidence(self, tables: Mapping[str, tuple[pd.DataFrame, Facts]]) -> Atlas:
         """The same atlas with tables of EVIDENCE added or replaced; see `headatlas.atlas.folder.save_evidence`.
 
         Args:
-            tables: by name, each with the settings, versions and counts behind it, for the manifest; JSON types only.
+            tables: by name, each with the facts about it for the manifest.
         """
         for name in tables:
             check_evidence(name)
-        facts = self.manifest.get("evidence", {}) | {name: facts for name, (_, facts) in tables.items()}
+        manifest = self.manifest.with_evidence({name: facts for name, (_, facts) in tables.items()})
         known = self._evidence | {name: table for name, (table, _) in tables.items()}
-        return replace(self, manifest=self.manifest | {"evidence": facts}, _evidence=known)
+        return replace(self, manifest=manifest, _evidence=known)
 
     @cached_property
     def coverage(self) -> pd.DataFrame:
@@ -237,7 +246,7 @@ class Atlas:
         import pandas as pd
 
         rows = [
-            {column: item.get(column) for column in COVERAGE_COLUMNS} for item in self.manifest["relations"]["items"]
+            {column: getattr(item, column) for column in COVERAGE_COLUMNS} for item in self.manifest.relations.items
         ]
         counts = [column for column in COVERAGE_COLUMNS[2:-1]]
         return pd.DataFrame(rows, columns=list(COVERAGE_COLUMNS)).astype(dict.fromkeys(counts, "Int64"))
@@ -285,8 +294,8 @@ class Atlas:
         import pandas as pd
 
         for what, value, known in (
-            ("relation", relation, [item["relation"] for item in self.manifest["relations"]["items"]]),
-            ("category", category, sorted({item["category"] for item in self.manifest["relations"]["items"]})),
+            ("relation", relation, [item.relation for item in self.manifest.relations.items]),
+            ("category", category, sorted({item.category for item in self.manifest.relations.items})),
         ):
             if value is not None and value not in known:
                 raise SettingsError(f"{what}: expected {expected_names(known, value)}, found {value!r}.")

@@ -44,7 +44,7 @@ def head_command(
         from headatlas.cli.card_screen import show_card
         from headatlas.figures import PALETTES
 
-        names = tuple(dict.fromkeys(item["category"] for item in atlas.manifest["relations"]["items"]))
+        names = tuple(dict.fromkeys(item.category for item in atlas.manifest.relations.items))
         show_card(card.as_dict(), PALETTES["paper"].of_categories(names), console())
 
 

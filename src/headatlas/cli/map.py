@@ -149,11 +149,12 @@ def salient_command(
             threads=threads,
             progress=bar.show,
         )
-    facts = loaded.manifest["evidence"]["salient"]
+    facts = loaded.manifest.evidence.salient
+    assert facts is not None
     print_message(
-        f"{atlas}: {tokens} salient tokens of each head, of {facts['looked_at']:,} tokens "
-        f"({sum(facts['junk_tokens'].values()):,} are junk{', counted too' if junk else ''}), in "
-        f"{facts['seconds']:.0f} s. `headatlas head {atlas} L0H0` shows a head's card."
+        f"{atlas}: {tokens} salient tokens of each head, of {facts.looked_at:,} tokens "
+        f"({sum(facts.junk_tokens.values()):,} are junk{', counted too' if junk else ''}), in "
+        f"{facts.seconds:.0f} s. `headatlas head {atlas} L0H0` shows a head's card."
     )
 
 
@@ -181,11 +182,11 @@ def _show_summary(atlas: Atlas, folder: Path) -> None:
     from headatlas.figures import PALETTES
     from headatlas.reports import category_rows, strongest_rows
 
-    names = tuple(dict.fromkeys(item["category"] for item in atlas.manifest["relations"]["items"]))
+    names = tuple(dict.fromkeys(item.category for item in atlas.manifest.relations.items))
     colours = PALETTES["paper"].of_categories(names)
     title = f"{atlas.name}: {atlas.n_layers} layers x {atlas.n_heads} heads ({atlas.measure}, {atlas.label})"
     show_table(title, ["category", "heads", "share", "this alone"], category_rows(atlas), (1, 2, 3), colours)
-    if note := atlas.manifest["model"].get("note"):
+    if note := atlas.manifest.model.note:
         console().print(f"{note}\n", markup=False, soft_wrap=True)
     rows = sorted(strongest_rows(atlas), key=lambda row: (names.index(row[1]), -float(row[3] or -1)))
     columns = ["relation", "category", "head", "score"]

@@ -23,8 +23,7 @@ from headatlas.cli.options import (
 from headatlas.cli.screen import Bar, print_json, print_message, show_table
 
 if TYPE_CHECKING:
-    from headatlas.analysis.ablation import Ablation
-    from headatlas.analysis.correlations import Correlation
+    from headatlas.atlas.evidence import Ablation, Correlation
 
 SeedOption = Annotated[int, typer.Option(help="Of all random choices.")]
 
@@ -53,6 +52,7 @@ def validate_command(
     """Compare the map with what the heads of the running model write."""
     from headatlas.analysis.correlations import known_correlations, mean_over_relations
     from headatlas.atlas import load_atlas
+    from headatlas.atlas.json_facts import write_facts
     from headatlas.measuring.validate import validate_atlas
 
     loaded = load_atlas(atlas)
@@ -70,21 +70,22 @@ def validate_command(
             threads=threads,
             progress=bar.show,
         )
-    facts = loaded.manifest["evidence"]["validation"]
+    facts = loaded.manifest.evidence.validation
+    assert facts is not None
     if as_json:
         means = [asdict(mean) for mean in mean_over_relations(known_correlations(loaded))]
-        print_json(facts | {"mean_over_relations": means})
+        print_json(write_facts(facts) | {"mean_over_relations": means})
         return
     _show_validation(known_correlations(loaded), side.value)
-    if facts["left_out"]:
+    if facts.left_out:
         print_message(
-            f"Left out, because their pairs are not available: {', '.join(facts['left_out'])}. Name their files with "
+            f"Left out, because their pairs are not available: {', '.join(facts.left_out)}. Name their files with "
             f"--add-relations."
         )
-    dropped = sum(group["left_out"] for group in facts["groups"])
+    dropped = sum(group.left_out for group in facts.groups)
     if dropped:
         print_message(f"Left out, because their words are tokenised differently in the texts: {dropped} pairs.")
-    print_message(f"{facts['prompts']} texts of {len(facts['templates'])} templates, {facts['seconds']:.0f} s.")
+    print_message(f"{facts.prompts} texts of {len(facts.templates)} templates, {facts.seconds:.0f} s.")
     print_message(f"Picture: {atlas / 'validation.png'}")
 
 
@@ -166,14 +167,17 @@ def ablate_command(
     table: Any = loaded.evidence("ablation")
     curves = {each.relation: table[table["relation"] == each.relation] for each in found}
     if as_json:
-        print_json([each.as_dict() | {"curve": records(curves[each.relation])} for each in found])
+        from headatlas.atlas.json_facts import write_facts
+
+        print_json([write_facts(each) | {"curve": records(curves[each.relation])} for each in found])
         return
     for each in found:
         _show_ablation(each, curves[each.relation], atlas)
 
 
 def _show_ablation(found: Ablation, curve: Any, folder: Path) -> None:
-    from headatlas.analysis.ablation import BY_SCORE, Status, is_random_order
+    from headatlas.analysis.ablation import BY_SCORE, is_random_order
+    from headatlas.atlas.evidence import Status
     from headatlas.atlas.statistics import wilson_interval
     from headatlas.measuring.ablate import MIN_BASE, file_name
 

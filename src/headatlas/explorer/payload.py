@@ -108,18 +108,18 @@ def _atlas(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> dict[st
             arrays.add(f"{prefix}{side}.chance", np.nan_to_num(chance.values).astype("float64"))
             arrays.add(f"{prefix}{side}.q", np.nan_to_num(q_values.values, nan=1.0).astype("float64"))
             arrays.add(f"{prefix}{side}.exact", exact.values.astype("uint8"))
-    items = {item["relation"]: item for item in atlas.manifest["relations"]["items"]}
+    items = {item.relation: item for item in atlas.manifest.relations.items}
     relations = [
         {
             "name": name,
             "category": str(atlas.data["category"].values[number]),
             "k": int(atlas.data["k"].values[number]),
             "pairs": int(atlas.data["pairs"].values[number]),
-            "description": items.get(name, {}).get("description", ""),
+            "description": items[name].description or "",
         }
         for number, name in enumerate(atlas.relations)
     ]
-    model = atlas.manifest["model"]
+    model = atlas.manifest.model
     return {
         "prefix": prefix,
         "name": atlas.name,
@@ -129,16 +129,16 @@ def _atlas(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> dict[st
         "profile": atlas.profile,
         "layers": atlas.n_layers,
         "heads": atlas.n_heads,
-        "kvHeads": model.get("n_kv_heads"),
-        "note": model.get("note") or "",
+        "kvHeads": model.n_kv_heads,
+        "note": model.note or "",
         "validity": atlas.validity,
         "validityTold": [{"kind": kind, "why": why, "layers": layers} for kind, why, layers in atlas.validity_told],
         "hasHeads": atlas.has_heads.tolist(),
         "relations": relations,
         "notMeasured": [
-            {"name": item["relation"], "category": item["category"], "pairs": item.get("pairs")}
+            {"name": item.relation, "category": item.category, "pairs": item.pairs}
             for item in items.values()
-            if item["relation"] not in atlas.relations
+            if item.relation not in atlas.relations
         ],
         "hasCounts": atlas.counts_known,
         "pairs": _pair_hits(atlas, prefix, arrays, words),

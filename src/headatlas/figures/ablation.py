@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from headatlas.analysis.ablation import BY_SCORE, RemovedBy, is_random_order
+from headatlas.analysis.ablation import BY_SCORE, is_random_order
+from headatlas.atlas.evidence import RemovedBy
 from headatlas.atlas.statistics import wilson_interval
 from headatlas.errors import AtlasError
 from headatlas.figures.canvas import AtlasFigure
@@ -41,7 +42,9 @@ def draw_ablation(atlas: Atlas, relation: str, *, palette: str = "paper") -> Fig
     table = None if table is None else table[table["relation"] == relation]
     if table is None or table["removed"].max() in (0, np.nan):
         raise AtlasError(f"{atlas.name}: expected a curve for {relation!r}, found none. Run `headatlas ablate`.")
-    facts = atlas.manifest["evidence"]["ablation"]["relations"][relation]
+    facts = atlas.manifest.evidence.ablation
+    if facts is None or relation not in facts.relations:
+        raise AtlasError(f"{atlas.name}: expected the facts about {relation!r}, found none. Run `headatlas ablate`.")
     category = str(atlas.data["category"].sel(relation=relation).item())
     colour = chosen.of_categories((category,))[category]
     own, others = table[table["task"] == relation], table[table["task"] != relation]
@@ -68,7 +71,7 @@ def draw_ablation(atlas: Atlas, relation: str, *, palette: str = "paper") -> Fig
             curve["removed"], _share(curve), color=colour, linewidth=1.6, marker="o", markersize=3.5, zorder=4,
             label="heads by score", clip_on=False,
         )  # fmt: skip
-        _finish(axes, "its mean" if facts["removed_by"] == RemovedBy.MEAN else "zero")
+        _finish(axes, "its mean" if facts.relations[relation].removed_by is RemovedBy.MEAN else "zero")
         handles, labels = axes.get_legend_handles_labels()
         order = [len(handles) - 1, *range(len(handles) - 1)]
         figure.legend(

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from headatlas.analysis.correlations import Correlation, known_correlations
+from headatlas.analysis.correlations import known_correlations
 from headatlas.atlas import SIDES
+from headatlas.atlas.evidence import Correlation
 from headatlas.errors import AtlasError
 from headatlas.figures.canvas import AtlasFigure
 from headatlas.figures.palettes import checked_palette

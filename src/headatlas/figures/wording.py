@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 from headatlas.analysis.categories import Classification
 from headatlas.atlas import Atlas
-from headatlas.settings import MAX_Q, MIN_EXCESS, Settings, parse_threshold
+from headatlas.settings import MAX_Q, MIN_EXCESS, parse_threshold
 
 MAX_NAME, MAX_NOTE = 60, 240
 """Longest name, and longest sentence about the model, in characters."""
@@ -35,13 +35,12 @@ def settings_label(atlas: Atlas, classification: Classification) -> str:
     if _is_imported(atlas):
         own = parse_threshold(threshold) == parse_threshold(atlas.threshold)
         return atlas.label if own else f"{atlas.label}, threshold={threshold}"
-    known = atlas.manifest["settings"]
-    settings = Settings(**{field.name: known[field.name] for field in fields(Settings) if field.name in known})
-    return replace(settings, threshold=threshold, profile=profile).label(atlas.manifest["model"]["d_vocab"])
+    settings, d_vocab = atlas.manifest.settings.settings, atlas.manifest.model.d_vocab or 0
+    return replace(settings, threshold=threshold, profile=profile).label(d_vocab)
 
 
 def _is_imported(atlas: Atlas) -> bool:
-    return bool(atlas.manifest.get("imported"))
+    return atlas.manifest.imported is not None
 
 
 def caption(atlas: Atlas, classification: Classification, relation: str | None = None) -> list[str]:
@@ -69,7 +68,7 @@ def caption(atlas: Atlas, classification: Classification, relation: str | None =
         extreme = "highest" if side == "score" else "lowest"
         among = f"as the {extreme} logit" if k == 1 else f"among the {f'{k} ' if k else ''}{extreme} logits"
         parts.append(f"{side}: share of {f'{pairs:,} ' if pairs else ''}pairs with the target {among}")
-    if note := atlas.manifest["model"].get("note"):
+    if note := atlas.manifest.model.note:
         parts.append(one_line(note, MAX_NOTE))
     parts += [one_line(text, MAX_NOTE) for text in validity(atlas)]
     if classification.unmeasured and relation is None:
@@ -90,7 +89,7 @@ def validity(atlas: Atlas) -> list[str]:
 
 def metadata(atlas: Atlas, classification: Classification, relation: str | None = None) -> dict[str, str]:
     """Facts for the metadata of the figure's file, the same for all formats."""
-    manifest, model = atlas.manifest, atlas.manifest["model"]
+    manifest = atlas.manifest
     side = "Suppression" if classification.side == "suppression" else "Score"
     what = f"of {one_line(relation)}" if relation else "by category"
     known = {
@@ -101,10 +100,10 @@ def metadata(atlas: Atlas, classification: Classification, relation: str | None 
         "Measure": one_line(atlas.measure),
         "Side": side.lower(),
         "Threshold": classification.threshold,
-        "Fingerprint": one_line(model.get("fingerprint") or "unknown", MAX_NOTE),
+        "Fingerprint": one_line(manifest.model.fingerprint or "unknown", MAX_NOTE),
     }
-    if scores := (manifest.get("imported") or {}).get("sha256"):
-        known["Scores-SHA256"] = one_line(scores, MAX_NOTE)
-    if relations := manifest["relations"].get("hash"):
-        known["Relations-SHA256"] = one_line(relations, MAX_NOTE)
+    if manifest.imported is not None:
+        known["Scores-SHA256"] = one_line(manifest.imported.sha256, MAX_NOTE)
+    if manifest.relations.hash is not None:
+        known["Relations-SHA256"] = one_line(manifest.relations.hash, MAX_NOTE)
     return known

@@ -10,8 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from headatlas.analysis.ablation import BY_SCORE, Ablation, Control, RemovedBy, Status, random_order
+from headatlas.analysis.ablation import BY_SCORE, random_order
 from headatlas.atlas import head_name
+from headatlas.atlas.evidence import Ablation, AblationFacts, Control, RemovedBy, Status
+from headatlas.atlas.json_facts import read_facts, write_facts
 from headatlas.errors import SettingsError
 from headatlas.measuring.output import add_evidence
 from headatlas.measuring.progress import Progress, Stage, report_stage
@@ -143,13 +145,13 @@ def _identity(atlas: Atlas, settings: AblationSettings, controls: int, texts: di
     """What the relations of one run have in common."""
     tasks = {name: [text.prompt, text.shots] for name, text in texts.items()}
     chosen = asdict(settings) | {"removed_by": settings.removed_by.value, "controls": controls}
-    return {"version": VERSION, "atlas": atlas.manifest.get("identity"), "settings": chosen, "tasks": tasks}
+    return {"version": VERSION, "atlas": atlas.manifest.identity, "settings": chosen, "tasks": tasks}
 
 
 def _save(parts: RunParts, name: str, found: Ablation, points: list[Point]) -> None:
     import numpy as np
 
-    content = json.dumps({"found": found.as_dict(), "points": points})
+    content = json.dumps({"found": write_facts(found), "points": points})
     parts.save(f"relation-{file_name(name)}", {"content": np.array(content)})
 
 
@@ -158,7 +160,7 @@ def _load(parts: RunParts, name: str) -> tuple[Ablation, list[Point]] | None:
     if part is None:
         return None
     content = json.loads(str(part["content"]))
-    return Ablation.from_dict(content["found"]), [Point(*each) for each in content["points"]]
+    return read_facts(Ablation, content["found"], PARTS), [Point(*each) for each in content["points"]]
 
 
 def _ablate(
@@ -274,8 +276,9 @@ def _keep(atlas: Atlas, found: Ablation, points: list[Point]) -> Atlas:
     before = atlas.evidence("ablation")
     if before is not None:
         table = pd.concat([before[before["relation"] != name], table], ignore_index=True)
-    known = atlas.manifest.get("evidence", {}).get("ablation", {}).get("relations", {})
-    atlas = add_evidence(atlas, {"ablation": (table, {"relations": known | {name: found.as_dict()}})})
+    known = atlas.manifest.evidence.ablation
+    facts = AblationFacts({**(known.relations if known else {}), name: found})
+    atlas = add_evidence(atlas, {"ablation": (table, facts)})
     if atlas.folder is not None:
         from headatlas.figures import draw_ablation, save_figure
 

@@ -134,8 +134,7 @@ def _open(
     if isinstance(source, str | Path) and is_atlas_folder(source):
         source = load_atlas(Path(source))
     if isinstance(source, Atlas):
-        known = {name: value for name, value in source.manifest["settings"].items() if name != "min_pairs"}
-        return Session.of_atlas(source, model, adapter, progress), Settings(**known)
+        return Session.of_atlas(source, model, adapter, progress), source.manifest.settings.settings
     if model is not None:
         raise SettingsError("model: this option belongs to an atlas; expected an atlas's folder as the first argument.")
     session = Session(source, adapter, progress=progress)

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from headatlas._version import __version__
-from headatlas.atlas import MEASURES, Atlas, dataset_from_table
+from headatlas.atlas import MEASURES, Atlas, Manifest, dataset_from_table
+from headatlas.atlas.manifest import (
+    ImportedFacts,
+    ModelFacts,
+    RelationFacts,
+    RelationsFacts,
+    SettingsFacts,
+    ToolFacts,
+)
 from headatlas.errors import AtlasError, SettingsError
 from headatlas.measuring.run_folder import RunFolder
 from headatlas.settings import parse_threshold
@@ -89,7 +97,7 @@ def import_scores(
         raise AtlasError(f"{path}: {error}") from error
     atlas = Atlas(data, _manifest(path, data, measure, name, str(threshold)))
     if output is not None:
-        with RunFolder(output, atlas.manifest["identity"], overwrite) as folder:
+        with RunFolder(output, atlas.manifest.identity, overwrite) as folder:
             if not folder.finished:
                 folder.finish(atlas)
     return atlas
@@ -107,33 +115,25 @@ def _check(path, table, column, values, expected, whole) -> None:
     table[column] = values.astype("int64" if whole else "float64")
 
 
-def _manifest(path: Path, data, measure: str, name: str | None, threshold: str) -> dict:
+def _manifest(path: Path, data, measure: str, name: str | None, threshold: str) -> Manifest:
     import hashlib
     from datetime import UTC, datetime
 
-    items = [
-        {"relation": str(relation), "category": str(category), "measurable": True}
+    items = tuple(
+        RelationFacts(str(relation), str(category), measurable=True)
         for relation, category in zip(data["relation"].values, data["category"].values, strict=True)
-    ]
+    )
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    settings = {"threshold": threshold}
     name = name or path.stem
-    return {
-        "tool": {"name": "headatlas", "version": __version__},
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "measure": measure,
-        "identity": {"measure": measure, "model": sha256, "relations": None, "settings": settings | {"name": name}},
-        "label": f"imported: {measure}",
-        "model": {
-            "name": name,
-            "source": path.name,
-            "fingerprint": None,
-            "n_layers": data.sizes["layer"],
-            "n_heads": data.sizes["head"],
-            "n_kv_heads": None,
-            "note": None,
-        },
-        "settings": settings,
-        "relations": {"set": "imported", "hash": None, "items": items},
-        "imported": {"file": path.name, "sha256": sha256},
-    }
+    settings = {"threshold": threshold, "name": name}
+    return Manifest(
+        tool=ToolFacts("headatlas", __version__),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        measure=measure,
+        label=f"imported: {measure}",
+        identity={"measure": measure, "model": sha256, "relations": None, "settings": settings},
+        model=ModelFacts(name, path.name, n_layers=data.sizes["layer"], n_heads=data.sizes["head"]),
+        settings=SettingsFacts(threshold),
+        relations=RelationsFacts("imported", items),
+        imported=ImportedFacts(path.name, sha256),
+    )

@@ -11,7 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas._version import __version__
-from headatlas.atlas import CHANCE_VARIABLES, SIDES, Atlas, build_dataset, load_atlas
+from headatlas.atlas import CHANCE_VARIABLES, SIDES, Atlas, Manifest, build_dataset, load_atlas
+from headatlas.atlas.manifest import (
+    ChanceFacts,
+    LayerCheckFacts,
+    ModelFacts,
+    RelationFacts,
+    RelationsFacts,
+    RunFacts,
+    SelfCheckFacts,
+    SettingsFacts,
+    ToolFacts,
+    ValidityFacts,
+)
 from headatlas.engines import Engine, LayerResult, LocalEngine, Task
 from headatlas.errors import RelationError, SettingsError
 from headatlas.measuring.output import Evidence, add_evidence
@@ -141,20 +153,20 @@ def map_session(
     )
     encoded = encode_relations(chosen, session.tokenizer, heads.d_vocab, settings)
     _check_measurable(encoded)
-    entry = _relations_entry(chosen, encoded, options.relations is None, options.add_relations is not None)
-    wanted = _Wanted(settings, encoded, options.chance, options.self_check, entry)
+    facts = _relations_facts(chosen, encoded, options.relations is None, options.add_relations is not None)
+    wanted = _Wanted(settings, encoded, options.chance, options.self_check, facts)
     return _map(session, wanted, engine or LocalEngine(), options.salient, output, options.overwrite)
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What is measured of a model: settings, relations encoded as its tokens, and their entry in the manifest."""
+    """What is measured of a model: settings, relations encoded as its tokens, and their facts for the manifest."""
 
     settings: Settings
     relations: list[EncodedRelation]
     chance: bool
     self_check: bool
-    entry: dict[str, Any]
+    facts: RelationsFacts
 
     @property
     def measurable(self) -> list[EncodedRelation]:
@@ -189,14 +201,7 @@ def _map(
                 shutil.rmtree(folder.folder / PARTS, ignore_errors=True)
             return atlas
         run = _measure(heads, _task(session, wanted), engine, folder, session.progress)
-        manifest = {
-            **_manifest_head(heads, session.checkpoint.source, wanted.settings, session.fingerprint, identity),
-            "self_check": "off" if checks is None else _check_facts(checks),
-            "chance": _chance_facts() if wanted.chance else None,
-            "relations": wanted.entry,
-            "packages": _versions(),
-            "run": run.facts | {"engine": engine.name, "device": engine.device, "threads": engine.threads},
-        }
+        manifest = _manifest(session, wanted, identity, checks, run)
         measured = wanted.measurable
         atlas = Atlas(run.dataset(measured, heads), manifest, run.pair_hits(measured))
         if is_salient_wanted(atlas, salient):
@@ -238,7 +243,7 @@ class _Run:
     suppressed: np.ndarray
     ranks: tuple[np.ndarray, np.ndarray]
     chance: dict[str, np.ndarray]
-    facts: dict[str, Any]
+    facts: RunFacts
 
     def dataset(self, measured: list[EncodedRelation], model: HeadModel):
         import numpy as np
@@ -341,79 +346,99 @@ def _measure(model: HeadModel, task: Task, engine: Engine, folder: RunFolder | N
     promoted_ranks, suppressed_ranks = (
         np.concatenate([getattr(hits, f"{name}_ranks") for hits in in_order]) for name in ("promoted", "suppressed")
     )
-    facts = {
-        "seconds": round(time.perf_counter() - started, 3),
-        "layers_from_earlier_run": n_kept,
-        "decided_in_float64": sum(hits.in_float64 for hits in done.values()),
-    }
+    facts = RunFacts(
+        seconds=round(time.perf_counter() - started, 3),
+        layers_from_earlier_run=n_kept,
+        decided_in_float64=sum(hits.in_float64 for hits in done.values()),
+        engine=engine.name,
+        device=engine.device,
+        threads=engine.threads,
+    )
     return _Run(promoted, suppressed, (promoted_ranks, suppressed_ranks), chance, facts)
 
 
-def _manifest_head(
-    model: HeadModel, source: str, settings: Settings, fingerprint: str, identity: dict[str, Any]
-) -> dict[str, Any]:
+def _manifest(
+    session: Session, wanted: _Wanted, identity: dict[str, Any], checks: list[LayerCheck] | None, run: _Run
+) -> Manifest:
     from datetime import UTC, datetime
 
-    names = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_head", "d_vocab")
-    counts: dict[str, int | None] = {name: getattr(model, name) for name in names}
-    if not model.alike:
-        counts |= {"n_kv_heads": None, "d_head": None}
-    return {
-        "tool": {"name": "headatlas", "version": __version__},
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "measure": "weights",
-        "label": settings.label(model.d_vocab),
-        "identity": identity,
-        "model": {
-            "name": model.name,
-            "source": source,
-            "model_type": model.model_type,
-            "read_by": "entry" if model.has_entry else "module structure",
-            "fingerprint": fingerprint,
-            **counts,
-            "note": model.note,
-            "validity": model.validity_by_layers(),
-        },
-        "settings": settings.as_dict() | {"min_pairs": MIN_PAIRS},
-    }
+    settings = wanted.settings
+    return Manifest(
+        tool=ToolFacts("headatlas", __version__),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        measure="weights",
+        label=settings.label(session.heads.d_vocab),
+        identity=identity,
+        model=_model_facts(session),
+        settings=SettingsFacts(**asdict(settings), min_pairs=MIN_PAIRS),
+        relations=wanted.facts,
+        self_check=None if checks is None else _check_facts(checks),
+        chance=_chance_facts() if wanted.chance else None,
+        packages=_versions(),
+        run=run.facts,
+    )
 
 
-def _check_facts(checks: list[LayerCheck]) -> dict[str, Any]:
-    return {"largest_error": max(check.error for check in checks), "layers": [check.as_dict() for check in checks]}
+def _model_facts(session: Session) -> ModelFacts:
+    model = session.heads
+    return ModelFacts(
+        name=model.name,
+        source=session.checkpoint.source,
+        n_layers=model.n_layers,
+        n_heads=model.n_heads,
+        n_kv_heads=model.n_kv_heads if model.alike else None,
+        d_model=model.d_model,
+        d_head=model.d_head if model.alike else None,
+        d_vocab=model.d_vocab,
+        model_type=model.model_type,
+        read_by="entry" if model.has_entry else "module structure",
+        fingerprint=session.fingerprint,
+        note=model.note,
+        validity=tuple(
+            ValidityFacts(each["kind"], each["why"], tuple(each["layers"])) for each in model.validity_by_layers()
+        ),
+    )
 
 
-def _chance_facts() -> dict[str, int]:
+def _check_facts(checks: list[LayerCheck]) -> SelfCheckFacts:
+    return SelfCheckFacts(
+        max(check.error for check in checks),
+        tuple(LayerCheckFacts(tuple(each.tried), tuple(each.layers), each.error, each.scaled) for each in checks),
+    )
+
+
+def _chance_facts() -> ChanceFacts:
     from headatlas.scoring.chance import FEWEST_HITS, RE_PAIRINGS
 
-    return {"exact_from_hits": FEWEST_HITS, "re_pairings": RE_PAIRINGS}
+    return ChanceFacts(FEWEST_HITS, RE_PAIRINGS)
 
 
-def _relations_entry(
+def _relations_facts(
     chosen: list[Relation], encoded: list[EncodedRelation], builtin: bool, added: bool
-) -> dict[str, Any]:
-    return {
-        "set": "built-in" + " and the user's" * added if builtin else "the user's",
-        "version": BUILTIN_VERSION if builtin else None,
-        "hash": set_hash(chosen),
-        "items": [
-            {
-                "relation": each.name,
-                "category": each.relation.category,
-                "k": each.k,
-                "in_file": len(each.relation.pairs),
-                "pairs": len(each.pairs),
-                "duplicates": each.count_dropped("duplicate"),
-                "source_dropped": each.count_dropped("source"),
-                "target_dropped": each.count_dropped("target"),
-                "measurable": each.measurable,
-                "description": each.relation.description,
-                "source": each.relation.source,
-                "license": each.relation.license,
-                "hash": each.relation.hash,
-            }
+) -> RelationsFacts:
+    return RelationsFacts(
+        set="built-in" + " and the user's" * added if builtin else "the user's",
+        version=BUILTIN_VERSION if builtin else None,
+        hash=set_hash(chosen),
+        items=tuple(
+            RelationFacts(
+                relation=each.name,
+                category=each.relation.category,
+                measurable=each.measurable,
+                k=each.k,
+                in_file=len(each.relation.pairs),
+                pairs=len(each.pairs),
+                duplicates=each.count_dropped("duplicate"),
+                source_dropped=each.count_dropped("source"),
+                target_dropped=each.count_dropped("target"),
+                description=each.relation.description,
+                source=each.relation.source,
+                license=each.relation.license,
+                hash=each.relation.hash,
+            )
             for each in encoded
-        ],
-    }
+        ),
+    )
 
 
 def _versions() -> dict[str, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas import EVIDENCE, HITS, MANIFEST, SCORES, SIDES, Atlas, save_atlas, save_evidence
+from headatlas.atlas.evidence import Facts
 from headatlas.atomic import write_atomically
 from headatlas.errors import AtlasError
 
@@ -29,7 +30,7 @@ OUTPUTS = (
 """All files that a map writes; the figures of `validate` and `ablate` are not among them."""
 
 
-Evidence = dict[str, "tuple[pd.DataFrame, dict[str, Any]]"]
+Evidence = dict[str, "tuple[pd.DataFrame, Facts]"]
 """Tables of evidence by name, each with the facts that the manifest keeps of it."""
 
 

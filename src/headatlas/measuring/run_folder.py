@@ -223,7 +223,7 @@ class RunFolder(RunParts):
 
     def _begin(self) -> None:
         """Refuse or replace what another run has written, and note which run this is."""
-        finished = load_manifest(self.folder).get("identity") if self.finished and not self.overwrite else None
+        finished = load_manifest(self.folder).identity if self.finished and not self.overwrite else None
         for found, what in ((finished, "an atlas"), (self._known_run(), "an unfinished run")):
             if found is not None and found != self.identity and not self.overwrite:
                 raise AtlasError(

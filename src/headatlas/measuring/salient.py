@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headatlas._version import __version__
+from headatlas.atlas.evidence import SalientFacts, SimilarFacts
 from headatlas.errors import SettingsError
 from headatlas.measuring import speed
 from headatlas.measuring.output import Evidence, add_evidence
@@ -137,20 +138,14 @@ def measure_evidence(
 
     wanted = wanted or Wanted()
     vocabulary, heads = session.vocabulary, session.fetched_heads
-    started, used = time.perf_counter(), time.process_time()
     folder = atlas.folder if folder is None else folder
     found = measure_salient_operations(atlas, heads, vocabulary, wanted, device, threads, session.progress, folder)
-    facts = found.facts | {
-        "seconds": round(time.perf_counter() - started, 3),
-        "processor_seconds": round(time.process_time() - used, 3),
-        "device": device,
-    }
     neighbourhood = neighbourhood_of(heads, found.salient, vocabulary.ids(wanted.junk))
-    descriptions, rules = describe_heads(atlas, found.salient, neighbourhood)
+    descriptions, of_descriptions = describe_heads(atlas, found.salient, neighbourhood)
     return {
-        "salient": (found.salient, facts),
+        "salient": (found.salient, found.facts),
         "similar": (found.similar, found.similar_facts),
-        "descriptions": (descriptions, rules | {"tool": facts["tool"]}),
+        "descriptions": (descriptions, of_descriptions),
     }
 
 
@@ -174,9 +169,9 @@ def estimate_salient(work: float, threads: int) -> float:
 
 def work_of(atlas: Atlas) -> float:
     """`estimated_work` of an atlas's model."""
-    sizes = atlas.manifest["model"]
-    names = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_head", "d_vocab")
-    return estimated_work(**{name: sizes[name] for name in names})
+    model = atlas.manifest.model
+    assert model.d_model is not None and model.d_vocab is not None, "scores of a model, not imported ones"
+    return estimated_work(model.n_layers, model.n_heads, model.n_kv_heads, model.d_model, model.d_head, model.d_vocab)
 
 
 def estimated_work(
@@ -202,8 +197,8 @@ class SalientTables:
 
     salient: pd.DataFrame
     similar: pd.DataFrame
-    facts: dict[str, Any]
-    similar_facts: dict[str, Any]
+    facts: SalientFacts
+    similar_facts: SimilarFacts
 
 
 def measure_salient_operations(
@@ -224,14 +219,16 @@ def measure_salient_operations(
     from headatlas.engines.devices import check_device, use_threads
 
     check_device(device)
+    started, used = time.perf_counter(), time.process_time()
     with ExitStack() as stack:
         stack.enter_context(use_threads(threads))
-        identity = {"atlas": atlas.manifest["identity"], "wanted": asdict(wanted), "format": 1}
+        identity = {"atlas": atlas.manifest.identity, "wanted": asdict(wanted), "format": 1}
         parts = stack.enter_context(RunParts(folder, PARTS, identity, "measuring salient operations"))
         room = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=parts.path)))
-        work = _Work(model, vocabulary, wanted, atlas.manifest["settings"]["contextualize"], device, room)
+        contextualize = atlas.manifest.settings.settings.contextualize
+        work = _Work(model, vocabulary, wanted, contextualize, device, room)
         layers = _layers(work, parts, progress)
-        return _tables(work, layers)
+        return _tables(work, layers, started, used)
 
 
 class _Work:
@@ -350,25 +347,30 @@ def _layers(work: _Work, parts: RunParts, progress: Progress | None) -> list[dic
     return done
 
 
-def _tables(work: _Work, layers: Sequence[dict[str, np.ndarray]]) -> SalientTables:
+def _tables(work: _Work, layers: Sequence[dict[str, np.ndarray]], started: float, used: float) -> SalientTables:
+    """The tables of all layers, with the time since the clock showed `started` and that of processors `used`."""
     table, without_output, left_out = salient_table(layers, work.vocabulary.texts)
     similar = similar_table([arrays.get("outputs") for arrays in layers], work.wanted.similar)
     projected = work.width < work.model.d_model
-    similar_facts = {
-        "heads": work.wanted.similar,
-        "probes": len(work.probes),
-        "seed": SEED,
-        "projected_to": work.width if projected else None,
+    similar_facts = SimilarFacts(
+        heads=work.wanted.similar,
+        probes=len(work.probes),
+        seed=SEED,
+        projected_to=work.width if projected else None,
         # Of a cosine near 0, where the probes count alike; one nearer to 1 has less.
-        "standard_error": round((work.width * len(work.probes)) ** -0.5, 4) if projected else 0.0,
-        "tool": __version__,
-    }
-    facts = asdict(work.wanted) | {
-        "vocabulary": work.model.d_vocab,
-        "looked_at": len(work.ids),
-        "junk_tokens": work.vocabulary.counts,
-        "heads_without_output": without_output,
-        "tokens_without_output": left_out,
-        "tool": __version__,
-    }
+        standard_error=round((work.width * len(work.probes)) ** -0.5, 4) if projected else 0.0,
+        tool=__version__,
+    )
+    facts = SalientFacts(
+        **asdict(work.wanted),
+        vocabulary=work.model.d_vocab,
+        looked_at=len(work.ids),
+        junk_tokens=work.vocabulary.counts,
+        heads_without_output=without_output,
+        tokens_without_output=left_out,
+        tool=__version__,
+        seconds=round(time.perf_counter() - started, 3),
+        processor_seconds=round(time.process_time() - used, 3),
+        device=work.device,
+    )
     return SalientTables(table, similar, facts, similar_facts)

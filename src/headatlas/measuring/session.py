@@ -66,15 +66,15 @@ class Session:
         """
         from headatlas.architectures import Terms
 
-        known, where = atlas.manifest["model"], atlas.folder or atlas.name
-        if atlas.measure != "weights" or "fingerprint" not in known:
+        known, where = atlas.manifest.model, atlas.folder or atlas.name
+        if atlas.measure != "weights" or known.fingerprint is None:
             raise AtlasError(
                 f"{where}: expected an atlas of a model's weights, found imported scores ({atlas.measure}). Make one "
                 f"with `headatlas map`."
             )
-        settings = atlas.manifest["settings"]
-        terms = Terms(*(bool(settings.get(name)) for name in ("value_bias", "attention_gain", "final_norm_gain")))
-        session = cls(_source(known["source"], where) if source is None else source, adapter, terms, progress)
+        settings = atlas.manifest.settings.settings
+        terms = Terms(settings.value_bias, settings.attention_gain, settings.final_norm_gain)
+        session = cls(_source(known.source, where) if source is None else source, adapter, terms, progress)
         session.check_atlas(atlas)
         return session
 
@@ -84,7 +84,7 @@ class Session:
         Raises:
             AtlasError: its fingerprint is not that of this model.
         """
-        known, where = atlas.manifest["model"]["fingerprint"], atlas.folder or atlas.name
+        known, where = atlas.manifest.model.fingerprint or "unknown", atlas.folder or atlas.name
         if self.fingerprint != known:
             raise AtlasError(
                 f"{self.checkpoint.source}: expected the model of {where} (fingerprint {known[:12]}), found another "
@@ -162,13 +162,14 @@ def relations_of(
     from headatlas.relations import choose_relations, encode_relations
     from headatlas.settings import Settings
 
-    kept = {name: atlas.manifest["settings"][name] for name in ("k", "k_copying")}
+    settings = atlas.manifest.settings.settings
+    kept = Settings(k=settings.k, k_copying=settings.k_copying)
     known: list[Relation] = choose_relations(None, None)
     if add_relations is not None:
         own = choose_relations(add_relations, None)
         known = [relation for relation in known if relation.name not in {each.name for each in own}] + own
-    encoded = {each.name: each for each in encode_relations(known, tokenizer, d_vocab, Settings(**kept))}
-    hashes = {item["relation"]: item.get("hash") for item in atlas.manifest["relations"]["items"]}
+    encoded = {each.name: each for each in encode_relations(known, tokenizer, d_vocab, kept)}
+    hashes = {item.relation: item.hash for item in atlas.manifest.relations.items}
     wanted = [name for name in atlas.relations if names is None or name in set(names)]
     there = {name: encoded[name] for name in wanted if name in encoded and encoded[name].relation.hash == hashes[name]}
     missing = [name for name in wanted if name not in there]

@@ -142,16 +142,16 @@ def _counts(atlas: Atlas) -> dict[str, Any]:
     """The columns of the index that come from an atlas."""
     from headatlas.analysis.categories import classify
 
-    model = atlas.manifest["model"]
+    model, run = atlas.manifest.model, atlas.manifest.run
     by_side = {side: classify(atlas, side=side) for side in SIDES}
     row: dict[str, Any] = {
-        "model_type": model["model_type"],
+        "model_type": model.model_type,
         "n_layers": atlas.n_layers,
         "n_heads": atlas.n_heads,
         "heads": by_side["score"].n_heads,
         "label": atlas.label,
-        "fingerprint": model["fingerprint"],
-        "seconds": atlas.manifest["run"]["seconds"],
+        "fingerprint": model.fingerprint,
+        "seconds": run and run.seconds,
     }
     for side, found in by_side.items():
         row[TOTALS[side]] = found.n_classified

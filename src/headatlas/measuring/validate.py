@@ -6,11 +6,11 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas.analysis.correlations import correlate
+from headatlas.atlas.evidence import CONDITIONS, ValidationFacts
 from headatlas.errors import ArchitectureError, SettingsError
 from headatlas.measuring.output import add_evidence
 from headatlas.measuring.progress import Progress, Stage, report_stage
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from headatlas.atlas import Atlas
 
-CONDITIONS = ("attention-fixed", "in-context")
 SIDES = ("hits", "suppression_hits")
 PAIRS = 40
 """Pairs of a relation for each length of sources, unless one says otherwise."""
@@ -116,15 +115,19 @@ def validate_atlas(
         if counts is None:
             raise SettingsError("templates: expected texts in which words keep their tokens, found none that does.")
         table = _table(contexts, counts, [heads.has_heads(layer) for layer in range(heads.n_layers)], len(texts))
-        facts = settings | {
-            "left_out": left_out,
-            "groups": [vars(group) for group in contexts.groups],
-            "prompts": len(contexts.prompts),
-            "seconds": round(time.perf_counter() - started, 1),
-            "device": device,
-            "packages": {"torch": torch.__version__.split("+")[0], "transformers": _version("transformers")},
-            "correlations": [asdict(row) for row in correlate(atlas, table)],
-        }
+        facts = ValidationFacts(
+            templates=tuple(texts),
+            pairs=pairs,
+            seed=seed,
+            relations=tuple(known),
+            left_out=tuple(left_out),
+            groups=tuple(contexts.groups),
+            prompts=len(contexts.prompts),
+            seconds=round(time.perf_counter() - started, 1),
+            device=device,
+            packages={"torch": torch.__version__.split("+")[0], "transformers": _version("transformers")},
+            correlations=tuple(correlate(atlas, table)),
+        )
         atlas = add_evidence(atlas, {"validation": (table, facts)})
         if atlas.folder is not None:
             from headatlas.figures import draw_validation, save_figure
@@ -242,7 +245,7 @@ def _identity(atlas: Atlas, contexts: Contexts, settings: dict[str, Any]) -> dic
     tasks = [contexts.prompts, contexts.target_ids, contexts.k]
     return {
         "version": VERSION,
-        "atlas": atlas.manifest.get("identity"),
+        "atlas": atlas.manifest.identity,
         "settings": settings,
         "tasks": hashlib.sha256(json.dumps(tasks).encode()).hexdigest(),
     }

@@ -29,7 +29,7 @@ def export(atlas: Atlas, fmt: str, side: str = "score") -> str:
         return table.to_csv(index=False)
     if fmt == "json":
         rows = records(atlas.table)
-        return json.dumps({"manifest": atlas.manifest, "scores": rows}, ensure_ascii=False) + "\n"
+        return json.dumps({"manifest": atlas.manifest.as_dict(), "scores": rows}, ensure_ascii=False) + "\n"
     if fmt == "heads":
         return json.dumps(_head_list(atlas, side), indent=1, ensure_ascii=False) + "\n"
     raise SettingsError(f"format: expected one of {', '.join(FORMATS)}, found {fmt!r}.")
@@ -37,20 +37,19 @@ def export(atlas: Atlas, fmt: str, side: str = "score") -> str:
 
 def _head_list(atlas: Atlas, side: str) -> dict:
     rows = atlas.heads(side=side)
-    model = atlas.manifest["model"]
 
     def places(chosen) -> list[list[int]]:
         return chosen[["layer", "head"]].drop_duplicates().to_numpy().tolist()
 
     return {
-        "model": model["name"],
+        "model": atlas.name,
         "side": side,
         "threshold": atlas.threshold,
         "measure": atlas.measure,
         "label": atlas.label,
         "n_layers": atlas.n_layers,
         "n_heads": atlas.n_heads,
-        "d_head": model.get("d_head"),
+        "d_head": atlas.manifest.model.d_head,
         "transformer_lens": {"hook": "blocks.{layer}.attn.hook_z", "index": "[:, :, head]"},
         "nnsight": {"input_of": "the layer's output projection", "columns": "head * d_head : (head + 1) * d_head"},
         "categories": {name: places(group) for name, group in rows.groupby("category", sort=False)},

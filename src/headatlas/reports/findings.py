@@ -229,7 +229,7 @@ def _classified(atlas: Atlas, found: Findings) -> str:
         sentence += ": " + listed(f"{escape(name)} {number:,}" for number, name in counts)
         if found.in_several:
             sentence += ", some in several categories"
-    note = atlas.manifest["model"].get("note")
+    note = atlas.manifest.model.note
     return sentence + (f". {escape(note)}" if note else ".")
 
 
@@ -427,7 +427,7 @@ def _key_value_groups(atlas: Atlas, found: Findings) -> list[str]:
     grouped = [each for each in found.arrangements if each.group_pairs is not None]
     if not grouped:
         return []
-    size = atlas.n_heads // atlas.manifest["model"]["n_kv_heads"]
+    size = atlas.heads_per_group
     lines = [
         "",
         f"Here {size} neighbouring heads share one key-value head. Pairs of heads of one group that both have the "

@@ -43,7 +43,7 @@ COVERAGE = {
 def settings_line(atlas: Atlas, found: Findings) -> str:
     """What was measured, and when a head counts, in one line."""
     classification = found.classification
-    imported, strict = "imported" in atlas.manifest, classification.profile == "calibrated"
+    imported, strict = atlas.manifest.imported is not None, classification.profile == "calibrated"
     settings = (
         "Scores were imported, k and pairs are not known" if imported else f"Settings: {escape(_label(atlas, found))}"
     )
@@ -60,22 +60,22 @@ def coverage(atlas: Atlas, found: Findings) -> str:
     sums, measured = found.coverage, set(atlas.relations)
     rows = [
         [
-            code(item["relation"]),
-            escape(item["category"]),
-            *(_number(item.get(name)) for name in COVERAGE),
-            "yes" if item["relation"] in measured else "no",
+            code(item.relation),
+            escape(item.category),
+            *(_number(getattr(item, name)) for name in COVERAGE),
+            "yes" if item.relation in measured else "no",
         ]
-        for item in atlas.manifest["relations"]["items"]
+        for item in atlas.manifest.relations.items
     ]
     n = sums.n_relations - len(sums.not_measurable)
     sentences = [f"{n:,} of {count(sums.n_relations, 'relation')} {agree(n, 'was', 'were')} measured."]
-    least = atlas.manifest["settings"].get("min_pairs")
+    least = atlas.manifest.settings.min_pairs
     if sums.not_measurable:
-        why = f" (fewer than {least} pairs of which both words are one token)" if isinstance(least, int) else ""
+        why = f" (fewer than {least} pairs of which both words are one token)" if least is not None else ""
         sentences.append(f"Not measurable{why}: {listed(code(name) for name in sums.not_measurable)}.")
     if sums.in_file is not None and sums.pairs is not None:
         sentences.append(f"{sums.pairs:,} of {count(sums.in_file, 'pair')} {agree(sums.pairs, 'was', 'were')} kept.")
-    elif all(item.get("pairs") is None for item in atlas.manifest["relations"]["items"]):
+    elif all(item.pairs is None for item in atlas.manifest.relations.items):
         sentences.append("Their pairs are not known.")
     else:
         sentences.append("For some relations the number of pairs is not known.")
@@ -88,16 +88,16 @@ def validity(atlas: Atlas) -> str:
     if not atlas.validity_told:
         return "## Validity\n\nNot known: the scores were imported."
     rows = [[escape(kind), escape(why) or "-", _layers(numbers)] for kind, why, numbers in atlas.validity_told]
-    check = atlas.manifest.get("self_check", "not known")
-    if isinstance(check, dict):
-        tried = sorted({layer for each in check["layers"] for layer in each["tried"]})
+    check = atlas.manifest.self_check
+    if check is not None:
+        tried = sorted({layer for each in check.layers for layer in each.tried})
         sentence = (
             f"Before scoring, the circuits of {agree(len(tried), 'layer', 'layers')} {listed(str(at) for at in tried)} "
             f"(the first and last of each kind) were compared with the model's own attention modules, head by head; "
-            f"largest relative difference: {float(check['largest_error']):.1e}."
+            f"largest relative difference: {check.largest_error:.1e}."
         )
     else:
-        sentence = f"The comparison of the circuits with the model's own attention modules: {escape(check)}."
+        sentence = "The comparison of the circuits with the model's own attention modules was switched off."
     meaning = (
         "Exact: the circuit is what the head adds for a token that it attends to. Up to scale: up to a positive factor "
         "per token, which changes no rank. Not applicable: the layer has no attention heads; it is not counted."
@@ -106,11 +106,11 @@ def validity(atlas: Atlas) -> str:
 
 
 def settings_and_versions(atlas: Atlas, found: Findings) -> str:
-    """All that the manifest says, whatever its keys."""
+    """All that the manifest says."""
     import numpy
     import scipy
 
-    manifest = atlas.manifest
+    manifest, imported = atlas.manifest.as_dict(), atlas.manifest.imported is not None
     rows = [
         ["measured", escape(MEASURED[atlas.measure])],
         ["label", escape(_label(atlas, found))],
@@ -118,11 +118,11 @@ def settings_and_versions(atlas: Atlas, found: Findings) -> str:
     ]
     groups = ["model", "settings", "relations", "imported", "tool", "packages", "run"]
     for group in [*groups, *(name for name in manifest if name not in groups)]:
-        if group in UNTOLD or group not in manifest:
+        if group in UNTOLD or manifest[group] in (None, {}):
             continue
         for path, value in _leaves((group,), manifest[group]):
             if path not in (("relations", "items"), ("model", "validity")):
-                rows.append([escape(": ".join(path).replace("_", " ")), _value(path, value, manifest)])
+                rows.append([escape(": ".join(path).replace("_", " ")), _value(path, value, imported)])
     for name, value in (
         ("headatlas", __version__),
         ("numpy", numpy.__version__),
@@ -136,9 +136,8 @@ def settings_and_versions(atlas: Atlas, found: Findings) -> str:
 
 def citation(atlas: Atlas) -> str:
     """BibTeX of the method and of the tool."""
-    version = (atlas.manifest.get("tool") or {}).get("version") or __version__
     # From a file: nothing that could end the entry or the code block.
-    version = re.sub(r"[^A-Za-z0-9.+-]", "", str(version))[:40]
+    version = re.sub(r"[^A-Za-z0-9.+-]", "", atlas.manifest.tool.version)[:40]
     title = "headatlas: a map of what every attention head of a language model does"
     tool = f"@software{{headatlas,\n  title   = {{{title}}},\n  version = {{{version}}}\n}}"
     return f"## How to cite\n\nThe method, and the tool:\n\n```bibtex\n{METHOD}\n\n{tool}\n```"
@@ -146,7 +145,7 @@ def citation(atlas: Atlas) -> str:
 
 def limits(atlas: Atlas, found: Findings) -> str:
     """What such a score can and cannot say, which depends on what was measured."""
-    measure, imported = atlas.measure, "imported" in atlas.manifest
+    measure, imported = atlas.measure, atlas.manifest.imported is not None
     if measure == "weights":
         sentences = [
             "A score says what a head would write if it read a single token, as far as the weights tell. It does not "
@@ -200,7 +199,7 @@ def _chance_limit(found: Findings) -> str:
 
 
 def _input(atlas: Atlas, imported: bool) -> str:
-    way = None if imported else atlas.manifest["settings"].get("contextualize")
+    way = None if imported else atlas.manifest.settings.contextualize
     if way == "embedding":
         return "In all layers the input is the plain embedding, in later layers a poor approximation of what is read."
     if way == "first-mlp":
@@ -228,8 +227,8 @@ def _leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...]
         yield path, value
 
 
-def _value(path: tuple[str, ...], value: Any, manifest: dict) -> str:
-    if value is None and path == ("model", "note") and "imported" not in manifest:
+def _value(path: tuple[str, ...], value: Any, imported: bool) -> str:
+    if value is None and path == ("model", "note") and not imported:
         return "none"
     if value is None:
         return "not known"

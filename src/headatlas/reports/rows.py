@@ -27,8 +27,8 @@ def strongest_rows(atlas: Atlas, side: str = "score", most: int = 1) -> list[lis
 
     scores, rows = atlas.share(side).fillna(0).values, []
     measured = {name: number for number, name in enumerate(atlas.relations)}
-    for item in atlas.manifest["relations"]["items"]:
-        name, category = item["relation"], item["category"]
+    for item in atlas.manifest.relations.items:
+        name, category = item.relation, item.category
         if name not in measured:
             rows.append([name, category, "not measurable", ""])
             continue

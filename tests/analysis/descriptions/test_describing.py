@@ -24,7 +24,7 @@ def test_relations_within_chance_are_not_said():
 def test_every_head_has_one_row():
     atlas = make_evidence(make_atlas(n_layers=5, without_heads=(2,)))
     table, facts = describe_heads(atlas, atlas.evidence("salient"))
-    assert len(table) == facts["heads"] == sum(facts["rules"].values()) == 4 * 9
+    assert len(table) == facts.heads == sum(facts.rules.values()) == 4 * 9
     assert set(table["layer"]) == {0, 1, 3, 4}
     assert list(table.columns) == ["layer", "head", "description", "rule", "confidence"]
     assert ((table["confidence"] == 0) == (table["rule"] == "unclear")).all()

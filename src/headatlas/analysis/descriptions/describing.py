@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from headatlas._version import __version__
 from headatlas.analysis.descriptions.description import KnownRelation, Operation, describe, usual_words
 from headatlas.analysis.descriptions.neighbourhood import Neighbourhood
+from headatlas.atlas.evidence import DescriptionsFacts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +27,7 @@ MOST_WIDTH, BLOCK = 512, 4096
 
 def describe_heads(
     atlas: Atlas, operations: pd.DataFrame, neighbourhood: Neighbourhood | None = None
-) -> tuple[pd.DataFrame, dict[str, Any]]:
+) -> tuple[pd.DataFrame, DescriptionsFacts]:
     """A row per head of the table `descriptions`, and how many heads each rule describes.
 
     Args:
@@ -42,7 +44,8 @@ def describe_heads(
             told = describe(heads.get((layer, head), ()), known, neighbourhood, usual)
             rows.append((layer, head, told.text, told.rule, told.confidence))
     counts = Counter(rule.split(" ")[0] if rule.startswith("relation ") else rule for *_, rule, _ in rows)
-    return pd.DataFrame(rows, columns=list(COLUMNS)), {"heads": len(rows), "rules": dict(counts.most_common())}
+    facts = DescriptionsFacts(len(rows), dict(counts.most_common()), __version__)
+    return pd.DataFrame(rows, columns=list(COLUMNS)), facts
 
 
 def operations_of(table: pd.DataFrame) -> list[Operation]:

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headatlas.analysis.ablation import RemovedBy
+from headatlas.atlas.evidence import RemovedBy
 from headatlas.measuring.running.model import Continuations, RunningModel, batches
 from headatlas.measuring.running.questions import PromptText, Questions, make_questions
 

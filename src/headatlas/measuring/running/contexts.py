@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headatlas.atlas.evidence import GroupFacts
 from headatlas.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -26,22 +27,6 @@ MIN_SEVERAL = 10
 """Fewest pairs with a source of several tokens that are reported of a relation."""
 
 
-@dataclass(frozen=True)
-class Group:
-    """Pairs of one relation whose sources are of one length.
-
-    Args:
-        tokens: `one` or `several`, of the sources.
-        pairs: pairs that are shown, each in every template.
-        left_out: pairs that are not: their words are not tokenised inside the templates as they are alone.
-    """
-
-    relation: str
-    tokens: str
-    pairs: int
-    left_out: int
-
-
 @dataclass
 class Contexts:
     """What is shown and what is looked for.
@@ -54,7 +39,7 @@ class Contexts:
             among how many highest logits it counts.
     """
 
-    groups: list[Group] = field(default_factory=list)
+    groups: list[GroupFacts] = field(default_factory=list)
     prompts: list[tuple[int, ...]] = field(default_factory=list)
     source: list[int] = field(default_factory=list)
     of_group: list[int] = field(default_factory=list)
@@ -140,7 +125,7 @@ def make_contexts(
             if tokens == "several" and len(kept) < MIN_SEVERAL:
                 continue
             wanted += [(len(contexts.groups), text, target, each.k) for shown, target in kept for text in shown]
-            contexts.groups.append(Group(each.name, tokens, len(kept), len(chosen) - len(kept)))
+            contexts.groups.append(GroupFacts(each.name, tokens, len(kept), len(chosen) - len(kept)))
     ordered = sorted({text for _, text, _, _ in wanted}, key=lambda text: (len(text[0]), text))
     number = {text: place for place, text in enumerate(ordered)}
     contexts.prompts, contexts.source = [ids for ids, _ in ordered], [at for _, at in ordered]
