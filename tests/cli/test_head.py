@@ -50,9 +50,9 @@ def test_salient_then_head(run, place):
     assert "9 salient tokens of each head" in result.stderr
     screen = run("head", "atlas", NAME)
     assert "mplements planted (1.00)" in screen.stdout and NAME in screen.stdout
-    told = json.loads(run("head", "atlas", NAME, "--json").stdout)
-    assert len(told["salient"]) == 9
-    assert told["relations"][0] | {"score": 1.0, "hits": len(PAIRS)} == told["relations"][0]
+    record = json.loads(run("head", "atlas", NAME, "--json").stdout)
+    assert len(record["salient"]) == 9
+    assert record["relations"][0] | {"score": 1.0, "hits": len(PAIRS)} == record["relations"][0]
     assert run("head", "atlas", NAME, "--markdown").stdout.startswith(f"# {NAME} of tiny")
 
 
@@ -61,17 +61,20 @@ def test_head_of_a_model_is_measured_in_memory(run, place):
     words = [word for pair in relation.pairs[:60] for word in pair]
     save_model(make_model("llama", vocab_size=131), place / "countries", words)
     before = sorted(place.iterdir())
-    told = json.loads(run("head", "countries", "L1H5", "--json").stdout)
-    assert told["relations"][0]["relation"] == "country_to_continent"
-    assert len(told["salient"]) == 30 and told["description"] is not None
+    record = json.loads(run("head", "countries", "L1H5", "--json").stdout)
+    assert record["relations"][0]["relation"] == "country_to_continent"
+    assert len(record["salient"]) == 30 and record["description"] is not None
     assert "expected L0H0 to L2H5" in " ".join(run("head", "countries", "L1H9", code=2).stderr.split())
     assert sorted(place.iterdir()) == before
 
 
 def test_bad_names_are_one_sentence(run):
-    for name, told in (("23", "expected a name such as L23H4, found '23'"), ("L9H0", "expected L0H0 to L2H3 in tiny")):
+    for name, message in (
+        ("23", "expected a name such as L23H4, found '23'"),
+        ("L9H0", "expected L0H0 to L2H3 in tiny"),
+    ):
         result = run("head", "atlas", name, code=2)
-        assert told in " ".join(result.stderr.split())
+        assert message in " ".join(result.stderr.split())
     assert "expected one of the two" in run("head", "atlas", NAME, "--json", "--markdown", code=2).stderr
 
 
@@ -80,8 +83,8 @@ def test_find(run):
     result = run("find", "atlas", *pairs, "Rome->Paris", "--top", "2", "--k", "1")
     assert "Left out: Rome -> Paris: 'Rome' is not one token of this model." in result.stderr
     assert f"{NAME}" in result.stdout and "3 of 3" in result.stdout
-    told = json.loads(run("find", "tiny", *pairs, "--json", "--k", "1").stdout)
-    assert told["heads"][0] == {
+    record = json.loads(run("find", "tiny", *pairs, "--json", "--k", "1").stdout)
+    assert record["heads"][0] == {
         "name": NAME,
         "layer": LAYER,
         "head": HEAD,

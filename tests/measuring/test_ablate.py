@@ -94,7 +94,7 @@ def test_an_interrupted_ablation_continues_with_the_next_relation(planted, monke
     assert not (planted / "atlas" / ablation.PARTS).exists()
 
 
-def test_the_mean_stands_in_the_place_of_zeros(planted):
+def test_the_mean_replaces_zeros(planted):
     zero = ablate(planted)[0].evidence("ablation")
     atlas, (facts,) = ablate(planted, mean=True)
     assert facts.removed_by == "mean" and len(atlas.evidence("ablation")) == len(zero)
@@ -112,7 +112,7 @@ def test_what_the_model_cannot_do_is_not_testable_and_others_are_kept(planted):
 
 
 @pytest.mark.parametrize(
-    "names, options, told",
+    "names, options, message",
     [
         ("nothing", {}, "relation: expected one of .*, found 'nothing'"),
         ("r", {"prompts": None}, "expected one with prompts in prompts.toml, found 'r'"),
@@ -120,8 +120,8 @@ def test_what_the_model_cannot_do_is_not_testable_and_others_are_kept(planted):
         ("r", {"add_relations": None}, "are not those of a built-in relation"),
     ],
 )
-def test_what_cannot_be_is_refused(planted, names, options, told):
-    with pytest.raises(SettingsError, match=told):
+def test_what_cannot_be_is_refused(planted, names, options, message):
+    with pytest.raises(SettingsError, match=message):
         ablate(planted, names, **options)
 
 
@@ -209,7 +209,7 @@ def test_the_means_are_means(planted):
     assert torch.allclose(bench.means("r")[1], torch.stack(outputs).mean(0), atol=1e-5)
 
 
-def test_commands_tell_what_was_found(planted, monkeypatch):
+def test_commands_show_what_was_found(planted, monkeypatch):
     from typer.testing import CliRunner
 
     from headatlas.cli import app

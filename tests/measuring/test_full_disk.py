@@ -39,7 +39,7 @@ from headatlas.__main__ import main
 
 sys.exit(main())
 """
-"""The command line on a disk that is full as soon as so many files are in place."""
+"""The command line on a disk that is full once a given number of files is in place."""
 
 DESCRIPTION = 1
 """Files that a run writes before its layers: what it measures."""

@@ -213,10 +213,10 @@ def test_another_map_in_the_folder_is_refused_unless_overwritten(planted, tmp_pa
     assert (out / "mine.txt").read_text("utf-8") == "kept"
 
 
-def test_progress_is_told(planted, tmp_path, relation):
-    told = []
-    headatlas.map_heads(planted, relations=relation, progress=lambda *what: told.append(what))
-    layers = [(done, of) for what, done, of in told if what == "layers"]
+def test_progress_is_reported(planted, tmp_path, relation):
+    reported = []
+    headatlas.map_heads(planted, relations=relation, progress=lambda *what: reported.append(what))
+    layers = [(done, of) for what, done, of in reported if what == "layers"]
     assert layers == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 

@@ -78,9 +78,9 @@ def test_the_planted_head_shows_its_pairs(tmp_path):
     head = table[(table["layer"] == LAYER) & (table["head"] == HEAD) & (table["to_rank"] == 0)]
     found = head[head["side"] == "promoted"].set_index("token")["to_token"].to_dict()
     assert {source: found[f" {source}"] for source, _ in PAIRS} == {source: f" {target}" for source, target in PAIRS}
-    told = atlas.evidence("descriptions").set_index(["layer", "head"]).loc[(LAYER, HEAD)]
-    assert (told["rule"], told["confidence"]) == ("relation planted", 1.0)
-    assert "mplements planted (1.00)" in told["description"]
+    row = atlas.evidence("descriptions").set_index(["layer", "head"]).loc[(LAYER, HEAD)]
+    assert (row["rule"], row["confidence"]) == ("relation planted", 1.0)
+    assert "mplements planted (1.00)" in row["description"]
     others = atlas.evidence("descriptions").query("layer != @LAYER or head != @HEAD")
     assert not others["rule"].str.startswith("relation").any()
 

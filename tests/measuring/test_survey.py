@@ -35,7 +35,7 @@ k = 3
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """The list, beside two models and a relation."""
+    """The list, next to two models and a relation."""
     place = tmp_path_factory.mktemp("models")
     make_planted(place / "planted")
     save_model(make_model("gpt2"), place / "other", WORDS)
@@ -96,11 +96,11 @@ def test_the_same_again_confirms_what_is_finished_and_tries_the_failed(models, s
 
 def test_an_interrupted_survey_goes_on(models, surveyed, tmp_path, monkeypatch):
     index, _ = surveyed
-    told = []
+    reported = []
 
     def interrupt(what, done, of):
-        told.append((what, done, of))
-        if what == "layers" and done == 2 and ("models", 2, 3) in told:
+        reported.append((what, done, of))
+        if what == "layers" and done == 2 and ("models", 2, 3) in reported:
             raise KeyboardInterrupt
 
     out = tmp_path / "out"
@@ -113,7 +113,7 @@ def test_an_interrupted_survey_goes_on(models, surveyed, tmp_path, monkeypatch):
     assert not (out / ".survey.lock").exists()
 
 
-def test_a_bug_is_told_as_one_and_stops_nothing(models, tmp_path, monkeypatch):
+def test_a_bug_is_reported_as_one_and_stops_nothing(models, tmp_path, monkeypatch):
     def broken(*given):
         raise ZeroDivisionError("division by zero")
 

@@ -141,7 +141,7 @@ def test_another_model_is_refused(planted, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options, told",
+    "options, message",
     [
         ({"add_relations": None}, "are not those of a built-in relation. Name the file .*--add-relations"),
         ({"relations": ["nothing"]}, "relation: expected one of r, found 'nothing'"),
@@ -150,8 +150,8 @@ def test_another_model_is_refused(planted, tmp_path):
         ({"templates": "missing.toml"}, "missing.toml: cannot be read"),
     ],
 )
-def test_what_cannot_be_is_refused(planted, options, told):
-    with pytest.raises(SettingsError, match=told):
+def test_what_cannot_be_is_refused(planted, options, message):
+    with pytest.raises(SettingsError, match=message):
         validate(planted, **options)
 
 

@@ -1,4 +1,4 @@
-"""The models of a survey, as a TOML file names them; knows nothing of what is done with them."""
+"""The models of a survey, as a TOML file lists them; does not know how they are mapped."""
 
 from __future__ import annotations
 

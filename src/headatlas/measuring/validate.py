@@ -1,4 +1,4 @@
-"""Scores of what the heads of the running model write in texts, to compare with the scores of the weights."""
+"""Scores of the outputs of the running model's heads in texts, to compare with the scores of the weights."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def validate_atlas(
     """Score the outputs of all heads in a running model, and keep them in the atlas as its `validation`.
 
     For head `h` with output `z_h` at the last token of a text: `logits = z_h @ W_O_h @ W_U`, no final norm, and a hit
-    as in the scores of the weights. `in-context`: z_h as it is; `attention-fixed`: z_h is the value of the source's
+    as in the scores of the weights. `in-context`: z_h unchanged; `attention-fixed`: z_h is the value of the source's
     last token in the same run, as if all attention were on it. The score is the share of hits over pairs x templates.
 
     Args:

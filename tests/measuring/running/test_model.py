@@ -62,7 +62,7 @@ def test_heads_add_up_to_what_the_attention_writes(case):
 
 
 def test_a_prompt_of_one_token_attends_to_itself(case):
-    """So what the heads hand on is the value, up to the scale that the validity tells of."""
+    """So each head's output is the value, up to the scale that the validity names."""
     _, _, ours = case
     ids = torch.tensor([[7], [33]])
     watched = ours.watch(ids, torch.zeros(2, dtype=torch.long))
@@ -127,11 +127,11 @@ def test_gguf_files_of_which_positions_are_not_read_are_refused(tmp_path):
     def scaled(writer):
         writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
 
-    for name, more, told in (
+    for name, more, reason in (
         ("gemma", lambda writer: None, "of 'gemma' cannot be read"),
         ("qwen2", scaled, "the scaling of"),
     ):
         path = gguf_models.write(gguf_models.make_model(name), name, tmp_path / f"{name}.gguf", more=more)
         opened = open_model(open_checkpoint(path))
-        with pytest.raises(ArchitectureError, match=f"cannot be run: .*{told}"):
+        with pytest.raises(ArchitectureError, match=f"cannot be run: .*{reason}"):
             RunningModel(opened)

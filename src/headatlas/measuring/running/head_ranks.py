@@ -1,4 +1,4 @@
-"""Whether targets are among the k highest (lowest) logits of what heads hand on, by the search that scores weights.
+"""Whether targets are among the k highest (lowest) logits of the outputs of heads, by the search that scores weights.
 
 Knows arrays, as that search does.
 """
