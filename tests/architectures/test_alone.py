@@ -18,8 +18,7 @@ def read_by_transformers(reference, ours, ids):
     base = next(module for module in reference.modules() if type(module) is type(ours.tree.base))
     reads = {layer: [] for layer in range(ours.n_layers) if ours.has_heads(layer)}
     for layer in reads:
-        at = ours.value_layer(layer)
-        module = base.get_submodule(f"{ours.family.layers}.{at}.{ours.values_read_by(at)}")
+        module = base.get_submodule(ours.attention.value_reader(layer))
 
         def note(module, args, kwargs, layer=layer):
             x = args[0] if args else kwargs["hidden_states"]

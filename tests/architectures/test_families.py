@@ -58,20 +58,20 @@ def test_every_head_is_the_real_attention_s(pair):
         # Queries of zero hold the gate open alike for all channels, and give the sink the same share of each token.
         with torch.no_grad():
             for layer in layers:
-                for parameter in base.get_submodule(ours.attention_path(layer)).q_proj.parameters():
+                for parameter in base.get_submodule(ours.attention.path(layer)).q_proj.parameters():
                     parameter.zero_()
-    calls = attention_calls(reference, base, [ours.attention_path(layer) for layer in layers], 5)
+    calls = attention_calls(reference, base, [ours.attention.path(layer) for layer in layers], 5)
     for layer in layers:
-        attention = base.get_submodule(ours.attention_path(layer))
-        args, kwargs = calls[ours.attention_path(layer)]
+        attention = base.get_submodule(ours.attention.path(layer))
+        args, kwargs = calls[ours.attention.path(layer)]
         if "shared_kv_states" in kwargs:
             kwargs["shared_kv_states"] = {}
             source = ours.family.value_layer(ours.tree.config, layer)
             if source != layer:
-                own = calls[ours.attention_path(source)][1]
+                own = calls[ours.attention.path(source)][1]
                 own = own | {"shared_kv_states": kwargs["shared_kv_states"], "hidden_states": x[:, None]}
                 with torch.no_grad():
-                    base.get_submodule(ours.attention_path(source))(**own)
+                    base.get_submodule(ours.attention.path(source))(**own)
         W_V, W_O = (factor.double() for factor in ours.values_and_outputs(layer))
         kv_head_of = ours.kv_head_of(layer)
         assert W_V.shape[0] == max(kv_head_of) + 1
@@ -192,7 +192,7 @@ def test_the_input_of_later_layers_is_the_real_first_mlp_s(pair):
 
 @pytest.mark.parametrize("rows_at_once", [13, 16_384])
 def test_embedding_and_unembedding(pair, monkeypatch, rows_at_once):
-    monkeypatch.setattr("headatlas.architectures.heads.ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr("headatlas.architectures.module_tree.ROWS_AT_ONCE", rows_at_once)
     reference, ours = pair
     ids = torch.tensor([100, 0, 42, 42])
     assert ours.W_E(ids).shape == (4, ours.d_model)
@@ -217,7 +217,7 @@ def test_a_family_without_an_entry_is_read_by_its_structure(case, tmp_path):
     W_V, W_O = (factor.double() for factor in ours.values_and_outputs(layer))
     reference = reference.double()
     x = torch.randn(5, ours.d_model, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    path = ours.attention_path(layer)
+    path = ours.attention.path(layer)
     call = attention_calls(reference, base_of(reference, ours), [path], 5)[path]
     attention = base_of(reference, ours).get_submodule(path)
     for head in range(N_HEADS):

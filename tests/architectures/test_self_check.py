@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import headatlas
-from headatlas.architectures import HeadModel, Validity, check_circuits, families, open_model
+from headatlas.architectures import HeadModel, Validity, check_circuits, families, open_model, ov_circuits
 from headatlas.architectures.layouts import concatenated
 from headatlas.architectures.module_tree import ModuleTree
 from headatlas.architectures.open import open_checkpoint
@@ -148,8 +148,8 @@ def test_the_bias_of_the_values(tmp_path):
 def test_a_wrong_bias_of_the_values_is_noticed(tmp_path, monkeypatch, case):
     with_bias = run(case, tmp_path, value_bias=True)
     assert max(check.error for check in check_circuits(with_bias)) < 1e-6
-    read = HeadModel._value_bias
-    monkeypatch.setattr(HeadModel, "_value_bias", lambda self, layer: read(self, layer).roll(1, 0))
+    read = ov_circuits._bias
+    monkeypatch.setattr(ov_circuits, "_bias", lambda attention, layer: read(attention, layer).roll(1, 0))
     with pytest.raises(ArchitectureError, match=r"layer 0, head \d: the circuit that was read is not"):
         check_circuits(with_bias)
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from headatlas.architectures.families import Validity, find_family
 from headatlas.architectures.gguf.family import find_family as find_gguf_family
-from headatlas.architectures.heads import HeadModel, Terms
+from headatlas.architectures.heads import HeadModel
 from headatlas.architectures.module_tree import ModuleTree
 from headatlas.architectures.structure import propose_families
+from headatlas.architectures.terms import Terms
 from headatlas.architectures.unknown_family import choose_family, refuse_unknown_inputs, refuse_unknown_layers
 from headatlas.checkpoints import open as opening
 from headatlas.checkpoints.checkpoint import Checkpoint

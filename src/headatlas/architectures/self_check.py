@@ -54,12 +54,26 @@ def check_circuits(model: HeadModel) -> list[LayerCheck]:
         ArchitectureError: they disagree; says which layer and head, and by how much.
     """
     checks = []
-    for layers in model.kinds_of_layers().values():
+    for layers in kinds_of_layers(model).values():
         tried = sorted({layers[0], layers[-1]})
         results = [_checked(model, layer) for layer in tried]
         error, scaled = max(error for error, _ in results), any(scaled for _, scaled in results)
         checks.append(LayerCheck(tried, layers, error, scaled))
     return checks
+
+
+def kinds_of_layers(model: HeadModel) -> dict[int, list[int]]:
+    """The first layer with heads of each kind -> all layers of that kind (same modules, shapes and validity)."""
+    kinds: dict[tuple, list[int]] = {}
+    types = getattr(model.tree.config, "layer_types", None)
+    for layer in range(model.n_layers):
+        if not model.has_heads(layer):
+            continue
+        attention = model.attention.module(layer)
+        shapes = tuple((name, tuple(each.shape)) for name, each in attention.named_parameters())
+        key = (type(attention), types and types[layer], shapes, model.validity[layer].kind)
+        kinds.setdefault(key, []).append(layer)
+    return {layers[0]: layers for layers in kinds.values()}
 
 
 def _checked(model: HeadModel, layer: int) -> tuple[float, bool]:
@@ -70,7 +84,7 @@ def _checked(model: HeadModel, layer: int) -> tuple[float, bool]:
         found = f"a relative difference of {error:.2g}" if not error <= TOLERANCE else "another scale"
         raise ArchitectureError(
             f"{model.checkpoint.source}: layer {layer}, head {head}: the circuit that was read is not what "
-            f"transformers' {type(model.attention(layer)).__name__} computes with these weights; expected a "
+            f"transformers' {type(model.attention.module(layer)).__name__} computes with these weights; expected a "
             f"relative difference below {TOLERANCE:g}, found {found}. No map is made from weights that may be "
             f"read wrongly."
         )
@@ -130,20 +144,20 @@ def _real_heads(model: HeadModel, layer: int, x: Tensor) -> Tensor:
         return (kept.reshape(joined.shape),)
 
     shared: dict[Any, Any] = {}
-    source = model.family.value_layer(model.tree.config, layer)
+    source = model.attention.value_layer(layer)
     with torch.no_grad():
         if source != layer:
             _run_attention(model, source, rows, shared)
         out = _run_attention(model, layer, rows, shared, keep_one)
     out = out.reshape(n_heads, n_rows, model.d_model)
-    output = f"{model.tree.path_of(model.attention_path(layer))}.{model.family.output}.bias"
+    output = f"{model.tree.path_of(model.attention.output_path(layer))}.bias"
     bias = model.tree.read(output).double() if output in model.tree else 0.0
     return torch.cat([out[:, :-1] - out[:, -1:], out[:, -1:] - bias], dim=1)
 
 
 def _run_attention(model: HeadModel, layer: int, rows: Tensor, shared: dict[Any, Any], keep_one=None) -> Tensor:
     """The real attention module on sequences of one token; `shared` holds values that other layers keep for it."""
-    attention = model.attention_path(layer)
+    attention = model.attention.path(layer)
     args, kwargs = call_arguments(model.tree, model.family.layers, layer, model.family.attention, len(rows))
     values, kwargs_values = with_values(args), with_values(kwargs)
     if "shared_kv_states" in kwargs_values:
@@ -153,7 +167,7 @@ def _run_attention(model: HeadModel, layer: int, rows: Tensor, shared: dict[Any,
     else:
         kwargs_values["hidden_states"] = rows
     blank = QUERY_AND_KEY if model.has_entry else ()
-    if model.values_are_keys(layer):
+    if model.attention.values_are_keys(layer):
         blank = tuple(name for name in blank if not name.startswith("k_"))
     module = model.tree.fill(attention, blank).double()
     if keep_one is not None:

@@ -86,9 +86,9 @@ class _Run:
 
         heads, seen, outputs = self.heads, [], []
         layer = heads.tree.fill(f"{heads.family.layers}.{number}")
-        if reads := heads.has_heads(number) and heads.value_layer(number) == number:
-            reader = layer.get_submodule(heads.values_read_by(number))
-            reader.register_forward_pre_hook(self._note(seen), with_kwargs=True)
+        if reads := heads.has_heads(number) and heads.attention.value_layer(number) == number:
+            reader = heads.attention.value_reader(number).removeprefix(f"{heads.family.layers}.{number}.")
+            layer.get_submodule(reader).register_forward_pre_hook(self._note(seen), with_kwargs=True)
         kept_layers = [] if self.kept is None else self.kept.layers
         before = kept_layers[number : number + 1]
         for n, part_args, part_kwargs in _parts(self.n_sequences, args, kwargs):
@@ -98,7 +98,7 @@ class _Run:
         if reads:
             self.read[number] = torch.cat(seen)
         if heads.has_heads(number):
-            self.see(number, self.read[heads.value_layer(number)])
+            self.see(number, self.read[heads.attention.value_layer(number)])
         if number == self.last and not self.keep:
             raise _LastLayerRead
         return _joined(outputs)

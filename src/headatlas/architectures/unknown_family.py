@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from headatlas.architectures.families import Family, Validity
 from headatlas.architectures.heads import HeadModel
-from headatlas.architectures.self_check import TOLERANCE, compare_layer, with_values
+from headatlas.architectures.self_check import TOLERANCE, compare_layer, kinds_of_layers, with_values
 from headatlas.architectures.structure import (
     find_first_mlp,
     find_layers,
@@ -44,7 +44,7 @@ def choose_family(tree: ModuleTree) -> Family:
             continue
         refuse_unknown_layers(model)
         try:
-            results = {layer: compare_layer(model, layer) for layer in model.kinds_of_layers()}
+            results = {layer: compare_layer(model, layer) for layer in kinds_of_layers(model)}
         except ArchitectureError as error:
             failures.append(str(error))
             continue
@@ -101,7 +101,7 @@ def refuse_unknown_layers(model: HeadModel) -> None:
     first = model.first_mlp_modules
     if len(first.parts) != 1:
         raise _unknown_layer(model, 0, "has an MLP in parts")
-    for layer in sorted({0, *model.kinds_of_layers()}):
+    for layer in sorted({0, *kinds_of_layers(model)}):
         x, said, after, given, norm = _run_silenced(model, layer, random=True, speaks=False)
         if not _near(after, x):
             raise _unknown_layer(model, layer, "does something beside its attention and its MLP")

@@ -201,7 +201,7 @@ def _bounds(contexts: Contexts, heads: Any) -> list[tuple[int, int]]:
     per_prompt = 0
     for layer in range(heads.n_layers):
         if heads.has_heads(layer):
-            n_kv_heads, d_head = heads.value_place(layer)[1].shape
+            n_kv_heads, d_head = heads.attention.value_place(layer)[1].shape
             per_prompt += (n_kv_heads + heads.n_heads) * d_head
     step = max(16, min(MOST_PROMPTS, MOST_NUMBERS // per_prompt))
     total = len(contexts.prompts)

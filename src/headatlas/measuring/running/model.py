@@ -93,14 +93,14 @@ class RunningModel:
         source, limit = source.to(self.device), self.heads.value_limit
         readers: dict[str, list[tuple[int, Tensor]]] = defaultdict(list)
         for layer in self.layers:
-            path, places = self.heads.value_place(layer)
+            path, places = self.heads.attention.value_place(layer)
             readers[path].append((layer, places.to(self.device)))
 
             def see_output(module: nn.Module, args: tuple, layer: int = layer) -> None:
                 last = args[0].reshape(n_prompts, n_tokens, -1)[:, -1]
                 watched.outputs[layer] = last.reshape(n_prompts, self.heads.n_heads, -1)
 
-            hooks.append(self._module(self.heads.output_path(layer)).register_forward_pre_hook(see_output))
+            hooks.append(self._module(self.heads.attention.output_path(layer)).register_forward_pre_hook(see_output))
         for path, of_layers in readers.items():
 
             def see_values(module: nn.Module, args: tuple, output: Tensor, of_layers: list = of_layers) -> None:
@@ -160,7 +160,7 @@ class RunningModel:
                 by_head[..., -1, heads, :] = 0.0 if instead is None else instead[layer][heads].to(joined)
                 return (joined, *args[1:])
 
-            hooks.append(self._module(self.heads.output_path(layer)).register_forward_pre_hook(remove))
+            hooks.append(self._module(self.heads.attention.output_path(layer)).register_forward_pre_hook(remove))
         try:
             yield
         finally:

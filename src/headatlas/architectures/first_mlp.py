@@ -1,0 +1,28 @@
+"""The first layer's MLP, whose output alone is the later layers' input in MAPS."""
+
+from __future__ import annotations
+
+from headatlas.architectures.module_tree import ModuleTree
+from headatlas.architectures.structure import FirstMlp
+from headatlas.errors import ArchitectureError
+
+
+def first_mlp_paths(tree: ModuleTree, layers: str, modules: FirstMlp) -> list[str]:
+    """The modules from the first layer's input to the later layers' input, in the base model.
+
+    Args:
+        layers: path of the list of layers in the base model.
+        modules: which of the first layer's they are, as `find_first_mlp` finds them.
+
+    Raises:
+        ArchitectureError: the checkpoint has tensors in them that this config has no place for.
+    """
+    names = [*([] if modules.norm is None else [modules.norm]), *modules.parts]
+    paths = [f"{layers}.0.{name}" for name in names]
+    for path in paths:
+        if unused := tree.unused(path):
+            raise ArchitectureError(
+                f"{tree.checkpoint.file_of(unused[0])}: tensor {unused[0]!r} has no place in the model that this "
+                f"config describes; expected none. Is config.json from the same model?"
+            )
+    return paths
