@@ -8,6 +8,7 @@ import torch
 from typer.testing import CliRunner
 
 import headatlas
+from headatlas.atlas.manifest import ValidityFacts
 from headatlas.checkpoints.folder import ModelFolder
 from headatlas.cli import app
 from headatlas.measuring import speed
@@ -142,7 +143,7 @@ def test_an_unknown_family_is_left_to_the_check(tmp_path, monkeypatch):
     folder = save_model(make_model("llama"), tmp_path / "tiny")
     plan = plan_map(folder, relations=write_relation(tmp_path / "r.json", PAIRS))
     assert plan.read_by == "module structure"
-    assert plan.validity == [{"kind": "not known", "why": "the self-check decides", "layers": [0, 1, 2]}]
+    assert plan.validity == (ValidityFacts("not known", "the self-check decides", (0, 1, 2)),)
 
 
 def test_on_screen_and_as_json(tmp_path):

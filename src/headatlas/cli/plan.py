@@ -54,9 +54,7 @@ def _show_plan(plan: Plan) -> None:
     n_kv_heads = "" if plan.n_kv_heads in (None, plan.n_heads) else f", {plan.n_kv_heads} key-value heads"
     alone = len(plan.validity) == 1
     validity = [
-        each["kind"]
-        + (f" ({each['why']})" if each["why"] else "")
-        + ("" if alone else f": {len(each['layers'])} layers")
+        each.kind + (f" ({each.why})" if each.why else "") + ("" if alone else f": {len(each.layers)} layers")
         for each in plan.validity
     ]
     kept, of = len(plan.measurable), len(plan.measurable) + len(plan.not_measurable)

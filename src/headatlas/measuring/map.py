@@ -22,7 +22,6 @@ from headatlas.atlas.manifest import (
     SelfCheckFacts,
     SettingsFacts,
     ToolFacts,
-    ValidityFacts,
 )
 from headatlas.engines import Engine, LayerResult, LocalEngine, Task
 from headatlas.errors import RelationError, SettingsError
@@ -30,7 +29,7 @@ from headatlas.measuring.output import Evidence, add_evidence
 from headatlas.measuring.progress import Progress, Stage
 from headatlas.measuring.run_folder import RunFolder
 from headatlas.measuring.salient import PARTS, is_salient_wanted, measure_evidence
-from headatlas.measuring.session import Session
+from headatlas.measuring.session import Session, validity_facts
 from headatlas.relations import (
     BUILTIN_VERSION,
     EncodedRelation,
@@ -394,9 +393,7 @@ def _model_facts(session: Session) -> ModelFacts:
         read_by="entry" if model.has_entry else "module structure",
         fingerprint=session.fingerprint,
         note=model.note,
-        validity=tuple(
-            ValidityFacts(each["kind"], each["why"], tuple(each["layers"])) for each in model.validity_by_layers()
-        ),
+        validity=validity_facts(model),
     )
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headatlas.atlas.json_facts import write_facts
+from headatlas.atlas.manifest import ValidityFacts
 from headatlas.measuring import speed
+from headatlas.measuring.session import validity_facts
 from headatlas.relations import EncodedRelation, Relation
 from headatlas.settings import Settings
 
@@ -57,7 +60,7 @@ class Plan:
     d_head: int | None
     d_model: int
     d_vocab: int
-    validity: list[dict[str, Any]]
+    validity: tuple[ValidityFacts, ...]
     to_read: int
     size: int
     memory: int
@@ -70,7 +73,7 @@ class Plan:
     n_sources: int
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return write_facts(self)
 
 
 def plan_map(
@@ -115,7 +118,7 @@ def plan_map(
         d_head=d_head,
         d_model=opened.d_model,
         d_vocab=opened.d_vocab,
-        validity=opened.validity_by_layers(),
+        validity=validity_facts(opened),
         to_read=_bytes_to_read(opened),
         size=checkpoint.size,
         memory=_memory(opened, measured, len(sources), count_threads(threads)),

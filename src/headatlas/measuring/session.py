@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas import MANIFEST
+from headatlas.atlas.manifest import ValidityFacts
 from headatlas.checkpoints.open import DEMO
 from headatlas.errors import AtlasError, SettingsError
 from headatlas.measuring.progress import Progress, Stage, report_stage
@@ -126,6 +127,11 @@ class Session:
     def fingerprint(self) -> str:
         """Digest of all weights that a map reads."""
         return self.fetched_heads.fingerprint(report_stage(self.progress, Stage.FINGERPRINT))
+
+
+def validity_facts(model: HeadModel) -> tuple[ValidityFacts, ...]:
+    """Each validity that occurs in a model, with its layers."""
+    return tuple(ValidityFacts(each["kind"], each["why"], tuple(each["layers"])) for each in model.validity_by_layers())
 
 
 def _source(known: str, where: str | Path) -> str | Path:
