@@ -43,7 +43,7 @@ demo: install
 	$(BIN)/headatlas map -o demo-atlas
 
 test: install
-	PYTHONWARNDEFAULTENCODING=1 $(BIN)/python -m pytest -m 'not system'
+	PYTHONWARNDEFAULTENCODING=1 $(BIN)/python -m pytest -m 'not system' --numprocesses auto --maxprocesses 8 --dist loadfile
 
 test-system: install node_modules/.package-lock.json
 	$(BIN)/python -m pytest -m system

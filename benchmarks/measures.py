@@ -105,7 +105,7 @@ def measure_map(source: str, threads: int) -> MapRun:
         in_float64=atlas.manifest.run.decided_in_float64,
         n_layers=atlas.n_layers,
         n_heads=atlas.n_heads,
-        n_pairs=sum(item["pairs"] for item in measurable),
+        n_pairs=sum(item.pairs or 0 for item in measurable),
         pair_hits=atlas.pair_hits.drop(columns=["source", "target"]),
     )
 
