@@ -172,6 +172,25 @@ def test_the_gain_behind_the_attention(tmp_path, case):
     assert max(check.error for check in check_circuits(with_gain)) < 1e-5
 
 
+@pytest.mark.parametrize("case", ["gemma2", "gemma3_text", "olmo2", "gemma4_text"])
+def test_gains_of_zero_and_below_pass_the_check(tmp_path, case):
+    """Gemma 3 270M has them: its gains run from -6 to 513, and one channel of layer 0 is exactly 0."""
+    from headatlas.architectures import Terms
+
+    model = make_model(case)
+    less_one = 1 if case in ("gemma2", "gemma3_text") else 0
+    gains = torch.tensor([0.0, -6.0, 513.0, -0.0])
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("post_attention_layernorm.weight"):
+                parameter[:4] = gains - less_one
+    folder = save_model(model, tmp_path)
+    with_gain, plain = (open_model(open_checkpoint(folder), Terms(attention_gain=gain)) for gain in (True, False))
+    found, W_O = (each.values_and_outputs(1)[1] for each in (with_gain, plain))
+    torch.testing.assert_close(found[..., :4], W_O[..., :4] * gains, rtol=1e-4, atol=1e-6)
+    assert max(check.error for check in check_circuits(with_gain)) < 1e-5
+
+
 @pytest.mark.parametrize("case", ["llama", "gpt2", "gemma3_text"])
 def test_the_gain_of_the_final_norm(tmp_path, case):
     with_gain = run(case, tmp_path, final_norm_gain=True)
