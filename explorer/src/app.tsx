@@ -9,6 +9,7 @@ import type { Explored } from "./data";
 import { atlasName, compose, counted, draw, geometry, INKS, type Panel, panels as panelsOf } from "./drawing";
 import { csv, png, save, svg } from "./exports";
 import { HeadMap } from "./map";
+import { Report } from "./report";
 import { search } from "./search";
 import { atlasesShown, changed, selected, type View } from "./state";
 import { Heads, Matches, sorted, tableOf } from "./table";
@@ -355,64 +356,5 @@ function App({ explored, first, onChange, bind }: AppProps) {
         ) : null}
       </div>
     </div>
-  );
-}
-
-function Report({ blocks }: { blocks: Explored["atlases"][0]["told"]["report"] }) {
-  const tables = blocks.filter((block) => block.type === "table");
-  return (
-    <article class="ha-report">
-      {blocks.map((block, number) => {
-        const text = block.rows[0]?.[0] ?? "";
-        if (block.type === "title") return <h2 key={number}>{text}</h2>;
-        if (block.type === "heading") return <h3 key={number}>{text}</h3>;
-        if (block.type === "code")
-          return (
-            <pre key={number} tabIndex={0}>
-              {text}
-            </pre>
-          );
-        if (block.type === "list")
-          return (
-            <ul key={number}>
-              {block.rows.map(([item], at) => (
-                <li key={at}>{item}</li>
-              ))}
-            </ul>
-          );
-        if (block.type === "table")
-          return (
-            <div
-              key={number}
-              class="ha-scroll"
-              tabIndex={0}
-              role="region"
-              aria-label={`Table ${tables.indexOf(block) + 1} of the report`}
-            >
-              <table>
-                <thead>
-                  <tr>
-                    {block.rows[0].map((cell, at) => (
-                      <th key={at} scope="col">
-                        {cell}
-                      </th>
-                    ))}
-                  </tr>
-                </thead>
-                <tbody>
-                  {block.rows.slice(1).map((row, at) => (
-                    <tr key={at}>
-                      {row.map((cell, column) => (
-                        <td key={column}>{cell}</td>
-                      ))}
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-            </div>
-          );
-        return <p key={number}>{text}</p>;
-      })}
-    </article>
   );
 }

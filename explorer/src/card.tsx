@@ -3,8 +3,9 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { type Classified, categoriesAt, thresholdShare, wilson } from "./classify";
-import { type AtlasData, type Explored, NOTHING, type Side } from "./data";
+import { type AtlasData, type Explored, NOTHING } from "./data";
 import { atlasName } from "./drawing";
+import type { Side } from "./message";
 import type { View } from "./state";
 
 const NOT_MEASURED = "not measured";
@@ -483,7 +484,7 @@ function Ablation({ atlas, classified, place }: { atlas: AtlasData; classified: 
     .filter((_, number) => classified.implements[number * atlas.size + place])
     .map((each) => each.name);
   const mine = curves.filter(
-    (curve) => curve.order === "score" && curve.task === curve.relation && relations.includes(curve.relation),
+    (curve) => !curve.random && curve.task === curve.relation && relations.includes(curve.relation),
   );
   if (!mine.length) return <p class="ha-quiet">Removal of heads: {NOT_MEASURED} for its relations.</p>;
   return (
@@ -492,7 +493,7 @@ function Ablation({ atlas, classified, place }: { atlas: AtlasData; classified: 
         const accuracy = (at: number, of = curve) => of.correct[at] / of.prompts[at];
         const last = curve.removed.length - 1;
         const random = curves.filter(
-          (other) => other.relation === curve.relation && other.task === curve.task && other.order.startsWith("random"),
+          (other) => other.relation === curve.relation && other.task === curve.task && other.random,
         );
         const mean = random.length
           ? random.reduce((sum, other) => sum + accuracy(other.removed.length - 1, other), 0) / random.length

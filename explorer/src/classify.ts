@@ -1,6 +1,7 @@
 // Shares to categories, exactly as `headatlas.analysis.categories.classify` does it; fast enough for every step of a slider.
 
-import type { AtlasData, Explored, Profile, Side } from "./data";
+import type { AtlasData, Explored } from "./data";
+import type { Profile, Side } from "./message";
 
 /** A threshold as a fraction: "0.15" is 15 / 100, so that 3 of 20 is not above it; "1/3" is itself. */
 export function parseThreshold(text: string): { over: bigint; under: bigint } | undefined {

@@ -1,64 +1,8 @@
 // The payload that `headatlas/explorer/payload.py` packs, read back: words from its header, numbers as typed arrays.
 
+import type { AtlasFacts, Header, Palette, Side } from "./message";
+
 export const NOTHING = 0xffffffff;
-export type Side = "score" | "suppression";
-export type Profile = "maps" | "calibrated";
-
-export interface Relation {
-  name: string;
-  category: string;
-  k: number;
-  pairs: number;
-  description: string;
-}
-
-export interface Block {
-  type: "title" | "heading" | "text" | "list" | "table" | "code";
-  rows: string[][];
-}
-
-export interface Curve {
-  relation: string;
-  task: string;
-  order: string;
-  removed: number[];
-  correct: number[];
-  prompts: number[];
-}
-
-export interface Palette {
-  categories: [string, string][];
-  counts: string[];
-  unclassified: string;
-  notApplicable: string;
-  scale: string[];
-}
-
-interface Told {
-  prefix: string;
-  name: string;
-  measure: string;
-  label: string;
-  threshold: string;
-  profile: Profile;
-  layers: number;
-  heads: number;
-  kvHeads: number | null;
-  note: string;
-  validity: string[];
-  validityTold: { kind: string; why: string; layers: number[] }[];
-  hasHeads: boolean[];
-  relations: Relation[];
-  notMeasured: { name: string; category: string; pairs: number | null }[];
-  hasCounts: boolean;
-  pairs: boolean;
-  salient: { tokens: number; mapped: number } | null;
-  similar: number;
-  descriptions: boolean;
-  validation: boolean;
-  ablation: Curve[] | null;
-  report: Block[];
-}
 
 type Numbers = Uint8Array | Uint32Array | Float32Array | Float64Array;
 const TYPES: Record<string, new (buffer: ArrayBuffer, offset: number, length: number) => Numbers> = {
@@ -79,7 +23,7 @@ export interface Explored {
 export class AtlasData {
   readonly size: number;
   constructor(
-    readonly told: Told,
+    readonly told: AtlasFacts,
     readonly words: string[],
     private readonly arrays: Map<string, Numbers>,
   ) {
@@ -175,25 +119,19 @@ function lowerBound(sorted: Numbers, value: number): number {
   return low;
 }
 
-interface Stored {
-  type: keyof typeof TYPES;
-  shape: number[];
-  offset: number;
-}
-
 export async function open(compressed: Uint8Array): Promise<Explored> {
   const stream = new Blob([compressed as BlobPart]).stream().pipeThrough(new DecompressionStream("gzip"));
   const buffer = await new Response(stream).arrayBuffer();
   const length = new DataView(buffer).getUint32(0, true);
-  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
+  const header: Header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
   if (header.format !== 1) throw new Error(`Expected data of format 1, found ${header.format}.`);
   const arrays = new Map<string, Numbers>();
-  for (const [name, { type, shape, offset }] of Object.entries<Stored>(header.arrays)) {
+  for (const [name, { type, shape, offset }] of Object.entries(header.arrays)) {
     const count = shape.reduce((product, size) => product * size, 1);
     arrays.set(name, new TYPES[type](buffer, 4 + length + offset, count));
   }
   return {
-    atlases: header.atlases.map((told: Told) => new AtlasData(told, header.words, arrays)),
+    atlases: header.atlases.map((told) => new AtlasData(told, header.words, arrays)),
     palettes: header.palettes,
     maxQ: header.maxQ,
     minExcess: header.minExcess,

@@ -1,7 +1,8 @@
 // Panels as lists of rectangles and texts: the screen, SVG and PNG are all painted from them.
 
 import type { Classified } from "./classify";
-import type { AtlasData, Explored, Palette } from "./data";
+import type { AtlasData, Explored } from "./data";
+import type { Palette } from "./message";
 import { atlasesShown, type View } from "./state";
 
 export type Shape =

@@ -1,7 +1,8 @@
 // "Which heads write Paris?": a query is a head, a layer, a category, a relation, a pair, or a word among hits and salient operations.
 
 import type { Classified } from "./classify";
-import { type AtlasData, type Explored, NOTHING, type Side } from "./data";
+import { type AtlasData, type Explored, NOTHING } from "./data";
+import type { Side } from "./message";
 import { atlasesShown, type View } from "./state";
 
 /** What one atlas has of a query. */

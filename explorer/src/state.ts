@@ -1,7 +1,8 @@
 // What a view is made of, and how it stands in the address, so that a link shows the same view.
 
 import { parseThreshold } from "./classify";
-import type { AtlasData, Explored, Profile, Side } from "./data";
+import type { AtlasData, Explored } from "./data";
+import type { Profile, Side } from "./message";
 
 export type Tab = "heads" | "report";
 export type Compare = "a" | "b" | "both" | "difference";

@@ -16,6 +16,8 @@ from headatlas.errors import AtlasError
 from headatlas.explorer.payload import CONDITIONS, LENGTHS, NOTHING, build_payload
 from headatlas.figures import PALETTES
 from headatlas.measuring.import_scores import import_scores
+from headatlas.reports import build_report
+from headatlas.reports.blocks import Code, CodeBlock, Picture, Strong, Title, bullets, heading, paragraph, table
 from headatlas.settings import MAX_Q, MIN_EXCESS
 
 N_LAYERS, N_HEADS = 7, 3
@@ -57,6 +59,35 @@ def test_the_header_tells_the_atlas_and_the_rules_of_its_profiles(atlas: Atlas) 
     for name, palette in PALETTES.items():
         assert header["palettes"][name]["unclassified"] == palette.unclassified
         assert len(header["palettes"][name]["scale"]) == 256
+
+
+def test_the_report_is_blocks_of_printable_text_without_pictures(atlas: Atlas) -> None:
+    report = (
+        Title(("Heads of ", Code("a\x1b[31m"))),
+        Picture("map", "figure.png"),
+        heading("*h*"),
+        paragraph("<b> & ", Strong("✓")),
+        bullets(["one", Code("two")]),
+        table(["a", "b"], [["|", "1"]], right=(1,)),
+        CodeBlock("x\n\ty", "bibtex"),
+    )
+
+    def plain(text: str) -> dict[str, str]:
+        return {"style": "plain", "text": text}
+
+    (facts,) = unpack(build_payload([atlas], [report]))[0]["atlases"]
+    assert facts["report"] == [
+        {"type": "title", "text": [plain("Heads of "), {"style": "code", "text": "a\\x1b[31m"}]},
+        {"type": "heading", "text": [plain("*h*")]},
+        {"type": "paragraph", "text": [plain("<b> & "), {"style": "strong", "text": "✓"}]},
+        {"type": "list", "items": [[plain("one")], [{"style": "code", "text": "two"}]]},
+        {"type": "table", "header": [[plain("a")], [plain("b")]], "rows": [[[plain("|")], [plain("1")]]], "right": [1]},
+        {"type": "code", "text": "x\n\\ty"},
+    ]
+
+
+def test_the_report_of_the_atlas_is_built_if_none_is_given(atlas: Atlas) -> None:
+    assert build_payload([atlas]) == build_payload([atlas], [build_report(atlas)])
 
 
 def test_salient_operations_are_at_their_head_rank_and_side(atlas: Atlas) -> None:
@@ -112,6 +143,9 @@ def test_ablation_curves_go_by_the_number_of_removed_heads(atlas: Atlas) -> None
     names = ["relation", "task", "order", "removed", "correct", "prompts"]
     assert sorted(rows) == sorted(table[names].itertuples(index=False, name=None))
     assert all(curve["removed"] == sorted(curve["removed"]) for curve in told["ablation"])
+    assert {curve["order"]: curve["random"] for curve in told["ablation"]} == {
+        "score": False, "random 1": True, "random 2": True
+    }  # fmt: skip
 
 
 def test_pair_hits_are_the_atlas_s_and_sorted_by_place() -> None:

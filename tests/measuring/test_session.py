@@ -18,6 +18,7 @@ OPENED = {
 }
 WRITTEN = {
     "map": "headatlas.figures.draw_map",
+    "analysis": "headatlas.reports.report.analyse",
     "report": "headatlas.measuring.output.write_atomically",
     "page": "headatlas.explorer.write_page",
     "data": "headatlas.measuring.output.save_atlas",
@@ -63,7 +64,7 @@ def test_map_opens_its_model_once_and_writes_each_result_once(place, calls, monk
     assert "salient" in headatlas.load_atlas(place / "atlas").manifest.evidence.names
     assert {name: calls[name] for name in OPENED} == dict.fromkeys(OPENED, 1)
     # One map of the scores and one of suppression.
-    assert {name: calls[name] for name in WRITTEN} == {"map": 2, "report": 1, "page": 1, "data": 1}
+    assert {name: calls[name] for name in WRITTEN} == {"map": 2, "analysis": 1, "report": 1, "page": 1, "data": 1}
 
 
 def test_a_head_of_a_model_opens_it_once(place, calls, monkeypatch):

@@ -1,4 +1,4 @@
-"""The explorer: one page with the whole atlas, and the same view in a notebook. Knows the atlas only."""
+"""The explorer: one page with the whole atlas, and the same view in a notebook."""
 
 from headatlas.explorer.notebook import explore
 from headatlas.explorer.page import build_page, write_page

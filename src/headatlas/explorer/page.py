@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+from collections.abc import Sequence
 from pathlib import Path
 
 from headatlas.atlas import Atlas
@@ -12,17 +13,21 @@ from headatlas.atomic import write_atomically
 from headatlas.errors import AtlasError
 from headatlas.explorer.payload import build_payload
 from headatlas.printable import printable
+from headatlas.reports.blocks import Blocks
 
 
-def build_page(*atlases: Atlas) -> str:
+def build_page(*atlases: Atlas, reports: Sequence[Blocks] | None = None) -> str:
     """The page of one atlas, or of two side by side, as HTML.
+
+    Args:
+        reports: the report of each atlas; default: they are built.
 
     Raises:
         AtlasError: two atlases that cannot be compared.
     """
     script, style = (_static(name) for name in ("page.js", "explorer.css"))
     title = html.escape(printable(" and ".join(atlas.name for atlas in atlases)))
-    data = base64.b64encode(build_payload(list(atlases))).decode()
+    data = base64.b64encode(build_payload(list(atlases), reports)).decode()
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data: blob:; "
         "base-uri 'none'; form-action 'none'"
@@ -39,13 +44,13 @@ def build_page(*atlases: Atlas) -> str:
     )
 
 
-def write_page(path: str | Path, *atlases: Atlas) -> Path:
-    """Write the page of one atlas, or of two.
+def write_page(path: str | Path, *atlases: Atlas, reports: Sequence[Blocks] | None = None) -> Path:
+    """Write the page of one atlas, or of two; `reports` are those of `build_page`.
 
     Raises:
         AtlasError: the file cannot be written, or two atlases cannot be compared.
     """
-    path, text = Path(path), build_page(*atlases)
+    path, text = Path(path), build_page(*atlases, reports=reports)
     try:
         write_atomically(path, lambda file: file.write_text(text, "utf-8"))
     except OSError as error:

@@ -1,8 +1,9 @@
 """What the explorer shows, as one block of bytes: a JSON header with all words, and arrays of numbers behind it.
 
 Layout before compression: the header's length (4 bytes, little endian), the header in UTF-8 padded with spaces to a
-multiple of 8, then the arrays, each at a multiple of 8. The header's `arrays` says name, type, shape and offset. Words
-that occur often are stored once in `words`, and arrays hold their numbers. `explorer/src/data.ts` is the other side.
+multiple of 8, then the arrays, each at a multiple of 8. The header is `message.Header`; its `arrays` says name, type,
+shape and offset. Words that occur often are stored once in `words`, and arrays hold their numbers.
+`explorer/src/data.ts` reads it.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import gzip
 import json
 import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
+from headatlas.analysis.ablation import is_random_order
 from headatlas.atlas import SIDES, Atlas
-from headatlas.reports import write_report
+from headatlas.explorer import message
+from headatlas.printable import printable
+from headatlas.reports import blocks, build_report
 from headatlas.settings import MAX_Q, MIN_EXCESS, parse_threshold
 
 if TYPE_CHECKING:
@@ -28,8 +32,11 @@ NOTHING = 0xFFFFFFFF
 CONDITIONS, LENGTHS = ("attention-fixed", "in-context"), ("one", "several")
 
 
-def build_payload(atlases: list[Atlas]) -> bytes:
+def build_payload(atlases: list[Atlas], reports: Sequence[blocks.Blocks] | None = None) -> bytes:
     """The data of one atlas, or of two that are shown side by side, compressed by gzip.
+
+    Args:
+        reports: the report of each atlas; default: they are built.
 
     Raises:
         AtlasError: two atlases that cannot be compared.
@@ -38,17 +45,23 @@ def build_payload(atlases: list[Atlas]) -> bytes:
 
     if len(atlases) == 2:
         check_comparable(atlases[0], atlases[1])
+    if reports is None:
+        reports = [build_report(atlas) for atlas in atlases]
     arrays = _Arrays()
     words = _Words()
-    told = [_atlas(atlas, f"{number}.", arrays, words) for number, atlas in enumerate(atlases)]
-    header = {
-        "format": FORMAT,
-        "atlases": told,
-        "words": words.all,
-        "palettes": _palettes(atlases[0]),
-        "maxQ": MAX_Q,
-        "minExcess": MIN_EXCESS,
-    }
+    facts = [
+        _atlas(atlas, report, f"{number}.", arrays, words)
+        for number, (atlas, report) in enumerate(zip(atlases, reports, strict=True))
+    ]
+    header = message.Header(
+        format=FORMAT,
+        atlases=facts,
+        words=words.all,
+        palettes=_palettes(atlases[0]),
+        maxQ=MAX_Q,
+        minExcess=MIN_EXCESS,
+        arrays=arrays.places,
+    )
     return gzip.compress(arrays.pack(header), compresslevel=6, mtime=0)
 
 
@@ -76,25 +89,27 @@ class _Words:
 
 
 class _Arrays:
+    """Arrays by name, each in the bytes at a multiple of 8."""
+
     def __init__(self) -> None:
-        self._arrays: dict[str, np.ndarray] = {}
+        self.places: dict[str, message.Stored] = {}
+        self._bytes: list[bytes] = []
+        self._size = 0
 
     def add(self, name: str, values: np.ndarray) -> None:
-        self._arrays[name] = values
+        self.places[name] = message.Stored(type=str(values.dtype), shape=list(values.shape), offset=self._size)
+        stored = values.tobytes()
+        stored += b"\0" * (-len(stored) % 8)
+        self._bytes.append(stored)
+        self._size += len(stored)
 
-    def pack(self, header: dict[str, Any]) -> bytes:
-        places, blocks, offset = {}, [], 0
-        for name, values in self._arrays.items():
-            block = values.tobytes()
-            places[name] = {"type": str(values.dtype), "shape": list(values.shape), "offset": offset}
-            blocks.append(block + b"\0" * (-len(block) % 8))
-            offset += len(blocks[-1])
-        text = json.dumps(header | {"arrays": places}, ensure_ascii=False, allow_nan=False).encode()
+    def pack(self, header: message.Header) -> bytes:
+        text = json.dumps(header, ensure_ascii=False, allow_nan=False).encode()
         text += b" " * (-(len(text) + 4) % 8)
-        return struct.pack("<I", len(text)) + text + b"".join(blocks)
+        return struct.pack("<I", len(text)) + text + b"".join(self._bytes)
 
 
-def _atlas(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> dict[str, Any]:
+def _atlas(atlas: Atlas, report: blocks.Blocks, prefix: str, arrays: _Arrays, words: _Words) -> message.AtlasFacts:
     import numpy as np
 
     for side in SIDES if atlas.has_suppression else SIDES[:1]:
@@ -110,45 +125,45 @@ def _atlas(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> dict[st
             arrays.add(f"{prefix}{side}.exact", exact.values.astype("uint8"))
     items = {item.relation: item for item in atlas.manifest.relations.items}
     relations = [
-        {
-            "name": name,
-            "category": str(atlas.data["category"].values[number]),
-            "k": int(atlas.data["k"].values[number]),
-            "pairs": int(atlas.data["pairs"].values[number]),
-            "description": items[name].description or "",
-        }
+        message.Relation(
+            name=name,
+            category=str(atlas.data["category"].values[number]),
+            k=int(atlas.data["k"].values[number]),
+            pairs=int(atlas.data["pairs"].values[number]),
+            description=items[name].description or "",
+        )
         for number, name in enumerate(atlas.relations)
     ]
     model = atlas.manifest.model
-    return {
-        "prefix": prefix,
-        "name": atlas.name,
-        "measure": atlas.measure,
-        "label": atlas.label,
-        "threshold": _threshold(atlas.threshold),
-        "profile": atlas.profile,
-        "layers": atlas.n_layers,
-        "heads": atlas.n_heads,
-        "kvHeads": model.n_kv_heads,
-        "note": model.note or "",
-        "validity": atlas.validity,
-        "validityTold": [{"kind": kind, "why": why, "layers": layers} for kind, why, layers in atlas.validity_told],
-        "hasHeads": atlas.has_heads.tolist(),
-        "relations": relations,
-        "notMeasured": [
-            {"name": item.relation, "category": item.category, "pairs": item.pairs}
+    return message.AtlasFacts(
+        prefix=prefix,
+        name=atlas.name,
+        measure=atlas.measure,
+        label=atlas.label,
+        threshold=_threshold(atlas.threshold),
+        profile=cast(message.Profile, atlas.profile),
+        layers=atlas.n_layers,
+        heads=atlas.n_heads,
+        kvHeads=model.n_kv_heads,
+        note=model.note or "",
+        validity=atlas.validity,
+        validityTold=[message.Validity(kind=kind, why=why, layers=layers) for kind, why, layers in atlas.validity_told],
+        hasHeads=atlas.has_heads.tolist(),
+        relations=relations,
+        notMeasured=[
+            message.Unmeasured(name=item.relation, category=item.category, pairs=item.pairs)
             for item in items.values()
             if item.relation not in atlas.relations
         ],
-        "hasCounts": atlas.counts_known,
-        "pairs": _pair_hits(atlas, prefix, arrays, words),
-        "salient": _salient(atlas, prefix, arrays, words),
-        "similar": _similar(atlas, prefix, arrays),
-        "descriptions": _descriptions(atlas, prefix, arrays, words),
-        "validation": _validation(atlas, prefix, arrays),
-        "ablation": _ablation(atlas),
-        "report": _report(atlas),
-    }
+        hasCounts=atlas.counts_known,
+        pairs=_pair_hits(atlas, prefix, arrays, words),
+        salient=_salient(atlas, prefix, arrays, words),
+        similar=_similar(atlas, prefix, arrays),
+        descriptions=_descriptions(atlas, prefix, arrays, words),
+        validation=_validation(atlas, prefix, arrays),
+        ablation=_ablation(atlas),
+        report=[_block(block) for block in report if not isinstance(block, blocks.Picture)],
+    )
 
 
 def _threshold(threshold: str) -> str:
@@ -182,7 +197,7 @@ def _pair_hits(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> boo
     return True
 
 
-def _salient(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> dict[str, int] | None:
+def _salient(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> message.Salient | None:
     import numpy as np
 
     table = atlas.evidence("salient")
@@ -201,7 +216,7 @@ def _salient(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> dict[
     arrays.add(f"{prefix}salient.token", tokens)
     arrays.add(f"{prefix}salient.amplification", amplification)
     arrays.add(f"{prefix}salient.mapped", mapped)
-    return {"tokens": n_tokens, "mapped": n_mapped}
+    return message.Salient(tokens=n_tokens, mapped=n_mapped)
 
 
 def _similar(atlas: Atlas, prefix: str, arrays: _Arrays) -> int:
@@ -261,15 +276,25 @@ def _validation(atlas: Atlas, prefix: str, arrays: _Arrays) -> bool:
     return True
 
 
-def _ablation(atlas: Atlas) -> list[dict[str, Any]] | None:
+def _ablation(atlas: Atlas) -> list[message.Curve] | None:
     table = atlas.evidence("ablation")
     if table is None:
         return None
     curves = []
     for names, rows in table.groupby(["relation", "task", "order"], sort=False):
+        relation, task, order = map(str, names)  # type: ignore[arg-type]
         rows = rows.sort_values("removed")
-        columns = {name: [int(value) for value in rows[name]] for name in ("removed", "correct", "prompts")}
-        curves.append(dict(zip(("relation", "task", "order"), map(str, names), strict=True)) | columns)  # type: ignore[arg-type]
+        curves.append(
+            message.Curve(
+                relation=relation,
+                task=task,
+                order=order,
+                random=is_random_order(order),
+                removed=rows["removed"].astype(int).tolist(),
+                correct=rows["correct"].astype(int).tolist(),
+                prompts=rows["prompts"].astype(int).tolist(),
+            )
+        )
     return curves
 
 
@@ -286,55 +311,44 @@ def _indices(table: pd.DataFrame, column: str, names: Sequence[str]) -> np.ndarr
     return np.array([number[str(word)] for word in table[column].to_numpy()], dtype="int64")
 
 
-def _report(atlas: Atlas) -> list[dict[str, Any]]:
-    """The report as blocks of plain text: headings, paragraphs, lists, tables; nothing in it is markup."""
-    from markdown_it import MarkdownIt
-
-    blocks: list[dict[str, Any]] = []
-    row: list[str] = []
-    open_blocks: list[str] = []
-    level = ""
-    for token in MarkdownIt("commonmark").enable("table").parse(write_report(atlas)):
-        if token.nesting == 1:
-            open_blocks.append(token.type)
-            level = token.tag
-            if token.type == "table_open":
-                blocks.append({"type": "table", "rows": []})
-            elif token.type == "tr_open":
-                row = []
-            elif token.type in ("bullet_list_open", "ordered_list_open"):
-                blocks.append({"type": "list", "rows": []})
-        elif token.nesting == -1:
-            open_blocks.pop()
-            if token.type == "tr_close":
-                blocks[-1]["rows"].append(row)
-        elif token.type == "inline":
-            text = _plain(token)
-            if "table_open" in open_blocks:
-                row.append(text)
-            elif "list_item_open" in open_blocks:
-                blocks[-1]["rows"].append([text])
-            elif text:
-                block = "title" if level == "h1" else "heading" if level.startswith("h") else "text"
-                blocks.append({"type": block, "rows": [[text]]})
-        elif token.type in ("fence", "code_block"):
-            blocks.append({"type": "code", "rows": [[token.content]]})
-    return blocks
+def _block(
+    block: blocks.Title | blocks.Heading | blocks.Paragraph | blocks.BulletList | blocks.Table | blocks.CodeBlock,
+) -> message.Block:
+    match block:
+        case blocks.Title(text):
+            return message.TextBlock(type="title", text=_pieces(text))
+        case blocks.Heading(text):
+            return message.TextBlock(type="heading", text=_pieces(text))
+        case blocks.Paragraph(text):
+            return message.TextBlock(type="paragraph", text=_pieces(text))
+        case blocks.BulletList(items):
+            return message.ListBlock(type="list", items=[_pieces(item) for item in items])
+        case blocks.Table(header, rows, right):
+            return message.TableBlock(
+                type="table",
+                header=[_pieces(cell) for cell in header],
+                rows=[[_pieces(cell) for cell in row] for row in rows],
+                right=list(right),
+            )
+        case blocks.CodeBlock(text):
+            return message.CodeBlock(type="code", text="\n".join(map(printable, text.split("\n"))))
 
 
-def _plain(token: Any) -> str:
-    parts = []
-    for child in token.children or []:
-        if child.type in ("text", "code_inline", "text_special", "entity"):
-            parts.append(child.content)
-        elif child.type in ("softbreak", "hardbreak"):
-            parts.append(" ")
-        elif child.type == "image":
-            return ""
-    return "".join(parts).strip()
+def _pieces(line: blocks.Text) -> list[message.Piece]:
+    """The pieces of a line, printable as the page needs them, which escapes nothing else: it shows no markup."""
+    found: list[message.Piece] = []
+    for piece in line:
+        match piece:
+            case blocks.Code(text):
+                found.append({"style": "code", "text": printable(text)})
+            case blocks.Strong(text):
+                found.append({"style": "strong", "text": printable(text)})
+            case text:
+                found.append({"style": "plain", "text": printable(text)})
+    return found
 
 
-def _palettes(atlas: Atlas) -> dict[str, Any]:
+def _palettes(atlas: Atlas) -> dict[str, message.Palette]:
     """The colours of the figures, for the categories of an atlas, with their continuous scales as 256 colours."""
     import matplotlib
     from matplotlib.colors import to_hex
@@ -344,12 +358,12 @@ def _palettes(atlas: Atlas) -> dict[str, Any]:
 
     names = classify(atlas, profile="maps").categories
     return {
-        name: {
-            "categories": [[category, colour] for category, colour in palette.of_categories(names).items()],
-            "counts": [palette.of_count(count) for count in range(2, max(3, len(names) + 1))],
-            "unclassified": palette.unclassified,
-            "notApplicable": palette.not_applicable,
-            "scale": [to_hex(matplotlib.colormaps[palette.scale](step / 255)) for step in range(256)],
-        }
+        name: message.Palette(
+            categories=list(palette.of_categories(names).items()),
+            counts=[palette.of_count(count) for count in range(2, max(3, len(names) + 1))],
+            unclassified=palette.unclassified,
+            notApplicable=palette.not_applicable,
+            scale=[to_hex(matplotlib.colormaps[palette.scale](step / 255)) for step in range(256)],
+        )
         for name, palette in PALETTES.items()
     }

@@ -42,7 +42,7 @@ def write_results(atlas: Atlas, folder: str | Path) -> None:
     """
     from headatlas.explorer import write_page
     from headatlas.figures import draw_map, draw_sensitivity
-    from headatlas.reports import write_report
+    from headatlas.reports import build_report, to_markdown
 
     folder = Path(folder)
     try:
@@ -52,14 +52,14 @@ def write_results(atlas: Atlas, folder: str | Path) -> None:
         has_ranks = atlas.pair_hits is not None and "rank" in atlas.pair_hits
         if has_ranks:
             _save(draw_sensitivity(atlas), folder / SENSITIVITY)
-        text = write_report(
+        report = build_report(
             atlas,
             figure=f"{FIGURES['score']}.png",
             suppression_figure=f"{FIGURES['suppression']}.png" if atlas.has_suppression else None,
             sensitivity_figure=f"{SENSITIVITY}.png" if has_ranks else None,
         )
-        write_atomically(folder / REPORT, lambda path: path.write_text(text, "utf-8"))
-        write_page(folder / PAGE, atlas)
+        write_atomically(folder / REPORT, lambda path: path.write_text(to_markdown(report), "utf-8"))
+        write_page(folder / PAGE, atlas, reports=[report])
     except OSError as error:
         raise AtlasError(f"{folder}: cannot be written ({error.strerror or error}).") from error
     save_atlas(atlas, folder)

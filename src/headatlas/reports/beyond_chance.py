@@ -4,54 +4,62 @@ from __future__ import annotations
 
 from headatlas.analysis import Findings
 from headatlas.atlas import Atlas, head_name
-from headatlas.reports.text import agree, code, count, escape, percent, table
+from headatlas.reports.blocks import Block, Code, Inline, heading, join, line, paragraph, table
+from headatlas.reports.text import agree, count, percent
 from headatlas.settings import MAX_Q, MIN_EXCESS
 
 MOST_LISTED = 10
 
 
-def how_far_chance(atlas: Atlas, found: Findings, picture: str) -> str:
+def how_far_chance(atlas: Atlas, found: Findings) -> list[Block]:
     """Both profiles' counts, the heads that only `maps` counts, and those close to the threshold."""
     side, threshold = found.classification.side, found.classification.threshold
-    parts = ["## How far it could be chance"]
+    blocks: list[Block] = [heading("How far it could be chance")]
     chance = found.beyond_chance
     if chance is None:
-        parts.append("Chance levels: not measured.")
+        blocks.append(paragraph("Chance levels: not measured."))
     else:
-        rows = [
-            [escape(name), f"{int(chance.maps.of(name).sum()):,}", f"{int(chance.calibrated.of(name).sum()):,}"]
+        rows: list[list[Inline]] = [
+            [name, f"{int(chance.maps.of(name).sum()):,}", f"{int(chance.calibrated.of(name).sum()):,}"]
             for name in chance.maps.categories
         ]
         rows.append(["Any", f"{chance.maps.n_classified:,}", f"{chance.calibrated.n_classified:,}"])
-        parts.append(
-            f"The profile `maps` counts a head whose {side} is above {escape(threshold)}. The profile `calibrated` "
-            f"also asks that this is beyond chance: q < {MAX_Q:g}, and more than {MIN_EXCESS:g} above what the head "
-            f"would reach if the relation's targets were paired anew."
+        blocks.append(
+            paragraph(
+                "The profile ",
+                Code("maps"),
+                f" counts a head whose {side} is above {threshold}. The profile ",
+                Code("calibrated"),
+                f" also asks that this is beyond chance: q < {MAX_Q:g}, and more than {MIN_EXCESS:g} above what the "
+                "head would reach if the relation's targets were paired anew.",
+            )
         )
-        parts.append(table(["category", "maps", "calibrated"], rows, right=(1, 2)))
+        blocks.append(table(["category", "maps", "calibrated"], rows, right=(1, 2)))
         n = len(chance.unproven)
         if n:
             listed = chance.unproven[:MOST_LISTED]
             more = f" The {MOST_LISTED} highest:" if n > MOST_LISTED else ""
-            parts.append(f"{count(n, side)} above the threshold {agree(n, 'is', 'are')} not beyond chance.{more}")
+            sentence = f"{count(n, side)} above the threshold {agree(n, 'is', 'are')} not beyond chance.{more}"
+            blocks.append(paragraph(sentence))
             rows = [
-                [code(each.relation), head_name(*each.head), f"{each.share:.2f}", f"{each.chance:.2f}", _q(each.q)]
+                [Code(each.relation), head_name(*each.head), f"{each.share:.2f}", f"{each.chance:.2f}", _q(each.q)]
                 for each in listed
             ]
-            parts.append(table(["relation", "head", side, "chance", "q"], rows, right=(2, 3, 4)))
+            blocks.append(table(["relation", "head", side, "chance", "q"], rows, right=(2, 3, 4)))
         else:
-            parts.append(f"Every {side} above the threshold is beyond chance.")
-        parts.append(
-            f"{percent(chance.exact)} of the chance levels are exact, over all sources and targets of a relation: "
-            f"those of heads with three hits or more, and of relations with few targets. The others are means over "
-            f"{chance.re_pairings or 'several'} seeded re-pairings, and their p-value is taken as 1. "
-            f"p-values are upper bounds; q-values are Benjamini-Hochberg's, over all heads and measured relations."
+            blocks.append(paragraph(f"Every {side} above the threshold is beyond chance."))
+        blocks.append(
+            paragraph(
+                f"{percent(chance.exact)} of the chance levels are exact, over all sources and targets of a relation: "
+                "those of heads with three hits or more, and of relations with few targets. The others are means over "
+                f"{chance.re_pairings or 'several'} seeded re-pairings, and their p-value is taken as 1. "
+                "p-values are upper bounds; q-values are Benjamini-Hochberg's, over all heads and measured relations."
+            )
         )
-    parts.append(_borderline(atlas, found))
-    return "\n\n".join(part for part in [*parts, picture] if part)
+    return [*blocks, paragraph(_borderline(atlas, found))]
 
 
-def _borderline(atlas: Atlas, found: Findings) -> str:
+def _borderline(atlas: Atlas, found: Findings) -> Inline:
     side = found.classification.side
     if found.borderline is None:
         return "Borderline heads: not known, as the numbers of pairs are not."
@@ -68,11 +76,18 @@ def _borderline(atlas: Atlas, found: Findings) -> str:
     places = sorted(zip(*above.nonzero(), strict=True), key=lambda place: (shares[place], place))[:MOST_LISTED]
     if not places:
         return sentence
-    named = ", ".join(
-        f"{head_name(int(layer), int(head))} {code(atlas.relations[relation])} ({shares[relation, layer, head]:.2f})"
-        for relation, layer, head in places
+    named = join(
+        ", ",
+        (
+            line(
+                f"{head_name(int(layer), int(head))} ",
+                Code(atlas.relations[relation]),
+                f" ({shares[relation, layer, head]:.2f})",
+            )
+            for relation, layer, head in places
+        ),
     )
-    return f"{sentence} {'The nearest' if n > len(places) else 'These'}: {named}."
+    return line(f"{sentence} {'The nearest' if n > len(places) else 'These'}: ", named, ".")
 
 
 def _q(value: float) -> str:

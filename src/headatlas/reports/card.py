@@ -1,11 +1,24 @@
-"""A head's card as Markdown."""
+"""A head's card as blocks, and as Markdown."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from headatlas.analysis.ablation import is_random_order
-from headatlas.reports.text import code, escape, table
+from headatlas.reports.blocks import (
+    Block,
+    Blocks,
+    Code,
+    Inline,
+    Strong,
+    Title,
+    bullets,
+    heading,
+    line,
+    paragraph,
+    table,
+)
+from headatlas.reports.markdown import to_markdown
 
 if TYPE_CHECKING:
     from headatlas.analysis.card import Card
@@ -15,42 +28,49 @@ MOST_RELATIONS, MOST_OPERATIONS = 8, 15
 
 
 def write_card(card: Card) -> str:
-    """The card's text; every word from a model or file is escaped."""
-    told = card.as_dict()
-    parts = [f"# {card.name} of {escape(told['model']['name'])}", _head(told), _relations(told), _examples(told)]
-    parts += [_evidence(told), _salient(told), _neighbours(told)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    """The card as Markdown."""
+    return to_markdown(build_card(card))
 
 
-def _head(told: dict[str, Any]) -> str:
-    description = told["description"]
+def build_card(card: Card) -> Blocks:
+    """The blocks of the card."""
+    facts = card.as_dict()
+    return (
+        Title(line(f"{card.name} of {facts['model']['name']}")),
+        *_head(facts),
+        *_relations(facts),
+        *_examples(facts),
+        *_evidence(facts),
+        *_salient(facts),
+        *_neighbours(facts),
+    )
+
+
+def _head(facts: dict[str, Any]) -> list[Block]:
+    description, validity, layer = facts["description"], facts["validity"], facts["layer_context"]
     if description is None:
         sentence = f"What it does most: {NOT_MEASURED}."
     elif description["rule"] == "unclear":
         sentence = "What it does most is unclear."
     else:
-        sentence = f"{escape(description['description'])} (confidence {description['confidence']:.2f})."
+        sentence = f"{description['description']} (confidence {description['confidence']:.2f})."
     lines = [
-        sentence,
-        "",
-        f"- Categories ({escape(told['profile'])}): {', '.join(map(escape, told['categories'])) or 'none'}",
-        f"- Layer {told['layer']}: {told['layer_context']['classified']} of {told['layer_context']['n_heads']} heads "
-        f"have a category",
-        f"- Circuit: {escape(told['validity']['kind'])}"
-        + (f" ({escape(told['validity']['why'])})" if told["validity"]["why"] else ""),
-        f"- Measured: {escape(told['measure'])}, {escape(told['label'])}",
+        f"Categories ({facts['profile']}): {', '.join(facts['categories']) or 'none'}",
+        f"Layer {facts['layer']}: {layer['classified']} of {layer['n_heads']} heads have a category",
+        f"Circuit: {validity['kind']}" + (f" ({validity['why']})" if validity["why"] else ""),
+        f"Measured: {facts['measure']}, {facts['label']}",
     ]
-    if told["model"]["note"]:
-        lines.append(f"- {escape(told['model']['note'])}")
-    return "\n".join(lines)
+    if facts["model"]["note"]:
+        lines.append(facts["model"]["note"])
+    return [paragraph(sentence), bullets(lines)]
 
 
-def _relations(told: dict[str, Any]) -> str:
+def _relations(facts: dict[str, Any]) -> list[Block]:
     header = ["relation", "category", "score", "hits", "95 % interval", "chance", "q", "suppression"]
-    rows = [
+    rows: list[list[Inline]] = [
         [
-            code(each["relation"]) + (" **✓**" if each["implements"] else ""),
-            escape(each["category"]),
+            line(Code(each["relation"]), *((" ", Strong("✓")) if each["implements"] else ())),
+            each["category"],
             f"{each['score']:.2f}",
             counted(each["hits"], each["pairs"]),
             interval(each["score_interval"]),
@@ -58,69 +78,65 @@ def _relations(told: dict[str, Any]) -> str:
             q_value(each["score_q"]),
             share(each["suppression"]),
         ]
-        for each in told["relations"][:MOST_RELATIONS]
+        for each in facts["relations"][:MOST_RELATIONS]
     ]
-    return (
-        f"## Strongest relations\n\n✓: implemented, by {escape(told['profile'])} above {told['threshold']}\n\n"
-        + table(header, rows, (2, 3, 4, 5, 6, 7))
-    )
+    return [
+        heading("Strongest relations"),
+        paragraph(f"✓: implemented, by {facts['profile']} above {facts['threshold']}"),
+        table(header, rows, (2, 3, 4, 5, 6, 7)),
+    ]
 
 
-def _examples(told: dict[str, Any]) -> str:
-    lines = []
-    for each in shown_relations(told):
+def _examples(facts: dict[str, Any]) -> list[Block]:
+    title, lines = heading("Examples"), []
+    for each in shown_relations(facts):
         examples = each["examples"]
         if examples is None:
-            return f"## Examples\n\n{NOT_MEASURED}"
+            return [title, paragraph(NOT_MEASURED)]
         for name in ("hit", "missed", "suppressed"):
             if examples[name]:
-                pairs = ", ".join(f"{escape(source)} → {escape(target)}" for source, target in examples[name])
-                lines.append(f"- {code(each['relation'])}, {name}: {pairs}")
-    return "## Examples\n\n" + ("\n".join(lines) or "none")
+                pairs = ", ".join(f"{source} → {target}" for source, target in examples[name])
+                lines.append(line(Code(each["relation"]), f", {name}: {pairs}"))
+    return [title, bullets(lines) if lines else paragraph("none")]
 
 
-def _evidence(told: dict[str, Any]) -> str:
+def _evidence(facts: dict[str, Any]) -> list[Block]:
     lines = []
-    for name, rows in (("validation", validation_rows(told)), ("ablation", ablation_rows(told))):
-        if rows is None:
-            lines.append(f"- {name}: {NOT_MEASURED}")
-        lines += [f"- {name}: {escape(row)}" for row in rows or ()]
-    return "## Evidence of the running model\n\n" + ("\n".join(lines) or "none for its relations")
+    for name, rows in (("validation", validation_rows(facts)), ("ablation", ablation_rows(facts))):
+        lines += [f"{name}: {row}" for row in ([NOT_MEASURED] if rows is None else rows)]
+    title = heading("Evidence of the running model")
+    return [title, bullets(lines) if lines else paragraph("none for its relations")]
 
 
-def _salient(told: dict[str, Any]) -> str:
-    if told["salient"] is None:
-        return f"## Salient operations\n\n{NOT_MEASURED}"
+def _salient(facts: dict[str, Any]) -> list[Block]:
+    title = heading("Salient operations")
+    if facts["salient"] is None:
+        return [title, paragraph(NOT_MEASURED)]
     rows = [
-        [
-            escape(each["token"]),
-            f"{each['amplification']:.2f}",
-            ", ".join(map(escape, each["promoted"])),
-            ", ".join(map(escape, each["suppressed"])),
-        ]
-        for each in told["salient"][:MOST_OPERATIONS]
+        [each["token"], f"{each['amplification']:.2f}", ", ".join(each["promoted"]), ", ".join(each["suppressed"])]
+        for each in facts["salient"][:MOST_OPERATIONS]
     ]
-    return "## Salient operations\n\n" + table(["token", "amplified", "promotes", "suppresses"], rows, (1,))
+    return [title, table(["token", "amplified", "promotes", "suppresses"], rows, (1,))]
 
 
-def _neighbours(told: dict[str, Any]) -> str:
-    group, similar = told["key_value_group"], told["similar"]
+def _neighbours(facts: dict[str, Any]) -> list[Block]:
+    group, similar = facts["key_value_group"], facts["similar"]
     alike = (
         NOT_MEASURED
         if similar is None
         else ", ".join(f"{each['name']} ({each['similarity']:.2f})" for each in similar) or "none"
     )
     shared = "not known" if group is None else ", ".join(each["name"] for each in group["heads"])
-    return f"## Neighbours\n\n- Most alike: {alike}\n- Same key-value head: {shared}"
+    return [heading("Neighbours"), bullets([f"Most alike: {alike}", f"Same key-value head: {shared}"])]
 
 
 # Pieces that the screen shows as well
 
 
-def shown_relations(told: dict[str, Any]) -> list[dict[str, Any]]:
+def shown_relations(facts: dict[str, Any]) -> list[dict[str, Any]]:
     """The relations whose examples are worth showing: those implemented, else the strongest one."""
-    implemented = [each for each in told["relations"] if each["implements"]]
-    return implemented[:4] or told["relations"][:1]
+    implemented = [each for each in facts["relations"] if each["implements"]]
+    return implemented[:4] or facts["relations"][:1]
 
 
 def share(value: float | None) -> str:
@@ -141,25 +157,25 @@ def q_value(q: float | None) -> str:
     return "<0.001" if q < 0.001 else f"{q:.3f}"
 
 
-def validation_rows(told: dict[str, Any]) -> list[str] | None:
+def validation_rows(facts: dict[str, Any]) -> list[str] | None:
     """A line per relation shown and condition, or None where the running model was not looked at."""
-    if told["validation"] is None:
+    if facts["validation"] is None:
         return None
-    shown = {each["relation"]: each for each in shown_relations(told)}
+    shown = {each["relation"]: each for each in shown_relations(facts)}
     return [
         f"{row['relation']}, {row['condition']}, sources of {row['tokens']} token{'s' * (row['tokens'] != 'one')}: "
         f"{row['score']:.2f} ({row['hits']} of {row['pairs']}; from the weights {shown[row['relation']]['score']:.2f})"
-        for row in told["validation"]
+        for row in facts["validation"]
         if row["relation"] in shown
     ]
 
 
-def ablation_rows(told: dict[str, Any]) -> list[str] | None:
+def ablation_rows(facts: dict[str, Any]) -> list[str] | None:
     """A line per relation shown and task: accuracy before and after its heads, or random ones, were removed."""
-    if told["ablation"] is None:
+    if facts["ablation"] is None:
         return None
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in told["ablation"]:
+    for row in facts["ablation"]:
         order = "random heads" if is_random_order(row["order"]) else "its heads"
         groups.setdefault((row["relation"], row["task"], order), []).append(row)
     lines = []

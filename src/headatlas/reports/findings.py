@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from headatlas.analysis import DRAWS, Arrangement, Boundary, Findings, Meeting, Span
 from headatlas.analysis.categories import Classification, classify
 from headatlas.atlas import Atlas, head_name
+from headatlas.reports.blocks import (
+    Block,
+    Code,
+    Inline,
+    Picture,
+    Table,
+    bullets,
+    heading,
+    line,
+    paragraph,
+    table,
+)
 from headatlas.reports.rows import category_rows, strongest_rows
 from headatlas.reports.text import (
     agree,
-    code,
     count,
-    escape,
     is_clear,
     layers,
     listed,
+    listed_pieces,
     or_none,
     p_value,
     percent,
     ratio,
-    table,
 )
 
 NAMED = 12
@@ -31,84 +43,89 @@ BOUNDARY_TEST = "maximum likelihood ratio, permuted layers"
 WITHIN_TEST = "exact test within layers"
 
 
-def in_short(atlas: Atlas, found: Findings) -> str:
+def in_short(atlas: Atlas, found: Findings) -> list[Block]:
     """Sentences that can be quoted, at most six, each with its numbers."""
-    sentences = [_classified(atlas, found)]
+    sentences: list[Inline] = [_classified(atlas, found)]
     if found.overall.n_heads:
         sentences += [_overall_boundary(found), _several(found), _met(found), _bands(found)]
     sentences.append(_best(found))
-    return "## In short\n\n" + "\n".join(f"- {sentence}" for sentence in sentences if sentence)
+    return [heading("In short"), bullets(sentence for sentence in sentences if sentence)]
 
 
-def heads_per_category(atlas: Atlas, found: Findings) -> str:
+def heads_per_category(atlas: Atlas, found: Findings) -> list[Block]:
     classification = found.classification
-    lines = ["## Heads per category", "", _category_table(atlas, classification)]
+    blocks: list[Block] = [heading("Heads per category"), _category_table(atlas, classification)]
     if len(classification.categories) > 1:
         several = [f"{count(heads, 'head')} in {number} categories" for number, heads in found.in_several]
-        lines += ["", f"In several categories: {listed(several)}." if several else "No head has several categories."]
-    return "\n".join(lines)
+        blocks.append(
+            paragraph(f"In several categories: {listed(several)}." if several else "No head has several categories.")
+        )
+    return blocks
 
 
-def where_in_layers(found: Findings) -> str:
+def where_in_layers(found: Findings) -> list[Block]:
     rows = [_span_cells(span) for span in (*found.spans, found.overall)]
     header = ["category", "first", "25 %", "50 %", "75 %", "last", "depth of 50 %", "densest"]
-    return "\n\n".join(
-        [
-            "## Where in the layers",
+    return [
+        heading("Where in the layers"),
+        paragraph(
             "Layers are counted from 0. Up to and with the layers under 25 %, 50 % and 75 % lie at least a quarter, "
-            "half and three quarters of a category's heads. Depth is relative: 0 the first layer, 1 the last.",
-            table(header, rows, right=(1, 2, 3, 4, 5, 6)),
-        ]
-    )
+            "half and three quarters of a category's heads. Depth is relative: 0 the first layer, 1 the last."
+        ),
+        table(header, rows, right=(1, 2, 3, 4, 5, 6)),
+    ]
 
 
-def early_and_late(found: Findings) -> str:
+def early_and_late(found: Findings) -> list[Block]:
     tests = sum(boundary.p is not None for boundary in found.boundaries)
-    lines = ["## Early and late", "", *(f"- {_boundary(boundary, found)}" for boundary in found.boundaries)]
+    blocks: list[Block] = [
+        heading("Early and late"),
+        bullets(_boundary(boundary, found) for boundary in found.boundaries),
+    ]
     if tests:
-        lines += [
-            "",
-            f"Test: the likelihood ratio of two binomial rates (before a layer, and from it on) against one; its "
-            f"maximum over all boundaries against that of {DRAWS:,} random orders of the layers (permutation test). "
-            f"p is adjusted by Holm's method for {count(tests, 'test')}. A small p says that the order of the layers "
-            "matters; the two rates show how sharp the division is.",
-        ]
-    return "\n".join(lines)
+        blocks.append(
+            paragraph(
+                "Test: the likelihood ratio of two binomial rates (before a layer, and from it on) against one; its "
+                f"maximum over all boundaries against that of {DRAWS:,} random orders of the layers (permutation "
+                f"test). p is adjusted by Holm's method for {count(tests, 'test')}. A small p says that the order of "
+                "the layers matters; the two rates show how sharp the division is."
+            )
+        )
+    return blocks
 
 
-def which_meet(found: Findings) -> str:
+def which_meet(found: Findings) -> list[Block]:
+    title = heading("Which categories meet")
     if not found.meetings:
-        return "## Which categories meet\n\nFewer than two categories have heads: nothing can be tested."
+        return [title, paragraph("Fewer than two categories have heads: nothing can be tested.")]
     header = ["categories", "heads with both", "expected", "ratio", "Fisher's exact test", "expected within layers",
               "ratio", "exact test within layers"]  # fmt: skip
     rows = [[_pair(meeting), *_meeting_cells(meeting)] for meeting in found.meetings]
     tests = len(found.meetings)
-    return "\n".join(
-        [
-            "## Which categories meet",
-            "",
-            table(header, rows, right=(1, 2, 3, 5, 6)),
-            "",
-            *(f"- {_meeting(meeting)}" for meeting in found.meetings),
-            "",
+    return [
+        title,
+        table(header, rows, right=(1, 2, 3, 5, 6)),
+        bullets(_meeting(meeting) for meeting in found.meetings),
+        paragraph(
             "Two categories that prefer the same layers meet often for that reason alone. Fisher's exact test compares "
             "with heads spread over the whole model; the exact test within layers compares with heads shuffled within "
             "each layer (a sum of hypergeometric counts), so that shared layers explain nothing. Both are two-sided; p "
-            f"is adjusted by Holm's method for {count(tests, 'pair')}.",
-        ]
-    )
+            f"is adjusted by Holm's method for {count(tests, 'pair')}."
+        ),
+    ]
 
 
-def layers_or_heads(atlas: Atlas, found: Findings) -> str:
+def layers_or_heads(atlas: Atlas, found: Findings) -> list[Block]:
+    title = heading("Layers or heads")
     order = (
         "Head numbers carry no order: heads of a layer can be renumbered without changing the model. Only inside a "
         "key-value group are neighbours related, as they share keys and values."
     )
     if not found.arrangements:
-        return f"## Layers or heads\n\nNo head has a category: nothing can be tested. {order}"
+        return [title, paragraph(f"No head has a category: nothing can be tested. {order}")]
     rows = [
         [
-            escape(each.category),
+            each.category,
             or_none(each.by_layer, percent),
             or_none(each.by_layer_chance, percent),
             p_value(each.p_layer_adjusted),
@@ -120,81 +137,78 @@ def layers_or_heads(atlas: Atlas, found: Findings) -> str:
     ]
     header = ["category", "by layer", "by chance", "permutation test", "by head number", "by chance",
               "permutation test"]  # fmt: skip
-    lines = [
-        "## Layers or heads",
-        "",
+    return [
+        title,
         table(header, rows, right=(1, 2, 4, 5)),
-        "",
-        *(f"- {_arrangement(each)}" for each in found.arrangements),
-        "",
-        "The numbers are shares of the deviance (what variance is for yes-or-no values) of having the category: how "
-        "much layers explain (a vertical band in the picture), and how much head numbers (a row). Chance for layers: "
-        "heads spread over the model; for head numbers: heads shuffled within each layer. "
-        f"{DRAWS:,} draws; p is adjusted by Holm's method.",
-        "",
-        order,
+        bullets(_arrangement(each) for each in found.arrangements),
+        paragraph(
+            "The numbers are shares of the deviance (what variance is for yes-or-no values) of having the category: "
+            "how much layers explain (a vertical band in the picture), and how much head numbers (a row). Chance for "
+            "layers: heads spread over the model; for head numbers: heads shuffled within each layer. "
+            f"{DRAWS:,} draws; p is adjusted by Holm's method."
+        ),
+        paragraph(order),
         *_key_value_groups(atlas, found),
     ]
-    return "\n".join(lines)
 
 
-def rare_and_exceptional(found: Findings) -> str:
+def rare_and_exceptional(found: Findings) -> list[Block]:
     _, verb, participle = VERBS[found.classification.side]
-    lines = []
+    sentences: list[Inline] = []
     if found.busiest:
         heads = listed(f"{head_name(*place)} ({number})" for place, number in found.busiest)
         ties = found.busiest_ties
         more = f"; {count(ties, 'more head')} {agree(ties, 'equals', 'equal')} the last" if ties else ""
-        lines.append(f"Heads that {verb} most relations: {heads}{more}.")
+        sentences.append(f"Heads that {verb} most relations: {heads}{more}.")
     for number, word in ((1, "one head"), (2, "two heads")):
         few = [
-            f"{code(name)} ({listed(head_name(*place) for place in heads)})"
+            line(Code(name), f" ({listed(head_name(*place) for place in heads)})")
             for name, heads in found.few
             if len(heads) == number
         ]
         if few:
-            told = agree(len(few), "relation is", "relations are")
-            lines.append(f"{len(few):,} {told} {participle} by exactly {word}: {listed(few)}.")
+            relations = agree(len(few), "relation is", "relations are")
+            start = f"{len(few):,} {relations} {participle} by exactly {word}: "
+            sentences.append(line(start, listed_pieces(few), "."))
     for row in found.apart:
         which = "first" if row.before else "last"
         side = "before" if row.before else "after"
-        lines.append(
-            f"{head_name(*row.place)} is the {which} head with {escape(row.category)}, {count(row.distance, 'layer')} "
+        sentences.append(
+            f"{head_name(*row.place)} is the {which} head with {row.category}, {count(row.distance, 'layer')} "
             f"{side} the next."
         )
     if found.both:
-        both = [f"{head_name(*place)} ({code(name)})" for name, place in found.both[:NAMED]]
+        both = [line(f"{head_name(*place)} (", Code(name), ")") for name, place in found.both[:NAMED]]
         more = f", and {len(found.both) - NAMED:,} more" if len(found.both) > NAMED else ""
-        lines.append(f"Heads that both promote and suppress targets of one relation: {listed(both)}{more}.")
+        start = "Heads that both promote and suppress targets of one relation: "
+        sentences.append(line(start, listed_pieces(both), f"{more}."))
     elif found.both is not None:
-        lines.append("No head both promotes and suppresses targets of one relation.")
+        sentences.append("No head both promotes and suppresses targets of one relation.")
     if found.unimplemented:
         n = len(found.unimplemented)
-        lines.append(
-            f"{count(n, 'measured relation')} {agree(n, 'is', 'are')} {participle} by no head: "
-            f"{listed(code(name) for name in found.unimplemented)}."
-        )
-    return "## Rare and exceptional\n\n" + "\n".join(
-        f"- {line}" for line in lines or ["No exceptional heads or relations."]
-    )
+        start = f"{count(n, 'measured relation')} {agree(n, 'is', 'are')} {participle} by no head: "
+        sentences.append(line(start, listed_pieces(map(Code, found.unimplemented)), "."))
+    return [heading("Rare and exceptional"), bullets(sentences or ["No exceptional heads or relations."])]
 
 
-def strongest_heads(atlas: Atlas, side: str) -> str:
-    rows = [[code(row[0]), escape(row[1]), row[2], row[3]] for row in strongest_rows(atlas, side, most=3)]
-    return f"## Strongest heads of each relation\n\n{table(['relation', 'category', 'heads', side], rows)}"
+def strongest_heads(atlas: Atlas, side: str) -> list[Block]:
+    rows = [[Code(relation), *rest] for relation, *rest in strongest_rows(atlas, side, most=3)]
+    return [heading("Strongest heads of each relation"), table(["relation", "category", "heads", side], rows)]
 
 
-def suppression(atlas: Atlas, found: Findings, figure: str) -> str:
-    """The other map in short; `figure` is Markdown."""
+def suppression(atlas: Atlas, found: Findings, picture: Sequence[Picture]) -> list[Block]:
+    """The other map in short, with its picture if there is one."""
     if not atlas.has_suppression:
-        return "## Suppression\n\nNot known: these scores came without it."
+        return [heading("Suppression"), paragraph("Not known: these scores came without it.")]
     classification = classify(atlas, found.classification.threshold, "suppression", found.classification.profile)
     n = classification.n_classified
-    parts = [
-        "## Suppression",
-        figure,
-        f"{count(n, 'head')} {agree(n, 'has', 'have')} the targets of at least one relation among "
-        f"{agree(n, 'its', 'their')} lowest logits (suppression above {escape(classification.threshold)}).",
+    blocks: list[Block] = [
+        heading("Suppression"),
+        *picture,
+        paragraph(
+            f"{count(n, 'head')} {agree(n, 'has', 'have')} the targets of at least one relation among "
+            f"{agree(n, 'its', 'their')} lowest logits (suppression above {classification.threshold})."
+        ),
         _category_table(atlas, classification),
     ]
     if met := found.both_maps:
@@ -209,8 +223,8 @@ def suppression(atlas: Atlas, found: Findings, figure: str) -> str:
             sentence = f"Heads are in both maps {more} often than expected ({compared})."
         else:
             sentence = f"No clear link between the two maps ({compared})."
-        parts.append(sentence)
-    return "\n\n".join(part for part in parts if part)
+        blocks.append(paragraph(sentence))
+    return blocks
 
 
 # In short
@@ -226,11 +240,11 @@ def _classified(atlas: Atlas, found: Findings) -> str:
     )
     counts = sorted(((span.n_heads, span.category or "") for span in found.spans if span.n_heads), reverse=True)
     if n and len(classification.categories) > 1:
-        sentence += ": " + listed(f"{escape(name)} {number:,}" for number, name in counts)
+        sentence += ": " + listed(f"{name} {number:,}" for number, name in counts)
         if found.in_several:
             sentence += ", some in several categories"
     note = atlas.manifest.model.note
-    return sentence + (f". {escape(note)}" if note else ".")
+    return sentence + (f". {note}" if note else ".")
 
 
 def _overall_boundary(found: Findings) -> str:
@@ -286,9 +300,7 @@ def _bands(found: Findings) -> str:
     test = "permutation test"
 
     def tell(each: Arrangement, share: float | None, chance: float | None, p: float | None) -> str:
-        return (
-            f"{escape(each.category)} ({percent(share or 0)}, {percent(chance or 0)} by chance; {test}, {p_value(p)})"
-        )
+        return f"{each.category} ({percent(share or 0)}, {percent(chance or 0)} by chance; {test}, {p_value(p)})"
 
     by_layer = [tell(each, each.by_layer, each.by_layer_chance, each.p_layer_adjusted) for each in bands]
     by_head = [tell(each, each.by_head, each.by_head_chance, each.p_head_adjusted) for each in rows]
@@ -305,33 +317,32 @@ def _bands(found: Findings) -> str:
     return f"{sentence}{listed(by_head)}."
 
 
-def _best(found: Findings) -> str:
+def _best(found: Findings) -> Inline:
     side = found.classification.side
     if not found.best:
         return f"No head has a {side} above 0."
     first = found.best[0]
-    told = [f"{head_name(*place)} for {code(row.relation)}" for row in found.best for place in row.places]
+    named = [line(f"{head_name(*place)} for ", Code(row.relation)) for row in found.best for place in row.places]
     value = f"{first.score:.2f}"
     if len(found.best) == 1 and first.hits is not None and first.pairs is not None:
         value += f" ({first.hits:,} of {count(first.pairs, 'pair')})"
-    if len(told) == 1:
-        return f"The highest {side}, {value}, is that of {told[0]}."
-    if len(told) > 4:
-        return f"The highest {side}, {value}, is reached {len(told):,} times, first by {told[0]}."
-    return f"The highest {side}, {value}, is reached by {listed(told)}."
+    if len(named) == 1:
+        return line(f"The highest {side}, {value}, is that of ", named[0], ".")
+    if len(named) > 4:
+        return line(f"The highest {side}, {value}, is reached {len(named):,} times, first by ", named[0], ".")
+    return line(f"The highest {side}, {value}, is reached by ", listed_pieces(named), ".")
 
 
 # Parts of sections
 
 
-def _category_table(atlas: Atlas, classification: Classification) -> str:
-    rows = [[escape(cell) if number == 0 else cell for number, cell in enumerate(row)]
-            for row in category_rows(atlas, classification)]  # fmt: skip
+def _category_table(atlas: Atlas, classification: Classification) -> Table:
+    rows = category_rows(atlas, classification)
     return table(["category", "heads", "share of all", "this alone"], rows, right=(1, 2, 3))
 
 
 def _span_cells(span: Span) -> list[str]:
-    name = "Any" if span.category is None else escape(span.category)
+    name = "Any" if span.category is None else span.category
     if span.quartiles is None:
         return [name, "none", "", "", "", "", "", ""]
     depth = span.depth(span.quartiles[1])
@@ -353,7 +364,7 @@ def _densest(span: Span) -> str:
 
 
 def _boundary(boundary: Boundary, found: Findings) -> str:
-    name = "Heads with any category" if boundary.category is None else escape(boundary.category)
+    name = "Heads with any category" if boundary.category is None else boundary.category
     if boundary.layer is None:
         return f"{name}: not testable, {boundary.untestable}."
     layer, last = boundary.layer, found.overall.n_layers - 1
@@ -412,7 +423,7 @@ def _meeting(meeting: Meeting) -> str:
 
 
 def _arrangement(each: Arrangement) -> str:
-    name = escape(each.category)
+    name = each.category
     told = []
     for what, p in (("layers", each.p_layer_adjusted), ("head numbers", each.p_head_adjusted)):
         if p is None:
@@ -423,17 +434,16 @@ def _arrangement(each: Arrangement) -> str:
     return f"{name}: {told[0]}; {told[1]}."
 
 
-def _key_value_groups(atlas: Atlas, found: Findings) -> list[str]:
+def _key_value_groups(atlas: Atlas, found: Findings) -> list[Block]:
     grouped = [each for each in found.arrangements if each.group_pairs is not None]
     if not grouped:
         return []
     size = atlas.heads_per_group
-    lines = [
-        "",
+    meaning = paragraph(
         f"Here {size} neighbouring heads share one key-value head. Pairs of heads of one group that both have the "
-        "category, against heads shuffled within each layer (one-sided, p adjusted by Holm's method):",
-        "",
-    ]
+        "category, against heads shuffled within each layer (one-sided, p adjusted by Holm's method):"
+    )
+    lines = []
     for each in grouped:
         numbers = f"{count(each.group_pairs or 0, 'pair')}, {each.group_pairs_chance:.1f} expected"
         if each.p_group is None:
@@ -444,9 +454,9 @@ def _key_value_groups(atlas: Atlas, found: Findings) -> list[str]:
             verdict = (
                 f"no clear clustering in the groups ({numbers}; permutation test, {p_value(each.p_group_adjusted)})"
             )
-        lines.append(f"- {escape(each.category)}: {verdict}.")
-    return lines
+        lines.append(f"{each.category}: {verdict}.")
+    return [meaning, bullets(lines)]
 
 
 def _pair(meeting: Meeting) -> str:
-    return " and ".join(escape(name) for name in meeting.pair)
+    return " and ".join(name for name in meeting.pair)

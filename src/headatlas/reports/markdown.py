@@ -1,68 +1,92 @@
-"""The report: what the map shows in sentences and numbers, as Markdown."""
+"""Blocks as Markdown; text that may come from files is escaped here, once."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from urllib.parse import quote
 
-from headatlas.analysis import analyse
-from headatlas.atlas import Atlas
-from headatlas.reports import beyond_chance as chance
-from headatlas.reports import findings, provenance
-from headatlas.reports.text import escape
+from headatlas.printable import printable
+from headatlas.reports.blocks import (
+    Block,
+    BulletList,
+    Code,
+    CodeBlock,
+    Heading,
+    Paragraph,
+    Picture,
+    Piece,
+    Strong,
+    Table,
+    Text,
+    Title,
+)
 
 
-def write_report(
-    atlas: Atlas,
-    threshold: str | float | None = None,
-    side: str = "score",
-    profile: str | None = None,
-    figure: str | None = None,
-    suppression_figure: str | None = None,
-    sensitivity_figure: str | None = None,
-) -> str:
-    """The report of an atlas, as Markdown.
+def to_markdown(blocks: Iterable[Block]) -> str:
+    """Markdown of the blocks, as GitHub and CommonMark with tables read it."""
+    return "\n\n".join(map(_block, blocks)) + "\n"
 
-    What is not known reads `not known`, what cannot be measured `not measurable`, never zero. Every p-value names its
-    test, and from p = 0.05 on no direction is claimed.
 
-    Args:
-        threshold: strict limit, 0 to 1; default: the atlas's own.
-        side: `score` or `suppression`.
-        profile: `maps` or `calibrated`; default: the atlas's own.
-        figure, suppression_figure, sensitivity_figure: relative names of pictures to show.
+def _block(block: Block) -> str:
+    match block:
+        case Title(text):
+            return f"# {_inline(text)}"
+        case Heading(text):
+            return f"## {_inline(text)}"
+        case Paragraph(text):
+            return _own_line(text)
+        case BulletList(items):
+            return "\n".join(f"- {_own_line(item)}" for item in items)
+        case Table(header, rows, right):
+            rule = ["---:" if number in right else "---" for number in range(len(header))]
+            cells = [[_inline(cell) for cell in row] for row in (header, *rows)]
+            return "\n".join(f"| {' | '.join(row)} |" for row in (cells[0], rule, *cells[1:]))
+        case CodeBlock(text, language):
+            fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
+            return "\n".join([f"{fence}{language}", *map(printable, text.split("\n")), fence])
+        case Picture(text, file):
+            return f"![{escape(text)}]({quote(file, safe='/.-_~')})"
 
-    Raises:
-        AtlasError: suppression or `calibrated` is asked for and was not measured.
-        SettingsError: an argument is out of its range.
+
+def _own_line(text: Text) -> str:
+    """Text at the beginning of a line, where some characters would begin a list or underline a heading."""
+    shown = re.sub(r"^(\s*)([-+=])", r"\1\\\2", _inline(text))
+    return re.sub(r"^(\s*\d+)([.)])(?=\s|$)", r"\1\\\2", shown)
+
+
+def _inline(text: Text) -> str:
+    return "".join(map(_piece, text))
+
+
+def _piece(piece: Piece) -> str:
+    match piece:
+        case Code(text):
+            return code(text)
+        case Strong(text):
+            return f"**{escape(text)}**" if text and text == text.strip() else escape(text)
+        case text:
+            return escape(text)
+
+
+def escape(text: str) -> str:
+    """Text as Markdown that shows it and does nothing else, within a line: no markup, HTML, link or control character.
+
+    >>> print(escape("<b> a|b\\n, p < 0.05"))
+    &lt;b&gt; a\\|b\\\\n, p < 0.05
     """
-    found = analyse(atlas, threshold, side, profile)
-    suppressing = side == "suppression"
-    parts = [
-        f"# {'Suppression' if suppressing else 'Heads'} of {escape(atlas.name)}",
-        _picture("Map of the suppressing heads by category" if suppressing else "Map of the heads by category", figure),
-        findings.in_short(atlas, found),
-        provenance.settings_line(atlas, found),
-        findings.heads_per_category(atlas, found),
-        chance.how_far_chance(atlas, found, _picture("Classified heads by threshold and k", sensitivity_figure)),
-        findings.where_in_layers(found),
-        findings.early_and_late(found),
-        findings.which_meet(found),
-        findings.layers_or_heads(atlas, found),
-        findings.rare_and_exceptional(found),
-        findings.strongest_heads(atlas, side),
-        ""
-        if suppressing
-        else findings.suppression(
-            atlas, found, _picture("Map of the suppressing heads by category", suppression_figure)
-        ),
-        provenance.coverage(atlas, found),
-        provenance.validity(atlas),
-        provenance.settings_and_versions(atlas, found),
-        provenance.citation(atlas),
-        provenance.limits(atlas, found),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    text = printable(text).replace("&", "&amp;").replace(">", "&gt;")
+    # Before a space or digit it begins no HTML.
+    text = re.sub(r"<(?![ \d])", "&lt;", text)
+    text = re.sub(r"([\\`*_\[\]|~#$!])", r"\\\1", text)
+    # Addresses become links by themselves.
+    text = text.replace("://", "&#58;//").replace("@", "&#64;")
+    return re.sub(r"www\.", lambda match: match[0][:-1] + "&#46;", text, flags=re.IGNORECASE)
 
 
-def _picture(text: str, name: str | None) -> str:
-    return f"![{text}]({quote(name, safe='/.-_~')})" if name else ""
+def code(text: str) -> str:
+    """A name as a code span, or escaped where a code span cannot hold it."""
+    shown = printable(text)
+    if not shown.strip() or shown != shown.strip() or "`" in shown or "|" in shown:
+        return escape(text)
+    return f"`{shown}`"

@@ -9,7 +9,8 @@ from typing import Any
 from headatlas._version import __version__
 from headatlas.analysis import DRAWS, Findings
 from headatlas.atlas import Atlas
-from headatlas.reports.text import agree, code, count, escape, listed, table
+from headatlas.reports.blocks import Block, Code, CodeBlock, Inline, heading, join, line, paragraph, table
+from headatlas.reports.text import agree, count, listed, listed_pieces
 from headatlas.settings import MAX_Q, MIN_EXCESS, parse_threshold
 
 METHOD = """@inproceedings{elhelo-geva-2025-inferring,
@@ -40,39 +41,38 @@ COVERAGE = {
 }
 
 
-def settings_line(atlas: Atlas, found: Findings) -> str:
-    """What was measured, and when a head counts, in one line."""
+def settings_line(atlas: Atlas, found: Findings) -> list[Block]:
+    """What was measured, and when a head counts, in one paragraph."""
     classification = found.classification
     imported, strict = atlas.manifest.imported is not None, classification.profile == "calibrated"
-    settings = (
-        "Scores were imported, k and pairs are not known" if imported else f"Settings: {escape(_label(atlas, found))}"
-    )
-    return (
-        f"Measured: {MEASURED[atlas.measure]} ({atlas.measure}). {settings}. A head "
-        f"counts for a relation when its {classification.side} is above {escape(classification.threshold)}"
-        + (f" and beyond chance (q < {MAX_Q:g}, more than {MIN_EXCESS:g} above the chance level)" if strict else "")
-        + "."
-    )
+    settings = "Scores were imported, k and pairs are not known" if imported else f"Settings: {_label(atlas, found)}"
+    beyond = f" and beyond chance (q < {MAX_Q:g}, more than {MIN_EXCESS:g} above the chance level)" if strict else ""
+    return [
+        paragraph(
+            f"Measured: {MEASURED[atlas.measure]} ({atlas.measure}). {settings}. A head counts for a relation when its "
+            f"{classification.side} is above {classification.threshold}{beyond}."
+        )
+    ]
 
 
-def coverage(atlas: Atlas, found: Findings) -> str:
+def coverage(atlas: Atlas, found: Findings) -> list[Block]:
     """Every relation, measured or not, and what became of its pairs."""
     sums, measured = found.coverage, set(atlas.relations)
     rows = [
         [
-            code(item.relation),
-            escape(item.category),
+            Code(item.relation),
+            item.category,
             *(_number(getattr(item, name)) for name in COVERAGE),
             "yes" if item.relation in measured else "no",
         ]
         for item in atlas.manifest.relations.items
     ]
     n = sums.n_relations - len(sums.not_measurable)
-    sentences = [f"{n:,} of {count(sums.n_relations, 'relation')} {agree(n, 'was', 'were')} measured."]
+    sentences: list[Inline] = [f"{n:,} of {count(sums.n_relations, 'relation')} {agree(n, 'was', 'were')} measured."]
     least = atlas.manifest.settings.min_pairs
     if sums.not_measurable:
         why = f" (fewer than {least} pairs of which both words are one token)" if least is not None else ""
-        sentences.append(f"Not measurable{why}: {listed(code(name) for name in sums.not_measurable)}.")
+        sentences.append(line(f"Not measurable{why}: ", listed_pieces(map(Code, sums.not_measurable)), "."))
     if sums.in_file is not None and sums.pairs is not None:
         sentences.append(f"{sums.pairs:,} of {count(sums.in_file, 'pair')} {agree(sums.pairs, 'was', 'were')} kept.")
     elif all(item.pairs is None for item in atlas.manifest.relations.items):
@@ -80,14 +80,18 @@ def coverage(atlas: Atlas, found: Findings) -> str:
     else:
         sentences.append("For some relations the number of pairs is not known.")
     header = ["relation", "category", *COVERAGE.values(), "measurable"]
-    return f"## Coverage\n\n{' '.join(sentences)}\n\n{table(header, rows, right=(2, 3, 4, 5, 6, 7))}"
+    return [
+        heading("Coverage"),
+        paragraph(join(" ", sentences)),
+        table(header, rows, right=(2, 3, 4, 5, 6, 7)),
+    ]
 
 
-def validity(atlas: Atlas) -> str:
+def validity(atlas: Atlas) -> list[Block]:
     """How far the heads' circuits are exact, and how it was checked."""
     if not atlas.validity_told:
-        return "## Validity\n\nNot known: the scores were imported."
-    rows = [[escape(kind), escape(why) or "-", _layers(numbers)] for kind, why, numbers in atlas.validity_told]
+        return [heading("Validity"), paragraph("Not known: the scores were imported.")]
+    rows = [[kind, why or "-", _layers(numbers)] for kind, why, numbers in atlas.validity_told]
     check = atlas.manifest.self_check
     if check is not None:
         tried = sorted({layer for each in check.layers for layer in each.tried})
@@ -102,19 +106,24 @@ def validity(atlas: Atlas) -> str:
         "Exact: the circuit is what the head adds for a token that it attends to. Up to scale: up to a positive factor "
         "per token, which changes no rank. Not applicable: the layer has no attention heads; it is not counted."
     )
-    return f"## Validity\n\n{sentence}\n\n{table(['heads are', 'why', 'layers'], rows)}\n\n{meaning}"
+    return [
+        heading("Validity"),
+        paragraph(sentence),
+        table(["heads are", "why", "layers"], rows),
+        paragraph(meaning),
+    ]
 
 
-def settings_and_versions(atlas: Atlas, found: Findings) -> str:
+def settings_and_versions(atlas: Atlas, found: Findings) -> list[Block]:
     """All that the manifest says."""
     import numpy
     import scipy
 
     manifest, imported = atlas.manifest.as_dict(), atlas.manifest.imported is not None
     rows = [
-        ["measured", escape(MEASURED[atlas.measure])],
-        ["label", escape(_label(atlas, found))],
-        ["threshold of this report", escape(found.classification.threshold)],
+        ["measured", MEASURED[atlas.measure]],
+        ["label", _label(atlas, found)],
+        ["threshold of this report", found.classification.threshold],
     ]
     groups = ["model", "settings", "relations", "imported", "tool", "packages", "run"]
     for group in [*groups, *(name for name in manifest if name not in groups)]:
@@ -122,7 +131,7 @@ def settings_and_versions(atlas: Atlas, found: Findings) -> str:
             continue
         for path, value in _leaves((group,), manifest[group]):
             if path not in (("relations", "items"), ("model", "validity")):
-                rows.append([escape(": ".join(path).replace("_", " ")), _value(path, value, imported)])
+                rows.append([": ".join(path).replace("_", " "), _value(path, value, imported)])
     for name, value in (
         ("headatlas", __version__),
         ("numpy", numpy.__version__),
@@ -130,24 +139,28 @@ def settings_and_versions(atlas: Atlas, found: Findings) -> str:
         ("seed of the permutation tests", found.seed),
         ("draws of the permutation tests", DRAWS),
     ):
-        rows.append([escape(f"this report: {name}"), escape(value)])
-    return f"## Settings and versions\n\n{table(['what', 'value'], rows)}"
+        rows.append([f"this report: {name}", str(value)])
+    return [heading("Settings and versions"), table(["what", "value"], rows)]
 
 
-def citation(atlas: Atlas) -> str:
+def citation(atlas: Atlas) -> list[Block]:
     """BibTeX of the method and of the tool."""
-    # From a file: nothing that could end the entry or the code block.
+    # From a file: nothing that could end the entry.
     version = re.sub(r"[^A-Za-z0-9.+-]", "", atlas.manifest.tool.version)[:40]
     title = "headatlas: a map of what every attention head of a language model does"
     tool = f"@software{{headatlas,\n  title   = {{{title}}},\n  version = {{{version}}}\n}}"
-    return f"## How to cite\n\nThe method, and the tool:\n\n```bibtex\n{METHOD}\n\n{tool}\n```"
+    return [
+        heading("How to cite"),
+        paragraph("The method, and the tool:"),
+        CodeBlock(f"{METHOD}\n\n{tool}", "bibtex"),
+    ]
 
 
-def limits(atlas: Atlas, found: Findings) -> str:
+def limits(atlas: Atlas, found: Findings) -> list[Block]:
     """What such a score can and cannot say, which depends on what was measured."""
     measure, imported = atlas.measure, atlas.manifest.imported is not None
     if measure == "weights":
-        sentences = [
+        sentences: list[Inline] = [
             "A score says what a head would write if it read a single token, as far as the weights tell. It does not "
             "say when, or whether, the head reads that token: the attention pattern is left out. Words of several "
             "tokens are left out.",
@@ -178,10 +191,10 @@ def limits(atlas: Atlas, found: Findings) -> str:
         "The number of heads above a threshold grows with the number of relations and falls with the threshold, so "
         "counts compare only between maps of the same relations and settings."
     )
-    return "## Limits\n\n" + " ".join(sentences)
+    return [heading("Limits"), paragraph(join(" ", sentences))]
 
 
-def _chance_limit(found: Findings) -> str:
+def _chance_limit(found: Findings) -> Inline:
     """What the counts in this report do and do not say about chance, with and without measured chance levels."""
     same_words = "a head that always writes the same few words scores high on a relation with few different targets"
     side = found.classification.side
@@ -192,9 +205,11 @@ def _chance_limit(found: Findings) -> str:
             f"Heads count only if their {side} is beyond chance, which means the {side} reached with the relation's "
             "targets paired anew; other explanations of a high value are not tested."
         )
-    return (
-        f"Chance levels were measured, but the profile `maps` counts heads by their {side} alone: {same_words}. The "
-        'section "How far it could be chance" lists those that are not beyond chance.'
+    return line(
+        "Chance levels were measured, but the profile ",
+        Code("maps"),
+        f' counts heads by their {side} alone: {same_words}. The section "How far it could be chance" lists those '
+        "that are not beyond chance.",
     )
 
 
@@ -235,8 +250,8 @@ def _value(path: tuple[str, ...], value: Any, imported: bool) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return escape(", ".join(str(each) for each in value)) or "none"
-    return escape(value) or "none"
+        return ", ".join(map(str, value)) or "none"
+    return str(value) or "none"
 
 
 def _layers(numbers: list[int]) -> str:
@@ -251,4 +266,4 @@ def _layers(numbers: list[int]) -> str:
 
 
 def _number(value: Any) -> str:
-    return "not known" if value is None else escape(value)
+    return "not known" if value is None else str(value)

@@ -1,44 +1,13 @@
-"""Pieces of Markdown: names from files made safe, numbers as people read them, tables."""
+"""Numbers and lists of words as people read them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 
-from headatlas.printable import printable
+from headatlas.reports.blocks import Inline, Text, join, line
 
 SIGNIFICANT = 0.05
 """From this p-value on a sentence says "no clear ..." and no direction."""
-
-
-def escape(text: object) -> str:
-    """Text from a file as Markdown that shows it and does nothing else: no markup, HTML, link or control character.
-
-    >>> print(escape("<b> a|b\\n"))
-    &lt;b&gt; a\\|b\\\\n
-    """
-    text = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    text = re.sub(r"([\\`*_\[\]|~#$!])", r"\\\1", text)
-    # Addresses become links by themselves.
-    text = text.replace("://", "&#58;//").replace("@", "&#64;")
-    text = re.sub(r"www\.", lambda match: match[0][:-1] + "&#46;", text, flags=re.IGNORECASE)
-    # At a line's start these would begin a list.
-    text = re.sub(r"^(\s*)([-+=])", r"\1\\\2", text)
-    return re.sub(r"^(\s*\d+)([.)])(?=\s|$)", r"\1\\\2", text)
-
-
-def code(text: object) -> str:
-    """A name as a code span, or escaped where a code span cannot hold it."""
-    shown = printable(text)
-    if not shown.strip() or shown != shown.strip() or "`" in shown or "|" in shown:
-        return escape(text)
-    return f"`{shown}`"
-
-
-def table(header: list[str], rows: list[list[str]], right: tuple[int, ...] = ()) -> str:
-    """A table of finished cells; `right` are the columns of numbers."""
-    rule = ["---:" if number in right else "---" for number in range(len(header))]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *rows))
 
 
 def p_value(p: float | None) -> str:
@@ -66,6 +35,12 @@ def listed(words: Iterable[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     words = list(words)
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def listed_pieces(pieces: Iterable[Inline]) -> Text:
+    """The same of pieces that are not all plain text."""
+    pieces = list(pieces)
+    return line(pieces[0]) if len(pieces) == 1 else line(join(", ", pieces[:-1]), " and ", pieces[-1])
 
 
 def layers(first: int, last: int) -> str:

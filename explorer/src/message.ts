@@ -1,0 +1,127 @@
+// The header of the payload: `src/headatlas/explorer/message.py` has the same types with the same keys.
+
+export type Side = "score" | "suppression";
+export type Profile = "maps" | "calibrated";
+
+export interface Relation {
+  name: string;
+  category: string;
+  k: number;
+  pairs: number;
+  description: string;
+}
+
+/** A relation that was not measurable. */
+export interface Unmeasured {
+  name: string;
+  category: string;
+  pairs: number | null;
+}
+
+/** How far the circuits of some layers are exact, and why not. */
+export interface Validity {
+  kind: string;
+  why: string;
+  layers: number[];
+}
+
+/** Sizes of the arrays of salient operations: tokens by head, and tokens that each is mapped to. */
+export interface Salient {
+  tokens: number;
+  mapped: number;
+}
+
+/** Right answers by the number of heads removed, for heads in one order. */
+export interface Curve {
+  relation: string;
+  task: string;
+  order: string;
+  random: boolean;
+  removed: number[];
+  correct: number[];
+  prompts: number[];
+}
+
+/** A part of a line of text. */
+export interface Piece {
+  style: "plain" | "code" | "strong";
+  text: string;
+}
+
+export interface TextBlock {
+  type: "title" | "heading" | "paragraph";
+  text: Piece[];
+}
+
+export interface ListBlock {
+  type: "list";
+  items: Piece[][];
+}
+
+/** A table; `right` are the numbers of the columns aligned to the right. */
+export interface TableBlock {
+  type: "table";
+  header: Piece[][];
+  rows: Piece[][][];
+  right: number[];
+}
+
+export interface CodeBlock {
+  type: "code";
+  text: string;
+}
+
+export type Block = TextBlock | ListBlock | TableBlock | CodeBlock;
+
+/** One atlas; its arrays have names that begin with `prefix`. */
+export interface AtlasFacts {
+  prefix: string;
+  name: string;
+  measure: string;
+  label: string;
+  threshold: string;
+  profile: Profile;
+  layers: number;
+  heads: number;
+  kvHeads: number | null;
+  note: string;
+  validity: string[];
+  validityTold: Validity[];
+  hasHeads: boolean[];
+  relations: Relation[];
+  notMeasured: Unmeasured[];
+  hasCounts: boolean;
+  pairs: boolean;
+  salient: Salient | null;
+  similar: number;
+  descriptions: boolean;
+  validation: boolean;
+  ablation: Curve[] | null;
+  report: Block[];
+}
+
+/** Colours of categories by name, of two and more categories, and 256 colours of a continuous scale. */
+export interface Palette {
+  categories: [string, string][];
+  counts: string[];
+  unclassified: string;
+  notApplicable: string;
+  scale: string[];
+}
+
+/** Where an array lies in the bytes after the header. */
+export interface Stored {
+  type: string;
+  shape: number[];
+  offset: number;
+}
+
+export interface Header {
+  format: number;
+  atlases: AtlasFacts[];
+  words: string[];
+  palettes: Record<string, Palette>;
+  maxQ: number;
+  minExcess: number;
+  arrays: Record<string, Stored>;
+}

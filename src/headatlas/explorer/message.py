@@ -1,0 +1,141 @@
+"""The header of the payload, as the page reads it: `explorer/src/message.ts` has the same types with the same keys.
+
+Keys are written as TypeScript writes them. Every text is plain and printable; the page shows it and never as markup.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+Profile = Literal["maps", "calibrated"]
+
+
+class Relation(TypedDict):
+    name: str
+    category: str
+    k: int
+    pairs: int
+    description: str
+
+
+class Unmeasured(TypedDict):
+    """A relation that was not measurable."""
+
+    name: str
+    category: str
+    pairs: int | None
+
+
+class Validity(TypedDict):
+    """How far the circuits of some layers are exact, and why not."""
+
+    kind: str
+    why: str
+    layers: list[int]
+
+
+class Salient(TypedDict):
+    """Sizes of the arrays of salient operations: tokens by head, and tokens that each is mapped to."""
+
+    tokens: int
+    mapped: int
+
+
+class Curve(TypedDict):
+    """Right answers by the number of heads removed, for heads in one order."""
+
+    relation: str
+    task: str
+    order: str
+    random: bool
+    removed: list[int]
+    correct: list[int]
+    prompts: list[int]
+
+
+class Piece(TypedDict):
+    style: Literal["plain", "code", "strong"]
+    text: str
+
+
+class TextBlock(TypedDict):
+    type: Literal["title", "heading", "paragraph"]
+    text: list[Piece]
+
+
+class ListBlock(TypedDict):
+    type: Literal["list"]
+    items: list[list[Piece]]
+
+
+class TableBlock(TypedDict):
+    """A table; `right` are the numbers of the columns aligned to the right."""
+
+    type: Literal["table"]
+    header: list[list[Piece]]
+    rows: list[list[list[Piece]]]
+    right: list[int]
+
+
+class CodeBlock(TypedDict):
+    type: Literal["code"]
+    text: str
+
+
+Block = TextBlock | ListBlock | TableBlock | CodeBlock
+
+
+class AtlasFacts(TypedDict):
+    """One atlas; its arrays have names that begin with `prefix`."""
+
+    prefix: str
+    name: str
+    measure: str
+    label: str
+    threshold: str
+    profile: Profile
+    layers: int
+    heads: int
+    kvHeads: int | None
+    note: str
+    validity: list[str]
+    validityTold: list[Validity]
+    hasHeads: list[bool]
+    relations: list[Relation]
+    notMeasured: list[Unmeasured]
+    hasCounts: bool
+    pairs: bool
+    salient: Salient | None
+    similar: int
+    descriptions: bool
+    validation: bool
+    ablation: list[Curve] | None
+    report: list[Block]
+
+
+class Palette(TypedDict):
+    """Colours of categories by name, of two and more categories, and 256 colours of a continuous scale."""
+
+    categories: list[tuple[str, str]]
+    counts: list[str]
+    unclassified: str
+    notApplicable: str
+    scale: list[str]
+
+
+class Stored(TypedDict):
+    """Where an array lies in the bytes after the header."""
+
+    type: str
+    shape: list[int]
+    offset: int
+
+
+class Header(TypedDict):
+    format: int
+    atlases: list[AtlasFacts]
+    words: list[str]
+    palettes: dict[str, Palette]
+    maxQ: float
+    minExcess: float
+    arrays: dict[str, Stored]
