@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from headatlas.architectures.empty_model import common
 from headatlas.architectures.families import Family
 from headatlas.architectures.layouts import Sizes, separate
-from headatlas.architectures.module_tree import ModuleTree, common
+from headatlas.architectures.module_tree import ModuleTree
 from headatlas.errors import ArchitectureError
 
 if TYPE_CHECKING:

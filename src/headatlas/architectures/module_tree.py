@@ -1,19 +1,14 @@
-"""A model's module tree as transformers builds it, without weights, and which stored tensor fills which parameter.
-
-Checkpoints name tensors in other ways than today's modules do: an older name, a prefix more or less, one tensor per
-expert where the module has one for all, a multimodal model around the language model. transformers' own conversion
-rules say which is which; nothing of that is written down here a second time. They are internal to transformers: a
-contract test holds them.
-"""
+"""A model's module tree as transformers builds it, without weights, and the way to read and fill its parameters."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
+from headatlas.architectures.empty_model import build_empty_model, common
+from headatlas.architectures.parameter_sources import UNEMBEDDING, ParameterSources
 from headatlas.errors import ArchitectureError
 
 if TYPE_CHECKING:
@@ -24,10 +19,6 @@ if TYPE_CHECKING:
 
 NUMBERS_AT_ONCE = 1 << 24
 """Numbers of a large tensor that are decoded at a time."""
-
-UNEMBEDDING = "lm_head.weight"
-"""Name of the unembedding where transformers has no class for the language model with its head."""
-
 
 MOST_OF_BUFFERS = 2**30
 """Bytes of a module's own constants, such as masks; a config can ask for any number."""
@@ -52,16 +43,15 @@ class ModuleTree:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         whole_config = checkpoint.config
-        self.config, self.model = self._build(whole_config)
+        self.config, self.model = build_empty_model(checkpoint)
         # Llama 4's own name for its base is that of the multimodal model around it.
         inner = next((name for name in (self.model.base_model_prefix, "model") if hasattr(self.model, name)), "")
         self.base: PreTrainedModel = getattr(self.model, inner) if inner else self.model
         self.base_path = f"{inner}." if inner else ""
-        self._parameters = self.model.state_dict()
-        self._shapes = {name: tuple(value.shape) for name, value in self._parameters.items()}
+        self._shapes = {name: tuple(value.shape) for name, value in self.model.state_dict().items()}
         embedding = self._find_embedding()
         self.embedding = self._embedding_name = f"{self.base_path}{embedding}.weight"
-        self._sources = self._find_sources(f"{embedding}.weight")
+        self._sources = ParameterSources(checkpoint, self.model, self.base_path, f"{embedding}.weight")
         if self.embedding not in self._sources and self._is_tied(whole_config):
             # Of two names of one tensor, some programs keep only the unembedding's.
             head = self._unembedding_name()
@@ -100,12 +90,12 @@ class ModuleTree:
             raise ArchitectureError(
                 f"{self.checkpoint.source}: expected a tensor {parameter!r}, found none. Is the checkpoint complete?"
             )
-        return [name for name, _ in self._sources[parameter]]
+        return [source.name for source in self._sources.of(parameter)]
 
     def is_plain(self, parameter: str) -> bool:
         """Whether one stored tensor fills the parameter as it is, so that rows of it can be read alone."""
-        sources = self._sources.get(parameter, [])
-        return len(sources) == 1 and sources[0][1] is None
+        sources = self._sources.of(parameter)
+        return len(sources) == 1 and sources[0].converter is None
 
     def shape(self, parameter: str) -> tuple[int, ...]:
         return self._shapes[parameter]
@@ -147,7 +137,7 @@ class ModuleTree:
         if found != expected:
             raise ArchitectureError(
                 f"{self.checkpoint.file_of(names[0])}: tensor {names[0]!r} has shape {found}; this config "
-                f"({self._told()}) needs {expected}. Is config.json from the same model?"
+                f"({self._sizes()}) needs {expected}. Is config.json from the same model?"
             )
 
     def fill(self, module: str, blank: Iterable[str] = ()) -> nn.Module:
@@ -212,13 +202,15 @@ class ModuleTree:
     def unused(self, module: str) -> list[str]:
         """Stored tensors that lie under a module of the base model and have no place in it."""
         path = self.path_of(module)
-        return [name for name, renamed in self._unplaced.items() if renamed.startswith(f"{path}.")]
+        return [name for name, renamed in self._sources.unplaced.items() if renamed.startswith(f"{path}.")]
 
     def beyond(self, layers: str, n_layers: int) -> str | None:
         """A stored tensor of a layer that the config does not know; layers of a multi-token prediction are known."""
         ahead = getattr(self.config, "num_nextn_predict_layers", None) or 0
         beginning = f"{self.path_of(layers)}.{n_layers}."
-        return next((name for name, new in self._unplaced.items() if not ahead and new.startswith(beginning)), None)
+        return next(
+            (name for name, new in self._sources.unplaced.items() if not ahead and new.startswith(beginning)), None
+        )
 
     def _fill_buffers(self, filled: nn.Module) -> None:
         """What is in no tensor, such as the frequencies of rotary positions, as transformers makes it."""
@@ -236,35 +228,6 @@ class ModuleTree:
             if empty:
                 self.model._init_weights(part)
 
-    def _build(self, whole_config: PretrainedConfig) -> tuple[PretrainedConfig, PreTrainedModel]:
-        import torch
-        from transformers import AutoModel, AutoModelForCausalLM
-
-        source = self.checkpoint.source
-        try:
-            config = copy.deepcopy(whole_config.get_text_config(decoder=True))
-            # transformers' eager attention of Falcon counts ALiBi twice, in the mask and by itself.
-            twice = config.model_type == "falcon" and getattr(config, "alibi", False)
-            config._attn_implementation = "sdpa" if twice else "eager"
-            config._experts_implementation = "eager"
-            known = type(config) in AutoModelForCausalLM._model_mapping
-            # The language model inside a multimodal one may have no class with a head of its own.
-            if not known and type(config) is type(whole_config):
-                raise ValueError("Unrecognized configuration class")
-            with torch.device("meta"):
-                model = (AutoModelForCausalLM if known else AutoModel).from_config(config)
-        except Exception as error:  # transformers raises many kinds for a config that makes no sense
-            if "is not a valid model type" in str(error) or "Unrecognized configuration class" in str(error):
-                raise ArchitectureError(
-                    f"{source}: the model type {self.checkpoint.model_type!r} is no language model that transformers "
-                    f"can build."
-                ) from error
-            raise ArchitectureError(
-                f"{source}: transformers cannot build a model of this config "
-                f"({type(error).__name__}: {str(error)[:200]}). Is the config complete?"
-            ) from error
-        return config, model.eval()
-
     def _find_embedding(self) -> str:
         try:
             embeddings = self.base.get_input_embeddings()
@@ -277,59 +240,6 @@ class ModuleTree:
                 f"that transformers names, so it cannot be read."
             )
         return found[0]
-
-    def _find_sources(self, embedding: str) -> dict[str, list[tuple[str, tuple[Any, str, str] | None]]]:
-        """Parameter -> stored tensors, each with the converter, its pattern and the first parameter that it makes."""
-        from transformers.conversion_mapping import get_model_conversion_mapping
-        from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
-
-        mapping = get_model_conversion_mapping(self.model)
-        renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
-        converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
-        of_pattern = {pattern: converter for converter in converters for pattern in converter.source_patterns}
-        prefix = self.base_path.removesuffix(".") or self.model.base_model_prefix
-        sources: dict[str, list[tuple[str, tuple[Any, str, str] | None]]] = defaultdict(list)
-        self._unplaced: dict[str, str] = {}
-        for name, inner in self._inside_wrapper(embedding).items():
-            renamed, pattern = rename_source_key(inner, renamings, converters, prefix, self._parameters)
-            if renamed not in self._parameters and inner in self._parameters:
-                renamed, pattern = inner, None
-            if renamed not in self._parameters:
-                if inner == UNEMBEDDING and self.base is self.model:
-                    sources[UNEMBEDDING].append((name, None))
-                else:
-                    self._unplaced[name] = renamed
-                continue
-            if pattern is None:
-                sources[renamed].append((name, None))
-                continue
-            converter = of_pattern[pattern]
-            for target in converter.target_patterns:
-                made = renamed.replace(converter.target_patterns[0], target)
-                sources[made].append((name, (converter, pattern, renamed)))
-        for parameter, found in sources.items():
-            if len(found) > 1 and any(how is None for _, how in found):
-                names = ", ".join(repr(name) for name, _ in found)
-                raise ArchitectureError(
-                    f"{self.checkpoint.source}: expected one tensor for {parameter!r}, found {names}."
-                )
-        return dict(sources)
-
-    def _inside_wrapper(self, embedding: str) -> dict[str, str]:
-        """Stored name -> name in the language model, where a multimodal model may stand around it."""
-        names = list(self.checkpoint.names())
-        plain = {embedding, self.base_path + embedding}
-        outside = sorted(name.removesuffix(embedding) for name in names if name.endswith(f".{embedding}"))
-        if plain & set(names) or not outside:
-            return {name: name for name in names}
-        inner = [prefix for prefix in outside if any(name.startswith(f"{prefix}layers.0.") for name in names)]
-        if len(inner) != 1:
-            return {name: name for name in names}
-        inside = {name: self.base_path + name[len(inner[0]) :] for name in names if name.startswith(inner[0])}
-        # Its head lies around it or in it; a tower of another kind may have one of its own.
-        heads = [name for name in names if f".{name}".endswith(f".{UNEMBEDDING}")]
-        heads = [name for name in heads if inner[0].startswith(name.removesuffix(UNEMBEDDING))]
-        return inside | ({heads[0]: UNEMBEDDING} if len(heads) == 1 else {})
 
     def _find_unembedding(self, whole_config: PretrainedConfig) -> str:
         name = self._unembedding_name()
@@ -350,25 +260,16 @@ class ModuleTree:
         return any(common(config, "tie_word_embeddings") is True for config in (self.config, whole_config))
 
     def _convert(self, parameter: str) -> Tensor:
-        from transformers.core_model_loading import dot_natural_key
-
-        sources = sorted(self._sources[parameter], key=lambda source: dot_natural_key(source[0]))
-        how = sources[0][1]
-        assert how is not None
-        converter, first = copy.deepcopy(how[0]), how[2]
-        for name, (_, pattern, _) in sources:  # type: ignore[misc]
-            converter.add_tensor(first, name, pattern, self.checkpoint.read(name))
-        made = converter.convert(first, model=self.model, config=self.config).get(parameter)
-        value = made[0] if isinstance(made, Sequence) else made
+        value = self._sources.convert(parameter)
         if value is None or tuple(value.shape) != self.shape(parameter):
             found = None if value is None else tuple(value.shape)
             raise ArchitectureError(
-                f"{self.checkpoint.source}: the {len(sources)} tensors of {parameter!r} make the shape {found}; "
-                f"this config needs {self.shape(parameter)}. Is config.json from the same model?"
+                f"{self.checkpoint.source}: the {len(self._sources.of(parameter))} tensors of {parameter!r} make the "
+                f"shape {found}; this config needs {self.shape(parameter)}. Is config.json from the same model?"
             )
         return value
 
-    def _told(self) -> str:
+    def _sizes(self) -> str:
         """The config's sizes, for messages."""
         config = self.config
         sizes = {
@@ -379,14 +280,6 @@ class ModuleTree:
             "d_vocab": config.vocab_size,
         }
         return ", ".join(f"{name}={value}" for name, value in sizes.items() if value is not None)
-
-
-def common(config: PretrainedConfig, name: str) -> Any:
-    """A config's value; None where it has none, or another one for some layers, which transformers refuses to say."""
-    try:
-        return getattr(config, name, None)
-    except Exception:  # of a kind of its own, in transformers only
-        return None
 
 
 def _finite(name: str, values: Tensor, checkpoint: Checkpoint) -> Tensor:
