@@ -1,4 +1,4 @@
-// The whole explorer: controls, map, table, report, card. Knows one view; tells whoever mounted it of each new one.
+// The whole explorer: controls, map, table, report, card. Holds one view, and calls `onChange` with each new one.
 
 import { render } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
@@ -19,7 +19,7 @@ export interface Mounted {
   unmount: () => void;
 }
 
-/** Put the explorer into an element; `onChange` is told of every view that the user reaches. */
+/** Put the explorer into an element; `onChange` receives every view that the user reaches. */
 export function mount(root: HTMLElement, explored: Explored, first: View, onChange: (view: View) => void): Mounted {
   let set: (given: Partial<View>) => void = () => {};
   root.textContent = "";
@@ -49,9 +49,9 @@ function App({ explored, first, onChange, bind }: AppProps) {
   const root = useRef<HTMLDivElement>(null);
   const update = (given: Partial<View>) => setView((now) => changed(explored, now, given));
   bind(update);
-  const told = useRef(onChange);
-  told.current = onChange;
-  useEffect(() => told.current(view), [view]);
+  const listener = useRef(onChange);
+  listener.current = onChange;
+  useEffect(() => listener.current(view), [view]);
   useEffect(() => {
     const query = matchMedia("(prefers-color-scheme: dark)");
     const listen = () => setSystem(query.matches);
@@ -72,7 +72,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
     () => panelsOf(explored, classified, view, dark),
     [explored, classified, view.relation, view.compare, view.palette, view.side, dark],
   );
-  const { rows, said, matches } = useMemo(
+  const { rows, summary, matches } = useMemo(
     () => search(explored, classified, view),
     [explored, classified, view.side, view.query, view.relation, view.compare],
   );
@@ -122,7 +122,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
     const categories = classified.map(
       (its, number) => `${"AB"[number]}: ${categoriesAt(its, at).join(", ") || "Unclassified"}`,
     );
-    const changes = first.told.relations
+    const changes = first.facts.relations
       .map(({ name }, number) => ({
         name,
         from: first.share(view.side, number, at),
@@ -140,16 +140,16 @@ function App({ explored, first, onChange, bind }: AppProps) {
   const tooltip = (panel: Panel, at: number): string[] => {
     const { atlas: of } = panel;
     const its = classified[panel.which];
-    const layer = Math.floor(at / of.told.heads);
+    const layer = Math.floor(at / of.facts.heads);
     if (view.compare === "difference" && of.hasHeads(at)) return differing(at);
     const title = two ? `${of.name(at)} · ${atlasName(explored, panel.which)}` : of.name(at);
     if (!of.hasHeads(at))
       return [
         title,
-        `no attention heads: ${of.told.validityTold.find((each) => each.layers.includes(layer))?.why || "not applicable"}`,
+        `no attention heads: ${of.facts.validityGroups.find((each) => each.layers.includes(layer))?.why || "not applicable"}`,
       ];
     const categories = categoriesAt(its, at);
-    const best = of.told.relations
+    const best = of.facts.relations
       .map((relation, number) => ({ name: relation.name, number, share: of.share(view.side, number, at) }))
       .filter((each) => (view.relation ? each.name === view.relation : each.share > 0))
       .sort((one, other) => other.share - one.share)
@@ -158,7 +158,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
         const chance = of.chance(view.side, number, at);
         return `${name} ${share.toFixed(2)}${chance ? ` (chance ${level(chance, 2)})` : ""}`;
       });
-    const validity = of.told.validity[layer];
+    const validity = of.facts.validity[layer];
     return [
       title,
       categories.join(", ") || "Unclassified",
@@ -177,7 +177,12 @@ function App({ explored, first, onChange, bind }: AppProps) {
   ].join(" · ");
   const drawing = () => {
     const big = panels.map((panel) => ({
-      ...draw(panel, geometry(panel.atlas, Math.max(430, panel.atlas.told.layers * 8 + 80)), ink, matches[panel.which]),
+      ...draw(
+        panel,
+        geometry(panel.atlas, Math.max(430, panel.atlas.facts.layers * 8 + 80)),
+        ink,
+        matches[panel.which],
+      ),
       which: panel.which,
     }));
     return compose(big, legend, caption, ink);
@@ -216,7 +221,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
   ]
     .filter(Boolean)
     .join(" ");
-  const relation = atlas.told.relations.findIndex((each) => each.name === view.relation);
+  const relation = atlas.facts.relations.findIndex((each) => each.name === view.relation);
   const implementing = (number: number) => {
     const { implements: does } = classified[number];
     return relation < 0
@@ -236,7 +241,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
       onPick={(picked) => update({ card: picked } as Partial<View>)}
     />
   );
-  const own = view.side === "score" && view.threshold === atlas.told.threshold && view.profile === atlas.told.profile;
+  const own = view.side === "score" && view.threshold === atlas.facts.threshold && view.profile === atlas.facts.profile;
 
   return (
     <div
@@ -248,9 +253,9 @@ function App({ explored, first, onChange, bind }: AppProps) {
         <div>
           <h1>{explored.atlases.map((_, number) => atlasName(explored, number)).join(" ⇄ ")}</h1>
           <p class="ha-quiet">
-            {counted(atlas.told.layers, "layer")} × {counted(atlas.told.heads, "head")}
-            {atlas.told.kvHeads && atlas.told.kvHeads < atlas.told.heads
-              ? ` in ${atlas.told.kvHeads} key-value groups`
+            {counted(atlas.facts.layers, "layer")} × {counted(atlas.facts.heads, "head")}
+            {atlas.facts.kvHeads && atlas.facts.kvHeads < atlas.facts.heads
+              ? ` in ${atlas.facts.kvHeads} key-value groups`
               : ""}{" "}
             ·{" "}
             {shownOnes.map((number, at) => (
@@ -266,8 +271,8 @@ function App({ explored, first, onChange, bind }: AppProps) {
                 ; {became(1, 0)} gain their first, {became(0, 1)} lose all
               </>
             )}{" "}
-            · {atlas.told.measure}, settings {atlas.told.label}, profile {view.profile}
-            {atlas.told.note ? ` · ${atlas.told.note}` : ""}
+            · {atlas.facts.measure}, settings {atlas.facts.label}, profile {view.profile}
+            {atlas.facts.note ? ` · ${atlas.facts.note}` : ""}
           </p>
         </div>
         <div class="ha-exports" role="group" aria-label="Save this view">
@@ -323,17 +328,17 @@ function App({ explored, first, onChange, bind }: AppProps) {
           </div>
           <div id="ha-below" role="tabpanel" aria-labelledby={`ha-tab-${view.tab}`}>
             {view.tab === "heads" ? (
-              <Heads {...{ explored, view, rows, said, colours, update, select }} />
+              <Heads {...{ explored, view, rows, summary, colours, update, select }} />
             ) : (
               <>
                 {sideChoice}
                 {!own && (
                   <p class="ha-note">
-                    Written for scores above {atlas.told.threshold} by the profile {atlas.told.profile}, whatever is
-                    chosen above. <code>headatlas report</code> makes it for other choices.
+                    This report is for scores above {atlas.facts.threshold} and the profile {atlas.facts.profile},
+                    whatever is chosen above. <code>headatlas report</code> writes it for other choices.
                   </p>
                 )}
-                <Report blocks={atlas.told.report} />
+                <Report blocks={atlas.facts.report} />
               </>
             )}
           </div>
@@ -351,7 +356,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
           </aside>
         ) : view.query.trim() ? (
           <aside aria-label="Search">
-            <Matches {...{ explored, view, rows, said, colours, select }} />
+            <Matches {...{ explored, view, rows, summary, colours, select }} />
           </aside>
         ) : null}
       </div>

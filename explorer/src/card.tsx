@@ -57,15 +57,15 @@ export function Card({
   onRelation,
   onClose,
 }: CardProps) {
-  const { told } = atlas;
-  const [layer, head] = [Math.floor(place / told.heads), place % told.heads];
+  const { facts } = atlas;
+  const [layer, head] = [Math.floor(place / facts.heads), place % facts.heads];
   const name = atlas.name(place);
   const words = (array: string) => {
     const number = atlas.get(array)?.[place];
     return number === undefined || number === NOTHING ? "" : atlas.word(number);
   };
   if (!atlas.hasHeads(place)) {
-    const why = told.validityTold.find((each) => each.layers.includes(layer));
+    const why = facts.validityGroups.find((each) => each.layers.includes(layer));
     return (
       <section class="ha-card" aria-label={`Card of ${name}`}>
         <CardHead {...{ name, choice, onClose }} />
@@ -76,10 +76,10 @@ export function Card({
     );
   }
   const categories = categoriesAt(classified, place);
-  const group = told.kvHeads && told.kvHeads < told.heads ? told.heads / told.kvHeads : 1;
+  const group = facts.kvHeads && facts.kvHeads < facts.heads ? facts.heads / facts.kvHeads : 1;
   const first = Math.floor(head / group) * group;
   const siblings = Array.from({ length: group }, (_, at) => first + at).filter((other) => other !== head);
-  const inLayer = Array.from({ length: told.heads }, (_, at) => layer * told.heads + at).filter(
+  const inLayer = Array.from({ length: facts.heads }, (_, at) => layer * facts.heads + at).filter(
     (at) => classified.counts[at],
   ).length;
   const confidence = atlas.get("confidence")?.[place] ?? 0;
@@ -100,7 +100,7 @@ export function Card({
         <span class="ha-quiet">{atlasName(explored, which)}</span>
       </p>
       <h3>In a sentence</h3>
-      {told.descriptions ? (
+      {facts.descriptions ? (
         <p>
           {words("description") || NOT_MEASURED}{" "}
           {words("rule") && words("rule") !== "unclear" && (
@@ -111,7 +111,7 @@ export function Card({
           {!own && (
             <span class="ha-note">
               {" "}
-              Written for scores above {told.threshold}, profile {told.profile}.
+              Written for scores above {facts.threshold}, profile {facts.profile}.
             </span>
           )}
         </p>
@@ -124,15 +124,15 @@ export function Card({
       <h3>Evidence from the running model</h3>
       <Validation {...{ atlas, view, place, classified }} />
       <Ablation {...{ atlas, classified, place }} />
-      <h3>Heads like it</h3>
-      {told.similar ? (
+      <h3>Similar heads</h3>
+      {facts.similar ? (
         <Similar {...{ atlas, place, onSelect, classified, colours }} />
       ) : (
         <p class="ha-quiet">{NOT_MEASURED}</p>
       )}
-      <h3>Where it sits</h3>
+      <h3>Position</h3>
       <p>
-        {told.kvHeads === null ? (
+        {facts.kvHeads === null ? (
           "Whether other heads share its values is not known. "
         ) : siblings.length ? (
           <>
@@ -150,8 +150,8 @@ export function Card({
         ) : (
           "It has values of its own. "
         )}
-        Of the {told.heads} heads of layer {layer}, {inLayer} {inLayer === 1 ? "has" : "have"} a category. Circuit:{" "}
-        {told.validity[layer]}.
+        Of the {facts.heads} heads of layer {layer}, {inLayer} {inLayer === 1 ? "has" : "have"} a category. Circuit:{" "}
+        {facts.validity[layer]}.
       </p>
     </section>
   );
@@ -184,7 +184,7 @@ function Bars({
   return (
     <>
       {sides.map((side) => {
-        const rows = atlas.told.relations
+        const rows = atlas.facts.relations
           .map((relation, number) => ({ relation, number, share: atlas.share(side, number, place) }))
           .filter((row) => row.share > 0)
           .sort((one, other) => other.share - one.share);
@@ -204,7 +204,7 @@ function Bars({
                 const hits = atlas.hits(side, number, place);
                 const between = hits === undefined ? null : wilson(hits, relation.pairs);
                 const does = side === view.side && classified.implements[number * atlas.size + place] === 1;
-                const told = [
+                const details = [
                   hits === undefined ? `${side} ${share.toFixed(2)}` : `${hits} of ${relation.pairs} pairs`,
                   between ? `${between[0].toFixed(2)} to ${between[1].toFixed(2)}` : "interval not known",
                   chance ? `chance ${level(chance)}` : `chance ${NOT_MEASURED}`,
@@ -221,7 +221,7 @@ function Bars({
                       {relation.name}
                     </button>
                     <span class="ha-number">{share.toFixed(2)}</span>
-                    <div class="ha-bar" role="img" aria-label={`${relation.name}: ${share.toFixed(2)}, ${told}`}>
+                    <div class="ha-bar" role="img" aria-label={`${relation.name}: ${share.toFixed(2)}, ${details}`}>
                       <i
                         class="fill"
                         style={{
@@ -239,7 +239,7 @@ function Bars({
                       <i class="threshold" style={{ left: `${threshold * 100}%` }} />
                       {chance && <i class="chance" style={{ left: `${chance.level * 100}%` }} />}
                     </div>
-                    <small>{told}</small>
+                    <small>{details}</small>
                   </li>
                 );
               })}
@@ -260,7 +260,7 @@ function Bars({
             <i class="chance" /> chance
           </>
         )}
-        {atlas.told.hasCounts && (
+        {atlas.facts.hasCounts && (
           <>
             {" "}
             <i class="interval" /> 95 % interval
@@ -282,7 +282,7 @@ export function formatted(q: number): string {
 
 function Examples({ atlas, view, place }: { atlas: AtlasData; view: View; place: number }) {
   const hit = atlas.hitsOf(place, view.side);
-  if (!atlas.told.pairs)
+  if (!atlas.facts.pairs)
     return (
       <>
         <h3>Examples</h3>
@@ -295,7 +295,7 @@ function Examples({ atlas, view, place }: { atlas: AtlasData; view: View; place:
     byRelation.set(relation, [...(byRelation.get(relation) ?? []), pair]);
   }
   // The relation that is looked at comes first, then the strongest.
-  const asked = (relation: number) => Number(atlas.told.relations[relation].name === view.relation);
+  const asked = (relation: number) => Number(atlas.facts.relations[relation].name === view.relation);
   const strongest = [...byRelation]
     .sort(
       ([one], [other]) =>
@@ -314,12 +314,12 @@ function Examples({ atlas, view, place }: { atlas: AtlasData; view: View; place:
           if (relationOf[pair] === relation && !hits.has(pair)) missed.push(pair);
         return (
           <div key={relation} class="ha-examples">
-            <strong>{atlas.told.relations[relation].name}</strong>
+            <strong>{atlas.facts.relations[relation].name}</strong>
             <p>
               <Pairs {...{ atlas, pairs: pairs.slice(0, MOST_EXAMPLES) }} />
               {pairs.length > MOST_EXAMPLES && `and ${pairs.length - MOST_EXAMPLES} more`}
             </p>
-            <Missed {...{ atlas, missed }} count={atlas.told.relations[relation].pairs - pairs.length} />
+            <Missed {...{ atlas, missed }} count={atlas.facts.relations[relation].pairs - pairs.length} />
           </div>
         );
       })}
@@ -360,9 +360,9 @@ function Missed({ atlas, missed, count }: { atlas: AtlasData; missed: number[]; 
 }
 
 function Operations({ atlas, place }: { atlas: AtlasData; place: number }) {
-  const told = atlas.told.salient;
+  const sizes = atlas.facts.salient;
   const [all, setAll] = useState(false);
-  if (!told)
+  if (!sizes)
     return (
       <>
         <h3>Salient operations</h3>
@@ -376,11 +376,11 @@ function Operations({ atlas, place }: { atlas: AtlasData; place: number }) {
   ];
   const list = (rank: number, side: number) =>
     Array.from(
-      { length: told.mapped },
-      (_, to) => mapped[((place * told.tokens + rank) * 2 + side) * told.mapped + to],
+      { length: sizes.mapped },
+      (_, to) => mapped[((place * sizes.tokens + rank) * 2 + side) * sizes.mapped + to],
     ).filter((word) => word !== NOTHING);
-  const rows = Array.from({ length: told.tokens }, (_, rank) => rank).filter(
-    (rank) => tokens[place * told.tokens + rank] !== NOTHING,
+  const rows = Array.from({ length: sizes.tokens }, (_, rank) => rank).filter(
+    (rank) => tokens[place * sizes.tokens + rank] !== NOTHING,
   );
   return (
     <>
@@ -400,9 +400,9 @@ function Operations({ atlas, place }: { atlas: AtlasData; place: number }) {
           {rows.slice(0, all ? rows.length : MOST_TOKENS).map((rank) => (
             <tr key={rank}>
               <th scope="row">
-                <bdi>{shown(atlas.word(tokens[place * told.tokens + rank]))}</bdi>
+                <bdi>{shown(atlas.word(tokens[place * sizes.tokens + rank]))}</bdi>
               </th>
-              <td class="right">{amplification[place * told.tokens + rank].toFixed(2)}</td>
+              <td class="right">{amplification[place * sizes.tokens + rank].toFixed(2)}</td>
               {[0, 1].map((side) => (
                 <td key={side}>
                   {list(rank, side).map((word, at) => (
@@ -438,7 +438,7 @@ function Validation({
 }) {
   const values = atlas.get(`validation.${view.side}`);
   if (!values) return <p class="ha-quiet">Attention fixed on the source, and in context: {NOT_MEASURED}.</p>;
-  const { relations } = atlas.told;
+  const { relations } = atlas.facts;
   const rows = relations
     .map((relation, number) => ({ relation, number, share: atlas.share(view.side, number, place) }))
     .filter(({ number, share }) => share > 0 && (classified.implements[number * atlas.size + place] || share > 0.05))
@@ -478,9 +478,9 @@ function Validation({
 }
 
 function Ablation({ atlas, classified, place }: { atlas: AtlasData; classified: Classified; place: number }) {
-  const curves = atlas.told.ablation;
+  const curves = atlas.facts.ablation;
   if (!curves) return <p class="ha-quiet">Removal of heads: {NOT_MEASURED}.</p>;
-  const relations = atlas.told.relations
+  const relations = atlas.facts.relations
     .filter((_, number) => classified.implements[number * atlas.size + place])
     .map((each) => each.name);
   const mine = curves.filter(
@@ -518,7 +518,7 @@ function Similar({
   colours,
 }: Pick<CardProps, "atlas" | "place" | "onSelect" | "classified" | "colours">) {
   const [others, values] = [atlas.get("similar.place")!, atlas.get("similar.value")!];
-  const numbers = Array.from({ length: atlas.told.similar }, (_, rank) => place * atlas.told.similar + rank).filter(
+  const numbers = Array.from({ length: atlas.facts.similar }, (_, rank) => place * atlas.facts.similar + rank).filter(
     (at) => others[at] !== NOTHING,
   );
   return (

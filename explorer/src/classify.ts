@@ -16,7 +16,7 @@ export function parseThreshold(text: string): { over: bigint; under: bigint } | 
   return { over: BigInt(digits), under: 10n ** BigInt(digits.length) };
 }
 
-/** Where a threshold stands on a scale from 0 to 1, for drawing. */
+/** A threshold as a number from 0 to 1, for drawing. */
 export function thresholdShare(text: string): number {
   const limit = parseThreshold(text)!;
   return Number(limit.over) / Number(limit.under);
@@ -24,9 +24,9 @@ export function thresholdShare(text: string): number {
 
 export interface Classified {
   categories: string[];
-  /** Of each category, by place, 1 where the head has it. */
+  /** For each category, by place: 1 if the head has it. */
   has: Uint8Array[];
-  /** Of each relation and place, 1 where the head implements the relation. */
+  /** By relation and place: 1 if the head implements the relation. */
   implements: Uint8Array;
   counts: Uint16Array;
   nHeads: number;
@@ -45,9 +45,9 @@ export function classify(
   profile: Profile,
   threshold: string,
 ): Classified {
-  const { relations } = atlas.told;
+  const { relations } = atlas.facts;
   const categories = explored.palettes.paper.categories.map(([name]) => name);
-  const limit = parseThreshold(threshold) ?? parseThreshold(atlas.told.threshold)!;
+  const limit = parseThreshold(threshold) ?? parseThreshold(atlas.facts.threshold)!;
   const hits = atlas.get(`${side}.hits`);
   const shares = atlas.get(`${side}.share`);
   const [chance, q] = [atlas.get(`${side}.chance`), atlas.get(`${side}.q`)];

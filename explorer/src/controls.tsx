@@ -8,7 +8,7 @@ import { MOST_LETTERS, type View } from "./state";
 interface ControlsProps {
   explored: Explored;
   view: View;
-  /** How many rows the query has, told beside its label. */
+  /** How many rows the query has, shown next to its label. */
   found: number;
   update: (given: Partial<View>) => void;
   /** Open the head that was typed, or the strongest match. */
@@ -24,8 +24,8 @@ export function Controls({ explored, view, found, update, enter }: ControlsProps
   const byCategory = new Map<string, { name: string; text: string; measured: boolean }[]>();
   const add = (category: string, name: string, text: string, measured: boolean) =>
     byCategory.set(category, [...(byCategory.get(category) ?? []), { name, text, measured }]);
-  for (const { name, category } of atlas.told.relations) add(category, name, name, true);
-  for (const { name, category, pairs } of atlas.told.notMeasured)
+  for (const { name, category } of atlas.facts.relations) add(category, name, name, true);
+  for (const { name, category, pairs } of atlas.facts.notMeasured)
     add(category, name, `${name} (not measurable${pairs === null ? "" : `: ${pairs} pairs`})`, false);
   return (
     <form class="ha-controls" role="search" onSubmit={(event) => event.preventDefault()}>

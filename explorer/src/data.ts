@@ -19,19 +19,19 @@ export interface Explored {
   minExcess: number;
 }
 
-/** One atlas: what its manifest tells, and its arrays by name. A place is `layer * heads + head`. */
+/** One atlas: its facts, and its arrays by name. A place is `layer * heads + head`. */
 export class AtlasData {
   readonly size: number;
   constructor(
-    readonly told: AtlasFacts,
+    readonly facts: AtlasFacts,
     readonly words: string[],
     private readonly arrays: Map<string, Numbers>,
   ) {
-    this.size = told.layers * told.heads;
+    this.size = facts.layers * facts.heads;
   }
 
   get(name: string): Numbers | undefined {
-    return this.arrays.get(this.told.prefix + name);
+    return this.arrays.get(this.facts.prefix + name);
   }
 
   word(number: number): string {
@@ -46,14 +46,14 @@ export class AtlasData {
     return this.get(`${side}.q`) !== undefined;
   }
 
-  /** Whole hits where they are known, else undefined. */
+  /** The number of hits if it is known, else undefined. */
   hits(side: Side, relation: number, place: number): number | undefined {
     return this.get(`${side}.hits`)?.[relation * this.size + place];
   }
 
   /** The share by relation and place, for many at once. */
   shares(side: Side): (relation: number, place: number) => number {
-    const { relations } = this.told;
+    const { relations } = this.facts;
     const [hits, shares] = [this.get(`${side}.hits`), this.get(`${side}.share`)];
     return (relation, place) => {
       const at = relation * this.size + place;
@@ -73,19 +73,19 @@ export class AtlasData {
   }
 
   hasHeads(place: number): boolean {
-    return this.told.hasHeads[Math.floor(place / this.told.heads)];
+    return this.facts.hasHeads[Math.floor(place / this.facts.heads)];
   }
 
   name(place: number): string {
-    return `L${Math.floor(place / this.told.heads)}H${place % this.told.heads}`;
+    return `L${Math.floor(place / this.facts.heads)}H${place % this.facts.heads}`;
   }
 
-  /** The place of a name such as `L23H4`, whatever its case; undefined where there is no such head. */
+  /** The place of a name such as `L23H4`, whatever its case; undefined if there is no such head. */
   place(name: string): number | undefined {
     const found = /^\s*l?(\d+)\s*[h.,\s]\s*(\d+)\s*$/i.exec(name);
     if (!found) return undefined;
     const [layer, head] = [Number(found[1]), Number(found[2])];
-    return layer < this.told.layers && head < this.told.heads ? layer * this.told.heads + head : undefined;
+    return layer < this.facts.layers && head < this.facts.heads ? layer * this.facts.heads + head : undefined;
   }
 
   /** Pairs that a head hits: numbers into `pair.*`. */
@@ -131,7 +131,7 @@ export async function open(compressed: Uint8Array): Promise<Explored> {
     arrays.set(name, new TYPES[type](buffer, 4 + length + offset, count));
   }
   return {
-    atlases: header.atlases.map((told) => new AtlasData(told, header.words, arrays)),
+    atlases: header.atlases.map((facts) => new AtlasData(facts, header.words, arrays)),
     palettes: header.palettes,
     maxQ: header.maxQ,
     minExcess: header.minExcess,

@@ -97,7 +97,7 @@ const ANY = { light: "#0b7285", dark: "#3bc9db" };
 const DIFFERENCE = { light: ["#2166ac", "#f2f2f2", "#b2182b"], dark: ["#6fb1f0", "#2b3038", "#ff8a80"] };
 
 export function geometry(atlas: AtlasData, width: number, text = 1, most = 28): Geometry {
-  const { layers, heads } = atlas.told;
+  const { layers, heads } = atlas.facts;
   const [left, right, top, bottom] = [SIDE.left, SIDE.right, SIDE.top, SIDE.bottom].map((room) =>
     Math.round(room * text),
   );
@@ -115,9 +115,9 @@ export function geometry(atlas: AtlasData, width: number, text = 1, most = 28): 
 export const counted = (count: number, name: string) =>
   `${count.toLocaleString("en")} ${name}${count === 1 ? "" : "s"}`;
 
-/** What an atlas is called: its name, and where there are two its letter before it. */
+/** The name of an atlas, after its letter if there are two. */
 export function atlasName(explored: Explored, which: number): string {
-  const { name } = explored.atlases[which].told;
+  const { name } = explored.atlases[which].facts;
   return explored.atlases.length > 1 ? `${"AB"[which]}: ${name}` : name;
 }
 
@@ -164,7 +164,7 @@ export function panels(
 }
 
 function noHeads(explored: Explored, ink: Ink): [string, string][] {
-  return explored.atlases[0].told.hasHeads.every(Boolean) ? [] : [["No attention heads", ink.notApplicable]];
+  return explored.atlases[0].facts.hasHeads.every(Boolean) ? [] : [["No attention heads", ink.notApplicable]];
 }
 
 function rest(atlas: AtlasData, ink: Ink): string[] {
@@ -216,7 +216,7 @@ function categoryPanels(explored: Explored, found: Classified, palette: Palette,
 
 function scalePanel(explored: Explored, view: View, scale: string[], ink: Ink, which: number): Panel {
   const atlas = explored.atlases[which];
-  const relation = atlas.told.relations.findIndex((each) => each.name === view.relation);
+  const relation = atlas.facts.relations.findIndex((each) => each.name === view.relation);
   const colours = rest(atlas, ink).map((colour, place) =>
     atlas.hasHeads(place) ? scale[Math.round(atlas.share(view.side, relation, place) * 255)] : colour,
   );
@@ -242,7 +242,7 @@ function differences(
   const [first, second] = explored.atlases;
   const theme = dark ? "dark" : "light";
   if (view.relation) {
-    const relation = first.told.relations.findIndex((each) => each.name === view.relation);
+    const relation = first.facts.relations.findIndex((each) => each.name === view.relation);
     const colours = rest(first, ink).map((colour, place) =>
       first.hasHeads(place)
         ? diverging(second.share(view.side, relation, place) - first.share(view.side, relation, place), theme)
@@ -319,7 +319,7 @@ export function tickStep(count: number, cell: number, room: number): number {
 }
 
 export function draw(panel: Panel, box: Geometry, ink: Ink, dimmed: Uint8Array | null): Drawing {
-  const { layers, heads, kvHeads, hasHeads, validity } = panel.atlas.told;
+  const { layers, heads, kvHeads, hasHeads, validity } = panel.atlas.facts;
   const { cell, left, top, text } = box;
   const size = (points: number) => Math.round(points * text * 10) / 10;
   const shapes: Shape[] = [];
@@ -439,7 +439,7 @@ export function draw(panel: Panel, box: Geometry, ink: Ink, dimmed: Uint8Array |
   return { title: panel.title, width: box.width, height: box.height, background: ink.background, shapes };
 }
 
-/** A text in so many letters: its middle is left out, as names that are alike often differ at their end. */
+/** A text shortened to a number of letters: its middle is left out, as similar names often differ at their end. */
 function fitted(text: string, most: number): string {
   if (text.length <= most) return text;
   const kept = Math.max(2, Math.floor(most) - 1);

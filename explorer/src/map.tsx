@@ -13,7 +13,7 @@ interface MapProps {
   selected: number | undefined;
   tooltip: (panel: Panel, place: number) => string[];
   onPick: (panel: Panel, place: number) => void;
-  /** Stands beside the first panel where the map is flat, else below. */
+  /** Shown at the side of the first panel if the map is flat, else below. */
   legend: ComponentChildren;
 }
 
@@ -33,26 +33,26 @@ export function HeadMap({ panels, ink, matches, selected, tooltip, onPick, legen
     return () => observer.disconnect();
   }, []);
   const atlas = panels[0].atlas;
-  const { layers, heads } = atlas.told;
+  const { layers, heads } = atlas.facts;
   const flat = heads / layers < 0.6;
-  // Panels of one atlas stand together; the first of them is the large one.
+  // Panels of one atlas are shown together; the first of them is the large one.
   const groups = useMemo(
     () => [...new Set(panels.map(groupOf))].map((group) => panels.filter((panel) => groupOf(panel) === group)),
     [panels],
   );
   const sizes = useMemo(() => {
-    const beside = groups.length > 1 && width > 1000;
-    const room = beside ? width / groups.length - 16 : width;
+    const sideBySide = groups.length > 1 && width > 1000;
+    const room = sideBySide ? width / groups.length - 16 : width;
     const wide = room > 700;
     const columns = flat ? (room > 1500 ? 4 : room > 620 ? 2 : 1) : 2;
-    const legendBeside = flat && wide && groups.length === 1;
-    const large = legendBeside ? room - 175 : flat || !wide ? room : room * 0.5;
+    const legendAtSide = flat && wide && groups.length === 1;
+    const large = legendAtSide ? room - 175 : flat || !wide ? room : room * 0.5;
     const small = flat ? room / columns - 14 : wide ? room * 0.25 - 14 : room / columns - 14;
     // On a very large screen the cells grow with it, but the first panel leaves room for the others.
     const most = Math.max(28, Math.floor(room / 64));
-    return { room, legendBeside, large: geometry(atlas, large, text, most), small: geometry(atlas, small, text, most) };
+    return { room, legendAtSide, large: geometry(atlas, large, text, most), small: geometry(atlas, small, text, most) };
   }, [width, text, groups.length, atlas, flat]);
-  const said = pointer && panels.find((panel) => panel.key === pointer.key);
+  const focused = pointer && panels.find((panel) => panel.key === pointer.key);
   const move = (panel: Panel, place: number) => {
     last.current = place;
     setPointer({ key: panel.key, place, keyboard: true });
@@ -99,18 +99,18 @@ export function HeadMap({ panels, ink, matches, selected, tooltip, onPick, legen
   );
 
   return (
-    <div class={`ha-map ${flat ? "flat" : "tall"} ${sizes.legendBeside ? "" : "several"}`} ref={area}>
+    <div class={`ha-map ${flat ? "flat" : "tall"} ${sizes.legendAtSide ? "" : "several"}`} ref={area}>
       {width > 0 &&
         groups.map((group) => (
           <div key={groupOf(group[0])} class="ha-group" style={{ width: `${sizes.room}px` }}>
             {view(group[0], sizes.large)}
-            {(sizes.legendBeside || (flat && groups.length === 1)) && legend}
+            {(sizes.legendAtSide || (flat && groups.length === 1)) && legend}
             {group.length > 1 && <div class="ha-small">{group.slice(1).map((panel) => view(panel, sizes.small))}</div>}
           </div>
         ))}
       {!(flat && groups.length === 1) && legend}
       <div class="ha-unseen" aria-live="polite">
-        {said && pointer?.keyboard ? tooltip(said, pointer.place).join(". ") : ""}
+        {focused && pointer?.keyboard ? tooltip(focused, pointer.place).join(". ") : ""}
       </div>
     </div>
   );
@@ -151,7 +151,7 @@ function PanelView({
 }: PanelProps) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const tooltip = useRef<HTMLDivElement>(null);
-  const { layers, heads } = panel.atlas.told;
+  const { layers, heads } = panel.atlas.facts;
   const drawing = useMemo(() => draw(panel, box, ink, matches), [panel, box, ink, matches]);
   useLayoutEffect(() => {
     const ratio = window.devicePixelRatio || 1;
@@ -166,7 +166,7 @@ function PanelView({
     paint(context, drawing);
   }, [drawing]);
   useLayoutEffect(() => {
-    // Back into the window, where it would leave it.
+    // Back into the window, if it would leave it.
     const element = tooltip.current;
     if (!element) return;
     element.style.transform = "";

@@ -86,7 +86,7 @@ export interface AtlasFacts {
   kvHeads: number | null;
   note: string;
   validity: string[];
-  validityTold: Validity[];
+  validityGroups: Validity[];
   hasHeads: boolean[];
   relations: Relation[];
   notMeasured: Unmeasured[];

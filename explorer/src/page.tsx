@@ -1,4 +1,4 @@
-// Entry of the page that stands alone: data from the document, view from the address.
+// Entry of the standalone page: data from the document, view from the address.
 
 import { mount } from "./app";
 import { fromBase64, open } from "./data";

@@ -5,10 +5,10 @@ import { type AtlasData, type Explored, NOTHING } from "./data";
 import type { Side } from "./message";
 import { atlasesShown, type View } from "./state";
 
-/** What one atlas has of a query. */
+/** A head that matches a query in one atlas. */
 interface Match {
   place: number;
-  /** Number of the relation that the row is about; -1 where it is about none. */
+  /** Number of the relation that the row is about; -1 if it is about none. */
   relation: number;
   why: string;
 }
@@ -16,13 +16,13 @@ interface Match {
 /** A row of the table: a head and a relation, with a share for each atlas that is shown. */
 export interface Row extends Match {
   shares: number[];
-  /** Where two atlases are shown: what becomes of the head, for this relation, from A to B. */
+  /** If two atlases are shown: how the head changes from A to B, for this relation. */
   change: "" | "kept" | "gained" | "lost";
 }
 
 export interface Found {
   rows: Row[];
-  said: string;
+  summary: string;
   /** By atlas of the page: places that match; null without a query. */
   matches: (Uint8Array | null)[];
 }
@@ -50,12 +50,12 @@ export function search(explored: Explored, classified: Classified[], view: View)
       change: shownOnes.length > 1 ? changeOf(match) : "",
     };
   });
-  let { said } = each[0];
+  let { summary } = each[0];
   if (view.compare === "difference" && !asked) {
     rows = view.relation
       ? rows.filter(({ shares }) => shares[0] !== shares[1])
       : rows.filter(({ change }) => change === "gained" || change === "lost");
-    said = view.relation
+    summary = view.relation
       ? `heads whose ${view.side} of ${view.relation} differs`
       : "heads that gain or lose a relation";
   }
@@ -68,7 +68,7 @@ export function search(explored: Explored, classified: Classified[], view: View)
       for (const { place } of found) set[place] = 1;
     return set;
   });
-  return { rows, said, matches };
+  return { rows, summary, matches };
 }
 
 const fold = (text: string) => text.trim().toLocaleLowerCase();
@@ -80,43 +80,46 @@ const stem = (word: string) => (word.length > 3 ? word.replace(/ies$/, "y").repl
 const wordsOf = (text: string) => text.split(/[\s_]+/).filter(Boolean);
 const partsOf = (name: string) => wordsOf(fold(name)).map(stem);
 
-function searchOne(atlas: AtlasData, classified: Classified, view: View): { found: Match[]; said: string } {
-  const { relations, notMeasured } = atlas.told;
+function searchOne(atlas: AtlasData, classified: Classified, view: View): { found: Match[]; summary: string } {
+  const { relations, notMeasured } = atlas.facts;
   const { side } = view;
   const typed = view.query.trim();
   const wanted = fold(typed);
   const chosen = relations.findIndex((each) => each.name === view.relation);
   if (!wanted) {
     if (chosen < 0)
-      return { found: implementing(atlas, classified, () => true), said: "heads and the relations they implement" };
+      return { found: implementing(atlas, classified, () => true), summary: "heads and the relations they implement" };
     const found = places(atlas).filter((place) => atlas.share(side, chosen, place) > 0);
     return {
       found: found.map((place) => ({ place, relation: chosen, why: "" })),
-      said: `heads with any hit of ${view.relation}`,
+      summary: `heads with any hit of ${view.relation}`,
     };
   }
-  const within = ({ found, said }: { found: Match[]; said: string }) =>
+  const within = ({ found, summary }: { found: Match[]; summary: string }) =>
     chosen < 0
-      ? { found, said }
-      : { found: found.filter(({ relation }) => relation === chosen), said: `${said}; of ${view.relation} alone` };
+      ? { found, summary }
+      : {
+          found: found.filter(({ relation }) => relation === chosen),
+          summary: `${summary}; of ${view.relation} alone`,
+        };
 
   const place = atlas.place(typed);
   if (place !== undefined)
-    return within({ found: hitting(atlas, side, [place]), said: `${atlas.name(place)}: its relations` });
-  const { layers, heads } = atlas.told;
+    return within({ found: hitting(atlas, side, [place]), summary: `${atlas.name(place)}: its relations` });
+  const { layers, heads } = atlas.facts;
   if (/^l\d+\s*h\s*\d+$/i.test(typed))
-    return { found: [], said: `no head ${typed}: layers are 0 to ${layers - 1}, heads 0 to ${heads - 1}` };
+    return { found: [], summary: `no head ${typed}: layers are 0 to ${layers - 1}, heads 0 to ${heads - 1}` };
   const inLayer = /^(?:l|layer\s*)(\d+)$/i.exec(typed);
   if (inLayer) {
     const layer = Number(inLayer[1]);
-    if (layer >= layers) return { found: [], said: `no layer ${layer}: layers are 0 to ${layers - 1}` };
+    if (layer >= layers) return { found: [], summary: `no layer ${layer}: layers are 0 to ${layers - 1}` };
     return within({
       found: hitting(
         atlas,
         side,
         places(atlas).filter((each) => Math.floor(each / heads) === layer),
       ),
-      said: `heads of layer ${layer}, and their relations`,
+      summary: `heads of layer ${layer}, and their relations`,
     });
   }
   if (wanted === "unclassified")
@@ -126,7 +129,7 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
         side,
         places(atlas).filter((each) => !classified.counts[each]),
       ),
-      said: "heads without a category, and what they still hit",
+      summary: "heads without a category, and the relations that they hit",
     });
   const category =
     classified.categories.find((name) => fold(name) === wanted) ??
@@ -134,7 +137,7 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
   if (category)
     return within({
       found: implementing(atlas, classified, (number) => relations[number].category === category),
-      said: `heads of the category ${category}`,
+      summary: `heads of the category ${category}`,
     });
 
   const [source, target] = typed.split(ARROW).map(fold);
@@ -146,7 +149,7 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
         found,
         operating(atlas, side, (one, other) => from.has(one) && to.has(other)),
       ),
-      said: `heads that map “${source}” to “${target}”`,
+      summary: `heads that map “${source}” to “${target}”`,
     });
   }
 
@@ -163,29 +166,29 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
     notMeasured.map((each) => each.name),
     wanted,
   ).map((number) => notMeasured[number]);
-  const untold = missing
+  const unmeasured = missing
     .map(({ name, pairs }) => `${name} was not measurable${pairs === null ? "" : `: ${pairs} pairs of single tokens`}`)
     .join("; ");
   if (named.length) {
-    const said = `heads of ${named.length > 3 ? `${named.length} relations named like “${typed}”` : named.map((number) => relations[number].name).join(", ")}`;
+    const summary = `heads of ${named.length > 3 ? `${named.length} relations named like “${typed}”` : named.map((number) => relations[number].name).join(", ")}`;
     const found = implementing(atlas, classified, (number) => named.includes(number));
     return within({
       found: joined(found, spoken),
-      said: [said + (spoken.length ? ", or with the word itself" : ""), untold].filter(Boolean).join("; "),
+      summary: [summary + (spoken.length ? ", or with the word itself" : ""), unmeasured].filter(Boolean).join("; "),
     });
   }
-  if (spoken.length || untold)
+  if (spoken.length || unmeasured)
     return within({
       found: spoken,
-      said: [
+      summary: [
         spoken.length ? `heads that ${side === "score" ? "write" : "suppress"} or read the word “${typed}”` : "",
-        untold,
+        unmeasured,
       ]
         .filter(Boolean)
         .join("; "),
     });
 
-  // "capital of France": some words name relations, the others stand in their pairs.
+  // "capital of France": some words name relations, the others are words of their pairs.
   const words = wordsOf(wanted).filter((word) => !LINKS.has(word));
   const namers = words.filter(
     (word) =>
@@ -208,26 +211,26 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
     if (found.length)
       return within({
         found,
-        said: `heads that hit it in ${among.map((number) => relations[number].name).join(", ")}`,
+        summary: `heads that hit such a pair of ${among.map((number) => relations[number].name).join(", ")}`,
       });
   }
-  const told = relations
+  const described = relations
     .map((each, number) => [fold(each.description), number] as const)
     .filter(([text]) => wanted.length > 3 && text.includes(wanted))
     .map(([, number]) => number);
-  if (told.length)
+  if (described.length)
     return within({
-      found: implementing(atlas, classified, (number) => told.includes(number)),
-      said: `heads of relations whose description says “${typed}”`,
+      found: implementing(atlas, classified, (number) => described.includes(number)),
+      summary: `heads of relations whose description says “${typed}”`,
     });
   const example = relations[0]?.name;
   return {
     found: [],
-    said: `nothing has “${typed}”. Try a head (L0H0), a category (${classified.categories.join(", ") || "none here"})${example ? `, a relation (${example})` : ""}, a pair (France -> Paris) or one word`,
+    summary: `nothing matches “${typed}”. Try a head (L0H0), a category (${classified.categories.join(", ") || "none here"})${example ? `, a relation (${example})` : ""}, a pair (France -> Paris) or one word`,
   };
 }
 
-/** Numbers of the names that a query means: its own, or those with all its words, or with words that begin so. */
+/** Numbers of the names that a query means: the name itself, or names with all its words, or with words that begin with them. */
 function naming(names: string[], wanted: string): number[] {
   const numbered = names.map((name, number) => ({ name: fold(name), parts: partsOf(name), number }));
   const chosen = (test: (each: (typeof numbered)[0]) => boolean) => numbered.filter(test).map((each) => each.number);
@@ -249,17 +252,17 @@ const places = (atlas: AtlasData) =>
 
 function implementing(atlas: AtlasData, classified: Classified, chosen: (relation: number) => boolean): Match[] {
   const found: Match[] = [];
-  for (let relation = 0; relation < atlas.told.relations.length; relation++)
+  for (let relation = 0; relation < atlas.facts.relations.length; relation++)
     if (chosen(relation))
       for (let place = 0; place < atlas.size; place++)
         if (classified.implements[relation * atlas.size + place]) found.push({ place, relation, why: "" });
   return found;
 }
 
-/** Every relation of which these heads hit anything. */
+/** Each relation that these heads hit at least once. */
 function hitting(atlas: AtlasData, side: Side, of: number[]): Match[] {
   return of
-    .flatMap((place) => atlas.told.relations.map((_, relation) => ({ place, relation, why: "" })))
+    .flatMap((place) => atlas.facts.relations.map((_, relation) => ({ place, relation, why: "" })))
     .filter(({ place, relation }) => atlas.share(side, relation, place) > 0);
 }
 
@@ -272,7 +275,7 @@ function numbersOf(atlas: AtlasData, wanted: string): Set<number> {
 
 const MOST_RELATIONS = 2 ** 20;
 
-/** Two lists with a row for each head and relation once, and all that is told of it. */
+/** Two lists as one, with one row for each head and relation and every reason why it matches. */
 function joined(first: Match[], second: Match[]): Match[] {
   const rows = new Map<number, Match>();
   for (const match of [...first, ...second]) {
@@ -285,7 +288,7 @@ function joined(first: Match[], second: Match[]): Match[] {
   return [...rows.values()];
 }
 
-/** Heads that hit one of the wanted pairs; the test is given numbers of words, and of the relation. */
+/** Heads that hit one of the wanted pairs; `wanted` receives numbers of words and of the relation. */
 function hitPairs(
   atlas: AtlasData,
   side: Side,
@@ -313,13 +316,13 @@ function hitPairs(
   return [...seen.values()];
 }
 
-/** Heads with a wanted salient operation; the test is told whether the mapped token is the first. */
+/** Heads with a wanted salient operation; `wanted` also receives whether the mapped token is the first. */
 function operating(
   atlas: AtlasData,
   side: Side,
   wanted: (token: number, mapped: number, first: boolean) => boolean,
 ): Match[] {
-  const { salient } = atlas.told;
+  const { salient } = atlas.facts;
   if (!salient) return [];
   const [tokens, mapped] = [atlas.get("salient.token")!, atlas.get("salient.mapped")!];
   const lowest = side === "score" ? 0 : 1;

@@ -1,4 +1,4 @@
-// What a view is made of, and how it stands in the address, so that a link shows the same view.
+// A view, and how the address holds it, so that a link shows the same view.
 
 import { parseThreshold } from "./classify";
 import type { AtlasData, Explored } from "./data";
@@ -21,7 +21,7 @@ export const SORTED_BY = [
   "change",
 ] as const;
 
-/** Of a query. */
+/** Longest query. */
 export const MOST_LETTERS = 200;
 
 export interface View {
@@ -35,17 +35,17 @@ export interface View {
   query: string;
   tab: Tab;
   compare: Compare;
-  /** Where two atlases are seen at once: the one whose card and report are shown. */
+  /** If two atlases are seen at once: the one whose card and report are shown. */
   card: "a" | "b";
   sort: string;
 }
 
 export function firstView(explored: Explored): View {
-  const { told } = explored.atlases[0];
+  const { facts } = explored.atlases[0];
   return {
     side: "score",
-    profile: told.profile,
-    threshold: told.threshold,
+    profile: facts.profile,
+    threshold: facts.threshold,
     relation: "",
     palette: "paper",
     theme: "auto",
@@ -58,7 +58,7 @@ export function firstView(explored: Explored): View {
   };
 }
 
-/** A view with what of `given` makes sense for these atlases; everything else stays. */
+/** A view with those values of `given` that are valid for these atlases; everything else is kept. */
 export function changed(explored: Explored, view: View, given: Partial<Record<keyof View, unknown>>): View {
   const atlas = explored.atlases[0];
   const next = { ...view };
@@ -75,7 +75,7 @@ export function changed(explored: Explored, view: View, given: Partial<Record<ke
     next.profile = "maps";
   const threshold = text("threshold");
   if (threshold !== undefined && parseThreshold(threshold)) next.threshold = threshold;
-  next.relation = oneOf("relation", ["", ...atlas.told.relations.map((each) => each.name)]) ?? next.relation;
+  next.relation = oneOf("relation", ["", ...atlas.facts.relations.map((each) => each.name)]) ?? next.relation;
   next.palette = oneOf("palette", Object.keys(explored.palettes)) ?? next.palette;
   next.theme = oneOf("theme", ["auto", "light", "dark"] as const) ?? next.theme;
   next.tab = oneOf("tab", ["heads", "report"] as const) ?? next.tab;

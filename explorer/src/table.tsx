@@ -13,7 +13,7 @@ interface Column {
   key: (typeof SORTED_BY)[number];
   name: string;
   text: (row: Row) => string;
-  /** What rows are sorted by; rows without a value stand last, and a difference counts by its size. */
+  /** What rows are sorted by; rows without a value come last, and a difference counts by its size. */
   value: (row: Row) => number | string | undefined;
   numeric: boolean;
   /** Whether the first click sorts from the largest. */
@@ -27,7 +27,7 @@ const real = (value: number) => (Number.isNaN(value) ? undefined : value);
 function columnsOf(explored: Explored, view: View, rows: Row[]): Column[] {
   const shownOnes = atlasesShown(view);
   const atlas = explored.atlases[shownOnes[0]];
-  const relation = (row: Row) => atlas.told.relations[row.relation];
+  const relation = (row: Row) => atlas.facts.relations[row.relation];
   const chance = (row: Row) => atlas.chance(view.side, row.relation, row.place);
   const hits = (row: Row) => atlas.hits(view.side, row.relation, row.place);
   const words = (key: Column["key"], text: (row: Row) => string, value: Column["value"] = text): Column => ({
@@ -118,7 +118,7 @@ function order(view: View, columns: Column[]): { column: Column; down: boolean }
   return { column: columns.find(({ key }) => key === first)!, down: true };
 }
 
-/** The first rows of a view in its order; the strongest, or the largest change, first where nothing else was asked for. */
+/** The first rows of a view in its order; the strongest, or the largest change, first unless another order was chosen. */
 export function sorted(explored: Explored, view: View, rows: Row[], most = Infinity): Row[] {
   const { column, down } = order(view, columnsOf(explored, view, rows));
   let valued = rows.map((row) => ({ row, value: column.value(row) }));
@@ -140,14 +140,14 @@ export function sorted(explored: Explored, view: View, rows: Row[], most = Infin
 export function tableOf(explored: Explored, classified: Classified[], view: View, rows: Row[]): string[][] {
   const shownOnes = atlasesShown(view);
   const atlas = explored.atlases[shownOnes[0]];
-  const { heads } = atlas.told;
+  const { heads } = atlas.facts;
   const text = (value: number | undefined) => (value === undefined || Number.isNaN(value) ? "" : String(value));
   const one = ["score", "hits", "pairs", "chance", "chance_is", "q", "implements"].map((name) =>
     name === "score" ? view.side : name,
   );
   const two = [`a_${view.side}`, `b_${view.side}`, "difference", "change"];
   const lines = sorted(explored, view, rows).map((row) => {
-    const relation = atlas.told.relations[row.relation];
+    const relation = atlas.facts.relations[row.relation];
     const start = [
       atlas.name(row.place),
       String(Math.floor(row.place / heads)),
@@ -184,13 +184,13 @@ interface HeadsProps {
   explored: Explored;
   view: View;
   rows: Row[];
-  said: string;
+  summary: string;
   colours: Map<string, string>;
   update: (given: Partial<View>) => void;
   select: (head: string) => void;
 }
 
-export function Heads({ explored, view, rows, said, colours, update, select }: HeadsProps) {
+export function Heads({ explored, view, rows, summary, colours, update, select }: HeadsProps) {
   const [most, setMost] = useState(MOST_ROWS);
   const ordered = useMemo(
     () => sorted(explored, view, rows, most),
@@ -204,7 +204,7 @@ export function Heads({ explored, view, rows, said, colours, update, select }: H
   return (
     <>
       <p class="ha-quiet" role="status">
-        {rowsTold(rows)}: {said}
+        {rowCount(rows)}: {summary}
       </p>
       <div class="ha-scroll" tabIndex={0} role="region" aria-label="Table of heads">
         <table class="ha-heads">
@@ -267,7 +267,7 @@ export function Heads({ explored, view, rows, said, colours, update, select }: H
   );
 }
 
-const rowsTold = (rows: Row[]) => `${rows.length.toLocaleString("en")} ${rows.length === 1 ? "row" : "rows"}`;
+const rowCount = (rows: Row[]) => `${rows.length.toLocaleString("en")} ${rows.length === 1 ? "row" : "rows"}`;
 
 const MOST_MATCHES = 12;
 
@@ -275,13 +275,13 @@ interface MatchesProps {
   explored: Explored;
   view: View;
   rows: Row[];
-  said: string;
+  summary: string;
   colours: Map<string, string>;
   select: (head: string) => void;
 }
 
-/** The strongest rows of a search, beside the map, where they are seen without scrolling. */
-export function Matches({ explored, view, rows, said, colours, select }: MatchesProps) {
+/** The strongest rows of a search, next to the map, where they are seen without scrolling. */
+export function Matches({ explored, view, rows, summary, colours, select }: MatchesProps) {
   const first: AtlasData = explored.atlases[0];
   const best = useMemo(
     () => sorted(explored, { ...view, sort: "" }, rows, MOST_MATCHES),
@@ -290,12 +290,12 @@ export function Matches({ explored, view, rows, said, colours, select }: Matches
   return (
     <section class="ha-matches" aria-label="Matches">
       <h2>
-        {rowsTold(rows)} <span class="ha-quiet">found</span>
+        {rowCount(rows)} <span class="ha-quiet">found</span>
       </h2>
-      <p class="ha-quiet">{said}</p>
+      <p class="ha-quiet">{summary}</p>
       <ul>
         {best.map((row) => {
-          const relation = first.told.relations[row.relation];
+          const relation = first.facts.relations[row.relation];
           return (
             <li key={`${row.place}:${row.relation}`}>
               <button type="button" class="ha-link" onClick={() => select(first.name(row.place))}>

@@ -16,7 +16,7 @@ interface Model {
 async function render({ model, el }: { model: Model; el: HTMLElement }): Promise<() => void> {
   const root = document.createElement("div");
   root.className = "headatlas in-notebook";
-  // JupyterLab takes arrows and Enter for its cells unless told not to.
+  // JupyterLab takes arrows and Enter for its cells unless the event stops here.
   root.dataset.lmSuppressShortcuts = "true";
   el.appendChild(root);
   const payload = model.get("payload");

@@ -24,8 +24,8 @@ const answers = views.map((given) => {
     const classified = explored.atlases.map((atlas) =>
       core.classify(explored, atlas, view.side, view.profile, view.threshold),
     );
-    const { rows, said } = core.search(explored, classified, view);
-    return { said, table: core.tableOf(explored, classified, view, rows) };
+    const { rows, summary } = core.search(explored, classified, view);
+    return { summary, table: core.tableOf(explored, classified, view, rows) };
   }
   const { side, profile, threshold } = given;
   const found = core.classify(

@@ -22,7 +22,7 @@ const browser = await chromium.launch({
 const SIZE = { width: 1280, height: 720 };
 const PRESSED = '[aria-pressed="true"]';
 
-/** A page that is open without a network, and all that it said or asked for. */
+/** A page that is open without a network, and all that it logged or asked for. */
 async function opened(name, hash = "", options = {}) {
   const context = await browser.newContext({ viewport: SIZE, acceptDownloads: true, ...options });
   await context.setOffline(true);
@@ -144,7 +144,7 @@ const checks = {
       assert.deepEqual(values, order === "descending" ? sorted.reverse() : sorted, `${column} ${order}`);
     }
   },
-  async "the report stands in a tab"(page) {
+  async "the report is in a tab"(page) {
     await page.getByRole("tab", { name: "What the map shows" }).click();
     assert.ok((await page.locator(".ha-report h3").count()) > 2);
   },
@@ -190,18 +190,11 @@ const checks = {
     await page.mouse.up();
     assert.equal(await cardName(page), name);
   },
-  async "a card tells its evidence and leads on"(page) {
+  async "a card shows its evidence and links to other heads"(page) {
     await page.evaluate((head) => (location.hash = `head=${head}`), given.head);
     const card = page.locator(".ha-card");
     const text = await card.innerText();
-    for (const heading of [
-      "Promotes",
-      "Suppresses",
-      "Examples",
-      "Salient operations",
-      "Heads like it",
-      "Where it sits",
-    ])
+    for (const heading of ["Promotes", "Suppresses", "Examples", "Salient operations", "Similar heads", "Position"])
       assert.ok(text.toLowerCase().includes(heading.toLowerCase()), heading);
     assert.ok(!text.includes("not measured"), "all evidence is there");
     const link = page.locator(".ha-similar .ha-link").first();
@@ -323,7 +316,7 @@ const checks = {
       }
     }
   },
-  async "a search shows its strongest matches beside the map; Enter opens the first"(page) {
+  async "a search shows its strongest matches next to the map; Enter opens the first"(page) {
     await search(page, given.relation);
     const listed = page.locator(".ha-matches li");
     assert.ok(await listed.first().isVisible());
@@ -428,7 +421,7 @@ for (const theme of ["light", "dark"])
     assert.deepEqual(found, []);
   };
 
-const told = {};
+const problems = {};
 for (const [name, check] of [...Object.entries(checks), ...Object.entries(others)]) {
   let page;
   try {
@@ -436,12 +429,12 @@ for (const [name, check] of [...Object.entries(checks), ...Object.entries(others
       page = await opened("single");
       await check(page);
     } else page = await check();
-    told[name] = page?.heard.length ? page.heard.slice(0, 5).join("; ") : "";
+    problems[name] = page?.heard.length ? page.heard.slice(0, 5).join("; ") : "";
   } catch (error) {
-    told[name] =
+    problems[name] =
       `${error.message}\n${error.stack?.split("\n").find((line) => line.includes("page.mjs")) ?? ""}\n${page?.heard.slice(0, 5).join("; ") ?? ""}`;
   }
   await page?.context().close();
 }
-console.log(JSON.stringify({ version: browser.version(), told }));
+console.log(JSON.stringify({ version: browser.version(), problems }));
 await browser.close();

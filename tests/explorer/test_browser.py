@@ -27,11 +27,11 @@ CHECKS = (
     "shows one relation as a scale",
     "search: head, relation, category, word, nothing",
     "sorts the table by any column",
-    "the report stands in a tab",
+    "the report is in a tab",
     "saves SVG, PNG and CSV",
     "the map by keyboard: arrows, Enter, Escape",
     "pointer and click: tooltip, mark in every panel, card",
-    "a card tells its evidence and leads on",
+    "a card shows its evidence and links to other heads",
     "the address holds the view",
     "hostile tokens are text",
     "a narrow window: no sideways scrolling, head and card seen together",
@@ -39,7 +39,7 @@ CHECKS = (
     "what the keyboard reaches is not under the controls",
     "back undoes a step, not each tick of the slider",
     "a tooltip stays in the window",
-    "a search shows its strongest matches beside the map; Enter opens the first",
+    "a search shows its strongest matches next to the map; Enter opens the first",
     "what was not measured says so",
     "two atlases: each, both and their difference",
     "two atlases: a click opens the card of the atlas that was clicked",
@@ -65,8 +65,8 @@ def with_pairs(atlas: Atlas) -> Atlas:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What each check found wrong; '' where nothing."""
+def problems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What each check found wrong; '' if nothing."""
     browser, folder = find_browser(), tmp_path_factory.mktemp("explorer")
     need_node()
     sizes = {"n_layers": 13, "n_heads": 6, "without_heads": (WITHOUT,)}
@@ -112,13 +112,13 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     command = ["node", "explorer/tests/page.mjs", str(folder / "given.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)["told"]
+    return json.loads(done.stdout)["problems"]
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_page(check, told):
-    assert told[check] == "", told[check]
+def test_page(check, problems):
+    assert problems[check] == "", problems[check]
 
 
-def test_every_check_is_asked_for(told):
-    assert set(told) == set(CHECKS)
+def test_every_check_is_asked_for(problems):
+    assert set(problems) == set(CHECKS)

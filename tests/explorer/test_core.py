@@ -68,7 +68,7 @@ CATEGORIES = ("Knowledge", "Algorithmic", "Linguistic", "Knowledge 2")
 def find(atlases: Atlas | list[Atlas], folder: Path, query: str, **view: str) -> tuple[pd.DataFrame, str]:
     (answer,) = ask(atlases, [{"query": query, **view}], folder)["answers"]
     columns, *rows = answer["table"]
-    return pd.DataFrame(rows, columns=columns), answer["said"]
+    return pd.DataFrame(rows, columns=columns), answer["summary"]
 
 
 @pytest.mark.parametrize(
@@ -102,22 +102,22 @@ def test_a_query_finds_the_heads_that_implement_what_it_names(query, relations, 
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "expected"),
     [
         ("L9H0", "no head L9H0: layers are 0 to 8, heads 0 to 4"),
         ("layer 12", "no layer 12: layers are 0 to 8"),
         ("geometry_words", "geometry_words was not measurable: 3 pairs of single tokens"),
         (
             "zebra",
-            "nothing has “zebra”. Try a head (L0H0), a category (Algorithmic, Knowledge, Linguistic, Knowledge 2)",
+            "nothing matches “zebra”. Try a head (L0H0), a category (Algorithmic, Knowledge, Linguistic, Knowledge 2)",
         ),
-        (".*", "nothing has “.*”"),
+        (".*", "nothing matches “.*”"),
     ],
 )
-def test_a_query_without_a_row_says_why(query, said, tmp_path):
+def test_a_query_without_a_row_says_why(query, expected, tmp_path):
     atlas = make_atlas(9, 5, categories=CATEGORIES, relations=RELATIONS, unmeasured=("Geometry",))
-    table, told = find(atlas, tmp_path, query)
-    assert told.startswith(said) and table.empty
+    table, summary = find(atlas, tmp_path, query)
+    assert summary.startswith(expected) and table.empty
 
 
 def test_heads_of_a_layer_and_heads_without_a_category_are_found(tmp_path):
@@ -153,8 +153,8 @@ def test_a_pair_and_words_within_a_relation_are_found(tmp_path):
         "capital of France": {"L2H1", "L3H1"},
         "Paris": {"L2H1", "L3H1", "L5H1"},
     }
-    table, said = find(atlas, tmp_path, "Paris", relation=RELATIONS[3])
-    assert list(table["head"]) == ["L5H1"] and said.endswith("of city_to_country alone")
+    table, summary = find(atlas, tmp_path, "Paris", relation=RELATIONS[3])
+    assert list(table["head"]) == ["L5H1"] and summary.endswith("of city_to_country alone")
 
 
 def test_the_difference_lists_what_is_gained_and_lost(tmp_path):

@@ -44,15 +44,15 @@ def test_counts_and_chance_are_the_atlas_s_own(atlas: Atlas) -> None:
         np.testing.assert_array_equal(arrays[f"0.{side}.q"], np.nan_to_num(q_values.values, nan=1.0))
 
 
-def test_the_header_tells_the_atlas_and_the_rules_of_its_profiles(atlas: Atlas) -> None:
+def test_the_header_has_the_atlas_and_the_rules_of_its_profiles(atlas: Atlas) -> None:
     header, _ = unpack(build_payload([atlas]))
-    (told,) = header["atlases"]
+    (facts,) = header["atlases"]
     assert (header["maxQ"], header["minExcess"]) == (MAX_Q, MIN_EXCESS)
-    assert (told["layers"], told["heads"], told["kvHeads"]) == (N_LAYERS, N_HEADS, 3)
-    assert (told["name"], told["threshold"], told["profile"]) == ("demo-135M", "0.15", "maps")
-    assert told["hasHeads"] == [layer != 5 for layer in range(N_LAYERS)]
-    assert {"kind": "not applicable", "why": "linear attention", "layers": [5]} in told["validityTold"]
-    assert [(r["name"], r["category"], r["k"], r["pairs"]) for r in told["relations"]] == [
+    assert (facts["layers"], facts["heads"], facts["kvHeads"]) == (N_LAYERS, N_HEADS, 3)
+    assert (facts["name"], facts["threshold"], facts["profile"]) == ("demo-135M", "0.15", "maps")
+    assert facts["hasHeads"] == [layer != 5 for layer in range(N_LAYERS)]
+    assert {"kind": "not applicable", "why": "linear attention", "layers": [5]} in facts["validityGroups"]
+    assert [(r["name"], r["category"], r["k"], r["pairs"]) for r in facts["relations"]] == [
         (f"{category.lower()}_relation", category, 10, PAIRS)
         for category in ("Algorithmic", "Knowledge", "Linguistic", "Translation")
     ]
@@ -105,16 +105,20 @@ def test_salient_operations_are_at_their_head_rank_and_side(atlas: Atlas) -> Non
     assert (arrays["0.salient.mapped"][without] == NOTHING).all()
 
 
-def test_similar_heads_and_descriptions_stand_at_their_head(atlas: Atlas) -> None:
+def test_similar_heads_and_descriptions_are_at_their_head(atlas: Atlas) -> None:
     header, arrays = unpack(build_payload([atlas]))
-    similar, told = atlas.evidence("similar"), atlas.evidence("descriptions")
-    assert similar is not None and told is not None
+    similar, descriptions = atlas.evidence("similar"), atlas.evidence("descriptions")
+    assert similar is not None and descriptions is not None
     at = (places(similar), similar["rank"].to_numpy())
     assert arrays["0.similar.place"][at].tolist() == places(similar, "other_")
     np.testing.assert_array_equal(arrays["0.similar.value"][at], similar["similarity"].astype("float32"))
     for name in ("description", "rule"):
-        assert [header["words"][number] for number in arrays[f"0.{name}"][places(told)]] == list(told[name])
-    np.testing.assert_array_equal(arrays["0.confidence"][places(told)], told["confidence"].astype("float32"))
+        assert [header["words"][number] for number in arrays[f"0.{name}"][places(descriptions)]] == list(
+            descriptions[name]
+        )
+    np.testing.assert_array_equal(
+        arrays["0.confidence"][places(descriptions)], descriptions["confidence"].astype("float32")
+    )
 
 
 def test_validation_holds_what_was_measured_and_nan_elsewhere(atlas: Atlas) -> None:
@@ -134,16 +138,16 @@ def test_validation_holds_what_was_measured_and_nan_elsewhere(atlas: Atlas) -> N
 def test_ablation_curves_go_by_the_number_of_removed_heads(atlas: Atlas) -> None:
     table = atlas.evidence("ablation")
     assert table is not None
-    (told,) = unpack(build_payload([atlas]))[0]["atlases"]
+    (facts,) = unpack(build_payload([atlas]))[0]["atlases"]
     rows = [
         (curve["relation"], curve["task"], curve["order"], *each)
-        for curve in told["ablation"]
+        for curve in facts["ablation"]
         for each in zip(curve["removed"], curve["correct"], curve["prompts"], strict=True)
     ]
     names = ["relation", "task", "order", "removed", "correct", "prompts"]
     assert sorted(rows) == sorted(table[names].itertuples(index=False, name=None))
-    assert all(curve["removed"] == sorted(curve["removed"]) for curve in told["ablation"])
-    assert {curve["order"]: curve["random"] for curve in told["ablation"]} == {
+    assert all(curve["removed"] == sorted(curve["removed"]) for curve in facts["ablation"])
+    assert {curve["order"]: curve["random"] for curve in facts["ablation"]} == {
         "score": False, "random 1": True, "random 2": True
     }  # fmt: skip
 
@@ -173,9 +177,9 @@ def test_pair_hits_are_the_atlas_s_and_sorted_by_place() -> None:
 
 def test_evidence_that_an_atlas_lacks_is_absent_and_not_zero() -> None:
     header, arrays = unpack(build_payload([make_atlas(N_LAYERS, N_HEADS)]))
-    (told,) = header["atlases"]
-    assert (told["salient"], told["similar"], told["ablation"]) == (None, 0, None)
-    assert not (told["pairs"] or told["descriptions"] or told["validation"])
+    (facts,) = header["atlases"]
+    assert (facts["salient"], facts["similar"], facts["ablation"]) == (None, 0, None)
+    assert not (facts["pairs"] or facts["descriptions"] or facts["validation"])
     assert set(arrays) == {"0.score.hits", "0.suppression.hits"}
 
 
@@ -185,17 +189,17 @@ def test_imported_shares_are_shown_as_shares_without_counts_or_suppression(tmp_p
     path.write_text("\n".join(["relation,category,layer,head,score", *rows]), "utf-8")
     atlas = import_scores(path, "weights")
     header, arrays = unpack(build_payload([atlas]))
-    (told,) = header["atlases"]
-    assert not told["hasCounts"] and not told["pairs"] and told["relations"][0]["pairs"] == 0
+    (facts,) = header["atlases"]
+    assert not facts["hasCounts"] and not facts["pairs"] and facts["relations"][0]["pairs"] == 0
     assert set(arrays) == {"0.score.share"}
     np.testing.assert_array_equal(arrays["0.score.share"], atlas.scores.values)
     assert arrays["0.score.share"][0, 1, 2] == 5 / 7
 
 
 def test_a_relation_that_was_not_measurable_is_named_with_its_pairs() -> None:
-    (told,) = unpack(build_payload([make_atlas(N_LAYERS, N_HEADS, unmeasured=("Knowledge",))]))[0]["atlases"]
-    assert told["notMeasured"] == [{"name": "knowledge_words", "category": "Knowledge", "pairs": 3}]
-    assert "knowledge_words" not in [relation["name"] for relation in told["relations"]]
+    (facts,) = unpack(build_payload([make_atlas(N_LAYERS, N_HEADS, unmeasured=("Knowledge",))]))[0]["atlases"]
+    assert facts["notMeasured"] == [{"name": "knowledge_words", "category": "Knowledge", "pairs": 3}]
+    assert "knowledge_words" not in [relation["name"] for relation in facts["relations"]]
 
 
 def test_a_lone_surrogate_does_not_stop_the_page(atlas: Atlas) -> None:
@@ -210,7 +214,7 @@ def test_a_lone_surrogate_does_not_stop_the_page(atlas: Atlas) -> None:
 def test_two_atlases_keep_their_numbers_apart() -> None:
     one, two = (make_atlas(N_LAYERS, N_HEADS, seed=seed, name=f"model {seed}") for seed in (1, 2))
     header, arrays = unpack(build_payload([one, two]))
-    assert [told["name"] for told in header["atlases"]] == ["model 1", "model 2"]
+    assert [facts["name"] for facts in header["atlases"]] == ["model 1", "model 2"]
     for prefix, atlas in zip(("0.", "1."), (one, two), strict=True):
         np.testing.assert_array_equal(arrays[f"{prefix}score.hits"], atlas.data["hits"].values)
     assert (arrays["0.score.hits"] != arrays["1.score.hits"]).any()

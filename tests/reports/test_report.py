@@ -137,7 +137,7 @@ def test_every_count_is_grammatical(grid):
     assert all(line[-1] == "." for line in report.split("\n") if line.startswith("- "))
 
 
-def test_one_head_is_told_in_the_singular():
+def test_one_head_is_in_the_singular():
     corner = GRIDS["corner"]
     report = write_report(with_hits(corner, suppression_hits=corner))
     assert "1 of 18 heads (5.6 %) implements at least one of 1 measured relation." in report
@@ -149,7 +149,7 @@ def test_one_head_is_told_in_the_singular():
     )
 
 
-def test_no_head_is_told_without_a_claim():
+def test_without_heads_nothing_is_claimed():
     report = write_report(with_hits(np.zeros((1, 5, 3))))
     assert "0 of 15 heads (0.0 %) implement" in report and "No head has a score above 0." in report
     assert (
@@ -175,25 +175,25 @@ def planted(band=False, row=False, together=False):
     return with_hits(np.array([first, second]) * 40, ("Knowledge", "Linguistic"))
 
 
-def test_a_band_is_told():
+def test_a_band_is_reported():
     report = write_report(planted(band=True))
     assert "- Knowledge: best divided before layer 12, with 0.0 % of the heads in layers 0 to 11 and " in report
-    assert re.search(r"- Knowledge: follows layers \(permutation test, p < 0\.001\); no clear tie to head", report)
+    assert re.search(r"- Knowledge: depends on layers \(permutation test, p < 0\.001\); no clear dependence on", report)
     assert re.search(r"- Linguistic: no clear boundary; the best is before layer \d+", report)
     assert "Layers explain more of the deviance than chance for Knowledge (" in section(report, "In short")
 
 
-def test_a_row_is_told():
+def test_a_row_is_reported():
     report = write_report(planted(row=True))
     assert re.search(
-        r"- Knowledge: no clear tie to layers \(.*\); follows head numbers \(permutation test, p < 0", report
+        r"- Knowledge: no clear dependence on layers \(.*\); depends on head numbers \(permutation test, p < 0", report
     )
     assert "- Knowledge: not testable, all layers have the same number of such heads." in report
     assert "Head numbers explain more of the deviance than chance for Knowledge (" in section(report, "In short")
     assert "Head numbers carry no order" in report
 
 
-def test_forced_meetings_are_told():
+def test_forced_meetings_are_reported():
     report = write_report(planted(together=True))
     assert (
         "- Knowledge and Linguistic meet more often than expected over the whole model, and within layers too" in report
@@ -220,10 +220,10 @@ def test_no_direction_that_the_tests_do_not_support(observed, expected, p, expec
     from headatlas.analysis import Meeting
     from headatlas.reports.findings import _meeting
 
-    told = _meeting(Meeting(("a", "b"), observed, expected, p, p, expected_in_layers, p_in_layers, p_in_layers))
-    assert sentence in told and told.endswith(".")
+    found = _meeting(Meeting(("a", "b"), observed, expected, p, p, expected_in_layers, p_in_layers, p_in_layers))
+    assert sentence in found and found.endswith(".")
     if "no clear departure from" in sentence:
-        assert "more" not in told and "less" not in told
+        assert "more" not in found and "less" not in found
 
 
 def test_no_direction_without_a_clear_test():
@@ -233,13 +233,13 @@ def test_no_direction_without_a_clear_test():
     assert "Layers explain more" not in report
 
 
-def test_ties_of_boundaries_are_told():
+def test_ties_of_boundaries_are_reported():
     has = np.zeros((1, 3, 7))
     has[0, [0, 2], 1] = 40
     assert "as good before layer 2)" in section(write_report(with_hits(has)), "Early and late")
 
 
-def test_key_value_groups_are_told_where_they_are_known():
+def test_key_value_groups_are_reported_if_they_are_known():
     has = np.zeros((1, 24, 12))
     has[0, ::2, 3:6] = 40
     report = write_report(with_hits(has, n_kv_heads=4))
@@ -291,7 +291,7 @@ def test_what_was_not_measured_reads_so():
     assert "Not known: these scores came without it." in write_report(scores_only())
 
 
-def test_the_note_on_quantised_weights_is_told():
+def test_the_note_on_quantised_weights_is_shown():
     report = write_report(make_atlas(note="Weights are quantised (Q4_1)."))
     assert "Weights are quantised (Q4\\_1)." in section(report, "In short")
     assert "| model: note | none |" in write_report(make_atlas())
@@ -308,13 +308,13 @@ def test_the_limits_are_those_of_the_measure():
     assert "the plain embedding" in limits(plain) and "first MLP" not in limits(plain)
     imported = limits(scores_only(imported=IMPORTED))
     assert "k, the pairs, the model's weights" in imported and "first MLP" not in imported
-    for measure, told in (("attention-fixed", "was fixed on the source"), ("in-context", "where it looks")):
+    for measure, expected in (("attention-fixed", "was fixed on the source"), ("in-context", "where it looks")):
         text = limits(scores_only(measure=measure, imported=IMPORTED))
-        assert told in text and "scores of a running model, averaged over templates" in text
+        assert expected in text and "scores of a running model, averaged over templates" in text
         assert "k, the pairs, the templates" in text and "MLP" not in text
 
 
-def test_all_that_the_manifest_says_is_told():
+def test_everything_in_the_manifest_is_shown():
     run = RunFacts(0, 3, 7, "ray", "cuda:0", 2)
     atlas = with_manifest(
         make_atlas(3, 3),

@@ -99,7 +99,7 @@ class AtlasFacts(TypedDict):
     kvHeads: int | None
     note: str
     validity: list[str]
-    validityTold: list[Validity]
+    validityGroups: list[Validity]
     hasHeads: list[bool]
     relations: list[Relation]
     notMeasured: list[Unmeasured]

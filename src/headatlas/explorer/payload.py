@@ -147,7 +147,9 @@ def _atlas(atlas: Atlas, report: blocks.Blocks, prefix: str, arrays: _Arrays, wo
         kvHeads=model.n_kv_heads,
         note=model.note or "",
         validity=atlas.validity,
-        validityTold=[message.Validity(kind=kind, why=why, layers=layers) for kind, why, layers in atlas.validity_told],
+        validityGroups=[
+            message.Validity(kind=kind, why=why, layers=layers) for kind, why, layers in atlas.validity_told
+        ],
         hasHeads=atlas.has_heads.tolist(),
         relations=relations,
         notMeasured=[

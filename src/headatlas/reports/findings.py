@@ -37,7 +37,7 @@ NAMED = 12
 """Names in one sentence; of more, only the number is given."""
 
 VERBS = {"score": ("implements", "implement", "implemented"), "suppression": ("suppresses", "suppress", "suppressed")}
-"""What a head does, heads do, and is done, by the side that the map shows."""
+"""Singular, plural and participle of what heads do, by the side that the map shows."""
 
 BOUNDARY_TEST = "maximum likelihood ratio, permuted layers"
 WITHIN_TEST = "exact test within layers"
@@ -69,8 +69,8 @@ def where_in_layers(found: Findings) -> list[Block]:
     return [
         heading("Where in the layers"),
         paragraph(
-            "Layers are counted from 0. Up to and with the layers under 25 %, 50 % and 75 % lie at least a quarter, "
-            "half and three quarters of a category's heads. Depth is relative: 0 the first layer, 1 the last."
+            "Layers are counted from 0. The columns 25 %, 50 % and 75 % name the first layer up to which at least this "
+            "share of a category's heads lies. Depth is relative: 0 is the first layer, 1 the last."
         ),
         table(header, rows, right=(1, 2, 3, 4, 5, 6)),
     ]
@@ -284,12 +284,12 @@ def _met(found: Findings) -> str:
             f"smallest {p_value(min(tested))})."
         )
     clear.sort(key=lambda meeting: meeting.p_in_layers_adjusted or 0)
-    told = [
+    pairs = [
         f"{_pair(each)} in {'more' if each.observed > each.expected_in_layers else 'fewer'} heads ({each.observed:,} "
         f"observed, {each.expected_in_layers:.1f} expected; {WITHIN_TEST}, {p_value(each.p_in_layers_adjusted)})"
         for each in clear[:3]
     ]
-    return f"Beyond sharing layers, these meet: {listed(told)}."
+    return f"Beyond sharing layers, these meet: {listed(pairs)}."
 
 
 def _bands(found: Findings) -> str:
@@ -299,18 +299,19 @@ def _bands(found: Findings) -> str:
         return ""
     test = "permutation test"
 
-    def tell(each: Arrangement, share: float | None, chance: float | None, p: float | None) -> str:
+    def explained(each: Arrangement, share: float | None, chance: float | None, p: float | None) -> str:
         return f"{each.category} ({percent(share or 0)}, {percent(chance or 0)} by chance; {test}, {p_value(p)})"
 
-    by_layer = [tell(each, each.by_layer, each.by_layer_chance, each.p_layer_adjusted) for each in bands]
-    by_head = [tell(each, each.by_head, each.by_head_chance, each.p_head_adjusted) for each in rows]
+    by_layer = [explained(each, each.by_layer, each.by_layer_chance, each.p_layer_adjusted) for each in bands]
+    by_head = [explained(each, each.by_head, each.by_head_chance, each.p_head_adjusted) for each in rows]
     sentence = ""
     if by_layer:
         sentence = f"Layers explain more of the deviance than chance for {listed(by_layer)}"
         if not by_head:
             tested = [each.p_head_adjusted for each in found.arrangements if each.p_head_adjusted is not None]
-            ending = f"; no clear tie to head numbers ({test}, smallest {p_value(min(tested))})" if tested else ""
-            return f"{sentence}{ending}."
+            if not tested:
+                return f"{sentence}."
+            return f"{sentence}; no clear dependence on head numbers ({test}, smallest {p_value(min(tested))})."
         sentence += "; head numbers do for "
     else:
         sentence = "Head numbers explain more of the deviance than chance for "
@@ -424,14 +425,14 @@ def _meeting(meeting: Meeting) -> str:
 
 def _arrangement(each: Arrangement) -> str:
     name = each.category
-    told = []
+    verdicts = []
     for what, p in (("layers", each.p_layer_adjusted), ("head numbers", each.p_head_adjusted)):
         if p is None:
-            told.append(f"a tie to {what} cannot be tested")
+            verdicts.append(f"dependence on {what} cannot be tested")
         else:
-            verdict = "follows" if is_clear(p) else "no clear tie to"
-            told.append(f"{verdict} {what} (permutation test, {p_value(p)})")
-    return f"{name}: {told[0]}; {told[1]}."
+            verdict = "depends on" if is_clear(p) else "no clear dependence on"
+            verdicts.append(f"{verdict} {what} (permutation test, {p_value(p)})")
+    return f"{name}: {verdicts[0]}; {verdicts[1]}."
 
 
 def _key_value_groups(atlas: Atlas, found: Findings) -> list[Block]:

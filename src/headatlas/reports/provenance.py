@@ -28,8 +28,8 @@ MEASURED = {
     "in-context": "the running model, as it reads a context",
 }
 
-UNTOLD = {"identity", "files", "schema", "label", "measure", "self_check"}
-"""Parts of the manifest that other sections show, or exist only once the folder is written."""
+SHOWN_ELSEWHERE = {"identity", "files", "schema", "label", "measure", "self_check"}
+"""Parts of the manifest that other sections show, or that exist only once the folder is written."""
 
 COVERAGE = {
     "k": "k",
@@ -71,7 +71,7 @@ def coverage(atlas: Atlas, found: Findings) -> list[Block]:
     sentences: list[Inline] = [f"{n:,} of {count(sums.n_relations, 'relation')} {agree(n, 'was', 'were')} measured."]
     least = atlas.manifest.settings.min_pairs
     if sums.not_measurable:
-        why = f" (fewer than {least} pairs of which both words are one token)" if least is not None else ""
+        why = f" (fewer than {least} pairs whose words are both single tokens)" if least is not None else ""
         sentences.append(line(f"Not measurable{why}: ", listed_pieces(map(Code, sums.not_measurable)), "."))
     if sums.in_file is not None and sums.pairs is not None:
         sentences.append(f"{sums.pairs:,} of {count(sums.in_file, 'pair')} {agree(sums.pairs, 'was', 'were')} kept.")
@@ -115,7 +115,7 @@ def validity(atlas: Atlas) -> list[Block]:
 
 
 def settings_and_versions(atlas: Atlas, found: Findings) -> list[Block]:
-    """All that the manifest says."""
+    """Everything in the manifest, a row per value."""
     import numpy
     import scipy
 
@@ -127,7 +127,7 @@ def settings_and_versions(atlas: Atlas, found: Findings) -> list[Block]:
     ]
     groups = ["model", "settings", "relations", "imported", "tool", "packages", "run"]
     for group in [*groups, *(name for name in manifest if name not in groups)]:
-        if group in UNTOLD or manifest[group] in (None, {}):
+        if group in SHOWN_ELSEWHERE or manifest[group] in (None, {}):
             continue
         for path, value in _leaves((group,), manifest[group]):
             if path not in (("relations", "items"), ("model", "validity")):
@@ -157,12 +157,12 @@ def citation(atlas: Atlas) -> list[Block]:
 
 
 def limits(atlas: Atlas, found: Findings) -> list[Block]:
-    """What such a score can and cannot say, which depends on what was measured."""
+    """What such a score can and cannot show, which depends on what was measured."""
     measure, imported = atlas.measure, atlas.manifest.imported is not None
     if measure == "weights":
         sentences: list[Inline] = [
-            "A score says what a head would write if it read a single token, as far as the weights tell. It does not "
-            "say when, or whether, the head reads that token: the attention pattern is left out. Words of several "
+            "A score shows what a head would write if it read a single token, judged by the weights alone. It does not "
+            "show when, or whether, the head reads that token: the attention pattern is left out. Words of several "
             "tokens are left out.",
             _input(atlas, imported),
             "A high score shows a capability, not a role in the running model; a low one does not show that the model "
@@ -216,13 +216,13 @@ def _chance_limit(found: Findings) -> Inline:
 def _input(atlas: Atlas, imported: bool) -> str:
     way = None if imported else atlas.manifest.settings.contextualize
     if way == "embedding":
-        return "In all layers the input is the plain embedding, in later layers a poor approximation of what is read."
+        return "In all layers the input is the plain embedding, which approximates later layers' input poorly."
     if way == "first-mlp":
         return (
             "In layers after the first the input is an approximation: the first MLP's output for the token, without "
             "what other layers add."
         )
-    return "In later layers the input of a weight-based score is an approximation, here not known which."
+    return "In later layers the input of a weight-based score is an approximation; it is not known which."
 
 
 def _label(atlas: Atlas, found: Findings) -> str:
