@@ -1,4 +1,4 @@
-"""The documentation's table of families, made from what the tests find: `python tests/family_table.py` writes it."""
+"""The documentation's table of families, computed from the tests' models: `python tests/family_table.py` writes it."""
 
 from __future__ import annotations
 
@@ -54,8 +54,7 @@ def row(model_type: str, cases: list[str]) -> tuple[list[str], float]:
 
 def _general(why: str) -> str:
     """The reason without the numbers of one config."""
-    words = ["X" if word.rstrip(",").replace(".", "").isdigit() else word for word in why.split()]
-    return " ".join(words).replace("X,", "another,")
+    return " ".join("X" if word.replace(".", "").isdigit() else word for word in why.split())
 
 
 def table(cases: dict[str, tuple[str, dict]]) -> list[tuple[list[str], float]]:
@@ -68,7 +67,7 @@ def table(cases: dict[str, tuple[str, dict]]) -> list[tuple[list[str], float]]:
 
 
 def agreement(error: float) -> str:
-    """The finest float type whose rounding explains an error; the error itself differs between processors."""
+    """The most precise float type whose rounding explains an error; the error itself differs between processors."""
     return next(name for name, bound in ROUNDING.items() if error < bound)
 
 

@@ -294,7 +294,7 @@ STRUCTURE_CASES: dict[str, tuple[str, dict]] = {
         "youtu": _LATENT | {"q_lora_rank": 13},
     }.items()
 }
-"""Model types without an entry that are read by their modules' structure, likewise."""
+"""Model types without an entry that are read by module structure."""
 
 UNSUPPORTED_CASES: dict[str, tuple[str, dict]] = {
     "afmoe": ("afmoe", _LLAMA_LIKE | _EXPERTS | {"num_key_value_heads": 2, "head_dim": 10, "num_experts": 5}),

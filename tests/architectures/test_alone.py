@@ -74,7 +74,7 @@ def test_batches_and_order_change_nothing(llama, monkeypatch):
         assert torch.equal(x, whole[layer][order])
 
 
-def test_one_layer_is_read_at_a_time_and_only_when_asked_for(llama, monkeypatch):
+def test_one_layer_is_read_at_a_time_and_only_on_demand(llama, monkeypatch):
     filled = []
     fill = llama.tree.fill
     monkeypatch.setattr(llama.tree, "fill", lambda path, *rest: filled.append(path) or fill(path, *rest))
@@ -94,7 +94,7 @@ def test_a_wrong_input_stops_the_run(llama, monkeypatch):
         return kept
 
     monkeypatch.setattr(alone, "first_token_of", changed)
-    with pytest.raises(ArchitectureError, match=r"layer 2: a token behind the kept .* below 1e-06, found"):
+    with pytest.raises(ArchitectureError, match=r"layer 2: .* behind the cached prefix .* below 1e-06, found"):
         list(read_alone(llama, torch.arange(9), PREFIX))
 
 

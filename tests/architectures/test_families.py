@@ -33,7 +33,7 @@ def pair(request, tmp_path_factory):
 
 
 def base_of(reference, ours):
-    """The real language model without its head, whatever stands around it."""
+    """The real language model without its head, also inside a multimodal model."""
     return next(module for module in reference.modules() if type(module) is type(ours.tree.base))
 
 
@@ -244,18 +244,18 @@ def test_a_layer_that_does_more_than_attention_and_mlp_is_refused_also_by_a_plan
         with pytest.raises(ArchitectureError) as caught:
             open_model(open_checkpoint(folder), believe_structure=believe)
         assert str(caught.value) == (
-            f"{folder}: the model type {case!r} has no entry, and layer 0 of transformers' "
-            f"{type(make_model(case).base_model.layers[0]).__name__} does something beside its attention and its MLP. "
-            f"It is not supported; docs/families.md lists what is."
+            f"{folder}: the model type {case!r} is not in the table of families, and layer 0, a "
+            f"{type(make_model(case).base_model.layers[0]).__name__} of transformers, does something in addition to "
+            f"its attention and its MLP. This model is not supported; docs/families.md lists the supported ones."
         )
 
 
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (lambda out, given: out + 0.1 * given.flip(-1), "does something beside its attention and its MLP"),
-        (lambda out, given: given + (out - given) * torch.arange(48), "does not add what its attention says as it is"),
-        (lambda out, given: given - (out - given), "does not add what its attention says as it is"),
+        (lambda out, given: out + 0.1 * given.flip(-1), "does something in addition to its attention and its MLP"),
+        (lambda out, given: given + (out - given) * torch.arange(48), "changes the output of its attention before"),
+        (lambda out, given: given - (out - given), "changes the output of its attention before adding it"),
     ],
 )
 def test_each_way_to_do_more_is_noticed(tmp_path, monkeypatch, change, what):
@@ -281,7 +281,7 @@ def test_a_decoder_without_an_embedding_of_its_own_is_refused(tmp_path):
     config = {"model_type": "bart", "d_model": 48, "vocab_size": 101, "pad_token_id": 0}
     (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
     save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(ArchitectureError, match="the model type 'bart' has no embedding of tokens that transformers"):
+    with pytest.raises(ArchitectureError, match="transformers names no token embedding for the model type 'bart'"):
         open_model(open_checkpoint(tmp_path))
 
 

@@ -45,7 +45,10 @@ def test_unknown_family(folder):
 
 def test_an_encoder_is_no_language_model(folder):
     change_config(folder, model_type="vit")
-    assert message(folder) == (f"{folder}: the model type 'vit' is no language model that transformers can build.")
+    assert message(folder) == (
+        f"{folder}: expected a language model that transformers can build, found the model type 'vit'. "
+        f"docs/families.md lists the supported ones."
+    )
 
 
 def test_wrong_shape(folder):
@@ -231,7 +234,7 @@ def test_a_router_that_wants_more_experts_than_there_are(tmp_path):
         opened.first_mlp(opened.W_E(torch.arange(9)))
 
 
-def test_layers_that_differ_in_what_the_message_would_tell(tmp_path):
+def test_layers_that_differ_in_the_sizes_of_the_message(tmp_path):
     folder = save_model(make_model("gemma4_text"), tmp_path / "tiny")
     change_config(folder, num_key_value_heads=1)
     assert message(folder) == (

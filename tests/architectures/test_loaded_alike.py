@@ -87,7 +87,7 @@ def with_a_layer_that_predicts_further_ahead(model, folder):
 
 
 def with_other_towers(model, folder):
-    """Tensors beside the language model whose names end as its own do."""
+    """Tensors outside the language model whose names end like its own."""
     model.save_pretrained(folder)
 
     def add(tensors):
@@ -151,11 +151,11 @@ def test_it_is_what_transformers_loads(tmp_path, save, case):
         if (before := ours.family.before_unembedding) and ours.tree.module(before) is not None:
             unembedding = unembedding @ base.get_submodule(before).weight
         torch.testing.assert_close(ours.W_U().double(), unembedding, rtol=1e-5, atol=1e-5)
-        given, said = _run_first_layer(reference, base, ours)
+        given, added = _run_first_layer(reference, base, ours)
     torch.testing.assert_close(ours.W_E(IDS).double(), given, rtol=1e-6, atol=1e-6)
-    if said is not None:
+    if added is not None:
         close = ours.first_mlp(ours.W_E(IDS)).double()
-        torch.testing.assert_close(close, said, rtol=1e-5, atol=1e-5 * float(said.abs().max()))
+        torch.testing.assert_close(close, added, rtol=1e-5, atol=1e-5 * float(added.abs().max()))
     assert max(check.error for check in check_circuits(ours)) < 1e-6
 
 
@@ -173,7 +173,7 @@ def _run_first_layer(reference, base, ours):
         silent = layer.get_submodule(ours.family.attention.split(".")[0])
         silent.register_forward_hook(lambda _, args, out: (torch.zeros_like(out[0]), *out[1:]))
         last = layer.get_submodule(ours.first_mlp_modules.parts[-1])
-        last.register_forward_hook(lambda _, args, out: seen.update(said=out[0] if isinstance(out, tuple) else out))
+        last.register_forward_hook(lambda _, args, out: seen.update(added=out[0] if isinstance(out, tuple) else out))
     reference(IDS[:, None], use_cache=False)
-    said = seen.get("said")
-    return seen["given"].reshape(len(IDS), -1), None if said is None else said.reshape(len(IDS), -1)
+    added = seen.get("added")
+    return seen["given"].reshape(len(IDS), -1), None if added is None else added.reshape(len(IDS), -1)

@@ -1,4 +1,4 @@
-"""No map is made from weights that are read wrongly: the check agrees with what is right and stops at what is not."""
+"""The self-check accepts circuits that are read correctly and stops the run at all others."""
 
 import dataclasses
 import re
@@ -35,29 +35,29 @@ def test_a_wrong_layout_is_noticed(tmp_path, case, layout):
     with pytest.raises(ArchitectureError) as caught:
         check_circuits(with_family(folder, layout=layout))
     assert re.fullmatch(
-        rf"{re.escape(str(folder))}: layer 0, head \d: the circuit that was read is not what transformers' "
+        rf"{re.escape(str(folder))}: layer 0, head \d: the OV circuit that was read differs from what transformers' "
         rf"\w+Attention computes with these weights; expected a relative difference below 0.0001, found a relative "
-        rf"difference of \d.*\. No map is made from weights that may be read wrongly\.",
+        rf"difference of \d.*\. headatlas makes no map from weights that it may misread\.",
         str(caught.value),
     )
 
 
-def test_a_scale_is_accepted_only_where_it_is_expected(tmp_path):
+def test_a_scale_is_accepted_only_if_it_is_expected(tmp_path):
     folder = saved(tmp_path, "deepseek_v3")
-    with pytest.raises(ArchitectureError, match="found another scale"):
+    with pytest.raises(ArchitectureError, match="found a different scale"):
         check_circuits(with_family(folder, validity=lambda config, layer: Validity("exact")))
 
 
 def test_grouped_heads_in_another_order_are_noticed(tmp_path, monkeypatch):
     folder = saved(tmp_path, "llama")
     monkeypatch.setattr(HeadModel, "kv_head_of", lambda self, layer: [head % 2 for head in range(6)])
-    with pytest.raises(ArchitectureError, match=r"layer 0, head [1-4]: the circuit that was read is not"):
+    with pytest.raises(ArchitectureError, match=r"layer 0, head [1-4]: the OV circuit that was read differs"):
         check_circuits(open_model(open_checkpoint(folder)))
 
 
 @pytest.mark.parametrize("what", ["value", "output"])
 def test_each_kind_of_layer_is_tried_and_a_wrong_one_named(tmp_path, monkeypatch, what):
-    """Only the second kind of layer is read wrongly."""
+    """Only the second kind of layer is misread."""
     folder = saved(tmp_path, "gemma2")
     read = HeadModel.values_and_outputs
 
@@ -89,7 +89,7 @@ def test_a_gate_is_noticed_in_a_family_without_an_entry(tmp_path, monkeypatch):
     monkeypatch.setattr("headatlas.architectures.families.FAMILIES", ())
     with pytest.raises(ArchitectureError) as caught:
         open_model(open_checkpoint(folder))
-    assert "the model type 'qwen3_next' has no entry, and reading it by its module structure does not agree" in str(
+    assert "the model type 'qwen3_next' is not in the table of families, and no layout of its modules agrees" in str(
         caught.value
     )
 
@@ -104,10 +104,19 @@ def test_a_family_without_an_entry_is_read_by_its_modules(tmp_path, monkeypatch)
         assert torch.equal(theirs, own)
 
 
+@pytest.mark.parametrize("believe_structure", [False, True])
+def test_an_error_names_the_language_model_s_type_of_a_multimodal_model(tmp_path, monkeypatch, believe_structure):
+    checkpoint = open_checkpoint(saved(tmp_path, "qwen3_vl"))
+    monkeypatch.setattr("headatlas.architectures.families.FAMILIES", ())
+    with pytest.raises(ArchitectureError, match="the model type 'qwen3_vl_text' is not in the table of families"):
+        open_model(checkpoint, believe_structure=believe_structure)
+    assert checkpoint.model_type == "qwen3_vl"
+
+
 def test_an_unknown_input_of_the_first_layer_is_refused(tmp_path, monkeypatch):
     folder = saved(tmp_path, "gpt2")  # its positions are added to the embedding
     monkeypatch.setattr("headatlas.architectures.families.FAMILIES", ())
-    with pytest.raises(ArchitectureError, match="its first layer reads something else than the embedding's rows"):
+    with pytest.raises(ArchitectureError, match="its first layer reads something other than the rows of the embedding"):
         open_model(open_checkpoint(folder))
 
 
@@ -150,14 +159,14 @@ def test_a_wrong_bias_of_the_values_is_noticed(tmp_path, monkeypatch, case):
     assert max(check.error for check in check_circuits(with_bias)) < 1e-6
     read = ov_circuits._bias
     monkeypatch.setattr(ov_circuits, "_bias", lambda attention, layer: read(attention, layer).roll(1, 0))
-    with pytest.raises(ArchitectureError, match=r"layer 0, head \d: the circuit that was read is not"):
+    with pytest.raises(ArchitectureError, match=r"layer 0, head \d: the OV circuit that was read differs"):
         check_circuits(with_bias)
 
 
 def test_a_wrong_layer_of_one_kind_is_noticed(tmp_path, monkeypatch):
     opened, read = run("llama", tmp_path), HeadModel.values_and_outputs
     monkeypatch.setattr(HeadModel, "values_and_outputs", lambda self, layer: read(self, 0))
-    with pytest.raises(ArchitectureError, match=r"layer 2, head \d: the circuit that was read is not"):
+    with pytest.raises(ArchitectureError, match=r"layer 2, head \d: the OV circuit that was read differs"):
         check_circuits(opened)
 
 
@@ -205,7 +214,7 @@ def test_the_gain_of_the_final_norm(tmp_path, case):
 def test_a_term_that_the_model_lacks(tmp_path, case, term):
     with pytest.raises(SettingsError) as caught:
         run(case, tmp_path, **{term: True})
-    assert str(caught.value) == f"{term}: tiny has none. Leave this option out."
+    assert str(caught.value) == f"{term}: tiny has none. Omit this option."
 
 
 def test_terms_change_the_label_and_the_fingerprint(tmp_path):

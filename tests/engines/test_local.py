@@ -1,4 +1,4 @@
-"""What engines have in common, and what is refused before any cluster is asked."""
+"""What engines have in common, and what is refused without a connection to a cluster."""
 
 import sys
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import headatlas
-from headatlas.engines import LocalEngine, RayEngine, Task
+from headatlas.engines import LayerResult, LocalEngine, RayEngine, Task
+from headatlas.engines.engine import LayerChance
 from headatlas.errors import SettingsError
 from headatlas.settings import Settings
 
@@ -28,6 +29,34 @@ def test_tasks_with_one_key_are_the_same():
         task(k=np.arange(5) + 3).key,
     ]
     assert task().key == keys[0] and len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("with_chance", [False, True])
+def test_a_result_survives_the_way_through_arrays(with_chance):
+    rng = np.random.default_rng(3)
+    n_relations, n_heads = 5, 7
+    chance = LayerChance(
+        level=rng.random((2, n_relations, n_heads)),
+        exact=rng.random((2, n_relations, n_heads)) < 0.5,
+        p_value=rng.random((2, n_relations, n_heads)),
+    )
+    result = LayerResult(
+        promoted=rng.integers(0, 256, (n_heads, 11), np.uint8),
+        suppressed=rng.integers(0, 256, (n_heads, 11), np.uint8),
+        promoted_ranks=rng.integers(0, 25, 13, np.int32),
+        suppressed_ranks=rng.integers(0, 25, 17, np.int32),
+        in_float64=19,
+        chance=chance if with_chance else None,
+    )
+    arrays = result.to_arrays()
+    again = LayerResult.from_arrays(arrays)
+    assert isinstance(again.in_float64, int) and (again.chance is not None) == with_chance
+    assert again.to_arrays().keys() == arrays.keys()
+    expected, found = vars(result), vars(again)
+    if again.chance is not None:
+        expected, found = expected | vars(chance), found | vars(again.chance)
+    for name in expected.keys() - {"chance"}:
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name, strict=name != "in_float64")
 
 
 def test_device_and_threads_are_the_engine_s(tmp_path):

@@ -99,7 +99,7 @@ def test_runs_of_one_engine_are_finished_by_the_other(place, cluster, tmp_path):
     assert_same(place, atlas)
 
 
-def test_another_model_on_a_node_and_missing_room_are_said(place, cluster, tmp_path, monkeypatch):
+def test_another_model_on_a_node_and_missing_room_are_refused(place, cluster, tmp_path, monkeypatch):
     from headatlas.architectures import HeadModel
 
     read = HeadModel.fingerprint
@@ -114,19 +114,19 @@ def test_another_model_on_a_node_and_missing_room_are_said(place, cluster, tmp_p
             patch.setattr(HeadModel, "fingerprint", of_another_file)
             headatlas.map_heads(place / "tiny", tmp_path / "out", relations=place / "r.json", engine=engine)
         assert f"{place}/tiny: layer " in str(caught.value) and "(fingerprint 000000000000)" in str(caught.value)
-        assert "Every machine of the cluster must see the same files" in str(caught.value)
+        assert "Make the same files available on every machine of the cluster." in str(caught.value)
         assert not list(tmp_path.glob("out/.unfinished/layer-*.npz"))
         # The same engine serves the next call.
         assert_same(place, headatlas.map_heads(place / "tiny", relations=place / "r.json", engine=engine))
     with pytest.raises(EngineError) as caught:
         RayEngine(cluster.address, gpus_per_task=1)
     assert str(caught.value) == (
-        "ray: a task needs 1 CPU and 1 GPU on one machine; expected a machine with that, found 1 CPU and 0 GPU, "
-        "1 CPU and 0 GPU. Ask for less with --threads and --gpus-per-task, or add a machine first."
+        "ray: expected a machine with 1 CPU and 1 GPU for one task, found 1 CPU and 0 GPU, 1 CPU and 0 GPU. "
+        "Reduce --threads or --gpus-per-task, or add a machine first."
     )
 
 
-def test_a_model_that_nodes_cannot_open_is_said_with_the_node(place, cluster, tmp_path):
+def test_an_error_names_the_node_that_cannot_open_the_model(place, cluster, tmp_path):
     folder = shutil.copytree(place / "tiny", tmp_path / "tiny")
 
     def hide(what, done, of):
@@ -136,23 +136,23 @@ def test_a_model_that_nodes_cannot_open_is_said_with_the_node(place, cluster, tm
     with RayEngine(cluster.address) as engine, pytest.raises(CheckpointError) as caught:
         headatlas.map_heads(folder, relations=place / "r.json", engine=engine, progress=hide)
     sentence, node = str(caught.value).split(" (on the machine ")
-    # With no folder there, the path is taken for one that is missing.
+    # Without a folder at the path, a missing file is reported.
     assert sentence == f"{folder}: expected a model's folder or a .gguf file, found nothing there."
     assert node in ("127.0.0.2)", "127.0.0.3)")
 
 
-def test_a_cluster_without_its_token_is_said(place, cluster):
-    command = [sys.executable, "-m", "headatlas", "map", "tiny", "-o", "untold", "--engine", "ray"]
+def test_a_cluster_that_expects_a_token_is_refused_without_one(place, cluster):
+    command = [sys.executable, "-m", "headatlas", "map", "tiny", "-o", "unauthorised", "--engine", "ray"]
     done = subprocess.run(
         [*command, "--address", cluster.address], cwd=place, capture_output=True, encoding="utf-8", timeout=120,
         env={name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")},
     )  # fmt: skip
     sentence = done.stderr.splitlines()[-1]
     assert done.returncode == 2 and sentence.startswith(
-        f"Error: ray: the cluster at {cluster.address} cannot be used: "
+        f"Error: ray: cannot connect to the cluster at {cluster.address}: "
     )
     assert sentence.endswith(
-        "If it expects a token, set RAY_AUTH_MODE=token, and have its token in ~/.ray/auth_token or in RAY_AUTH_TOKEN."
+        "If it expects a token, set RAY_AUTH_MODE=token, and put the token into ~/.ray/auth_token or RAY_AUTH_TOKEN."
     )
 
 

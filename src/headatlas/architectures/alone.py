@@ -1,8 +1,8 @@
-"""What each layer's heads read for a token that goes through the model's own layers by itself, behind a prefix.
+"""What each layer's heads read for a token that passes through the model's own layers alone, behind a prefix.
 
-The prefix is one token, which becomes the attention sink; without one, the token itself would be at the first position,
+The prefix is one token, which becomes the attention sink; without it, the token itself would be at the first position,
 where residuals are unlike all others. A first pass over the layers runs a few sequences of prefix and token and keeps
-the prefix's keys and values; a second pass runs every token behind those. The few tokens have to come out the same.
+the keys and values of the prefix; a second pass runs every token behind them. Both must agree on the few tokens.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ N_CHECKED = 3
 """Tokens that are also run as plain sequences of two tokens."""
 
 TOLERANCE = 1e-6
-"""Largest relative difference of a token's vector between the two ways to run it; rounding gives about 1e-12."""
+"""Largest relative difference of a token's vector between both passes; rounding causes about 1e-12."""
 
 
 def read_alone(heads: HeadModel, ids: Tensor, prefix: int) -> Iterator[tuple[int, Tensor]]:
-    """Each layer that has heads, in order, with what they read for each token: Float32[Tensor, "n_tokens d_model"].
+    """Yield each layer that has heads, in order, with their input for each token: Float32[Tensor, "n_tokens d_model"].
 
-    A layer is run when it is asked for. Computed in float64 and rounded once, so that threads and batches change
-    nothing.
+    A layer runs only when it is requested. The input is computed in float64 and rounded once, so that threads and
+    batches do not change it.
 
     Args:
         ids: Int[Tensor, "n_tokens"].
         prefix: the token before each of them.
 
     Raises:
-        ArchitectureError: the model cannot be run, a value is not finite, or the two ways to run a token disagree.
+        ArchitectureError: the model cannot run, a value is not finite, or both passes disagree.
     """
     import torch
 
@@ -59,15 +59,15 @@ def read_alone(heads: HeadModel, ids: Tensor, prefix: int) -> Iterator[tuple[int
         size = torch.linalg.vector_norm(expected[layer], dim=-1)
         if not (difference <= TOLERANCE * size).all():
             raise ArchitectureError(
-                f"{source}: layer {layer}: a token behind the kept keys and values of the prefix gives the heads "
-                f"another input than the two tokens together; expected a relative difference below {TOLERANCE:g}, "
-                f"found {float((difference / size).max()):.2g}. No map is made from inputs that may be wrong."
+                f"{source}: layer {layer}: the heads' input for a token behind the cached prefix differs from that for "
+                f"both tokens in one sequence; expected a relative difference below {TOLERANCE:g}, found "
+                f"{float((difference / size).max()):.2g}. headatlas makes no map from inputs that may be wrong."
             )
         yield layer, x.float()
 
 
 def _one_by_one(run: Callable[[Callable[[int, Tensor], None]], Any]) -> Iterator[tuple[int, Tensor]]:
-    """What `run` hands to its argument, as an iterator: it goes on only when the next is asked for."""
+    """Turn the calls that `run` makes to its argument into an iterator; `run` continues when the next is requested."""
     wanted: queue.Queue[bool] = queue.Queue()
     results: queue.Queue[Any] = queue.Queue()
 
@@ -89,7 +89,7 @@ def _one_by_one(run: Callable[[Callable[[int, Tensor], None]], Any]) -> Iterator
             results.put(None)
         except Stopped:
             pass
-        except BaseException as error:  # handed to whoever asks
+        except BaseException as error:  # raised in the thread that iterates
             results.put(error)
 
     thread = threading.Thread(target=work, name="headatlas-alone", daemon=True)

@@ -1,4 +1,4 @@
-"""Where a model's layers keep their heads: modules, sizes, and the rows of the values in their weights.
+"""The heads of a model's layers: modules, sizes, and the rows of the values in their weights.
 
 The only place that knows grouped, fused and latent attention.
 """
@@ -23,11 +23,11 @@ class AttentionLayers:
 
     Args:
         tree: the model's modules.
-        family: where they keep the heads.
+        family: the names and the layout of the modules.
 
     Attributes:
         n_layers, n_heads: counts.
-        all_sizes: of each layer; None for a layer without softmax attention.
+        all_sizes: the sizes of each layer; None for a layer without softmax attention.
 
     Raises:
         ArchitectureError: the config contradicts itself, or no layer has heads.
@@ -78,7 +78,7 @@ class AttentionLayers:
         return f"{self.path(layer)}.{self.family.output}"
 
     def value_layer(self, layer: int) -> int:
-        """The layer whose values a layer's heads read; nearly always itself."""
+        """The layer whose values a layer's heads read; nearly always the layer itself."""
         return self.family.value_layer(self.tree.config, layer)
 
     def values_are_keys(self, layer: int) -> bool:
@@ -87,7 +87,7 @@ class AttentionLayers:
         return self.family.key_as_value is not None and getattr(module, self.family.value, None) is None
 
     def value_path(self, layer: int) -> str:
-        """The module with a layer's values, in the base model; of latent values, the part of each head."""
+        """The module with a layer's values, in the base model; for latent values, the up-projection per head."""
         if self.family.latent:
             return f"{self.path(layer)}.kv_b_proj"
         family, layer = self.family, self.value_layer(layer)
@@ -102,11 +102,11 @@ class AttentionLayers:
         return f"{self.path(layer)}.kv_a_proj_with_mqa" if self.family.latent else self.value_path(layer)
 
     def value_place(self, layer: int) -> tuple[str, Tensor]:
-        """Where a running model holds the values that a layer's heads read.
+        """Where a running model computes the values that a layer's heads read.
 
         Returns:
-            The module in the base model, and the places of the values in its output, Int[Tensor, "n_kv_heads d_head"].
-            A norm of the values behind that module is left out; large values may be clipped (`clip_limit`).
+            The module in the base model, and the indices of the values in its output, Int[Tensor, "n_kv_heads d_head"].
+            A norm of the values after that module is left out; large values may be clipped (`clip_limit`).
         """
         import torch
 
@@ -117,7 +117,7 @@ class AttentionLayers:
         return path, torch.arange(n_rows).view(sizes.n_heads, -1)[:, -sizes.d_head :]
 
     def value_rows(self, layer: int) -> tuple[Tensor, slice | None]:
-        """Rows of the values in their weight, and the part of it that has to be read for them."""
+        """The rows of the values in their weight, and the slice of the weight to read for them (None: all of it)."""
         path = self.value_path(layer)
         parameter = f"{self.tree.path_of(path)}.weight"
         self.tree.check_shape(parameter)
@@ -132,7 +132,7 @@ class AttentionLayers:
         return rows, None if transposed else slice(int(rows.min()), int(rows.max()) + 1)
 
     def is_transposed(self, path: str) -> bool:
-        """Whether a linear module of the base model keeps its weight as (in, out), as GPT-2's do."""
+        """Whether a linear module of the base model stores its weight as (in, out), as GPT-2's do."""
         from transformers.pytorch_utils import Conv1D
 
         return isinstance(self.tree.base.get_submodule(path), Conv1D)

@@ -25,7 +25,7 @@ def build_empty_model(checkpoint: Checkpoint) -> tuple[PretrainedConfig, PreTrai
     source, whole_config = checkpoint.source, checkpoint.config
     try:
         config = copy.deepcopy(whole_config.get_text_config(decoder=True))
-        # transformers' eager attention of Falcon counts ALiBi twice, in the mask and by itself.
+        # transformers' eager attention of Falcon adds ALiBi twice, once in the mask.
         twice = config.model_type == "falcon" and getattr(config, "alibi", False)
         config._attn_implementation = "sdpa" if twice else "eager"
         config._experts_implementation = "eager"
@@ -35,10 +35,11 @@ def build_empty_model(checkpoint: Checkpoint) -> tuple[PretrainedConfig, PreTrai
             raise ValueError("Unrecognized configuration class")
         with torch.device("meta"):
             model = (AutoModelForCausalLM if known else AutoModel).from_config(config)
-    except Exception as error:  # transformers raises many kinds for a config that makes no sense
+    except Exception as error:  # transformers raises many types for an inconsistent config
         if "is not a valid model type" in str(error) or "Unrecognized configuration class" in str(error):
             raise ArchitectureError(
-                f"{source}: the model type {checkpoint.model_type!r} is no language model that transformers can build."
+                f"{source}: expected a language model that transformers can build, found the model type "
+                f"{checkpoint.model_type!r}. docs/families.md lists the supported ones."
             ) from error
         raise ArchitectureError(
             f"{source}: transformers cannot build a model of this config "
@@ -48,8 +49,8 @@ def build_empty_model(checkpoint: Checkpoint) -> tuple[PretrainedConfig, PreTrai
 
 
 def common(config: PretrainedConfig, name: str) -> Any:
-    """A config's value; None where it has none, or another one for some layers, which transformers refuses to say."""
+    """A config's value; None if it has none, or if layers differ in it, for which transformers raises an error."""
     try:
         return getattr(config, name, None)
-    except Exception:  # of a kind of its own, in transformers only
+    except Exception:  # transformers has no public type for it
         return None

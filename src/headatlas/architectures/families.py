@@ -15,7 +15,7 @@ class Validity:
 
     Args:
         kind: one of VALIDITIES.
-        why: what makes it less than exact, or what else is between head and logits.
+        why: what makes it less than exact.
         clips: the model clips large values.
     """
 
@@ -58,7 +58,7 @@ def _sinks(config: Any, layer: int) -> Validity:
 
 def _gemma4(config: Any, layer: int) -> Validity:
     if (stored := _gemma4_value_layer(config, layer)) != layer:
-        return Validity("approximate", f"the values are those of layer {stored}, whose input is another")
+        return Validity("approximate", f"the values are computed from the input of layer {stored}")
     return Validity("exact up to scale", "a norm of the values scales each token")
 
 
@@ -85,20 +85,20 @@ class Family:
     """The names of a family's modules in transformers, and the layout of its values.
 
     Args:
-        model_types: names of the family in `config.json`.
+        model_types: its names in `config.json`.
         layers: path of the list of layers in the base model.
         attention: the attention module in a layer; layers without it have no softmax heads.
         value, output: modules of the values and of the output projection in the attention module.
-        key_as_value: the module of the values in layers whose attention has no `value`.
+        key_as_value: the module whose output serves as the values in layers without a `value` module.
         layout: which rows of `value` are the values.
-        latent: the values are made from a latent vector (multi-head latent attention).
-        n_kv_heads: number of key-value heads by the config.
-        value_layer: the layer whose values a layer reads, by the config.
-        validity: of the heads of a layer, by the config.
+        latent: the values are computed from a latent vector (multi-head latent attention).
+        n_kv_heads: number of key-value heads according to the config.
+        value_layer: the layer whose values a layer reads, according to the config.
+        validity: validity of a layer's heads, according to the config.
         final_norm: the norm before the unembedding, in the base model.
         norm_after_attention: a norm of the attention's output, in a layer; MAPS leaves its gain out.
-        after_embedding: a module that the embedding goes through before the first layer, in the base model.
-        before_unembedding: a linear module that leads to the unembedding, in the base model.
+        after_embedding: a module between the embedding and the first layer, in the base model.
+        before_unembedding: a linear module right before the unembedding, in the base model.
     """
 
     model_types: tuple[str, ...]
@@ -181,7 +181,7 @@ FAMILIES = (
         before_unembedding="decoder.project_out",
     ),
 )  # fmt: skip
-"""A module that a model of the family lacks (OPT's projections, say) is passed over."""
+"""The entries. A module that a model of the family lacks (such as OPT's projections) is skipped."""
 
 KNOWN_MODEL_TYPES = tuple(sorted(name for family in FAMILIES for name in family.model_types))
 

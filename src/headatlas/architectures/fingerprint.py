@@ -23,7 +23,7 @@ _OTHERS = (
 def digest_parts(
     tree: ModuleTree, meaning: list, parts: Sequence[Part], progress: Callable[[int, int], None] | None = None
 ) -> str:
-    """SHA-256 over the parts as float32, and over what of the config changes the map.
+    """SHA-256 of the parts as float32 and of the settings that change the map.
 
     Raises:
         ArchitectureError: a tensor is missing, misshapen, or not finite.
@@ -46,7 +46,7 @@ def digest_parts(
 
 
 def meaning_of_config(tree: ModuleTree, counts: dict[str, int], sizes: list) -> list:
-    """What changes the map but is in no tensor."""
+    """The settings of a config that change the map."""
     config = tree.config
     activation = next((getattr(config, name) for name in _ACTIVATIONS if hasattr(config, name)), None)
     # GGUF keeps these as float32.
@@ -65,7 +65,7 @@ def meaning_of_config(tree: ModuleTree, counts: dict[str, int], sizes: list) -> 
 
 
 def settings_of_modules(tree: ModuleTree, paths: Sequence[str]) -> list:
-    """Plain attributes of the embedding and of the modules at `paths`, in the base model."""
+    """The numbers, strings and flags of the embedding and of the modules at `paths`, in the base model."""
     modules = [tree.base.get_input_embeddings(), *(tree.base.get_submodule(path) for path in paths)]
     return [
         [name, type(part).__name__, sorted((key, value) for key, value in vars(part).items() if _is_plain(value))]

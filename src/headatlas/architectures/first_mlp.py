@@ -1,4 +1,4 @@
-"""The first layer's MLP, whose output alone is the later layers' input in MAPS."""
+"""The first layer's MLP, whose output (without the residual) is the input of later layers in MAPS."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from headatlas.errors import ArchitectureError
 
 
 def first_mlp_paths(tree: ModuleTree, layers: str, modules: FirstMlp) -> list[str]:
-    """The modules from the first layer's input to the later layers' input, in the base model.
+    """Paths of the modules that compute the later layers' input from the first layer's, in the base model.
 
     Args:
         layers: path of the list of layers in the base model.
-        modules: which of the first layer's they are, as `find_first_mlp` finds them.
+        modules: their names in the first layer, from `find_first_mlp`.
 
     Raises:
-        ArchitectureError: the checkpoint has tensors in them that this config has no place for.
+        ArchitectureError: the checkpoint has tensors under these paths that no module of this config takes.
     """
     names = [*([] if modules.norm is None else [modules.norm]), *modules.parts]
     paths = [f"{layers}.0.{name}" for name in names]

@@ -1,6 +1,6 @@
-"""A model's embedding, unembedding, heads and first MLP, whatever its family and file format.
+"""A model's embedding, unembedding, heads and first MLP, for every family and file format.
 
-Weights are read when they are asked for, checked against the config, and refused when they are not finite.
+Weights are read on demand, checked against the config, and refused if they are not finite.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
 
 class HeadModel:
-    """The parts of a model that its map is made from.
+    """The parts of a model that its map is computed from.
 
     Args:
         tree: the model's modules.
-        family: where they keep the heads.
+        family: the names and the layout of the modules.
         terms: what is counted in addition to the OV circuits.
 
     Attributes:
-        attention: where each layer keeps its heads.
+        attention: the attention of each layer.
         n_layers, n_heads, n_kv_heads, d_model, d_head, d_vocab: counts and widths; n_kv_heads and d_head are those of
             the first layer that has heads.
-        validity: of the heads of each layer.
+        validity: one `Validity` per layer.
         name, note: from the checkpoint.
-        model_type: of the language model, which for a multimodal model is not that of the whole.
+        model_type: the language model's, which differs from that of a multimodal model around it.
 
     Raises:
         ArchitectureError: the config contradicts itself or the checkpoint.
@@ -65,17 +65,17 @@ class HeadModel:
 
     @property
     def alike(self) -> bool:
-        """Whether all layers with heads have as many kv heads, of the same width."""
+        """Whether all layers with heads have equally many kv heads of the same width."""
         return len({sizes for sizes in self.attention.all_sizes if sizes is not None}) == 1
 
     @property
     def has_entry(self) -> bool:
-        """Whether the family is one of ours, not read by its modules' structure."""
+        """Whether the family is in the table of families, rather than read by module structure."""
         return find_family(self.tree.config.model_type) is self.family
 
     @property
     def value_limit(self) -> float | None:
-        """The size at which a running model clips its values; None if it does not."""
+        """The magnitude at which a running model clips its values; None if it does not clip them."""
         return clip_limit(self.tree.config) if self.has_entry else None
 
     def has_heads(self, layer: int) -> bool:
@@ -87,16 +87,16 @@ class HeadModel:
         return self.attention.kv_head_of(layer)
 
     def validity_by_layers(self) -> list[dict[str, Any]]:
-        """Each validity that occurs, as JSON types: `kind`, `why`, and the `layers` whose heads have it."""
+        """Each validity that occurs, as JSON types: `kind`, `why`, and the `layers` it applies to."""
         layers: dict[Validity, list[int]] = {}
         for layer, validity in enumerate(self.validity):
             layers.setdefault(validity, []).append(layer)
         return [{"kind": each.kind, "why": each.why, "layers": where} for each, where in layers.items()]
 
     def W_E(self, ids: Tensor) -> Tensor:
-        """What the first layer is given for some tokens, positions left out: Float[Tensor, "n_ids d_model"].
+        """The first layer's input for some tokens, without positions: Float[Tensor, "n_ids d_model"].
 
-        The embedding's rows, with the scale, norm or projection that the family puts behind them.
+        These are rows of the embedding after the scale, norm or projection that the family applies to them.
         """
         rows = self.tree.read_rows(self.tree.embedding, ids)
         rows *= self._embedding_scale()
@@ -115,10 +115,10 @@ class HeadModel:
         return W_U
 
     def values_and_outputs(self, layer: int) -> tuple[Tensor, Tensor]:
-        """A layer's OV circuits in factors.
+        """The factors of a layer's OV circuits.
 
         Returns:
-            W_V: Float[Tensor, "n_kv_heads d_model d_head"]; one row more, the bias, with `terms.value_bias`.
+            W_V: Float[Tensor, "n_kv_heads d_model d_head"]; with `terms.value_bias`, the bias is one more row.
             W_O: Float[Tensor, "n_heads d_head d_model"].
         """
         W_V = read_values(self.attention, layer, self.terms.value_bias)
@@ -126,29 +126,29 @@ class HeadModel:
         return W_V, read_outputs(self.attention, layer, gain)
 
     def attention_gain(self, layer: int) -> Tensor:
-        """The gain per channel of the norm behind a layer's attention, up to a common factor: `(d_model,)`."""
+        """The gain per channel of the norm after a layer's attention, up to a common factor: `(d_model,)`."""
         return norm_gain(self.tree, str(attention_norm(self.attention, layer)), self.d_model)
 
     def first_mlp(self, embedding: Tensor) -> Tensor:
         """`MLP_0(norm_0(embedding))`, the output of the first layer's MLP alone: Float[Tensor, "n_ids d_model"].
 
-        The model's own modules, computing in float64, so that the number of threads changes nothing that float32
-        can show.
+        The model's own modules compute it in float64, so that the number of threads does not change the float32
+        result.
         """
         filled = [self.tree.fill(path) for path in self._first_mlp_paths()]
         return run_in_float64(self.checkpoint.source, filled, embedding)
 
     @cached_property
     def first_mlp_modules(self) -> FirstMlp:
-        """Which modules of layer 0 make the later layers' input."""
+        """The modules of layer 0 that compute the later layers' input."""
         return find_first_mlp(self.tree, self.family.layers)
 
     def parts(self) -> list[Part]:
-        """All that a map reads, and nothing else: what a fingerprint is of, and what has to travel."""
+        """Exactly the parts that a map reads; the fingerprint covers them, and a remote model transfers them."""
         return [part for layer in (None, *range(self.n_layers)) for part in self.parts_of(layer)]
 
     def parts_of(self, layer: int | None) -> list[Part]:
-        """What a map reads of a layer; with None, what it reads outside the layers' attention."""
+        """The parts that a map reads from a layer; with None, those outside the layers' attention."""
         if layer is None:
             return self._shared_parts()
         if not self.has_heads(layer):
@@ -170,12 +170,13 @@ class HeadModel:
     def fingerprint(
         self, progress: Callable[[int, int], None] | None = None, parts: Sequence[Part] | None = None
     ) -> str:
-        """SHA-256 over all that a map reads: the tensors as float32, and what of the config changes the map.
+        """SHA-256 of everything that a map reads: the tensors as float32, and the settings that change the map.
 
-        It does not depend on the file format: the same weights in shards, in one file or in GGUF have the same one.
+        It does not depend on the file format: the same weights in shards, in one file or in GGUF have the same
+        fingerprint.
 
         Args:
-            parts: only of these.
+            parts: cover only these parts.
 
         Raises:
             ArchitectureError: a tensor is missing, misshapen, or not finite.
@@ -183,7 +184,7 @@ class HeadModel:
         sizes: list = [vars(each) if each is not None else None for each in self.attention.all_sizes]
         counts = {"n_layers": self.n_layers, "d_vocab": self.d_vocab}
         meaning = meaning_of_config(self.tree, counts, sizes)
-        # Nobody knows which of the names in an unknown family's config matter; its modules keep what they use of it.
+        # The names that matter in an unknown family's config are not known, but its modules store what they use.
         if not self.has_entry:
             meaning.append(settings_of_modules(self.tree, self._first_mlp_paths()))
         return digest_parts(self.tree, meaning, self.parts() if parts is None else parts, progress)

@@ -1,4 +1,4 @@
-"""The keys and values that a model keeps of a first token, shared by many sequences that begin with it."""
+"""The keys and values that a model caches for a first token, shared by many sequences that begin with it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def first_token_of(cache: Any) -> Any:
-    """Of what a model keeps of sequences that all begin with one token, the keys and values of that token, once.
+    """The keys and values of the first token, from a model's cache of sequences that all begin with it.
 
-    None for a model that keeps something else, such as the state of a linear attention, or too few tokens.
+    None if the model caches something else, such as the state of linear attention, or too few tokens.
     """
     from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
@@ -32,7 +32,7 @@ def first_token_of(cache: Any) -> Any:
 
 
 def for_sequences(layer: Any, n: int) -> Any:
-    """A layer of `first_token_of` as that of `n` sequences; a view, which costs no memory."""
+    """A layer of `first_token_of`, expanded to `n` sequences; a view, which takes no memory."""
     own = copy.copy(layer)
     if _holds(own):
         own.keys, own.values = (each.expand(n, -1, -1, -1) for each in (own.keys, own.values))
@@ -40,5 +40,5 @@ def for_sequences(layer: Any, n: int) -> Any:
 
 
 def _holds(layer: Any) -> bool:
-    """Whether anything is kept: layers that read another's keys keep nothing."""
+    """Whether a layer caches anything: layers that read another layer's keys do not."""
     return layer.keys is not None and layer.keys.numel() > 0

@@ -37,7 +37,7 @@ def concatenated(sizes: Sizes) -> Tensor:
 
 
 def grouped(sizes: Sizes) -> Tensor:
-    """Of each kv head: the queries that read it, its key, its value; where all have their own, q, k, v of each."""
+    """For each kv head, the queries that read it, then its key, then its value."""
     import torch
 
     per_group = sizes.n_heads // sizes.n_kv_heads + 2
@@ -46,5 +46,5 @@ def grouped(sizes: Sizes) -> Tensor:
 
 
 def one_or_grouped(sizes: Sizes) -> Tensor:
-    """GPT-BigCode: all queries before the one key and value that they share, else grouped."""
+    """GPT-BigCode: with one kv head, all queries, then the key, then the value; otherwise grouped."""
     return concatenated(sizes) if sizes.n_kv_heads == 1 else grouped(sizes)

@@ -21,7 +21,7 @@ NUMBERS_AT_ONCE = 1 << 24
 """Numbers of a large tensor that are decoded at a time."""
 
 MOST_OF_BUFFERS = 2**30
-"""Bytes of a module's own constants, such as masks; a config can ask for any number."""
+"""Upper limit of the bytes of a module's own constants, such as masks; a config can request any number."""
 
 ROWS_AT_ONCE = 16_384
 """Rows of a large tensor that are in memory at once, if not all of it is needed."""
@@ -31,10 +31,10 @@ class ModuleTree:
     """The modules of a checkpoint's language model, on the meta device, and the way to fill them.
 
     Attributes:
-        config: of the language model; of a multimodal model, its text part.
+        config: the language model's config; for a multimodal model, that of its text part.
         model: the language model; its parameters are empty.
-        base: the part of it before the unembedding; `base_path` is its name in `model`, with a dot, or nothing.
-        embedding, unembedding: parameters of W_E and W_U; one and the same where they are tied.
+        base: the part of it before the unembedding; `base_path` is its name in `model` and a dot, or empty.
+        embedding, unembedding: names of the parameters of W_E and W_U; the same name if they are tied.
 
     Raises:
         ArchitectureError: transformers cannot build the model, or the checkpoint does not hold its embedding.
@@ -53,7 +53,7 @@ class ModuleTree:
         self.embedding = self._embedding_name = f"{self.base_path}{embedding}.weight"
         self._sources = ParameterSources(checkpoint, self.model, self.base_path, f"{embedding}.weight")
         if self.embedding not in self._sources and self._is_tied(whole_config):
-            # Of two names of one tensor, some programs keep only the unembedding's.
+            # Some programs store a tied tensor only under the name of the unembedding.
             head = self._unembedding_name()
             self._shapes.setdefault(head, self._shapes[self.embedding])
             self.embedding = head if head in self._sources else self.embedding
@@ -66,11 +66,11 @@ class ModuleTree:
         self.unembedding = self._find_unembedding(whole_config)
 
     def path_of(self, module: str) -> str:
-        """A module of the base model, as the whole model names it."""
+        """The name that a module of the base model has in the whole model."""
         return f"{self.base_path}{module}"
 
     def module(self, path: str) -> nn.Module | None:
-        """The empty module of this name in the base model; None where there is none."""
+        """The empty module of this name in the base model; None if there is none."""
         try:
             return self.base.get_submodule(path)
         except AttributeError:
@@ -93,7 +93,7 @@ class ModuleTree:
         return [source.name for source in self._sources.of(parameter)]
 
     def is_plain(self, parameter: str) -> bool:
-        """Whether one stored tensor fills the parameter as it is, so that rows of it can be read alone."""
+        """Whether one stored tensor fills the parameter unchanged, so that single rows can be read."""
         sources = self._sources.of(parameter)
         return len(sources) == 1 and sources[0].converter is None
 
@@ -101,7 +101,7 @@ class ModuleTree:
         return self._shapes[parameter]
 
     def read(self, parameter: str, rows: slice | None = None) -> Tensor:
-        """A parameter, or some of its rows, as float32: finite, and of the shape that the module has.
+        """A parameter, or some of its rows, as float32, after a check of its shape and that it is finite.
 
         Raises:
             ArchitectureError: missing, of another shape, or not finite.
@@ -117,7 +117,7 @@ class ModuleTree:
         at_once = max(1, NUMBERS_AT_ONCE * shape[0] // max(1, math.prod(shape))) if shape else 1
         if last - first <= at_once:
             return _finite(name, self.checkpoint.read(name, rows), self.checkpoint)
-        # Decoded a part at a time: what is stored is never there as a whole beside what is made of it.
+        # Decoded in parts, so that the whole stored tensor and the whole result are never in memory together.
         values = torch.empty(last - first, *shape[1:])
         for row in range(first, last, at_once):
             part = self.checkpoint.read(name, slice(row, min(row + at_once, last)))
@@ -125,7 +125,7 @@ class ModuleTree:
         return values
 
     def check_shape(self, parameter: str) -> None:
-        """Before memory is taken for it: that what one stored tensor fills has the shape that the module has.
+        """Check that a parameter filled by one stored tensor has the module's shape, before memory is allocated.
 
         Raises:
             ArchitectureError: missing, or of another shape.
@@ -145,7 +145,7 @@ class ModuleTree:
 
         Args:
             module: its path in the base model.
-            blank: beginnings of parameters' names in it that are zeros instead of read.
+            blank: prefixes of names; parameters whose name begins with one are zeros instead of being read.
         """
         import torch
 
@@ -154,7 +154,7 @@ class ModuleTree:
         state = {}
         for name, parameter in filled.state_dict().items():
             if name.startswith(tuple(blank)):
-                # Of one number, seen in the needed shape: it costs no memory.
+                # One number, expanded to the shape: it takes no memory.
                 state[name] = torch.zeros(1).expand(parameter.shape)
             else:
                 state[name] = self.read(f"{path}.{name}")
@@ -168,13 +168,13 @@ class ModuleTree:
         return base
 
     def read_rows(self, parameter: str, ids: Tensor) -> Tensor:
-        """Some rows of a large parameter, in the order of `ids`, as `read`: Float[Tensor, "n_ids width"]."""
+        """Rows of a large parameter, in the order of `ids`, checked like `read`: Float[Tensor, "n_ids width"]."""
         import torch
 
         self.check_shape(parameter)
         n_rows, width = self.shape(parameter)
         rows = torch.empty(len(ids), width)
-        # One read of many neighbours is quicker than one of each row.
+        # One read of many neighbouring rows is faster than one read per row.
         for start in range(0, n_rows, ROWS_AT_ONCE):
             here = (ids >= start) & (ids < start + ROWS_AT_ONCE)
             if here.any():
@@ -183,7 +183,7 @@ class ModuleTree:
         return rows
 
     def fill_model(self) -> PreTrainedModel:
-        """A copy of the whole language model with its weights (float32); what is tied is one tensor."""
+        """A copy of the whole language model with its weights (float32); tied parameters share one tensor."""
         filled = copy.deepcopy(self.model).eval()
         self._fill_buffers(filled)
         state: dict[str, Tensor] = {}
@@ -194,18 +194,18 @@ class ModuleTree:
         return filled
 
     def stored_as(self, parameter: str) -> str:
-        """The parameter that the checkpoint keeps for one of the model's: another one only where they are tied."""
+        """The parameter under which the checkpoint stores one of the model's; they differ only if they are tied."""
         if parameter == self._unembedding_name():
             return self.unembedding
         return self.embedding if parameter == self._embedding_name else parameter
 
     def unused(self, module: str) -> list[str]:
-        """Stored tensors that lie under a module of the base model and have no place in it."""
+        """Stored tensors under the path of a module of the base model that the module does not take."""
         path = self.path_of(module)
         return [name for name, renamed in self._sources.unplaced.items() if renamed.startswith(f"{path}.")]
 
     def beyond(self, layers: str, n_layers: int) -> str | None:
-        """A stored tensor of a layer that the config does not know; layers of a multi-token prediction are known."""
+        """A stored tensor of a layer beyond those of the config, or None; layers for multi-token prediction may be."""
         ahead = getattr(self.config, "num_nextn_predict_layers", None) or 0
         beginning = f"{self.path_of(layers)}.{n_layers}."
         return next(
@@ -213,15 +213,15 @@ class ModuleTree:
         )
 
     def _fill_buffers(self, filled: nn.Module) -> None:
-        """What is in no tensor, such as the frequencies of rotary positions, as transformers makes it."""
+        """Compute what no tensor stores, such as the frequencies of rotary positions, as transformers does."""
         import torch
 
         for part in filled.modules():
             empty = [name for name, buffer in part.named_buffers(recurse=False) if buffer.is_meta]
             if sum(part.get_buffer(name).nbytes for name in empty) > MOST_OF_BUFFERS:
                 raise ArchitectureError(
-                    f"{self.checkpoint.source}: this config makes transformers' {type(part).__name__} fill more than "
-                    f"{MOST_OF_BUFFERS:,} bytes with what is in no tensor. Is config.json from the same model?"
+                    f"{self.checkpoint.source}: with this config, transformers' {type(part).__name__} needs more than "
+                    f"{MOST_OF_BUFFERS:,} bytes of buffers. Is config.json from the same model?"
                 )
             for name in empty:
                 setattr(part, name, torch.zeros_like(part.get_buffer(name), device="cpu"))
@@ -231,13 +231,13 @@ class ModuleTree:
     def _find_embedding(self) -> str:
         try:
             embeddings = self.base.get_input_embeddings()
-        except NotImplementedError:  # decoders that transformers wraps so that they stand alone
+        except NotImplementedError:  # the decoder of an encoder-decoder, which transformers wraps
             embeddings = None
         found = [name for name, module in self.base.named_modules() if module is embeddings and name]
         if not found or getattr(embeddings, "weight", None) is None:
             raise ArchitectureError(
-                f"{self.checkpoint.source}: the model type {self.checkpoint.model_type!r} has no embedding of tokens "
-                f"that transformers names, so it cannot be read."
+                f"{self.checkpoint.source}: transformers names no token embedding for the model type "
+                f"{self.config.model_type!r}. This model is not supported; docs/families.md lists the supported ones."
             )
         return found[0]
 
@@ -264,7 +264,7 @@ class ModuleTree:
         if value is None or tuple(value.shape) != self.shape(parameter):
             found = None if value is None else tuple(value.shape)
             raise ArchitectureError(
-                f"{self.checkpoint.source}: the {len(self._sources.of(parameter))} tensors of {parameter!r} make the "
+                f"{self.checkpoint.source}: the {len(self._sources.of(parameter))} tensors of {parameter!r} combine to "
                 f"shape {found}; this config needs {self.shape(parameter)}. Is config.json from the same model?"
             )
         return value

@@ -1,4 +1,4 @@
-"""Open a model: files know tensors, and learn here which family names and arranges them how."""
+"""Open a model: joins the files, which know tensors only, with the families, which name and arrange them."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ def open_checkpoint(source: str | Path, adapter: str | Path | None = None) -> Ch
 
     Args:
         source: `demo`, a path, a name on the hub (`gpt2`, `org/model`, `org/model@revision`, `org/model/file.gguf`) or
-            an address (`https://host/folder`). What exists locally, or looks like a path, is never looked for
+            an address (`https://host/folder`). A source that exists locally, or looks like a path, is never looked up
             elsewhere; a local folder named `demo` is opened as `./demo`.
         adapter: the folder of a LoRA adapter, which is added to the tensors that it changes.
 
     Raises:
-        CheckpointError: there is nothing, or nothing that can be read.
+        CheckpointError: nothing was found, or it cannot be read.
     """
     return opening.open_checkpoint(source, adapter, FAMILIES)
 
 
 def open_model(checkpoint: Checkpoint, terms: Terms | None = None, believe_structure: bool = False) -> HeadModel:
-    """The heads of a checkpoint, by its family's entry or, where there is none, by its modules' structure.
+    """The heads of a checkpoint, by the entry of its family or, without one, by its module structure.
 
     Args:
-        terms: what is counted beside the OV circuits.
-        believe_structure: for a plan, that reads no weights: take the first proposal of a model without an entry.
-            Otherwise the self-check decides.
+        terms: what is counted in addition to the OV circuits.
+        believe_structure: take the first proposal for a model type without an entry, instead of letting the self-check
+            decide; for a plan, which reads no weights.
 
     Raises:
-        ArchitectureError: the model has no heads that are known, or the config contradicts itself.
+        ArchitectureError: the model is not supported, or the config contradicts itself.
         SettingsError: a term is asked for that the model does not have.
     """
     tree = ModuleTree(checkpoint)

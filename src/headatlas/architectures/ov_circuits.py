@@ -1,4 +1,4 @@
-"""The OV circuits of a layer, read from its weights in factors: values, their bias, and outputs."""
+"""The factors of a layer's OV circuits, read from its weights: values, their bias, and outputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def read_values(attention: AttentionLayers, layer: int, bias: bool = False) -> Tensor:
-    """W_V of a layer: Float[Tensor, "n_kv_heads d_model d_head"]; with `bias`, one row more, the bias."""
+    """W_V of a layer: Float[Tensor, "n_kv_heads d_model d_head"]; with `bias`, the bias is one more row."""
     import torch
 
     sizes = attention.sizes(layer)
@@ -26,7 +26,7 @@ def read_outputs(attention: AttentionLayers, layer: int, gain: Tensor | None = N
     """W_O of a layer: Float[Tensor, "n_heads d_head d_model"].
 
     Args:
-        gain: of each channel, `(d_model,)`.
+        gain: a factor for each channel, `(d_model,)`.
     """
     sizes, path, tree = attention.sizes(layer), attention.output_path(layer), attention.tree
     output = tree.read(f"{tree.path_of(path)}.weight")
@@ -37,15 +37,15 @@ def read_outputs(attention: AttentionLayers, layer: int, gain: Tensor | None = N
 
 
 def has_value_bias(attention: AttentionLayers, layer: int) -> bool:
-    """Whether the values of a layer have a bias; that of latent values is not read."""
+    """Whether the values of a layer have a bias that can be read; False for latent values."""
     return not attention.family.latent and _bias_name(attention, layer) in attention.tree
 
 
 def parts_of_layer(attention: AttentionLayers, layer: int, bias: bool) -> list[Part]:
-    """What is read of a layer for its OV circuits.
+    """The parts that a layer's OV circuits are read from.
 
     Args:
-        bias: the bias of the values too, if there is one.
+        bias: include the bias of the values, if there is one.
     """
     tree, family = attention.tree, attention.family
     path, values = tree.path_of(attention.path(layer)), f"{tree.path_of(attention.value_path(layer))}.weight"
@@ -73,7 +73,7 @@ def _values(attention: AttentionLayers, layer: int) -> Tensor:
 
 
 def _latent_values(attention: AttentionLayers, layer: int) -> Tensor:
-    """Values that are made from a latent vector: `up * gain @ down`, Float[Tensor, "n_heads*d_head d_model"].
+    """Values computed from a latent vector: `up * gain @ down`, Float[Tensor, "n_heads*d_head d_model"].
 
     The norm of the latent vector divides by one positive number per token, which is left out.
     """

@@ -1,9 +1,8 @@
 """Which stored tensors fill which parameter of a model that transformers builds.
 
-Checkpoints name tensors in other ways than today's modules do: an older name, a prefix more or less, one tensor per
-expert where the module has one for all, a multimodal model around the language model. transformers' own conversion
-rules say which is which; none of them is written down here a second time. They are internal to transformers, and a
-contract test holds them.
+The names of tensors in a checkpoint can differ from those in today's modules: older names, an additional or missing
+prefix, one tensor per expert instead of one for all, a multimodal model around the language model. transformers' own
+conversion rules map them, and are not repeated here. They are internal to transformers, so a contract test covers them.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ class Source:
     """A stored tensor of a parameter.
 
     Args:
-        name: of the stored tensor.
-        converter: transformers' rule that makes the parameter from several tensors; None if the tensor is the
+        name: the name of the stored tensor.
+        converter: transformers' rule that computes the parameter from several tensors; None if the tensor is the
             parameter.
-        pattern: of the rule, that matched the name.
-        first: the first parameter that the rule makes.
+        pattern: the pattern of the rule that matched the name.
+        first: the first parameter that the rule computes.
     """
 
     name: str
@@ -49,11 +48,11 @@ class ParameterSources:
 
     Args:
         checkpoint: the stored tensors.
-        model: the empty language model; `base_path` is the name of its base in it, with a dot, or nothing.
+        model: the empty language model; `base_path` is the name of its base in it and a dot, or empty.
         embedding: the parameter of the embedding, in the base.
 
     Attributes:
-        unplaced: stored tensors without a place in the model -> what transformers would call them.
+        unplaced: stored tensors that fill no parameter -> their names in transformers.
 
     Raises:
         ArchitectureError: two tensors claim one parameter.
@@ -72,7 +71,7 @@ class ParameterSources:
         return self._sources.get(parameter, [])
 
     def convert(self, parameter: str) -> Any:
-        """What transformers' rule makes of a parameter's tensors; None if it makes nothing."""
+        """The value that transformers' rule computes from a parameter's tensors; None if it computes none."""
         from transformers.core_model_loading import dot_natural_key
 
         sources = sorted(self.of(parameter), key=lambda source: dot_natural_key(source.name))
@@ -120,7 +119,7 @@ class ParameterSources:
         return dict(sources)
 
     def _inside_wrapper(self, embedding: str) -> dict[str, str]:
-        """Stored name -> name in the language model, around which there may be a multimodal model."""
+        """Stored name -> name in the language model, which may be part of a multimodal model."""
         names = list(self.checkpoint.names())
         plain = {embedding, self.base_path + embedding}
         outside = sorted(name.removesuffix(embedding) for name in names if name.endswith(f".{embedding}"))
@@ -130,7 +129,7 @@ class ParameterSources:
         if len(inner) != 1:
             return {name: name for name in names}
         inside = {name: self.base_path + name[len(inner[0]) :] for name in names if name.startswith(inner[0])}
-        # Its head lies around it or in it; a tower of another kind may have one of its own.
+        # Its head is stored inside it or in the model around it; another tower may have a head of its own.
         heads = [name for name in names if f".{name}".endswith(f".{UNEMBEDDING}")]
         heads = [name for name in heads if inner[0].startswith(name.removesuffix(UNEMBEDDING))]
         return inside | ({heads[0]: UNEMBEDDING} if len(heads) == 1 else {})

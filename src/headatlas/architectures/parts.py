@@ -1,4 +1,4 @@
-"""What a map reads of a model, part by part."""
+"""The parts of a model that a map reads."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from enum import Enum
 
 
 class Role(Enum):
-    """What a stored parameter is to a map; the values are part of the fingerprint."""
+    """What a map uses a stored parameter for; the values are part of the fingerprint."""
 
     EMBEDDING = "W_E"
     UNEMBEDDING = "W_U"
     MODULE = "module"
-    """Of a module that makes the heads' input, or that stands before the unembedding."""
+    """A parameter of a module that computes the heads' input, or of one right before the unembedding."""
     LATENT = "latent"
     LATENT_GAIN = "latent gain"
     VALUE = "W_V"
@@ -23,13 +23,13 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class Part:
-    """A stored parameter that a map reads: all of it, or neighbouring rows.
+    """A stored parameter that a map reads: all of it, or adjacent rows.
 
     Args:
-        role: what it is to the map.
+        role: what the map uses it for.
         parameter: its name in the model.
         rows: the rows that are read; None for all.
-        layer: the layer whose heads need it; None if all need it.
+        layer: the layer whose heads need it; None if all layers do.
         path: for `Role.MODULE`, the parameter's path in the base model.
     """
 
@@ -41,7 +41,7 @@ class Part:
 
     @property
     def label(self) -> str:
-        """The part's name in the fingerprint, whatever the file format."""
+        """The part's name in the fingerprint, the same for every file format."""
         if self.role is Role.MODULE:
             return self.path
         return self.role.value if self.layer is None else f"{self.role.value} {self.layer}"

@@ -1,4 +1,4 @@
-"""Run a model's own modules on rows, in float64, so that the number of threads changes nothing that float32 shows."""
+"""Run a model's own modules on rows, in float64, so that the number of threads does not change the float32 result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def run_in_float64(source: str, modules: list[nn.Module], rows: Tensor) -> Tensor:
-    """Pass rows through modules of a model, one after the other, in float64; `source` is named in errors.
+    """Pass rows through modules of a model, one after the other, in float64; errors name `source`.
 
     Raises:
         ArchitectureError: a module cannot run, or its output is not finite.
@@ -26,7 +26,12 @@ def run_in_float64(source: str, modules: list[nn.Module], rows: Tensor) -> Tenso
                 for module in modules:
                     part = _call(module, part)
                 parts.append(part.reshape(-1, part.shape[-1]).float())
-    except (RuntimeError, IndexError, TypeError, ValueError) as error:  # more experts per token than there are, say
+    except (
+        RuntimeError,
+        IndexError,
+        TypeError,
+        ValueError,
+    ) as error:  # such as too many experts per token
         raise ArchitectureError(
             f"{source}: transformers' modules of the first layer cannot run with this config "
             f"({type(error).__name__}: {str(error)[:200]}). Is config.json from the same model?"
@@ -40,7 +45,7 @@ def run_in_float64(source: str, modules: list[nn.Module], rows: Tensor) -> Tenso
 
 
 def _call(module: nn.Module, rows: Tensor) -> Tensor:
-    """A module's answer to rows (1, n_rows, d_model); BLOOM's and MPT's MLP add a residual, which is nothing here."""
+    """A module's output for rows (1, n_rows, d_model); the residual that BLOOM's and MPT's MLP add is zero."""
     import inspect
 
     import torch
@@ -51,10 +56,10 @@ def _call(module: nn.Module, rows: Tensor) -> Tensor:
 
 
 def in_float64(throughout: bool = False):
-    """Within it, modules with float32 weights compute in float64; one weight at a time is held in both.
+    """Let modules with float32 weights compute in float64, with one weight at a time converted.
 
     Args:
-        throughout: also where a module asks for float32, as many norms and softmaxes do.
+        throughout: also if a module casts to float32, as many norms and softmaxes do.
     """
     import torch
     from torch.overrides import TorchFunctionMode

@@ -1,9 +1,9 @@
-"""Before a map is believed: the circuits that were read, against what the model's own attention modules do.
+"""Compare the OV circuits that were read with what the model's own attention modules compute, before scoring.
 
-With one token, attention can only look at itself. So with all heads but one silenced at the input of the output
-projection, the real module's answer, less its answer to a zero input, is `x @ W_V @ W_O` of that head, whatever the
-layout. Queries and keys play no part in it and are not read for a family with an entry; for others they are, so that
-a gate or another use of them shows as a disagreement.
+In a sequence of one token, attention can only look at that token. If all heads but one are zeroed at the input of the
+output projection, the module's output minus its output for a zero input is therefore `x @ W_V @ W_O` of that head,
+whatever the layout. Queries and keys do not matter, and are not read for a family with an entry; for others they are
+read, so that a gate or another use of them shows as a disagreement.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from headatlas.architectures.structure import (
-    call_arguments,
-)
+from headatlas.architectures.structure import call_arguments
 from headatlas.errors import ArchitectureError
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from headatlas.architectures.heads import HeadModel
 
 TOLERANCE = 1e-4
-"""Largest relative error at which circuits agree with the module; a wrong layout is off by about 1."""
+"""Largest relative error of circuits that agree with the module; that of a wrong layout is about 1."""
 
 N_ROWS = 3
 QUERY_AND_KEY = ("q_proj", "k_proj", "q_norm", "k_norm", "q_a_", "q_b_", "q_layernorm", "k_layernorm")
@@ -33,9 +31,10 @@ class LayerCheck:
     """How well the circuits of layers of one kind agree with their real attention modules.
 
     Args:
-        tried: the layers that were tried, the first and the last; `layers` are all of their kind.
+        tried: the layers that were compared, the first and the last of `layers`.
+        layers: all layers of one kind.
         error: largest relative error of a head's output.
-        scaled: the agreement is up to a positive factor per token and head.
+        scaled: they agree up to a positive factor per token and head.
     """
 
     tried: list[int]
@@ -51,7 +50,7 @@ def check_circuits(model: HeadModel) -> list[LayerCheck]:
     """Compare the first and the last layer of each kind with transformers' own attention, filled from the checkpoint.
 
     Raises:
-        ArchitectureError: they disagree; says which layer and head, and by how much.
+        ArchitectureError: they disagree; the message names the layer, the head and the difference.
     """
     checks = []
     for layers in kinds_of_layers(model).values():
@@ -77,22 +76,22 @@ def kinds_of_layers(model: HeadModel) -> dict[int, list[int]]:
 
 
 def _checked(model: HeadModel, layer: int) -> tuple[float, bool]:
-    """The largest relative error of a layer, and whether its agreement is up to scale; raises where it disagrees."""
+    """The largest relative error of a layer, and whether it agrees up to scale only; raises if it disagrees."""
     error, scaled, head = compare_layer(model, layer)
     may_scale = model.validity[layer].kind != "exact"
     if not error <= TOLERANCE or (scaled and not may_scale):
-        found = f"a relative difference of {error:.2g}" if not error <= TOLERANCE else "another scale"
+        found = f"a relative difference of {error:.2g}" if not error <= TOLERANCE else "a different scale"
         raise ArchitectureError(
-            f"{model.checkpoint.source}: layer {layer}, head {head}: the circuit that was read is not what "
+            f"{model.checkpoint.source}: layer {layer}, head {head}: the OV circuit that was read differs from what "
             f"transformers' {type(model.attention.module(layer)).__name__} computes with these weights; expected a "
-            f"relative difference below {TOLERANCE:g}, found {found}. No map is made from weights that may be "
-            f"read wrongly."
+            f"relative difference below {TOLERANCE:g}, found {found}. headatlas makes no map from weights that it may "
+            f"misread."
         )
     return error, scaled
 
 
 def compare_layer(model: HeadModel, layer: int) -> tuple[float, bool, int]:
-    """Largest relative error, whether a scale per row was needed, and the head that is worst."""
+    """Largest relative error, whether a scale per row was needed, and the head with the largest error."""
     import torch
 
     generator = torch.Generator().manual_seed(layer)
@@ -102,7 +101,7 @@ def compare_layer(model: HeadModel, layer: int) -> tuple[float, bool, int]:
     expected = _real_heads(model, layer, x)
     W_V, W_O = model.values_and_outputs(layer)
     if model.terms.value_bias:
-        # The bias is the row of W_V that an input of zeros reads alone.
+        # The bias is the last row of W_V: an input of zeros with a final 1 reads it alone.
         x = torch.nn.functional.pad(torch.nn.functional.pad(x, (0, 0, 0, 1)), (0, 1))
         x[-1, -1] = 1
     else:
@@ -128,9 +127,10 @@ def compare_layer(model: HeadModel, layer: int) -> tuple[float, bool, int]:
 
 
 def _real_heads(model: HeadModel, layer: int, x: Tensor) -> Tensor:
-    """What each head of the real module adds: Float[Tensor, "n_heads n_rows+1 d_model"].
+    """The output of each head of the real module: Float[Tensor, "n_heads n_rows+1 d_model"].
 
-    For rows of input, without what it adds for an input of zeros; and, in the last row, that: the bias of its values.
+    The first rows are the outputs for `x` minus the output for an input of zeros. The last row is the latter, which
+    is due to the bias of the values.
     """
     import torch
 
@@ -157,7 +157,7 @@ def _real_heads(model: HeadModel, layer: int, x: Tensor) -> Tensor:
 
 
 def _run_attention(model: HeadModel, layer: int, rows: Tensor, shared: dict[Any, Any], keep_one=None) -> Tensor:
-    """The real attention module on sequences of one token; `shared` holds values that other layers keep for it."""
+    """Run the real attention module on sequences of one token; `shared` holds values from other layers for it."""
     attention = model.attention.path(layer)
     args, kwargs = call_arguments(model.tree, model.family.layers, layer, model.family.attention, len(rows))
     values, kwargs_values = with_values(args), with_values(kwargs)
@@ -178,7 +178,7 @@ def _run_attention(model: HeadModel, layer: int, rows: Tensor, shared: dict[Any,
 
 
 def with_values(given: Any) -> Any:
-    """Arguments of an empty run with real tensors: position codes and masks of nothing, as one token needs none."""
+    """The arguments of a run without values, filled with zeros: one token needs no positions and no mask."""
     import torch
 
     if isinstance(given, torch.Tensor):

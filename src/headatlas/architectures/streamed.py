@@ -1,4 +1,4 @@
-"""A model without its unembedding that runs with the weights of one layer in memory at a time, in float64."""
+"""Run a model up to its unembedding in float64, with the weights of one layer at a time in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from headatlas.architectures.module_tree import ModuleTree
 
 SEQUENCES_AT_ONCE = 1024
-"""Sequences that go through a layer at a time."""
+"""Sequences that pass through a layer together."""
 
 See = Callable[[int, "Tensor"], None]
 
@@ -28,16 +28,16 @@ def run_streamed(heads: HeadModel, ids: Tensor, see: See, kept: Any = None, keep
 
     Args:
         ids: Int[Tensor, "n_sequences n_tokens"].
-        see: called with each layer that has heads, in order, and what its heads read at the last token,
+        see: called with each layer that has heads, in order, and the input of its heads at the last token,
             Float64[Tensor, "n_sequences d_model"].
-        kept: keys and values of tokens that come before each of the sequences; they are not changed.
-        keep: run to the end, and return what the model keeps for a run that continues this one.
+        kept: keys and values of tokens that precede each of the sequences; they are not changed.
+        keep: run to the end, and return the model's cache for a run that continues this one.
 
     Returns:
-        Usually keys and values; None unless `keep`.
+        The cache, usually keys and values; None unless `keep`.
 
     Raises:
-        ArchitectureError: the model cannot be run.
+        ArchitectureError: the model cannot run.
     """
     import torch
 
@@ -67,7 +67,7 @@ class _LastLayerRead(Exception):
 
 
 class _Run:
-    """The layers of one run: each is filled when the model calls it, and dropped behind it."""
+    """The layers of one run: each is filled when the model calls it, and dropped afterwards."""
 
     def __init__(self, heads: HeadModel, ids: Tensor, see: See, kept: Any, keep: bool) -> None:
         self.heads, self.see, self.keep = heads, see, keep
@@ -112,7 +112,7 @@ class _Run:
 
 
 def _base_without_layers(tree: ModuleTree, layers: str) -> Any:
-    """The base model with the weights of all that lies outside its layers; of embeddings, rows are read on demand."""
+    """The base model with all weights outside its layers; rows of embeddings are read on demand."""
     import torch
     from torch.nn import Embedding, Parameter
 
@@ -121,7 +121,7 @@ def _base_without_layers(tree: ModuleTree, layers: str) -> Any:
     for name, module in base.named_modules():
         if module in inside:
             continue
-        # OPT's and others' embeddings of positions take more than ids, and are small.
+        # Position embeddings such as OPT's take more arguments than ids; they are small.
         if isinstance(module, Embedding) and len(inspect.signature(module.forward).parameters) == 1:
             module.forward = _rows_on_demand(tree, f"{tree.path_of(name)}.weight", module, type(module).forward)
             module.weight = Parameter(torch.empty(0, module.embedding_dim), requires_grad=False)
@@ -133,7 +133,7 @@ def _base_without_layers(tree: ModuleTree, layers: str) -> Any:
 
 
 def _rows_on_demand(tree: ModuleTree, parameter: str, module: Any, forward: Callable[..., Tensor]) -> Callable:
-    """The forward of an embedding of which only the rows of the tokens at hand are read, as float64."""
+    """The forward of an embedding that reads only the rows of its input tokens, as float64."""
     from torch.nn import Parameter
 
     def embed(ids: Tensor) -> Tensor:
@@ -150,8 +150,8 @@ def _rows_on_demand(tree: ModuleTree, parameter: str, module: Any, forward: Call
 
 
 def _parts(n: int, args: tuple, kwargs: dict[str, Any]) -> Iterator[tuple[int, tuple, dict[str, Any]]]:
-    """The arguments of a layer for some sequences at a time: (how many, args, kwargs)."""
-    # A dictionary is how layers hand keys and values to later ones: it has to be of all sequences.
+    """The arguments of a layer, split by sequences: (number of sequences, args, kwargs)."""
+    # Layers pass keys and values to later layers in a dictionary, which has to cover all sequences.
     if n <= SEQUENCES_AT_ONCE or any(isinstance(value, MutableMapping) for value in kwargs.values()):
         yield n, args, kwargs
         return
@@ -162,7 +162,7 @@ def _parts(n: int, args: tuple, kwargs: dict[str, Any]) -> Iterator[tuple[int, t
 
 
 def _sliced(value: Any, n: int, part: slice) -> Any:
-    """What belongs to some of `n` sequences; the first dimension of a tensor may be a multiple of them (heads, say)."""
+    """The slice of a value for some of `n` sequences; a tensor may have several rows per sequence (one per head)."""
     import torch
 
     if isinstance(value, torch.Tensor):

@@ -1,7 +1,7 @@
-"""What a model's own modules show of its structure, found by running empty modules (no weights, no values).
+"""The structure of a model, found by running its modules on the meta device, without weights and values.
 
-Which norm feeds the first MLP is not written down per family: the norm is the module whose output the MLP reads. The
-same way gives, for a model type without an entry, a proposal of where its heads are; the self-check decides on it.
+The norm before the first MLP is not listed per family: it is the module whose output the MLP reads. For a model type
+without an entry, the modules also give proposals of where its heads are; the self-check decides on them.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ LATENT_VALUES = "kv_b_proj"
 
 
 class _Enough(Exception):
-    """Ends a run of empty modules once what was looked for was seen."""
+    """Ends a run of empty modules as soon as it has shown what was needed."""
 
 
 @dataclass(frozen=True)
 class FirstMlp:
-    """The modules of the first layer whose output is the later layers' input: `norm` (None: none), then `parts`."""
+    """The modules of the first layer that compute the later layers' input: `norm`, unless None, then `parts`."""
 
     norm: str | None
     parts: tuple[str, ...]
@@ -44,13 +44,15 @@ def find_layers(tree: ModuleTree) -> str:
     lists = [name for name, module in tree.base.named_modules() if isinstance(module, ModuleList) and len(module)]
     if not lists:
         raise ArchitectureError(
-            f"{tree.checkpoint.source}: the model type {tree.checkpoint.model_type!r} has no list of layers."
+            f"{tree.checkpoint.source}: expected a list of layers in transformers' modules for the model type "
+            f"{tree.config.model_type!r}, found none. This model is not supported; docs/families.md lists the "
+            f"supported ones."
         )
     return min(lists, key=lambda name: name.count("."))
 
 
 def call_arguments(tree: ModuleTree, layers: str, number: int, module: str, n_rows: int) -> tuple[tuple, dict]:
-    """What the real model passes to a module of a layer for `n_rows` sequences of one token.
+    """The arguments that the real model passes to a module of a layer for `n_rows` sequences of one token.
 
     Tensors are on the meta device; the first argument or `hidden_states` is the module's input.
     """
@@ -108,14 +110,14 @@ def find_first_mlp(tree: ModuleTree, layers: str) -> FirstMlp:
 
 
 def propose_families(tree: ModuleTree) -> Iterator[Family]:
-    """Where a model type without an entry may keep its heads, for the self-check to decide on.
+    """Possible layouts of the heads of a model type without an entry; the self-check decides between them.
 
     Raises:
-        ArchitectureError: the model is no causal language model with attention as we know it.
+        ArchitectureError: the model is no causal language model, or the names of its attention modules are unknown.
     """
     from transformers import AutoModelForCausalLM
 
-    model_type, source = tree.checkpoint.model_type, tree.checkpoint.source
+    model_type, source = tree.config.model_type, tree.checkpoint.source
     layers = find_layers(tree)
     names = {type(module).__name__ for module in tree.base.modules()}
     if (
@@ -124,8 +126,8 @@ def propose_families(tree: ModuleTree) -> Iterator[Family]:
         or any("CrossAttention" in name or "Encoder" in name for name in names)
     ):
         raise ArchitectureError(
-            f"{source}: the model type {model_type!r} has no entry, and its modules in transformers are not those of "
-            f"a causal language model. docs/families.md lists what is supported."
+            f"{source}: the model type {model_type!r} is not in the table of families, and its modules in transformers "
+            f"are not those of a causal language model. docs/families.md lists the supported model types."
         )
     for layer in tree.base.get_submodule(layers).children():
         for attention, module in layer.named_children():
@@ -145,8 +147,9 @@ def propose_families(tree: ModuleTree) -> Iterator[Family]:
                     yield Family(**common, value=value, layout=layout)
                 return
     raise ArchitectureError(
-        f"{source}: the model type {model_type!r} has no entry, and no layer of it in transformers has an attention "
-        f"module with values and an output projection that are known by their names."
+        f"{source}: the model type {model_type!r} is not in the table of families, and headatlas found no attention "
+        f"module with values and an output projection by the names of its modules in transformers. docs/families.md "
+        f"lists the supported model types."
     )
 
 
@@ -156,7 +159,7 @@ def is_mlp(name: str, module: nn.Module) -> bool:
 
 
 def layer_arguments(tree: ModuleTree, layers: str, number: int, n_rows: int) -> tuple[tuple, dict]:
-    """What the real model passes to a layer; where it cannot run so far without values, what it passes to the first."""
+    """The arguments that the real model passes to a layer; the first layer's if the model needs values to get there."""
     import torch
 
     seen: dict[int, tuple[tuple, dict]] = {}
@@ -175,7 +178,7 @@ def layer_arguments(tree: ModuleTree, layers: str, number: int, n_rows: int) -> 
     ids = torch.zeros(n_rows, 1, dtype=torch.long, device="meta")
     masks = (
         torch.ones(n_rows, 1, dtype=torch.long, device="meta"),
-        torch.zeros(n_rows, 1, 1, 1, device="meta"),  # models that look into a mask take this one as it is
+        torch.zeros(n_rows, 1, 1, 1, device="meta"),  # models that read the mask use this one unchanged
         None,
     )
     try:
@@ -197,7 +200,7 @@ def layer_arguments(tree: ModuleTree, layers: str, number: int, n_rows: int) -> 
 
 
 def layers_in_turn(tree: ModuleTree, layers: str) -> bool:
-    """Whether the real model runs each layer once, one after the other, each on the row that the last one gave."""
+    """Whether the real model runs each layer once, in order, on the output of the layer before."""
     import torch
 
     modules = list(tree.base.get_submodule(layers).children())
@@ -230,7 +233,7 @@ def layers_in_turn(tree: ModuleTree, layers: str) -> bool:
 
 
 def _run_empty(module: nn.Module, args: tuple, kwargs: dict) -> None:
-    """Run a module on the meta device as far as it goes; what it computes has no values."""
+    """Run a module on the meta device, without values, as far as that works."""
     import torch
 
     try:
@@ -238,7 +241,7 @@ def _run_empty(module: nn.Module, args: tuple, kwargs: dict) -> None:
             module(*args, **kwargs)
     except _Enough:
         pass
-    except Exception:  # what needs values (routing of experts, say) ends the run; hooks have seen what came before
+    except Exception:  # needing values (as routing of experts does) ends the run; hooks have seen the calls before
         pass
 
 
@@ -252,14 +255,14 @@ def _note_input(calls: list, name: str):
 def _note_output(outputs: dict[int | None, str], kept: list, name: str):
     def note(module: nn.Module, args: tuple, output: Any) -> None:
         if "norm" in type(module).__name__.lower():
-            kept.append(output)  # alive, so that no other tensor takes its place
+            kept.append(output)  # kept alive, so that no other tensor gets its storage
             outputs[_storage(output)] = name
 
     return note
 
 
 def _storage(tensor: Any) -> int | None:
-    """Identity of what a tensor is a view of."""
+    """The identity of a tensor's storage."""
     import torch
 
     return tensor.untyped_storage()._cdata if isinstance(tensor, torch.Tensor) else None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Terms:
-    """What is counted in addition to the OV circuits; MAPS counts none of it, and each may change ranks.
+    """What is counted in addition to the OV circuits; MAPS counts none of these, and each may change ranks.
 
     Args:
         value_bias: the bias of the values.
@@ -30,7 +30,7 @@ class Terms:
 
 
 def check_terms(terms: Terms, attention: AttentionLayers) -> None:
-    """Raise `SettingsError` if a term is asked for that the model does not have."""
+    """Raise `SettingsError` if a requested term does not exist in the model."""
     family, tree = attention.family, attention.tree
     layers = [layer for layer in range(attention.n_layers) if attention.has_heads(layer)]
     norm = attention_norm(attention, layers[0])
@@ -41,7 +41,7 @@ def check_terms(terms: Terms, attention: AttentionLayers) -> None:
     }
     for term, is_there in there.items():
         if getattr(terms, term) and not is_there:
-            raise SettingsError(f"{term}: {tree.checkpoint.name} has none. Leave this option out.")
+            raise SettingsError(f"{term}: {tree.checkpoint.name} has none. Omit this option.")
 
 
 def attention_norm(attention: AttentionLayers, layer: int) -> str | None:
@@ -53,8 +53,9 @@ def attention_norm(attention: AttentionLayers, layer: int) -> str | None:
 def norm_gain(tree: ModuleTree, norm: str, d_model: int) -> Tensor:
     """The gain of a norm of the base model, per channel, up to a common positive factor: Float[Tensor, "d_model"].
 
-    Found by what the module does, as some families keep the gain less one: an input of +1 and -1 in turn has no
-    mean and the length 1, so that half the difference of its answers to it and to its negative is its gain.
+    Measured on the module itself, because some families store the gain minus one. An input of alternating +1 and -1
+    has mean 0 and root mean square 1, so half the difference between the outputs for it and for its negative is the
+    gain.
     """
     import torch
 

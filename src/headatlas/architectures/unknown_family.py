@@ -1,7 +1,7 @@
-"""A model type without an entry: which layout of its modules agrees with what they compute, and what refuses it.
+"""A model type without an entry: find the layout that agrees with what its modules compute, or refuse the model.
 
-The layout is proposed by the names of modules (`structure`) and decided by the self-check; whatever else the layers of
-such a family do would be left out unnoticed, so all of it is refused.
+The names of modules give proposals (`structure`), and the self-check decides between them. A map would silently ignore
+anything that the layers do in addition to attention and MLP, so models with such layers are refused.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 def choose_family(tree: ModuleTree) -> Family:
-    """The layout with which a model type without an entry passes the check.
+    """The layout with which a model type without an entry passes the self-check.
 
     Raises:
-        ArchitectureError: it has no heads that are known by their modules, or no layout passes.
+        ArchitectureError: the names of its attention modules are unknown, or no layout passes.
     """
     failures = []
     refuse_unknown_inputs(tree)
@@ -48,7 +48,7 @@ def choose_family(tree: ModuleTree) -> Family:
         except ArchitectureError as error:
             failures.append(str(error))
             continue
-        except Exception as error:  # modules of which nothing is known may do anything
+        except Exception as error:  # unknown modules may raise anything
             failures.append(f"{type(error).__name__}: {str(error)[:200]}")
             continue
         worst = max(error for error, _, _ in results.values())
@@ -58,14 +58,17 @@ def choose_family(tree: ModuleTree) -> Family:
             return replace(family, validity=lambda config, layer, found=validity: found, final_norm=None)
         failures.append(f"its circuits differ from the real attention by {worst:.2g}")
     raise ArchitectureError(
-        f"{tree.checkpoint.source}: the model type {tree.checkpoint.model_type!r} has no entry, and reading it by its "
-        f"module structure does not agree with transformers' own attention ({'; '.join(failures)}). It is not "
-        f"supported; docs/families.md lists what is."
+        f"{tree.checkpoint.source}: the model type {tree.config.model_type!r} is not in the table of families, and no "
+        f"layout of its modules agrees with transformers' own attention ({'; '.join(failures)}). This model is not "
+        f"supported; docs/families.md lists the supported ones."
     )
 
 
 def refuse_unknown_inputs(tree: ModuleTree) -> None:
-    """What stands between embedding and first layer of an unknown family would be left out in silence."""
+    """Refuse a model that changes the embedding before its first layer, or whose layers do not run in order.
+
+    A map would silently ignore both.
+    """
     layers = find_layers(tree)
     find_first_mlp(tree, layers)
     outputs: list[Any] = []
@@ -77,54 +80,62 @@ def refuse_unknown_inputs(tree: ModuleTree) -> None:
     given = args[0] if args else kwargs.get("hidden_states")
     if not any(given is output for output in outputs):
         raise ArchitectureError(
-            f"{tree.checkpoint.source}: the model type {tree.checkpoint.model_type!r} has no entry, and its first "
-            f"layer reads something else than the embedding's rows. It is not supported."
+            f"{tree.checkpoint.source}: the model type {tree.config.model_type!r} is not in the table of families, and "
+            f"its first layer reads something other than the rows of the embedding. This model is not supported; "
+            f"docs/families.md lists the supported ones."
         )
     if not layers_in_turn(tree, layers):
         raise ArchitectureError(
-            f"{tree.checkpoint.source}: the model type {tree.checkpoint.model_type!r} has no entry, and its layers do "
-            f"not run once each, one on what the other gives. It is not supported."
+            f"{tree.checkpoint.source}: the model type {tree.config.model_type!r} is not in the table of families, and "
+            f"its layers do not run once each, in order, on the output of the layer before. This model is not "
+            f"supported; docs/families.md lists the supported ones."
         )
 
 
 def refuse_unknown_layers(model: HeadModel) -> None:
-    """What an unknown family's layers do beside their attention and MLP would be left out in silence.
+    """Refuse a model whose layers do anything in addition to attention and MLP, which a map would silently ignore.
 
-    With both silenced, a layer has to hand on what it is given, and the first MLP has to be given what we give it; what
-    the attention alone says has to be added as it is, up to a positive factor. Needs no weights of the checkpoint.
+    With the outputs of both replaced by zeros, a layer must return its input, and the first MLP must receive the norm
+    of that input. A nonzero output of the attention must be added up to a positive factor only. The check reads no
+    weights of the checkpoint.
 
     Raises:
-        ArchitectureError: something else happens in a layer, such as a second MLP, a scaled residual or a gate.
+        ArchitectureError: a layer does something else, such as a second MLP, a scaled residual or a gate.
     """
     for part in model.parts():
         model.tree.check_shape(part.parameter)
     first = model.first_mlp_modules
     if len(first.parts) != 1:
-        raise _unknown_layer(model, 0, "has an MLP in parts")
+        raise _unknown_layer(model, 0, "has an MLP made of several modules")
     for layer in sorted({0, *kinds_of_layers(model)}):
-        x, said, after, given, norm = _run_silenced(model, layer, random=True, speaks=False)
+        x, attended, after, given, norm = _run_silenced(model, layer, random_norms=True, zero_attention=True)
         if not _near(after, x):
-            raise _unknown_layer(model, layer, "does something beside its attention and its MLP")
+            raise _unknown_layer(model, layer, "does something in addition to its attention and its MLP")
         if layer == 0 and not _near(given, x if norm is None else norm(x[:, None])[:, 0]):
-            raise _unknown_layer(model, layer, "gives its MLP something else than the norm of what it is given")
+            raise _unknown_layer(model, layer, "passes to its MLP something other than the norm of its input")
         if model.has_heads(layer):
-            x, said, after, _, _ = _run_silenced(model, layer, random=False, speaks=True)
+            x, attended, after, _, _ = _run_silenced(model, layer, random_norms=False, zero_attention=False)
             added = after - x
-            scale = (added * said).sum(-1, keepdim=True) / said.square().sum(-1, keepdim=True)
-            if not (scale > 0).all() or not _near(said * scale, added):
-                raise _unknown_layer(model, layer, "does not add what its attention says as it is")
+            scale = (added * attended).sum(-1, keepdim=True) / attended.square().sum(-1, keepdim=True)
+            if not (scale > 0).all() or not _near(attended * scale, added):
+                raise _unknown_layer(model, layer, "changes the output of its attention before adding it")
 
 
 MIXERS = ("attn", "attention", "mamba", "mixer", "conv", "ssm")
-"""What modules that look at other tokens are called; of a layer without heads, all of them are silenced."""
+"""Parts of the names of modules that mix tokens; in a layer without heads, all of them return zeros."""
 
 
-def _run_silenced(model: HeadModel, layer: int, random: bool, speaks: bool) -> tuple[Any, ...]:
-    """A layer whose attention says nothing, or random rows, and whose MLP says nothing.
+def _run_silenced(model: HeadModel, layer: int, random_norms: bool, zero_attention: bool) -> tuple[Any, ...]:
+    """Run a layer with made-up weights, with the output of its MLP, and of its attention, replaced.
+
+    Args:
+        random_norms: vectors (weights of norms, biases) are random, instead of ones and zeros; matrices always hold
+            one number.
+        zero_attention: the attention's output is zeros instead of random rows; the MLP's output is always zeros.
 
     Returns:
-        The layer's input, what the attention says, the layer's output, the MLP's input, and the norm before the first
-        MLP. Weights are made up: those of norms random or one, of all else one number seen in the needed shape.
+        The layer's input, the attention's output, the layer's output, the MLP's input, and the norm before the first
+        MLP.
     """
     import copy
 
@@ -148,13 +159,13 @@ def _run_silenced(model: HeadModel, layer: int, random: bool, speaks: bool) -> t
         silent._buffers.clear()
     state = {}
     for name, value in module.state_dict().items():
-        if value.dim() == 1 and random:
+        if value.dim() == 1 and random_norms:
             state[name] = torch.rand(value.shape, generator=generator, dtype=torch.float64) + 0.5
         else:
-            number = 0.0 if name.endswith("bias") and not random else 1.0 if value.dim() == 1 else 0.3
+            number = 0.0 if name.endswith("bias") and not random_norms else 1.0 if value.dim() == 1 else 0.3
             state[name] = torch.full((1,), number, dtype=torch.float64).expand(value.shape)
     module.load_state_dict(state, strict=False, assign=True)
-    x, said = rows(), rows() if speaks else torch.zeros(5, 1, model.d_model, dtype=torch.float64)
+    x, attended = rows(), torch.zeros(5, 1, model.d_model, dtype=torch.float64) if zero_attention else rows()
     args, kwargs = layer_arguments(tree, family.layers, layer, len(x))
     args, kwargs = with_values(args), with_values(kwargs)
     if args:
@@ -162,7 +173,7 @@ def _run_silenced(model: HeadModel, layer: int, random: bool, speaks: bool) -> t
     else:
         kwargs["hidden_states"] = x
     failure: Exception | None = None
-    # Whether a module answers with rows alone, or with more behind them, only its layer knows.
+    # A module returns rows, or a tuple that begins with rows; only its layer knows which.
     for of_attention, of_mlp in ((2, 1), (1, 1), (2, 2), (1, 2), (3, 1), (3, 2)):
         given: list[Any] = []
 
@@ -175,7 +186,7 @@ def _run_silenced(model: HeadModel, layer: int, random: bool, speaks: bool) -> t
             return forward
 
         for name in mixers:
-            module.get_submodule(name).forward = answer(said, of_attention)
+            module.get_submodule(name).forward = answer(attended, of_attention)
         for name in mlps:
             module.get_submodule(name).forward = answer(torch.zeros_like(x), of_mlp, given)
         try:
@@ -188,7 +199,8 @@ def _run_silenced(model: HeadModel, layer: int, random: bool, speaks: bool) -> t
         norm = model.first_mlp_modules.norm
         if out.shape == x.shape and (given or layer):
             read = given[0].reshape(len(x), -1) if given else None
-            return x[:, 0], said[:, 0], out[:, 0], read, None if norm is None or layer else module.get_submodule(norm)
+            first_norm = None if norm is None or layer else module.get_submodule(norm)
+            return x[:, 0], attended[:, 0], out[:, 0], read, first_norm
     raise _unknown_layer(model, layer, f"cannot be run alone ({type(failure).__name__}: {str(failure)[:100]})")
 
 
@@ -205,6 +217,7 @@ def _near(found: Tensor, expected: Tensor) -> bool:
 def _unknown_layer(model: HeadModel, layer: int, what: str) -> ArchitectureError:
     kind = type(model.tree.base.get_submodule(f"{model.family.layers}.{layer}")).__name__
     return ArchitectureError(
-        f"{model.checkpoint.source}: the model type {model.checkpoint.model_type!r} has no entry, and layer {layer} of "
-        f"transformers' {kind} {what}. It is not supported; docs/families.md lists what is."
+        f"{model.checkpoint.source}: the model type {model.model_type!r} is not in the table of families, and layer "
+        f"{layer}, a {kind} of transformers, {what}. This model is not supported; docs/families.md lists the "
+        f"supported ones."
     )

@@ -1,4 +1,4 @@
-"""Where layers are scored: this process, or a Ray cluster."""
+"""Engines score layers: in this process, or on a Ray cluster."""
 
 from headatlas.engines.engine import Engine, LayerResult, Task
 from headatlas.engines.local import LocalEngine

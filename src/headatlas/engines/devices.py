@@ -1,4 +1,4 @@
-"""The device and the CPU threads of a run; a run leaves the threads of its process as they were."""
+"""The device and the CPU threads of a run; the process has its former number of threads after a run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def count_threads(threads: int | None) -> int:
 
 @contextmanager
 def use_threads(threads: int | None) -> Iterator[int]:
-    """Let torch use this many CPU threads inside the block, and as many as before after it, also after an error.
+    """Let torch use this many CPU threads inside the block; the former number is restored, also after an error.
 
     Args:
         threads: default: as many as torch uses.

@@ -1,4 +1,4 @@
-"""What an engine does: score layers of one model, wherever that happens."""
+"""The interface of engines, which score the layers of one model."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerChance:
-    """What a layer's heads would score if targets were paired anew; each array is [ndarray, "2 n_relations n_heads"].
+    """The chance levels of a layer's heads; each array is [ndarray, "2 n_relations n_heads"], first axis: side.
 
     Args:
-        level, exact, p_value: as in `headatlas.scoring.Chance`; of scores, then of suppressions.
+        level, exact, p_value: as in `headatlas.scoring.Chance`; scores first, then suppressions.
     """
 
     level: np.ndarray
@@ -34,11 +34,11 @@ class LayerResult:
     """One layer's result.
 
     Args:
-        promoted, suppressed: the bits of each head's pairs, packed: UInt8[ndarray, "n_heads n_pairs/8"].
-        promoted_ranks, suppressed_ranks: of each hit, head by head, how many tokens come before its target:
+        promoted, suppressed: whether each pair is a hit, packed bits: UInt8[ndarray, "n_heads n_pairs/8"].
+        promoted_ranks, suppressed_ranks: the number of tokens before the target of each hit, head by head:
             Int32[ndarray, "n_hits"].
-        in_float64: number of decisions that float32 could not make.
-        chance: None if it was not measured.
+        in_float64: number of decisions that needed float64.
+        chance: None if chance levels were not measured.
     """
 
     promoted: np.ndarray
@@ -49,7 +49,7 @@ class LayerResult:
     chance: LayerChance | None = None
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """The arrays of a run folder's part."""
+        """The arrays by name, as a run folder stores them."""
         import numpy as np
 
         arrays = {name: getattr(self, name) for name in _ARRAYS} | {"in_float64": np.asarray(self.in_float64)}
@@ -72,17 +72,16 @@ _CHANCE_ARRAYS = {"chance": "level", "chance_exact": "exact", "p_value": "p_valu
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked of every layer of a model; small, so that it can travel.
+    """The work to be done on every layer of a model; small, because engines send it to other machines.
 
     Args:
-        source: what `open_checkpoint` is given; a path is absolute, and None is the demo model.
+        source: the argument for `open_checkpoint`; a path is absolute, and None is the demo model.
         adapter: absolute path of a LoRA adapter's folder.
-        fingerprint: of the model.
-        settings: of the measurement.
-        source_ids, target_ids, k: of the pairs of all measured relations, one after the other, Int64[ndarray,
-            "n_pairs"].
+        fingerprint: the model's.
+        settings: the measurement's.
+        source_ids, target_ids, k: one value for each pair, relation by relation: Int64[ndarray, "n_pairs"].
         ends: the first pair of each relation, and n_pairs: Int64[ndarray, "n_relations+1"].
-        chance: whether chance levels are measured too.
+        chance: whether to measure chance levels.
     """
 
     source: str | None
@@ -97,19 +96,19 @@ class Task:
 
     @cached_property
     def key(self) -> str:
-        """Two tasks with the same key are the same."""
-        told = [self.source, self.adapter, self.fingerprint, self.settings.as_dict(), self.chance]
-        digest = hashlib.sha256(json.dumps(told).encode())
+        """Identifies the task: two tasks with the same key are the same."""
+        scalars = [self.source, self.adapter, self.fingerprint, self.settings.as_dict(), self.chance]
+        digest = hashlib.sha256(json.dumps(scalars).encode())
         for array in (self.source_ids, self.target_ids, self.k, self.ends):
             digest.update(array.tobytes())
         return digest.hexdigest()
 
 
 class Engine(Protocol):
-    """Where layers are scored. The hits are the same with every engine, whatever it does at once.
+    """Scores layers. The hits do not depend on the engine, nor on how many layers it scores at once.
 
     Attributes:
-        name: as the command line calls it.
+        name: its name on the command line.
         device: `cpu`, `cuda` or `cuda:N`.
         threads: CPU threads of one process.
     """
@@ -119,5 +118,5 @@ class Engine(Protocol):
     threads: int
 
     def score(self, model: HeadModel, task: Task, layers: Sequence[int]) -> Iterator[tuple[int, LayerResult]]:
-        """Each layer's hits as soon as they are known, in any order."""
+        """Yield each layer with its result as soon as it is scored, in any order."""
         ...

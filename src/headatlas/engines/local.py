@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class LocalEngine:
-    """This process.
+    """Scores layers in this process.
 
     Args:
         device: `cpu`, `cuda` or `cuda:N`.
@@ -38,7 +38,7 @@ class LocalEngine:
 
 
 class LayerScorer:
-    """One model's search and input vectors, built once and used for any of its layers."""
+    """The search and the input vectors of one model, built once and used for all of its layers."""
 
     def __init__(self, model: HeadModel, task: Task, device: str, threads: int) -> None:
         import torch
@@ -49,18 +49,18 @@ class LayerScorer:
         self.n_pairs, self.ends = len(task.k), task.ends
         ids, source = torch.from_numpy(task.source_ids).unique(return_inverse=True)
         targets, k = torch.from_numpy(task.target_ids), torch.from_numpy(task.k)
-        # The first MLP before the unembedding: of large models they are the two largest things, and not needed at once.
+        # The first MLP before the unembedding: in large models they are the two largest, and not needed at once.
         embedding = model.W_E(ids)
         later = model.first_mlp(embedding) if task.settings.contextualize == "first-mlp" else embedding
         self.search = RankSearch(model.W_U().to(device), source, targets, k, threads)
         self.chance = ChanceLevels(self.search, task.ends.tolist()) if task.chance else None
         self.inputs = {"first": embedding.to(device), "later": later.to(device)}
         if task.settings.value_bias:
-            # The bias is a row of W_V that every token reads with the factor 1.
+            # The bias is one more row of W_V, for which the input of every token is 1.
             self.inputs = {name: torch.nn.functional.pad(x, (0, 1), value=1.0) for name, x in self.inputs.items()}
 
     def score(self, layers: Sequence[int]) -> Iterator[tuple[int, LayerResult]]:
-        """Each layer's hits, in the order of `layers`; the next layer is read while one is searched."""
+        """Each layer with its result, in the order of `layers`; a thread reads the next layer during each search."""
         with ThreadPoolExecutor(1) as reader:
             ahead = reader.submit(self._read, layers[0]) if layers else None
             for number, layer in enumerate(layers):
@@ -89,7 +89,7 @@ class LayerScorer:
                 heads = self.search.heads(x, W_V.to(self.device), W_O.to(self.device), self.model.kv_head_of(layer))
             except HeadOverflowError as error:
                 raise ArchitectureError(
-                    f"layer {layer}, head {error.head}: the head's output is beyond what float32 can hold; are the "
+                    f"layer {layer}, head {error.head}: the output of this head exceeds what float32 can hold. Are the "
                     f"weights damaged?"
                 ) from error
             ranks = tuple(each.numpy() for each in self.search.pairs(heads))

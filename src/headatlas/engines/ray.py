@@ -1,9 +1,9 @@
 """Layers scored on a Ray cluster: a block of a model's layers is one task.
 
-Weights do not travel through Ray: each worker opens the checkpoint itself, from storage that all machines share or by
-range from where it is published, builds its search once and keeps it for the next block. Paths, token ids and packed
-hits are all that is sent. With its hits a worker returns a digest of all weights that it read for them; the driver
-compares it with its own, so that a machine with another file at the same path is noticed before anything is saved.
+No weights are sent through Ray: each worker opens the checkpoint itself, from storage that all machines share or by
+byte ranges over the network, builds its search once and keeps it for the next block. Only paths, token ids and packed
+hits are sent. With its hits, a worker returns a digest of all weights that it read for them. The driver compares it
+with its own, which detects a machine with another file at the same path before anything is saved.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
     from headatlas.engines.local import LayerScorer
 
 RETRIES = 3
-"""How often Ray itself starts a block again whose process or machine was lost."""
+"""How often Ray itself restarts a block whose process or machine was lost."""
 
 ATTEMPTS = 4
-"""How often a block is submitted, Ray's own retries apart, before the run gives up."""
+"""How often a block is submitted before the run fails; Ray's own retries are not counted."""
 
 BLOCKS_PER_SLOT = 4
-"""Blocks for each task that fits the cluster at once: more share the work evenly, fewer cost less overhead."""
+"""Blocks for each task that the cluster can run at once: more spread the work evenly, fewer cause less overhead."""
 
 
 class RayEngine:
-    """A Ray cluster; use as a context manager, which leaves the cluster at the end.
+    """Scores layers on a Ray cluster; a context manager that disconnects from the cluster at the end.
 
     Args:
         address: `auto` (the cluster of `RAY_ADDRESS`, or the one that this machine belongs to), `HOST:PORT` of a
-            cluster's head, or `local`: Ray is started on this machine, for this run alone.
+            cluster's head, or `local`, which starts Ray on this machine for this run only.
         threads: CPUs of one task; default 1.
         gpus_per_task: GPUs of one task, such as 1 or 0.5; 0 (default) scores on the CPU.
-        layers_per_task: layers in a block; default: so many that each place in the cluster gets a few blocks.
+        layers_per_task: layers in a block; default: a number that gives each place in the cluster a few blocks.
 
-    Where the process has called `ray.init` itself, that connection is used, and kept.
+    If the process has already called `ray.init`, that connection is used, and stays open.
 
     Raises:
-        EngineError: there is no such cluster, or no machine in it has room for one task.
+        EngineError: there is no such cluster, or none of its machines has room for one task.
         SettingsError: ray is not installed, or an argument is outside its range.
 
     Example:
@@ -87,7 +87,7 @@ class RayEngine:
         self.close()
 
     def close(self) -> None:
-        """Leave the cluster; tasks of this run that are still going on are stopped."""
+        """Disconnect from the cluster, which stops the remaining tasks of this run."""
         if self._leaves:
             self._ray.shutdown()
 
@@ -108,7 +108,7 @@ class RayEngine:
             submit(tuple(layers[start : start + size]), 1)
         try:
             while running:
-                # A limit, so that an interruption is noticed.
+                # With a timeout, because an interruption is handled only between calls.
                 ready, _ = ray.wait(list(running), num_returns=1, timeout=1)
                 for reference in ready:
                     block, attempt = running.pop(reference)
@@ -126,7 +126,7 @@ class RayEngine:
                 ray.cancel(reference, force=True)
 
     def _slots(self) -> int:
-        """How many tasks the cluster can do at once."""
+        """How many tasks the cluster can run at once."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         slots = 0
         for node in nodes:
@@ -138,24 +138,24 @@ class RayEngine:
             gpus = f" and {self.gpus_per_task:g} GPU" if self.gpus_per_task else ""
             found = ", ".join(f"{node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU" for node in nodes)
             raise EngineError(
-                f"ray: a task needs {self.threads} CPU{gpus} on one machine; expected a machine with that, found "
-                f"{found or 'none'}. Ask for less with --threads and --gpus-per-task, or add a machine first."
+                f"ray: expected a machine with {self.threads} CPU{gpus} for one task, found {found or 'none'}. Reduce "
+                f"--threads or --gpus-per-task, or add a machine first."
             )
         return slots
 
 
 class BlockDone(NamedTuple):
-    """What a worker returns: small, whatever the model."""
+    """What a worker returns; small for every model."""
 
     hits: dict[int, LayerResult]
     digests: dict[int | None, str]
-    """Of the weights that were read for each layer; under None, of those beside the layers."""
+    """Digest of the weights read for each layer; under None, that of the weights outside the layers' attention."""
 
     node: str
 
 
 class _Digests:
-    """What the driver itself reads, to compare the workers' weights with."""
+    """Digests of the weights as the driver reads them, for comparison with those of the workers."""
 
     def __init__(self, model: HeadModel) -> None:
         self.model = model
@@ -168,24 +168,24 @@ class _Digests:
             if found != self.known[layer]:
                 where = "embedding, unembedding or first MLP" if layer is None else f"layer {layer}"
                 raise CheckpointError(
-                    f"{self.model.checkpoint.source}: {where}: expected the weights that this machine reads there "
+                    f"{self.model.checkpoint.source}: {where}: expected the same weights as on this machine "
                     f"(fingerprint {self.known[layer][:12]}), found others on the machine {done.node} "
-                    f"({found[:12]}). Every machine of the cluster must see the same files; nothing of this block "
-                    f"was kept."
+                    f"({found[:12]}). Make the same files available on every machine of the cluster. Nothing of this "
+                    f"block was saved."
                 )
 
 
 _scorers: dict[str, tuple[HeadModel, LayerScorer, str]] = {}
-"""In a worker: the model, its search and the digest of what they share, of the last task."""
+"""In a worker: model, search and digest of the shared weights, for the last task."""
 
 
 def score_block(task: Task, device: str, threads: int, layers: tuple[int, ...], version: str) -> BlockDone:
-    """Score a block of layers; runs in a worker of the cluster."""
+    """Score a block of layers, in a worker of the cluster."""
     node = _node()
     if version != __version__:
         raise EngineError(
-            f"ray: expected headatlas {version} as on the machine that started the run, found {__version__} on the "
-            f"machine {node}. Install the same version there."
+            f"ray: expected headatlas {version}, the version of the machine that started the run, found {__version__} "
+            f"on the machine {node}. Install the same version there."
         )
     try:
         model, scorer, shared = _scorer(task, device, threads)
@@ -221,7 +221,7 @@ def _scorer(task: Task, device: str, threads: int) -> tuple[HeadModel, LayerScor
 
 
 def _refuse_hopeless(error: Exception, block: tuple[int, ...], attempt: int) -> None:
-    """Raise where another attempt at a block would fail likewise, or was the last."""
+    """Raise an error if another attempt at a block would fail in the same way, or if this was the last one."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, HeadatlasError) and (attempt == ATTEMPTS or not isinstance(cause, CheckpointError)):
         raise cause
@@ -229,12 +229,12 @@ def _refuse_hopeless(error: Exception, block: tuple[int, ...], attempt: int) -> 
         layers = f"layer {block[0]}" if len(block) == 1 else f"layers {block[0]} to {block[-1]}"
         raise EngineError(
             f"ray: {layers} failed {ATTEMPTS} times, the last time with {_first_line(cause or error)} "
-            f"The layers before are safe: the same command goes on where it stopped."
+            f"Finished layers are saved; run the same command again to continue."
         ) from error
 
 
 def _import_ray() -> Any:
-    # Ray would else send reports of its use from clusters that are started here.
+    # Otherwise, Ray would send usage reports from clusters that are started here.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
         import ray
@@ -253,7 +253,7 @@ def _connect(ray: Any, address: str) -> None:
                 f"address: expected auto, local or HOST:PORT of a Ray cluster's head, found {address!r}."
             )
         try:
-            # Ray itself would try for a minute, and end the process.
+            # Ray itself would try for a minute, and then terminate the process.
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         except (OSError, OverflowError) as error:
             raise EngineError(
@@ -266,12 +266,12 @@ def _connect(ray: Any, address: str) -> None:
     except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
         if isinstance(error, ConnectionError) and address == "auto":
             raise EngineError(
-                "ray: expected a cluster on this machine, found none. Name its head with --address HOST:PORT, or start "
-                "one for this run with --address local."
+                "ray: expected a cluster on this machine, found none. Give the address of its head with --address "
+                "HOST:PORT, or start one for this run with --address local."
             ) from error
         raise EngineError(
-            f"ray: the cluster at {address} cannot be used: {_first_line(error)} If it expects a token, set "
-            f"RAY_AUTH_MODE=token, and have its token in ~/.ray/auth_token or in RAY_AUTH_TOKEN."
+            f"ray: cannot connect to the cluster at {address}: {_first_line(error)} If it expects a token, set "
+            f"RAY_AUTH_MODE=token, and put the token into ~/.ray/auth_token or RAY_AUTH_TOKEN."
         ) from error
 
 
