@@ -101,7 +101,11 @@ CASES: dict[str, tuple[str, str, dict]] = {
     "phi3": ("phi3", "phi3", _GROUPED),
     "gemma": ("gemma", "gemma", _GROUPED | _TIED | {"head_dim": 10}),
     "gemma2": ("gemma2", "gemma2", _GROUPED | _TIED | {"head_dim": 10, "sliding_window": 32}),
-    "gemma3": ("gemma3", "gemma3_text", _GROUPED | _TIED | {"head_dim": 10, "sliding_window": 32}),
+    "gemma3": (
+        "gemma3",
+        "gemma3_text",
+        _GROUPED | _TIED | {"head_dim": 10, "sliding_window": 3, "query_pre_attn_scalar": 10},
+    ),
     "falcon": (
         "falcon",
         "falcon",

@@ -117,7 +117,7 @@ def test_a_model_that_cannot_fit_is_refused(tmp_path, monkeypatch):
         RunningModel(open_model(open_checkpoint(tmp_path)))
 
 
-@pytest.mark.parametrize("name", ["llama", "llama-biases", "llama-tied", "qwen2", "qwen3", "gpt2"])
+@pytest.mark.parametrize("name", ["llama", "llama-biases", "llama-tied", "qwen2", "qwen3", "gpt2", "gemma3"])
 def test_a_gguf_file_runs_as_its_model(tmp_path, name):
     model = gguf_models.make_model(name).eval()
     ours = RunningModel(open_model(open_checkpoint(gguf_models.write(model, name, tmp_path / "m.gguf"))))

@@ -194,6 +194,14 @@ def _seed_oss(metadata: Metadata) -> dict[str, Any]:
     return _biases(metadata) | {"attention_out_bias": metadata.has_tensor("blk.0.attn_output.bias")}
 
 
+def _gemma3(metadata: Metadata) -> dict[str, Any]:
+    # No file states the scale of the scores; llama.cpp knows the model of 27B, which has another, by its layers.
+    d_head = metadata.integer("attention.key_length")
+    if metadata.integer("block_count") == 62:
+        d_head = metadata.integer("embedding_length") // metadata.integer("attention.head_count")
+    return {"query_pre_attn_scalar": d_head}
+
+
 _LIKE_LLAMA = Architecture(
     "llama", _SIZES | _RMS, _llama_names(*_BEFORE, *_ATTENTION, *_GATED), derived=_biases, runnable=True
 )
@@ -345,6 +353,8 @@ ARCHITECTURES = {
         model_type="gemma3_text",
         tensors=_llama_names(*_AROUND, *_ATTENTION, *_QK_NORMS, *_GATED),
         optional=_WINDOW | {"final_logit_softcapping": "final_logit_softcapping"},
+        derived=_gemma3,
+        runnable=True,
     ),
     "glm4": Architecture(
         "glm4",
