@@ -98,7 +98,7 @@ class Card:
     def validity(self) -> dict[str, str]:
         """How far the head's circuit is exact, and why."""
         kind = self.atlas.validity[self.layer]
-        why = next((why for _, why, layers in self.atlas.validity_told if self.layer in layers), "")
+        why = next((each.why for each in self.atlas.manifest.model.validity if self.layer in each.layers), "")
         return {"kind": kind, "why": why}
 
     @cached_property

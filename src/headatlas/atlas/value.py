@@ -110,11 +110,6 @@ class Atlas:
         return self.data["validity"].values != NOT_APPLICABLE
 
     @property
-    def validity_told(self) -> list[tuple[str, str, list[int]]]:
-        """(validity, why, layers) for each validity that occurs; nothing for imported scores."""
-        return [(each.kind, each.why, list(each.layers)) for each in self.manifest.model.validity]
-
-    @property
     def heads_per_group(self) -> int | None:
         """Neighbouring heads that read the same key-value head; None if it is not known, or if layers differ."""
         n_kv_heads = self.manifest.model.n_kv_heads

@@ -148,7 +148,7 @@ def _atlas(atlas: Atlas, report: blocks.Blocks, prefix: str, arrays: _Arrays, wo
         note=model.note or "",
         validity=atlas.validity,
         validityGroups=[
-            message.Validity(kind=kind, why=why, layers=layers) for kind, why, layers in atlas.validity_told
+            message.Validity(kind=each.kind, why=each.why, layers=list(each.layers)) for each in model.validity
         ],
         hasHeads=atlas.has_heads.tolist(),
         relations=relations,
@@ -256,7 +256,7 @@ def _descriptions(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> 
 
 
 def _validation(atlas: Atlas, prefix: str, arrays: _Arrays) -> bool:
-    """Scores of the running model, where measured: (relation, condition, length of sources, place); else NaN."""
+    """Scores of the running model, (relation, condition, length of sources, place); NaN if not measured."""
     import numpy as np
     import pandas as pd
 

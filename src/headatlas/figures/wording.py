@@ -80,10 +80,11 @@ def caption(atlas: Atlas, classification: Classification, relation: str | None =
 def validity(atlas: Atlas) -> list[str]:
     """A part for each group of layers whose circuits are not exact, or that have no heads."""
     texts = []
-    for kind, why, layers in atlas.validity_told:
-        if kind != "exact":
-            extent = "all layers" if len(layers) == atlas.n_layers else f"{len(layers):,} of {atlas.n_layers:,} layers"
-            texts.append(f"{kind}: {extent}" + (f" ({why})" if why else ""))
+    for each in atlas.manifest.model.validity:
+        if each.kind != "exact":
+            n = len(each.layers)
+            extent = "all layers" if n == atlas.n_layers else f"{n:,} of {atlas.n_layers:,} layers"
+            texts.append(f"{each.kind}: {extent}" + (f" ({each.why})" if each.why else ""))
     return texts
 
 

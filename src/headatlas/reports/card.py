@@ -158,7 +158,7 @@ def q_value(q: float | None) -> str:
 
 
 def validation_rows(facts: dict[str, Any]) -> list[str] | None:
-    """A line per relation shown and condition, or None where the running model was not looked at."""
+    """A line per relation shown and condition, or None if the running model was not measured."""
     if facts["validation"] is None:
         return None
     shown = {each["relation"]: each for each in shown_relations(facts)}

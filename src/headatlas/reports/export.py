@@ -18,7 +18,7 @@ def export(atlas: Atlas, fmt: str, side: str = "score") -> str:
             `heads` (JSON: for each category and relation the heads above the threshold, strongest first).
         side: for `heads`: `score` or `suppression`.
 
-    A head list names each head as `[layer, head]`, counted from 0, and says where TransformerLens and nnsight find it:
+    A head list names each head as `[layer, head]`, counted from 0, and names its place in TransformerLens and nnsight:
     `hook_z` at index `head`, or the columns `head * d_head` to `(head + 1) * d_head` of the input of the output
     projection.
     """

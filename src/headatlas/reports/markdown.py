@@ -85,7 +85,7 @@ def escape(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """A name as a code span, or escaped where a code span cannot hold it."""
+    """A name as a code span, or escaped if a code span cannot hold it."""
     shown = printable(text)
     if not shown.strip() or shown != shown.strip() or "`" in shown or "|" in shown:
         return escape(text)

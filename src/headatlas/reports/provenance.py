@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from headatlas._version import __version__
@@ -89,9 +89,10 @@ def coverage(atlas: Atlas, found: Findings) -> list[Block]:
 
 def validity(atlas: Atlas) -> list[Block]:
     """How far the heads' circuits are exact, and how it was checked."""
-    if not atlas.validity_told:
+    groups = atlas.manifest.model.validity
+    if not groups:
         return [heading("Validity"), paragraph("Not known: the scores were imported.")]
-    rows = [[kind, why or "-", _layers(numbers)] for kind, why, numbers in atlas.validity_told]
+    rows = [[each.kind, each.why or "-", _layers(each.layers)] for each in groups]
     check = atlas.manifest.self_check
     if check is not None:
         tried = sorted({layer for each in check.layers for layer in each.tried})
@@ -254,7 +255,7 @@ def _value(path: tuple[str, ...], value: Any, imported: bool) -> str:
     return str(value) or "none"
 
 
-def _layers(numbers: list[int]) -> str:
+def _layers(numbers: Sequence[int]) -> str:
     """Numbers of layers with runs joined: `0-2, 5`."""
     runs: list[list[int]] = []
     for number in numbers:
