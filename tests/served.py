@@ -100,8 +100,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if first >= len(content):
                 return self.send(416, b"", headers | {"Content-Range": f"bytes */{len(content)}"})
             part = content[first : last + 1]
-            said = self.served.content_range or f"bytes {first}-{first + len(part) - 1}/{len(content)}"
-            return self.send(206, part, headers | {"Content-Range": said} | self.served.extra)
+            content_range = self.served.content_range or f"bytes {first}-{first + len(part) - 1}/{len(content)}"
+            return self.send(206, part, headers | {"Content-Range": content_range} | self.served.extra)
         self.send(200, content, headers | self.served.extra)
 
     def send(self, status: int, content: bytes, headers: dict[str, str] | None = None):

@@ -68,9 +68,9 @@ def test_categories_follow_the_profile(full):
 
 
 def test_what_was_not_measured_is_none_and_reads_so(bare):
-    told = head_card(bare, "L3H3").as_dict()
-    assert all(told[name] is None for name in ("description", "salient", "similar", "validation", "ablation"))
-    assert told["relations"][0]["score_q"] is None and told["relations"][0]["examples"] is None
+    card = head_card(bare, "L3H3").as_dict()
+    assert all(card[name] is None for name in ("description", "salient", "similar", "validation", "ablation"))
+    assert card["relations"][0]["score_q"] is None and card["relations"][0]["examples"] is None
     for text in (write_card(head_card(bare, "L3H3")), shown(head_card(bare, "L3H3"))):
         assert text.count("not measured") >= 5
         assert "None" not in text and "nan" not in text

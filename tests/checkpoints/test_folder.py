@@ -132,8 +132,8 @@ def test_a_config_that_needs_code(folder):
     content = {"model_type": "evil", "auto_map": {"AutoConfig": "evil.C"}}
     path.write_text(json.dumps(content), "utf-8")
     assert message(folder, lambda folder: open_checkpoint(folder).config) == (
-        f"{path}: expected a model type that transformers knows, found one that needs its own code, which is "
-        f"never run. Use a checkpoint of the same model for transformers without such code."
+        f"{path}: expected a model type that transformers knows, found one that needs its own code, which "
+        f"headatlas never runs. Use a checkpoint of the same model for transformers without such code."
     )
 
 
@@ -284,5 +284,6 @@ def test_a_folder_without_tokenizer(folder):
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
     assert message(folder, lambda folder: open_checkpoint(folder).load_tokenizer()).startswith(
-        f"{folder}: transformers cannot read a tokenizer here ("
+        f"{folder}: expected a tokenizer (tokenizer.json, or the files that the model's own tokenizer needs), found "
+        f"none that transformers can read ("
     )

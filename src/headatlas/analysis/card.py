@@ -1,4 +1,4 @@
-"""A head's card: everything that an atlas knows of one head, as plain data. What was not measured is None."""
+"""A head's card: everything that an atlas contains about one head, as plain data; None for what was not measured."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def parse_head(atlas: Atlas, name: str) -> tuple[int, int]:
         last = head_name(atlas.n_layers - 1, atlas.n_heads - 1)
         raise SettingsError(f"head: expected L0H0 to {last} in {atlas.name}, found {name!r}.")
     if not atlas.has_heads[layer]:
-        raise AtlasError(f"{atlas.name}: layer {layer} has no attention heads, so that there is no {name!r}.")
+        raise AtlasError(f"{atlas.name}: layer {layer} has no attention heads, so there is no head {name!r}.")
     return layer, head
 
 
 def refuse_bad_name(name: str) -> re.Match[str]:
-    """Raise `SettingsError` for what is no head's name, whatever the model; else its two numbers."""
+    """The two numbers of a head's name; raises `SettingsError` if it cannot be one in any model."""
     found = re.fullmatch(r"L(\d{1,6})H(\d{1,6})", name.strip(), re.IGNORECASE | re.ASCII)
     if found is None:
         raise SettingsError(f"head: expected a name such as L23H4, found {name!r}.")
@@ -45,12 +45,12 @@ def refuse_bad_name(name: str) -> re.Match[str]:
 
 @dataclass(frozen=True)
 class Card:
-    """What an atlas knows of one head.
+    """Everything that an atlas contains about one head.
 
     Args:
-        atlas: that it is in.
-        layer, head: counted from 0.
-        profile: that says which relations it implements: `maps` or `calibrated`.
+        atlas: the atlas of the head.
+        layer, head: its place, counted from 0.
+        profile: `maps` or `calibrated`; decides which relations the head implements.
     """
 
     atlas: Atlas
@@ -63,7 +63,7 @@ class Card:
         return head_name(self.layer, self.head)
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, as JSON types; None is what was not measured."""
+        """The card in JSON types; None for what was not measured."""
         model = self.atlas.manifest.model
         return {
             "name": self.name,
@@ -96,7 +96,7 @@ class Card:
 
     @cached_property
     def validity(self) -> dict[str, str]:
-        """How far the head's circuit is exact, and why."""
+        """How exact the head's circuit is, and why."""
         kind = self.atlas.validity[self.layer]
         why = next((each.why for each in self.atlas.manifest.model.validity if self.layer in each.layers), "")
         return {"kind": kind, "why": why}
@@ -108,7 +108,7 @@ class Card:
 
     @cached_property
     def relations(self) -> list[dict[str, Any]]:
-        """All measured relations, the strongest first: share, counts, interval, chance and q-value of both sides."""
+        """All measured relations, strongest first: share, counts, interval, chance and q-value for both sides."""
         atlas, place = self.atlas, (self.layer, self.head)
         found = []
         for at, name in enumerate(atlas.relations):
@@ -129,20 +129,20 @@ class Card:
         if side not in self.atlas.data:
             return dict.fromkeys(("interval", "chance", "chance_exact", "p", "q"))
         place = (at, self.layer, self.head)
-        told = self._of_all[side]
-        interval = told["interval"]
-        exact = _number(told["chance_exact"], *place)
+        arrays = self._of_all[side]
+        interval = arrays["interval"]
+        exact = _number(arrays["chance_exact"], *place)
         return {
             "interval": None if interval is None else [_number(end, *place) for end in interval],
-            "chance": _number(told["chance"], *place),
+            "chance": _number(arrays["chance"], *place),
             "chance_exact": None if exact is None else bool(exact),
-            "p": _number(told["p"], *place),
-            "q": _number(told["q"], *place),
+            "p": _number(arrays["p"], *place),
+            "q": _number(arrays["q"], *place),
         }
 
     @cached_property
     def _of_all(self) -> dict[str, dict[str, Any]]:
-        """Statistics of all heads: q-values depend on all of them."""
+        """Statistics of all heads, because q-values depend on all of them."""
         atlas = self.atlas
         return {
             side: {
@@ -157,18 +157,18 @@ class Card:
         }
 
     def _examples(self, relation: str, pairs: int | None) -> dict[str, Any] | None:
-        """Pairs that the head promotes, that it suppresses, and that it does not promote but some other head does.
+        """Pairs that the head promotes, that it suppresses, and that other heads promote but this one does not.
 
-        The atlas keeps hits alone: of a pair that no head hits it does not tell whether it was measured.
+        An atlas stores hits only, so pairs that no head hits are not among the missed ones.
         """
         hits = self._hits_of(relation)
         if hits is None:
             return None
         own = (hits["layer"] == self.layer) & (hits["head"] == self.head)
-        told = {side: _pairs(hits.loc[own & (hits["side"] == side)]) for side in ("promoted", "suppressed")}
-        hit = set(told["promoted"])
+        of_side = {side: _pairs(hits.loc[own & (hits["side"] == side)]) for side in ("promoted", "suppressed")}
+        hit = set(of_side["promoted"])
         missed = [pair for pair in _pairs(hits) if pair not in hit]
-        lists = {"hit": told["promoted"], "missed": missed, "suppressed": told["suppressed"]}
+        lists = {"hit": of_side["promoted"], "missed": missed, "suppressed": of_side["suppressed"]}
         return {name: [list(pair) for pair in each[:MOST_EXAMPLES]] for name, each in lists.items()}
 
     def _hits_of(self, relation: str) -> pd.DataFrame | None:
@@ -199,7 +199,7 @@ class Card:
 
     @cached_property
     def similar(self) -> list[dict[str, Any]] | None:
-        """The heads whose outputs are most like this one's, with their categories."""
+        """The heads with the most similar outputs, with their categories."""
         rows = self._rows("similar")
         if rows is None:
             return None
@@ -218,7 +218,7 @@ class Card:
 
     @cached_property
     def ablation(self) -> list[dict[str, Any]] | None:
-        """What removing the heads of the relations that this head implements did; they were removed together."""
+        """The effects of removing the heads of each relation that this head implements, which are removed together."""
         table = self.atlas.evidence("ablation")
         if table is None:
             return None
@@ -227,7 +227,7 @@ class Card:
 
     @cached_property
     def key_value_group(self) -> dict[str, Any] | None:
-        """The heads that read the same key-value head; None where it is not known."""
+        """The heads that read the same key-value head; None if that is not known."""
         group = self.atlas.group_of(self.head)
         if group is None:
             return None
@@ -265,16 +265,17 @@ class Card:
 
 
 def head_card(atlas: Atlas, name: str, profile: str | None = None) -> Card:
-    """The card of the head `name`, such as `L23H4`.
+    """The card of one head.
 
     Args:
+        name: such as `L23H4`.
         profile: `maps` or `calibrated`; default: the atlas's own.
 
     Raises:
         SettingsError: there is no such head.
     """
     profile = atlas.profile if profile is None else profile
-    classify(atlas, profile=profile)  # an atlas without chance levels has no such profile: say so at once
+    classify(atlas, profile=profile)  # fails early if the atlas lacks the chance levels of the profile
     return Card(atlas, *parse_head(atlas, name), profile)
 
 

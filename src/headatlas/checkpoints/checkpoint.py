@@ -1,4 +1,4 @@
-"""What every file format offers to the other rooms: names of tensors, their shapes, and parts of them as float32."""
+"""The interface of all file formats: names of tensors, their shapes, and parts of them as float32."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Checkpoint(Protocol):
 
     @property
     def note(self) -> str | None:
-        """What a reader of results must know about the weights, such as their quantisation."""
+        """A fact about the weights that readers of results should know, such as their quantisation; None if none."""
         ...
 
     @property
     def why_not_run(self) -> str | None:
-        """Why the running model cannot be built from this checkpoint, though a map can; None if it can."""
+        """Why this checkpoint, of which a map can be made, cannot be run as a model; None if it can."""
         ...
 
     @property

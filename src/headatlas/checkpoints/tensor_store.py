@@ -1,4 +1,4 @@
-"""Tensors as files store them, undecoded: what a disk, or a server, offers to a checkpoint."""
+"""Tensors as files store them, undecoded, on a disk or a server."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class TensorStore(Protocol):
 
 
 class TensorFiles:
-    """Tensors of several files, each of which is in one of them; see `TensorStore`.
+    """Tensors of several files; each tensor is in one of them. See `TensorStore`.
 
     Args:
         where: the folder or address of the files, for messages.

@@ -1,4 +1,4 @@
-"""What is said of the heads of an atlas: relations beyond chance only, every head once, layers without heads not."""
+"""Descriptions of an atlas: relations beyond chance only, every head once, none for layers without heads."""
 
 from atlases import make_atlas, make_evidence
 from headatlas.analysis.descriptions.describing import describe_heads, known_relations

@@ -1,4 +1,4 @@
-"""Sentences of planted operations: each kind of finding is said when it is there, and "unclear" when nothing is."""
+"""Descriptions of planted operations: each type of finding appears if it is there, and "unclear" if there is none."""
 
 import numpy as np
 import pytest
@@ -15,19 +15,19 @@ def operations(promoted, suppressed=None, sources=WORDS):
     """Each source with the words it is mapped to; ids are places in a list of all words."""
     known = {}
 
-    def told(words):
+    def with_ids(words):
         return tuple((known.setdefault(word, len(known)), f" {word}") for word in words)
 
     suppressed = suppressed or [[noise] for noise in NOISE]
     return [
-        Operation(known.setdefault(source, len(known)), f" {source}", told(high), told(low))
+        Operation(known.setdefault(source, len(known)), f" {source}", with_ids(high), with_ids(low))
         for source, high, low in zip(sources, promoted, suppressed, strict=True)
     ]
 
 
 def test_nothing_is_unclear():
-    told = describe(operations([[noise, noise[::-1]] for noise in NOISE]))
-    assert (told.text, told.rule, told.confidence) == (UNCLEAR, UNCLEAR, 0.0)
+    found = describe(operations([[noise, noise[::-1]] for noise in NOISE]))
+    assert (found.text, found.rule, found.confidence) == (UNCLEAR, UNCLEAR, 0.0)
     assert describe([]).rule == UNCLEAR
     assert describe(operations([[word] for word in WORDS])[:4]).rule == UNCLEAR  # too few to show anything
 
@@ -47,24 +47,24 @@ def test_nothing_is_unclear():
 def test_a_planted_rule_is_named_with_its_share(made, rule):
     promoted = [[noise, made(word)] for word, noise in zip(WORDS, NOISE, strict=True)]
     promoted[-3:] = [[noise] for noise in NOISE[-3:]]
-    told = describe(operations(promoted))
-    assert (told.rule, told.confidence) == (rule, 0.75)
-    assert told.text.startswith("Promotes ") and f"Paris → {made('Paris')}" in told.text
+    found = describe(operations(promoted))
+    assert (found.rule, found.confidence) == (rule, 0.75)
+    assert found.text.startswith("Promotes ") and f"Paris → {made('Paris')}" in found.text
 
 
-def test_suppression_is_told_apart():
-    told = describe(operations([[noise] for noise in NOISE], [[word] for word in WORDS]))
-    assert told.rule == "same word (suppressed)"
-    assert told.text.startswith("Suppresses the same word again (Paris → Paris")
+def test_suppression_has_rules_of_its_own():
+    found = describe(operations([[noise] for noise in NOISE], [[word] for word in WORDS]))
+    assert found.rule == "same word (suppressed)"
+    assert found.text.startswith("Suppresses the same word again (Paris → Paris")
 
 
 def test_numbers_in_order_and_translations():
     numbers = [str(number) for number in range(20, 32)]
-    told = describe(operations([[str(int(number) + 1)] for number in numbers], sources=numbers))
-    assert told.rule == "next in order"
+    found = describe(operations([[str(int(number) + 1)] for number in numbers], sources=numbers))
+    assert found.rule == "next in order"
     pairs = [("house", "maison"), ("water", "eau"), ("night", "nuit"), ("dog", "chien"), ("cat", "chat")]
-    told = describe(operations([[pair[1]] for pair in pairs], [["x"]] * 5, sources=[pair[0] for pair in pairs]))
-    assert (told.rule, told.text[:33]) == ("english_to_french", "Promotes English words in French ")
+    found = describe(operations([[pair[1]] for pair in pairs], [["x"]] * 5, sources=[pair[0] for pair in pairs]))
+    assert (found.rule, found.text[:33]) == ("english_to_french", "Promotes English words in French ")
 
 
 def test_chance_is_the_mean_over_all_re_pairings():
@@ -85,8 +85,8 @@ def test_what_shuffled_mappings_give_as_well_is_not_said():
 
 def test_the_same_words_whatever_the_token():
     always = operations([["their", noise] for noise in NOISE])
-    told = describe(always)
-    assert (told.rule, told.text) == ("constant", "Promotes their whatever the token")
+    found = describe(always)
+    assert (found.rule, found.text) == ("constant", "Promotes their whatever the token")
     assert describe(always, usual=usual_words([always])).rule == UNCLEAR  # every head does so
     most = operations([["their", noise] for noise in NOISE[:7]] + [[noise] for noise in NOISE[7:]])
     assert describe(most).text == "Promotes their for most tokens that it amplifies"
@@ -95,12 +95,12 @@ def test_the_same_words_whatever_the_token():
 def test_known_relations_come_with_their_scores():
     relations = [KnownRelation(name, score, chance) for name, score, chance in
                  (("a", 0.9, 0.8), ("b", 0.6, 0.1), ("c", 0.2, 0.0), ("d", 0.2, 0.05))]  # fmt: skip
-    told = describe([], relations)
-    assert (told.rule, told.confidence) == ("relation b", 0.6)
-    assert told.text == "Implements b (0.60), c (0.20), d (0.20) and 1 more"
-    told = describe(operations([[word] for word in WORDS]), relations)
-    assert told.rule == "same word"
-    assert "; implements b (0.60)" in told.text
+    found = describe([], relations)
+    assert (found.rule, found.confidence) == ("relation b", 0.6)
+    assert found.text == "Implements b (0.60), c (0.20), d (0.20) and 1 more"
+    found = describe(operations([[word] for word in WORDS]), relations)
+    assert found.rule == "same word"
+    assert "; implements b (0.60)" in found.text
 
 
 def neighbourhood(n_words, close):
@@ -117,14 +117,14 @@ def test_topics_are_found_by_embeddings():
     sources = [operation.token_id for operation in planted]
     n_words = 3 * len(WORDS)
     assert describe(planted, neighbourhood=neighbourhood(n_words, [])).rule == UNCLEAR
-    told = describe(planted, neighbourhood=neighbourhood(n_words, [sources[:9]]))
-    assert (told.rule, told.confidence) == ("topic", 0.75)
+    found = describe(planted, neighbourhood=neighbourhood(n_words, [sources[:9]]))
+    assert (found.rule, found.confidence) == ("topic", 0.75)
     pairs = [[operation.token_id, operation.promoted[0][0]] for operation in planted[:9]]
-    told = describe(planted, neighbourhood=neighbourhood(n_words, pairs))
-    assert (told.rule, told.confidence) == ("topic of each", 0.75)
-    assert "Paris → qzv" in told.text
+    found = describe(planted, neighbourhood=neighbourhood(n_words, pairs))
+    assert (found.rule, found.confidence) == ("topic of each", 0.75)
+    assert "Paris → qzv" in found.text
 
 
 def test_words_that_are_no_words_are_quoted():
-    told = describe(operations([[",", noise] for noise in NOISE]))
-    assert told.text == "Promotes “,” whatever the token"
+    found = describe(operations([[",", noise] for noise in NOISE]))
+    assert found.text == "Promotes “,” whatever the token"

@@ -91,4 +91,4 @@ def test_names_are_all_different_and_every_translation_has_a_rule():
     names = [each.name for each in all_rules()]
     assert len(set(names)) == len(names)
     assert {each.name for each in builtin_relations() if each.category == "Translation"} <= set(names)
-    assert rule("french_to_english").told == "French words in English"
+    assert rule("french_to_english").phrase == "French words in English"

@@ -63,7 +63,7 @@ def test_tokens_of_bytes(tmp_path, case):
 def test_no_other_file_is_read_or_run(tmp_path):
     path = write(make_model("llama"), "llama", tmp_path / "m.gguf")
     (tmp_path / "evil.py").write_text("raise SystemExit('this ran')\nclass T: ...\n", "utf-8")
-    auto = {"auto_map": {"AutoTokenizer": ["evil.T", "evil.T"]}, "tokenizer_class": "T", "bos_token": "<beside>"}
+    auto = {"auto_map": {"AutoTokenizer": ["evil.T", "evil.T"]}, "tokenizer_class": "T", "bos_token": "<other>"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(auto), "utf-8")
     (tmp_path / "config.json").write_text(json.dumps(auto | {"model_type": "evil"}), "utf-8")
     (tmp_path / "tokenizer.json").symlink_to("/etc/passwd")

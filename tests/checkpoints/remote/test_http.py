@@ -20,7 +20,7 @@ def test_a_server_that_ignores_ranges_is_refused(server):
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("content_range", "message"),
     [
         ("bytes 0-1/{n}", "the server sent the bytes 0 to 1 instead of its first one"),
         ("nonsense", "the server does not say which bytes it sends"),
@@ -29,8 +29,8 @@ def test_a_server_that_ignores_ranges_is_refused(server):
         ("bytes -5-0/9", "the server does not say which bytes it sends"),
     ],
 )
-def test_answers_with_a_wrong_content_range(server, said, message):
-    server.content_range = said.format(n=99)
+def test_answers_with_a_wrong_content_range(server, content_range, message):
+    server.content_range = content_range.format(n=99)
     with pytest.raises(CheckpointError) as refused:
         store_of(server)
     assert str(refused.value) == (

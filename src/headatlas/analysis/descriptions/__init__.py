@@ -1,1 +1,1 @@
-"""A sentence of each head from its salient operations and scores, by rules."""
+"""Descriptions of heads, one sentence each, derived by rules from their salient operations and scores."""

@@ -1,4 +1,4 @@
-"""The table `descriptions`: a sentence for every head of an atlas, from its operations and what it implements."""
+"""The table `descriptions`: a sentence for every head of an atlas, from its salient operations and its relations."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ if TYPE_CHECKING:
 
 COLUMNS = ("layer", "head", "description", "rule", "confidence")
 N_SAMPLE, SEED = 1024, 21
-"""Tokens drawn at random that say which cosine of two embeddings is usual, and what they are drawn with."""
+"""Number of random tokens that show which cosines of two embeddings are usual, and the seed of the draw."""
 
 MOST_WIDTH, BLOCK = 512, 4096
-"""Numbers of an embedding that are kept: wider ones are projected by random signs."""
+"""Largest width of embeddings, to which wider ones are projected by random signs; tokens that are read at once."""
 
 
 def describe_heads(
     atlas: Atlas, operations: pd.DataFrame, neighbourhood: Neighbourhood | None = None
 ) -> tuple[pd.DataFrame, DescriptionsFacts]:
-    """A row per head of the table `descriptions`, and how many heads each rule describes.
+    """The table `descriptions`, with a row per head, and how many heads each rule describes.
 
     Args:
-        operations: the table of that name.
+        operations: the table `salient`.
+        neighbourhood: of all tokens in that table; without it, descriptions contain no topics.
     """
     import pandas as pd
 
@@ -41,15 +42,15 @@ def describe_heads(
     for layer in range(atlas.n_layers):
         for head in range(atlas.n_heads if atlas.has_heads[layer] else 0):
             known = known_relations(atlas, layer, head)
-            told = describe(heads.get((layer, head), ()), known, neighbourhood, usual)
-            rows.append((layer, head, told.text, told.rule, told.confidence))
+            found = describe(heads.get((layer, head), ()), known, neighbourhood, usual)
+            rows.append((layer, head, found.text, found.rule, found.confidence))
     counts = Counter(rule.split(" ")[0] if rule.startswith("relation ") else rule for *_, rule, _ in rows)
     facts = DescriptionsFacts(len(rows), dict(counts.most_common()), __version__)
     return pd.DataFrame(rows, columns=list(COLUMNS)), facts
 
 
 def operations_of(table: pd.DataFrame) -> list[Operation]:
-    """One head's rows of the table `salient`, an operation per salient token, the most amplified first."""
+    """One head's rows of the table `salient` as operations, one per salient token, the most amplified first."""
     ordered = table.sort_values(["rank", "side", "to_rank"])
     found: dict[int, tuple[int, str, dict[str, list[tuple[int, str]]]]] = {}
     names = ("rank", "token_id", "token", "side", "to_id", "to_token")
@@ -63,7 +64,7 @@ def operations_of(table: pd.DataFrame) -> list[Operation]:
 
 
 def known_relations(atlas: Atlas, layer: int, head: int) -> list[KnownRelation]:
-    """The relations that a head implements: above the threshold and, where chance was measured, beyond chance."""
+    """The relations that a head implements: above the threshold and, if chance levels were measured, beyond chance."""
     implements, chance = atlas.above()[:, layer, head], atlas.chance()
     if chance is not None:
         implements = implements & atlas.beyond_chance()[:, layer, head]
@@ -76,10 +77,10 @@ def known_relations(atlas: Atlas, layer: int, head: int) -> list[KnownRelation]:
 
 
 def neighbourhood_of(model: HeadModel, operations: pd.DataFrame, plain: list[int]) -> Neighbourhood:
-    """The embeddings of all tokens in a table of operations.
+    """The embeddings of all tokens in the table `salient`.
 
     Args:
-        plain: the tokens among which the sample is drawn.
+        plain: the tokens from which the sample is drawn.
     """
     import numpy as np
     import torch

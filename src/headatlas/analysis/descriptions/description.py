@@ -1,8 +1,9 @@
-"""A sentence about what a head does, from its salient operations and its relations, by rules that can be read.
+"""A sentence about what a head does, derived from its salient operations and its relations by explicit rules.
 
-Every candidate comes with the share of salient tokens (for a relation: of its pairs) that agree, and with the share
-that would agree by chance, which for rules is the mean over all re-pairings of a head's salient tokens with the mapped
-words of its other tokens. Said is what exceeds chance most, and what else exceeds it clearly; else "unclear".
+Each finding has the share of salient tokens (for a relation: of its pairs) that agree, and the share that would agree
+by chance. For a rule, the latter is the mean over all re-pairings of a head's salient tokens with the mapped words of
+its other tokens. The sentence contains the finding that exceeds chance most, followed by the best finding of another
+type. If no finding clearly exceeds chance, the sentence is "unclear".
 """
 
 from __future__ import annotations
@@ -19,22 +20,22 @@ if TYPE_CHECKING:
 
 UNCLEAR = "unclear"
 MIN_SHARE, MIN_EXCESS = 0.3, 0.2
-"""Salient tokens that have to agree with a rule, and by how much their share has to exceed chance."""
+"""Least share of salient tokens that agree with a rule, and least difference between that share and chance."""
 
 MIN_CONSTANT = 0.5
-"""Salient tokens that have to promote the same word."""
+"""Least share of salient tokens for which the same word is promoted."""
 
 FEWEST_TOKENS = 5
-"""Fewer salient tokens than that show no rule."""
+"""With fewer salient tokens, no rule is tried."""
 
 MOST_RELATIONS, MOST_EXAMPLES = 3, 4
 NEIGHBOURS = 3
-"""A salient token agrees with a shared topic when it is close to as many others."""
+"""A salient token agrees with a shared topic if it is close to at least this many others."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A salient token and what the head maps it to, with the space before words."""
+    """A salient token and the tokens (id, text) that the head maps it to; texts include the space before words."""
 
     token_id: int
     token: str
@@ -44,7 +45,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class KnownRelation:
-    """A relation that the head implements: share of its pairs that it hits; chance is None where not measured."""
+    """A relation that the head implements, with its score; `chance` is None if it was not measured."""
 
     name: str
     score: float
@@ -53,7 +54,7 @@ class KnownRelation:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that could be said: `rule`, the clause, the share that agrees, and the share by chance."""
+    """A possible part of a description: its rule, its clause, the share that agrees, and the share by chance."""
 
     rule: str
     clause: str
@@ -67,7 +68,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Description:
-    """What is said of a head; `confidence` is the share behind the first clause, 0 where it is unclear."""
+    """A head's description; `confidence` is the share of the finding in the first clause, 0 if it is unclear."""
 
     text: str
     rule: str
@@ -80,12 +81,14 @@ def describe(
     neighbourhood: Neighbourhood | None = None,
     usual: dict[str, float] | None = None,
 ) -> Description:
-    """What a head does, in a sentence.
+    """Describe a head in one sentence.
 
     Args:
-        relations: those that it implements.
+        operations: its salient operations.
+        relations: the relations that it implements.
         neighbourhood: of all tokens in `operations`; without it, topics are not looked for.
-        usual: share of all heads' salient tokens that promote a word, as the chance of promoting it always.
+        usual: for each word, the share of all heads' salient tokens that promote it: the chance level of a head that
+            promotes it for most tokens.
     """
     findings = [*_relations(relations)]
     if len(operations) >= FEWEST_TOKENS:
@@ -96,7 +99,7 @@ def describe(
     if not findings:
         return Description(UNCLEAR, UNCLEAR, 0.0)
     first, *others = findings
-    # A second clause says something of another kind.
+    # The second clause is a finding of another type.
     second = next((each for each in others if _kind(each) != _kind(first)), None)
     text = first.clause if second is None else f"{first.clause}; {second.clause}"
     return Description(text[0].upper() + text[1:], first.rule, round(first.share, 4))
@@ -125,7 +128,7 @@ def _relations(relations: Sequence[KnownRelation]) -> list[Finding]:
 
 
 def _rules(operations: Sequence[Operation]) -> list[Finding]:
-    """The best special rule of each side; where none is clear, the best general one."""
+    """The best special rule of each side or, if none is clear, the best general one."""
     findings = []
     for side, verb in (("promoted", "promotes"), ("suppressed", "suppresses")):
         for general in (False, True):
@@ -165,11 +168,11 @@ def _rule(rule: Rule, operations: Sequence[Operation], side: str, verb: str) -> 
     ]
     examples = ", ".join(list(dict.fromkeys(shown))[:MOST_EXAMPLES])
     name = rule.name if side == "promoted" else f"{rule.name} (suppressed)"
-    return Finding(name, f"{verb} {rule.told} ({examples})", share, sum(others) / len(others))
+    return Finding(name, f"{verb} {rule.phrase} ({examples})", share, sum(others) / len(others))
 
 
 def _constant(operations: Sequence[Operation], usual: dict[str, float]) -> list[Finding]:
-    """The same words are promoted whatever the token."""
+    """The same words are promoted for most tokens."""
     counts = Counter(word for operation in operations for word in _words(operation))
     ordered = sorted(counts, key=lambda word: (-counts[word], word))
     often = [word for word in ordered[:MOST_EXAMPLES] if counts[word] >= MIN_CONSTANT * len(operations)]
@@ -182,7 +185,7 @@ def _constant(operations: Sequence[Operation], usual: dict[str, float]) -> list[
 
 
 def usual_words(heads: Sequence[Sequence[Operation]]) -> dict[str, float]:
-    """Of each promoted word, the share of all heads' salient tokens that promote it."""
+    """For each promoted word, the share of all heads' salient tokens that promote it."""
     counts = Counter(word for operations in heads for operation in operations for word in _words(operation))
     total = sum(map(len, heads))
     return {word: count / total for word, count in counts.items()}
@@ -193,7 +196,7 @@ def _words(operation: Operation) -> set[str]:
 
 
 def _mapped_topic(operations: Sequence[Operation], neighbourhood: Neighbourhood) -> list[Finding]:
-    """What is promoted is close to the token, without being spelt alike."""
+    """Promoted words are close to the token, but not spelt alike."""
     import numpy as np
 
     sources = [operation.token_id for operation in operations]
@@ -214,7 +217,7 @@ def _mapped_topic(operations: Sequence[Operation], neighbourhood: Neighbourhood)
 
 
 def _amplified_topic(operations: Sequence[Operation], neighbourhood: Neighbourhood) -> list[Finding]:
-    """The tokens themselves are close to each other; spellings of one word count once."""
+    """The salient tokens are close to each other; several spellings of one word count once."""
     import numpy as np
 
     different: dict[str, Operation] = {}
@@ -231,7 +234,7 @@ def _amplified_topic(operations: Sequence[Operation], neighbourhood: Neighbourho
     agree = (cosines > neighbourhood.least).sum(1) >= NEIGHBOURS
     central = np.argsort(-np.where(agree, np.where(cosines > -2, cosines, 0).sum(1), -np.inf), kind="stable")
     words = _listed([chosen[at].token for at in central[:MOST_EXAMPLES]])
-    # Of tokens drawn at random, the close pairs follow from chance; having several of them is binomial.
+    # For random tokens, the number of close neighbours is binomial.
     chance = _at_least(NEIGHBOURS, len(chosen) - 1)
     return [
         Finding("topic", f"amplifies tokens that are close to each other, such as {words}", float(agree.mean()), chance)
@@ -257,7 +260,7 @@ def _quoted(word: str) -> str:
 
 
 def _is_alike(first: str, second: str) -> bool:
-    """The same word, or one with the same beginning: closeness of spelling, not of meaning."""
+    """Whether two words are the same or begin alike, so that they are close in spelling, not in meaning."""
     first, second = first.strip().casefold(), second.strip().casefold()
     shared = min(3, len(first), len(second))
     return not shared or first[:shared] == second[:shared]

@@ -1,7 +1,7 @@
-"""Whether words are about the same: tokens whose embeddings lie closer together than those of tokens drawn at random.
+"""Related words: tokens whose embeddings are closer to each other than those of random tokens.
 
-Closeness is the cosine of two embeddings, less the vocabulary's mean. Two tokens are *close* when their cosine exceeds
-that of 99 in 100 pairs drawn at random. Knows vectors and token ids, nothing of heads.
+Closeness is the cosine of two embeddings, minus the mean embedding. Two tokens are *close* if their cosine exceeds that
+of 99 in 100 random pairs. This module knows vectors and token ids; it knows no heads.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ if TYPE_CHECKING:
     import numpy as np
 
 SHARE_CLOSE = 0.01
-"""Of pairs of tokens drawn at random, how many are called close."""
+"""Share of random pairs of tokens that count as close."""
 
 
 class Neighbourhood:
-    """Which tokens are close to which.
+    """Closeness of tokens.
 
     Args:
         ids: token ids, ascending.
         vectors: their embeddings, Float[ndarray, "n_ids width"].
-        sample: rows of embeddings of tokens drawn at random, Float[ndarray, "n_sample width"], at least 2.
+        sample: embeddings of at least two random tokens, Float[ndarray, "n_sample width"].
+
+    Attributes:
+        least: two tokens are close if their cosine exceeds this.
     """
 
     def __init__(self, ids: np.ndarray, vectors: np.ndarray, sample: np.ndarray) -> None:
@@ -34,7 +37,7 @@ class Neighbourhood:
         self.least = float(np.quantile(cosines, 1 - SHARE_CLOSE))
 
     def cosines(self, first: list[int], second: list[int]) -> np.ndarray:
-        """Of every token of the one list with every one of the other: Float[ndarray, "n_first n_second"]."""
+        """The cosines of all tokens of one list with all of another: Float[ndarray, "n_first n_second"]."""
         return self._of(first) @ self._of(second).T
 
     def _of(self, ids: list[int]) -> np.ndarray:

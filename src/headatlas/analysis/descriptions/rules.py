@@ -1,6 +1,6 @@
-"""How one word is made from another: a table of rules, each a small function of two words that says whether it holds.
+"""Rules for how one word follows from another, each a small function of two words that returns whether it holds.
 
-Words come without the space before them. A rule knows the two words alone: not the head, nor how often it holds.
+Words are given without a leading space. A rule knows only the two words; it knows no heads.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from headatlas.relations import builtin_relations
 Agrees = Callable[[str, str], bool]
 
 SHORTEST_STEM = 3
-"""Letters that a word must have for an affix to be distinguished from chance."""
+"""Fewest letters of a word for which a rule about affixes is more than chance."""
 
 ORDERS = (
     ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
@@ -31,17 +31,17 @@ PREFIXES = ("un", "re", "in", "dis", "non", "pre", "over", "sub")
 
 @dataclass(frozen=True)
 class Rule:
-    """A way in which mapped words follow from their sources.
+    """A rule for how mapped words follow from their sources.
 
     Args:
-        name: as in the table `descriptions`.
-        told: what the head does, after "promotes" or "suppresses".
+        name: its name in the table `descriptions`.
+        phrase: the object of "promotes" or "suppresses" in a description.
         agrees: whether it holds for a source and a mapped word.
-        general: it holds wherever a special one does as well, and is reported only if none of them does.
+        general: it includes more special rules, and is used only if none of them holds.
     """
 
     name: str
-    told: str
+    phrase: str
     agrees: Agrees
     general: bool = False
 
@@ -51,7 +51,7 @@ def is_same_word(source: str, word: str) -> bool:
 
 
 def is_other_case(source: str, word: str) -> bool:
-    """The same letters in another case, whichever."""
+    """The same letters in another case."""
     return source != word and source.casefold() == word.casefold()
 
 
@@ -68,7 +68,7 @@ def is_lower(source: str, word: str) -> bool:
 
 
 def with_suffix(suffix: str) -> Agrees:
-    """`word` is the source with this ending; an `e` or `y` at the source's end may give way to it."""
+    """The source with this ending, which may replace an `e` or change a `y` at the source's end."""
 
     def agrees(source: str, word: str) -> bool:
         source, word = source.casefold(), word.casefold()
@@ -127,25 +127,25 @@ def is_last_letter(source: str, word: str) -> bool:
 
 
 def has_same_first_letter(source: str, word: str) -> bool:
-    """Begins with the same letter, in whatever case."""
+    """Begins with the same letter, in any case."""
     return source[:1].isalpha() and source[:1].casefold() == word[:1].casefold()
 
 
 def is_spelt_alike(source: str, word: str) -> bool:
-    """Another word with the same first four letters, or the whole of a shorter one."""
+    """Another word with the same first four letters, or with all letters of a shorter word."""
     source, word = source.casefold(), word.casefold()
     shared = min(4, len(source), len(word))
     return source != word and shared >= SHORTEST_STEM and source[:shared].isalpha() and source[:shared] == word[:shared]
 
 
 def is_longer(source: str, word: str) -> bool:
-    """A word that goes on where the source, the beginning of a word, ends."""
+    """A longer word that begins with the source."""
     source, word = source.casefold(), word.casefold()
     return len(source) >= 2 and source.isalpha() and len(word) > len(source) and word.startswith(source)
 
 
 def in_order(step: int) -> Agrees:
-    """The word `step` places later: of numbers, number words, days, months."""
+    """The item `step` places later in a sequence of numbers, number words, days or months."""
 
     def agrees(source: str, word: str) -> bool:
         source, word = source.casefold(), word.casefold()
@@ -182,7 +182,7 @@ def _translations() -> dict[str, frozenset[tuple[str, str]]]:
 
 @cache
 def all_rules() -> Sequence[Rule]:
-    """The table; of rules that hold equally often, the earlier one is told."""
+    """All rules; if two hold equally often, a description uses the earlier one."""
     affixes = [
         *(Rule(f"+{suffix}", f"the word with -{suffix}", with_suffix(suffix)) for suffix in SUFFIXES),
         *(Rule(f"-{suffix}", f"the word without its -{suffix}", without_suffix(suffix)) for suffix in SUFFIXES),

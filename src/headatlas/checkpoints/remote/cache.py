@@ -60,7 +60,7 @@ def cache_folder() -> Path:
 
 
 class CachedFile:
-    """A remote file with its ranges that were fetched.
+    """A remote file and its cached ranges.
 
     Args:
         file: where its bytes come from.
@@ -77,7 +77,7 @@ class CachedFile:
         self._verified: set[tuple[int, int]] = set()
         self._lock = threading.Lock()
         if self.version.tag is None:
-            # A later version of the file could not be told apart, so these ranges are kept for this run only.
+            # A later version of the file could not be recognised, so these ranges are kept for this run only.
             with disk(self._root):
                 self._root.mkdir(parents=True, exist_ok=True)
                 self._folder = Path(tempfile.mkdtemp(prefix="run-", dir=self._root))
@@ -147,7 +147,7 @@ class CachedFile:
         )
 
     def _fill(self, start: int, stop: int, view: memoryview) -> bool:
-        """Whether every part was on disk and undamaged; a damaged one is removed."""
+        """Whether all parts are on disk and undamaged; a damaged part is removed."""
         at = start
         with self._lock:
             kept = [part for part in self._kept if part[0] < stop and part[1] > start]
