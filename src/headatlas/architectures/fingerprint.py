@@ -1,4 +1,4 @@
-"""The fingerprint of a model: a digest of all that a map reads of it, whatever the file format."""
+"""The fingerprint of a model: a digest of everything that a map reads from it, the same for every file format."""
 
 from __future__ import annotations
 

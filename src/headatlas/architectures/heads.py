@@ -43,7 +43,7 @@ class HeadModel:
 
     Raises:
         ArchitectureError: the config contradicts itself or the checkpoint.
-        SettingsError: a term is asked for that the model does not have.
+        SettingsError: a requested term does not exist in the model.
     """
 
     def __init__(self, tree: ModuleTree, family: Family, terms: Terms | None = None) -> None:

@@ -46,7 +46,7 @@ def open_model(checkpoint: Checkpoint, terms: Terms | None = None, believe_struc
 
     Raises:
         ArchitectureError: the model is not supported, or the config contradicts itself.
-        SettingsError: a term is asked for that the model does not have.
+        SettingsError: a requested term does not exist in the model.
     """
     tree = ModuleTree(checkpoint)
     family = find_family(tree.config.model_type)

@@ -34,7 +34,7 @@ class Checkpoint(Protocol):
 
     @property
     def why_not_run(self) -> str | None:
-        """Why this checkpoint, of which a map can be made, cannot be run as a model; None if it can."""
+        """Why this checkpoint can be mapped but not run as a model; None if it can be run."""
         ...
 
     @property

@@ -70,7 +70,7 @@ class AllPairs:
 
 @dataclass(frozen=True)
 class CellBlock:
-    """Sources and targets; each source with each target is a cell, which can be asked for.
+    """Sources and targets; each source with each target is a cell, which a search can decide.
 
     Args:
         source: index of each source among the input vectors, Int[Tensor, "n_rows"].
@@ -107,7 +107,7 @@ _OF_CELL = ("block", "side", "row", "column")
 
 
 class ChosenCells:
-    """The cells that are asked for, one head after the other.
+    """The cells to be decided, one head after the other.
 
     Args:
         blocks: sources and targets.

@@ -230,7 +230,7 @@ class RankSearch:
         )
 
     def _all_cells(self, head: int, heads: LayerHeads, questions: ChosenCells) -> Tasks:
-        """All cells of a head that are asked for, as tasks."""
+        """All cells of a head that are to be decided, as tasks."""
         value, W_O = heads.value(head), heads.W_O[head]
         places = questions.places(head)
         place = torch.arange(places.start, places.stop, device=value.device)

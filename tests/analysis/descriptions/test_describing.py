@@ -4,7 +4,7 @@ from atlases import make_atlas, make_evidence
 from headatlas.analysis.descriptions.describing import describe_heads, known_relations
 
 
-def test_relations_within_chance_are_not_said():
+def test_relations_within_chance_are_not_reported():
     atlas = make_atlas(chance=True)
     above, beyond = atlas.above(), atlas.beyond_chance()
     assert (above & ~beyond).any() and (above & beyond).any()

@@ -76,7 +76,7 @@ def test_chance_is_the_mean_over_all_re_pairings():
     assert (found.share, found.chance) == (4 / 12, 4 / 12)
 
 
-def test_what_shuffled_mappings_give_as_well_is_not_said():
+def test_rules_that_shuffled_mappings_also_satisfy_are_not_reported():
     """All words begin with the same letter, so that it says nothing that mapped words do too."""
     sources = [f"b{noise}" for noise in NOISE]
     promoted = [[f"b{noise[::-1]}a"] for noise in NOISE]

@@ -1,1 +1,1 @@
-"""Files that are elsewhere, read by byte ranges."""
+"""Remote files, read by byte ranges."""

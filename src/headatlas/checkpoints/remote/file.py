@@ -1,4 +1,4 @@
-"""One file that is elsewhere: its address, its version, and its bytes by range."""
+"""A remote file: its address, its version, and its bytes by range."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of models that are elsewhere: on the hub, or at an address."""
+"""Names of remote models: on the hub, or at an address."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HUB_ONLY = re.compile(r"[\w][\w.-]*/[\w.-]+(@.+|/.+\.gguf)")
 
 
 def is_remote(source: object) -> bool:
-    """Whether something can only mean a model elsewhere; a name such as `org/model` may be a folder too."""
+    """Whether a source can only be a remote model; a name such as `org/model` may also be a folder."""
     if not isinstance(source, str):
         return False
     if ADDRESS.match(source):

@@ -14,7 +14,7 @@ PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before each further try of a transfer that brought nothing."""
 
 LONGEST_PAUSE = 120.0
-"""Seconds, whatever a server asks for."""
+"""Upper limit in seconds, also for the pause that a server requests."""
 
 Answer = TypeVar("Answer")
 

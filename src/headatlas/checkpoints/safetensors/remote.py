@@ -1,4 +1,4 @@
-"""Tensors of safetensors files that are elsewhere: of each file, the header is read and the requested rows."""
+"""Tensors of remote safetensors files: only the header of each file and the requested rows are read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class RemoteSafetensors(TensorFiles):
-    """Tensors of safetensors files that are elsewhere; see `TensorStore`.
+    """Tensors of remote safetensors files; see `TensorStore`.
 
     Args:
         where: what the user named, without a login, for messages.
@@ -57,7 +57,7 @@ class RemoteSafetensors(TensorFiles):
 
 
 class RemoteSafetensorsFile:
-    """See `TensorFile`; only the header is transferred yet.
+    """See `TensorFile`; opening it transfers only the header.
 
     Args:
         name: the file's name, for messages.
