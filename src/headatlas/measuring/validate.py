@@ -184,8 +184,8 @@ def _measure(
                 found = ranks.layer(z, W_O)
             except HeadOverflowError as error:
                 raise ArchitectureError(
-                    f"{heads.checkpoint.source}: layer {layer}, head {error.head}: the head's output in a text is "
-                    f"beyond what float32 can hold; are the weights damaged?"
+                    f"{heads.checkpoint.source}: layer {layer}, head {error.head}: the head's output in a text "
+                    f"exceeds what float32 can hold. Are the weights damaged?"
                 ) from error
             for side, hits in enumerate(found):
                 of_group = torch.zeros(heads.n_heads, len(contexts.groups), dtype=torch.int32)
