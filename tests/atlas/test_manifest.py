@@ -184,5 +184,5 @@ def test_the_manifest_needs_no_heavy_import():
     code = (
         "import sys, headatlas.atlas.manifest; print(sorted({'torch', 'pandas', 'numpy', 'xarray'} & set(sys.modules)))"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert out.stdout.strip() == "[]"
