@@ -12,8 +12,9 @@ import pytest
 from atlases import HOSTILE, PAIRS, make_atlas, make_evidence
 from explorer_payload import unpack
 from headatlas.atlas import SIDES, Atlas
+from headatlas.atlas.evidence import CONDITIONS, TOKENS
 from headatlas.errors import AtlasError
-from headatlas.explorer.payload import CONDITIONS, LENGTHS, NOTHING, build_payload
+from headatlas.explorer.payload import NOTHING, build_payload
 from headatlas.figures import PALETTES
 from headatlas.measuring.import_scores import import_scores
 from headatlas.reports import build_report
@@ -129,7 +130,7 @@ def test_validation_holds_what_was_measured_and_nan_elsewhere(atlas: Atlas) -> N
         values = arrays[f"0.validation.{side}"].copy()
         for row, place in zip(table.to_dict("records"), places(table), strict=True):
             at = (atlas.relations.index(row["relation"]), CONDITIONS.index(row["condition"]),
-                  LENGTHS.index(row["tokens"]), place)  # fmt: skip
+                  TOKENS.index(row["tokens"]), place)  # fmt: skip
             assert values[at] == np.float32(row[side])
             values[at] = np.nan
         assert np.isnan(values).all()

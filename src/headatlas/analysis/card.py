@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headatlas.analysis.categories import Classification, classify
 from headatlas.analysis.descriptions.describing import operations_of
-from headatlas.atlas import Atlas, head_name, records
+from headatlas.atlas import HITS_VARIABLES, SIDES, Atlas, head_name, records
 from headatlas.errors import AtlasError, SettingsError
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Card:
             for what in ("k", "pairs"):
                 known[what] = int(atlas.data[what].values[at]) or None
             known["implements"] = bool(self._classification.implements[(at, *place)])
-            for side, counts in (("score", "hits"), ("suppression", "suppression_hits")):
+            for side, counts in HITS_VARIABLES.items():
                 known[side] = _number(atlas.data.get(side), at, *place)
                 count = _number(atlas.data.get(counts), at, *place)
                 known[counts] = None if count is None else int(count)
@@ -152,7 +152,7 @@ class Card:
                 "p": atlas.p_values(side),
                 "q": atlas.q_values(side),
             }
-            for side in ("score", "suppression")
+            for side in SIDES
             if side in atlas.data
         }
 

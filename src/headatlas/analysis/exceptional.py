@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 from headatlas.analysis.categories import Classification, classify
-from headatlas.atlas import SIDES, Atlas
+from headatlas.atlas import HITS_VARIABLES, SIDES, Atlas
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,7 +87,7 @@ def find_strongest(atlas: Atlas, side: str) -> tuple[Strongest, ...]:
     """The strongest head of each measured relation, in the atlas's order."""
     scores = atlas.share(side).fillna(0).values  # a layer without heads has no strongest head
     names, categories = atlas.relations, [str(name) for name in atlas.data["category"].values]
-    hits = atlas.data["hits" if side == "score" else "suppression_hits"].values if atlas.counts_known else None
+    hits = atlas.data[HITS_VARIABLES[side]].values if atlas.counts_known else None
     rows = []
     for number, of_relation in enumerate(scores):
         best = float(of_relation.max())

@@ -6,6 +6,7 @@ from headatlas.atlas.folder import load_atlas, save_atlas, save_evidence
 from headatlas.atlas.manifest import HITS, MEASURES, SCHEMA_VERSION, SCORES, Manifest
 from headatlas.atlas.table import (
     CHANCE_VARIABLES,
+    HITS_VARIABLES,
     NOT_APPLICABLE,
     NOT_KNOWN,
     SIDES,
@@ -20,6 +21,7 @@ __all__ = [
     "CHANCE_VARIABLES",
     "EVIDENCE",
     "HITS",
+    "HITS_VARIABLES",
     "MANIFEST",
     "MEASURES",
     "NOT_APPLICABLE",

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Annotated
 
 from headatlas.atlas.json_facts import Count, OneOf, Positive, Share, Size, Text, Whole, Within
+from headatlas.atlas.table import SIDES
 from headatlas.errors import SettingsError
 
 EVIDENCE = {
@@ -129,7 +130,7 @@ class Correlation:
         pearson, spearman: -1 to 1; None if the scores are the same for all heads, from weights or in the running model.
     """
 
-    side: Annotated[str, OneOf(("score", "suppression"))]
+    side: Annotated[str, OneOf(SIDES)]
     condition: Annotated[str, OneOf(CONDITIONS)]
     tokens: Annotated[str, OneOf(TOKENS)]
     relation: Text

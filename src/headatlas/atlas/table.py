@@ -18,6 +18,9 @@ NOT_APPLICABLE, NOT_KNOWN = "not applicable", "not known"
 SIDES = ("score", "suppression")
 """Targets among the highest logits, or among the lowest."""
 
+HITS_VARIABLES = {"score": "hits", "suppression": "suppression_hits"}
+"""Of each side: the whole number of hits, if it is known."""
+
 CHANCE_VARIABLES = {
     "score": ("chance", "chance_exact", "p_value"),
     "suppression": ("suppression_chance", "suppression_chance_exact", "suppression_p_value"),
@@ -103,11 +106,11 @@ def dataset_from_table(table: pd.DataFrame) -> xr.Dataset:
     if "validity" in table:
         validity = [str(kind) for kind in table["validity"].iloc[: n_layers * n_heads : n_heads].tolist()]
         without = table["validity"] == NOT_APPLICABLE
-        counted = [name for name in (*SIDES, "hits", "suppression_hits") if name in table]
+        counted = [name for name in (*SIDES, *HITS_VARIABLES.values()) if name in table]
         known = [name for name in counted if table.loc[~without, name].notna().all()]
         table = table.assign(**{name: table[name].mask(without, 0) for name in known})
     complete = [name for name in table if table[name].notna().to_numpy().all()]
-    whole = [name for name in ("hits", "suppression_hits") if name in complete]
+    whole = [name for name in HITS_VARIABLES.values() if name in complete]
     chosen = whole if len(whole) == 2 else [name for name in SIDES if name in complete]
     dtype = "int32" if len(whole) == 2 else "float64"
     arrays = {name: table[name].to_numpy(dtype=dtype).reshape(shape) for name in chosen}
@@ -131,7 +134,7 @@ def table_of_dataset(data: xr.Dataset) -> pd.DataFrame:
     for name in ("k", "pairs"):
         values = data[name].values.repeat(per_relation)
         columns[name] = pd.array([value or None for value in values.tolist()], dtype="Int64")
-    for name in ("hits", "suppression_hits"):
+    for name in HITS_VARIABLES.values():
         known = name in data
         columns[name] = pd.array(data[name].values.ravel() if known else [None] * grid, dtype="Int64")
     for name in SIDES:
@@ -141,7 +144,7 @@ def table_of_dataset(data: xr.Dataset) -> pd.DataFrame:
             columns[name] = data[name].values.ravel()
     columns["validity"] = np.tile(data["validity"].values.repeat(n_heads), n_relations)
     table = pd.DataFrame(columns).astype({"suppression": "float64"})
-    table.loc[table["validity"] == NOT_APPLICABLE, ["hits", "suppression_hits"]] = pd.NA
+    table.loc[table["validity"] == NOT_APPLICABLE, list(HITS_VARIABLES.values())] = pd.NA
     return table
 
 

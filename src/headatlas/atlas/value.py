@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 from headatlas.atlas.evidence import EVIDENCE, Facts, check_evidence
 from headatlas.atlas.files import checked_file
 from headatlas.atlas.statistics import benjamini_hochberg, wilson_interval
-from headatlas.atlas.table import CHANCE_VARIABLES, NOT_APPLICABLE, check_side, head_name, table_of_dataset
+from headatlas.atlas.table import (
+    CHANCE_VARIABLES,
+    HITS_VARIABLES,
+    NOT_APPLICABLE,
+    check_side,
+    head_name,
+    table_of_dataset,
+)
 from headatlas.errors import AtlasError, SettingsError, expected_names
 from headatlas.settings import MAX_Q, MIN_EXCESS, checked_profile, parse_threshold
 
@@ -262,7 +269,7 @@ class Atlas:
         shares = self.share(side).values
         if not self.counts_known:
             return shares > float(limit)
-        hits = self.data["hits" if side == "score" else "suppression_hits"].values
+        hits = self.data[HITS_VARIABLES[side]].values
         # Python's whole numbers: no overflow, however many digits the threshold has.
         most = [limit.numerator * int(pairs) // limit.denominator for pairs in self.data["pairs"].values]
         return hits > np.asarray(most)[:, None, None]
@@ -302,7 +309,7 @@ class Atlas:
             chosen = chosen & (table["category"] == category).to_numpy()
         if relation is not None:
             chosen = chosen & (table["relation"] == relation).to_numpy()
-        hits = "hits" if side == "score" else "suppression_hits"
+        hits = HITS_VARIABLES[side]
         rows = table.loc[chosen, ["layer", "head", "relation", "category", side, hits, "pairs", "validity"]]
         rows = rows.rename(columns={side: "score", hits: "hits"})
         low, high = self.interval(side) or (None, None)

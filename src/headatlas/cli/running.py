@@ -91,7 +91,7 @@ def validate_command(
 
 def _show_validation(rows: list[Correlation], side: str) -> None:
     from headatlas.analysis.correlations import ALL, mean_over_relations
-    from headatlas.measuring.validate import CONDITIONS
+    from headatlas.atlas.evidence import CONDITIONS
 
     coefficients = ("pearson", "spearman")
     heading = [f"{condition}\n{name.title()}" for condition in CONDITIONS for name in coefficients]

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from headatlas.analysis.ablation import is_random_order
-from headatlas.atlas import SIDES, Atlas
+from headatlas.atlas import HITS_VARIABLES, SIDES, Atlas
+from headatlas.atlas.evidence import CONDITIONS, TOKENS
 from headatlas.explorer import message
 from headatlas.printable import printable
 from headatlas.reports import blocks, build_report
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 NOTHING = 0xFFFFFFFF
 """In an array of numbers of words or heads: there is none."""
-
-CONDITIONS, LENGTHS = ("attention-fixed", "in-context"), ("one", "several")
 
 
 def build_payload(atlases: list[Atlas], reports: Sequence[blocks.Blocks] | None = None) -> bytes:
@@ -114,7 +113,7 @@ def _atlas(atlas: Atlas, report: blocks.Blocks, prefix: str, arrays: _Arrays, wo
 
     for side in SIDES if atlas.has_suppression else SIDES[:1]:
         if atlas.counts_known:
-            hits = atlas.data["hits" if side == "score" else "suppression_hits"].values
+            hits = atlas.data[HITS_VARIABLES[side]].values
             arrays.add(f"{prefix}{side}.hits", hits.astype("uint32"))
         else:
             arrays.add(f"{prefix}{side}.share", np.nan_to_num(atlas.share(side).values).astype("float64"))
@@ -267,10 +266,10 @@ def _validation(atlas: Atlas, prefix: str, arrays: _Arrays) -> bool:
     where = (
         _indices(table, "relation", atlas.relations),
         _indices(table, "condition", CONDITIONS),
-        _indices(table, "tokens", LENGTHS),
+        _indices(table, "tokens", TOKENS),
         _places(table, atlas),
     )
-    shape = (len(atlas.relations), len(CONDITIONS), len(LENGTHS), atlas.n_layers * atlas.n_heads)
+    shape = (len(atlas.relations), len(CONDITIONS), len(TOKENS), atlas.n_layers * atlas.n_heads)
     for side in SIDES:
         values = np.full(shape, np.nan, "float32")
         values[where] = table[side].to_numpy()

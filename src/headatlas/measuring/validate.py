@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas.analysis.correlations import correlate
+from headatlas.atlas import HITS_VARIABLES
 from headatlas.atlas.evidence import CONDITIONS, ValidationFacts
 from headatlas.errors import ArchitectureError, SettingsError
 from headatlas.measuring.output import add_evidence
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from headatlas.atlas import Atlas
 
-SIDES = ("hits", "suppression_hits")
 PAIRS = 40
 """Pairs of a relation for each length of sources, unless one says otherwise."""
 
@@ -220,7 +220,9 @@ def _table(contexts: Contexts, counts: np.ndarray, has_heads: list[bool], n_temp
             continue
         for at, condition in enumerate(CONDITIONS):
             n_prompts = group.pairs * n_templates
-            hits = {side: counts[at, place, layers, :, number].ravel() for place, side in enumerate(SIDES)}
+            hits = {
+                name: counts[at, place, layers, :, number].ravel() for place, name in enumerate(HITS_VARIABLES.values())
+            }
             parts.append(
                 pd.DataFrame(
                     {
