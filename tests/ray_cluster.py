@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import signal
 import socket
@@ -18,6 +19,9 @@ import headatlas
 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
 
 HEAD, OTHER = "127.0.0.2", "127.0.0.3"
+FAILURE = re.compile(r"\[[-\d]+ [:,\d]+ [EC] ")
+"""The beginning of a line of Ray's logs at the levels error and critical."""
+
 SMALL = ("--num-cpus=1", "--object-store-memory=80000000", "--block")
 
 
@@ -58,6 +62,14 @@ class Cluster:
         with suppress(ProcessLookupError):
             os.killpg(node.pid, signal.SIGKILL)
         node.wait(60)
+
+    def failures(self) -> str:
+        """What Ray's logs say of failures: those of its checks, and of what ended."""
+        lines = []
+        for log in sorted(self.place.glob("ray/session_2*/logs/*.*")):
+            found = [line for line in log.read_text("utf-8", "replace").splitlines() if FAILURE.match(line)]
+            lines += [f"{log.name}: {line[:500]}" for line in found[-5:]]
+        return "\n".join(lines)
 
     def _start(self, host: str, *options: str) -> None:
         source = str(Path(headatlas.__file__).parents[1])

@@ -14,15 +14,16 @@ import pytest
 
 import headatlas
 from headatlas.engines import RayEngine
-from headatlas.errors import CheckpointError, EngineError, SettingsError
+from headatlas.errors import EngineError, SettingsError
 from interrupts import start_hearing
 from models import make_model, save_model
 from needs import need_package
 from planted import PAIRS, WORDS, write_relation
 from ray_cluster import OTHER, Cluster
+from ray_drivers import drive
 
 need_package("ray", "ray")
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.filterwarnings("default::ray_drivers.RayWarning")]
 N_LAYERS = 40
 
 
@@ -53,13 +54,6 @@ def assert_same(place, atlas):
 def call(place, *arguments):
     command = [sys.executable, "-m", "headatlas", *map(str, arguments)]
     return start_hearing(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
-
-
-def wait_until(so):
-    until = time.monotonic() + 60
-    while not so():
-        assert time.monotonic() < until
-        time.sleep(0.1)
 
 
 def wait_for_layers(out, process, n_layers):
@@ -99,28 +93,14 @@ def test_runs_of_one_engine_are_finished_by_the_other(place, cluster, tmp_path):
     assert_same(place, atlas)
 
 
-def test_another_model_on_a_node_and_missing_room_are_refused(place, cluster, tmp_path, monkeypatch):
-    from headatlas.architectures import HeadModel
-
-    read = HeadModel.fingerprint
-
-    def of_another_file(self, progress=None, parts=None):
-        found = read(self, progress, parts)
-        return found if parts is None or parts == self.parts_of(None) else "0" * 64
-
-    with RayEngine(cluster.address, layers_per_task=3) as engine:
-        with monkeypatch.context() as patch, pytest.raises(CheckpointError) as caught:
-            # As if this machine read other weights than the nodes do.
-            patch.setattr(HeadModel, "fingerprint", of_another_file)
-            headatlas.map_heads(place / "tiny", tmp_path / "out", relations=place / "r.json", engine=engine)
-        assert f"{place}/tiny: layer " in str(caught.value) and "(fingerprint 000000000000)" in str(caught.value)
-        assert "Make the same files available on every machine of the cluster." in str(caught.value)
-        assert not list(tmp_path.glob("out/.unfinished/layer-*.npz"))
-        # The same engine serves the next call.
-        assert_same(place, headatlas.map_heads(place / "tiny", relations=place / "r.json", engine=engine))
-    with pytest.raises(EngineError) as caught:
-        RayEngine(cluster.address, gpus_per_task=1)
-    assert str(caught.value) == (
+def test_another_model_on_a_node_and_missing_room_are_refused(place, cluster, tmp_path):
+    # The same engine serves the next call.
+    refused, no_room = drive("read_other_weights", cluster, place / "tiny", tmp_path / "out")
+    assert f"{place}/tiny: layer " in refused and "(fingerprint 000000000000)" in refused
+    assert "Make the same files available on every machine of the cluster." in refused
+    assert not list(tmp_path.glob("out-refused/.unfinished/layer-*.npz"))
+    assert_same(place, headatlas.load_atlas(tmp_path / "out"))
+    assert no_room == (
         "ray: expected a machine with 1 CPU and 1 GPU for one task, found 1 CPU and 0 GPU, 1 CPU and 0 GPU. "
         "Reduce --threads or --gpus-per-task, or add a machine first."
     )
@@ -128,14 +108,8 @@ def test_another_model_on_a_node_and_missing_room_are_refused(place, cluster, tm
 
 def test_an_error_names_the_node_that_cannot_open_the_model(place, cluster, tmp_path):
     folder = shutil.copytree(place / "tiny", tmp_path / "tiny")
-
-    def hide(what, done, of):
-        if what == "layers":
-            folder.rename(tmp_path / "elsewhere")
-
-    with RayEngine(cluster.address) as engine, pytest.raises(CheckpointError) as caught:
-        headatlas.map_heads(folder, relations=place / "r.json", engine=engine, progress=hide)
-    sentence, node = str(caught.value).split(" (on the machine ")
+    (error,) = drive("open_what_is_gone", cluster, folder, place / "r.json")
+    sentence, node = error.split(" (on the machine ")
     # Without a folder at the path, a missing file is reported.
     assert sentence == f"{folder}: expected a model's folder or a .gguf file, found nothing there."
     assert node in ("127.0.0.2)", "127.0.0.3)")
@@ -182,20 +156,9 @@ def test_a_killed_node_and_a_killed_run_change_nothing(place, cluster):
     assert 3 <= kept < N_LAYERS and not (out / "atlas.json").exists()
 
     # Goes on through Python, so that the node can be killed between two layers: it has work then.
-    lost = []
-
-    def kill_a_node(what, done, of):
-        if what == "layers" and done >= kept + 5 and not lost:
-            lost.append(done)
-            cluster.kill(OTHER)
-
-    with RayEngine(cluster.address, layers_per_task=1) as engine:
-        assert engine._slots() == 2
-        atlas = headatlas.map_heads(
-            place / "tiny", out, relations=place / "r.json", engine=engine, progress=kill_a_node
-        )
-        wait_until(lambda: engine._slots() == 1)  # Ray notices a lost node after a while
-    assert lost and atlas.manifest.run.layers_from_earlier_run >= kept
+    drive("lose_a_node", cluster, place / "tiny", out, kept, cluster.nodes[OTHER].pid)
+    cluster.kill(OTHER)
+    atlas = headatlas.load_atlas(out)
+    assert atlas.manifest.run.layers_from_earlier_run >= kept
     assert atlas.manifest.run.engine == "ray"
     assert_same(place, atlas)
-    assert_same(place, headatlas.load_atlas(out))
