@@ -20,6 +20,8 @@ def test_labels_name_every_change():
     assert settings.label(50_000) == "maps, modified: k=5, threshold=0.2, contextualize=embedding"
     assert Settings.of_profile(200_000, k=25).label(200_000) == "maps"
     assert Settings.of_profile(50_000, k=25).label(50_000) == "maps, modified: k=25"
+    assert Settings.of_profile(50_000, rule="calibrated").label(50_000) == "maps, calibrated"
+    assert Settings.of_profile(50_000, k=5, rule="calibrated").label(50_000) == "maps, calibrated, modified: k=5"
     assert Settings.of_profile(50_000, threshold="0.150").label(50_000) == "maps"
 
 
@@ -42,7 +44,8 @@ def test_bad_thresholds(bad):
     [
         ({"k": 0}, "k: expected a whole number of at least 1, found 0."),
         ({"contextualize": "no"}, "contextualize: expected one of first-mlp, embedding, found 'no'."),
-        ({"profile": "no"}, "profile: expected one of maps, calibrated, found 'no'."),
+        ({"profile": "no"}, "profile: expected one of maps, found 'no'."),
+        ({"rule": "no"}, "rule: expected one of plain, calibrated, found 'no'."),
     ],
 )
 def test_bad_choices(changes, message):

@@ -61,8 +61,8 @@ function App({ explored, first, onChange, bind }: AppProps) {
   const dark = view.theme === "dark" || (view.theme === "auto" && system);
   const ink = INKS[dark ? "dark" : "light"];
   const classified = useMemo(
-    () => explored.atlases.map((atlas) => classify(explored, atlas, view.side, view.profile, view.threshold)),
-    [explored, view.side, view.profile, view.threshold],
+    () => explored.atlases.map((atlas) => classify(explored, atlas, view.side, view.rule, view.threshold)),
+    [explored, view.side, view.rule, view.threshold],
   );
   const two = explored.atlases.length > 1;
   const shownOnes = atlasesShown(view);
@@ -169,9 +169,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
   const names = shownOnes.map((number) => atlasName(explored, number));
   const caption = [
     view.compare === "difference" ? `difference B − A; ${names.join(", ")}` : names.join(", "),
-    view.relation
-      ? `${view.side} of ${view.relation}`
-      : `${view.side} above ${view.threshold}, profile ${view.profile}`,
+    view.relation ? `${view.side} of ${view.relation}` : `${view.side} above ${view.threshold}, rule ${view.rule}`,
     ...(view.query.trim() ? [`framed: ${view.query.trim()}`] : []),
     "headatlas",
   ].join(" · ");
@@ -216,7 +214,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
     names.join(" "),
     ...(view.compare === "difference" ? ["difference"] : []),
     view.side,
-    ...(view.relation ? [view.relation] : [`above ${view.threshold} ${view.profile}`]),
+    ...(view.relation ? [view.relation] : [`above ${view.threshold} ${view.rule}`]),
     view.query.trim(),
   ]
     .filter(Boolean)
@@ -241,7 +239,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
       onPick={(picked) => update({ card: picked } as Partial<View>)}
     />
   );
-  const own = view.side === "score" && view.threshold === atlas.facts.threshold && view.profile === atlas.facts.profile;
+  const own = view.side === "score" && view.threshold === atlas.facts.threshold && view.rule === atlas.facts.rule;
 
   return (
     <div
@@ -271,7 +269,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
                 ; {became(1, 0)} gain their first, {became(0, 1)} lose all
               </>
             )}{" "}
-            · {atlas.facts.measure}, settings {atlas.facts.label}, profile {view.profile}
+            · {atlas.facts.measure}, settings {atlas.facts.label}, rule {view.rule}
             {atlas.facts.note ? ` · ${atlas.facts.note}` : ""}
           </p>
         </div>
@@ -334,8 +332,8 @@ function App({ explored, first, onChange, bind }: AppProps) {
                 {sideChoice}
                 {!own && (
                   <p class="ha-note">
-                    This report is for scores above {atlas.facts.threshold} and the profile {atlas.facts.profile},
-                    whatever is chosen above. <code>headatlas report</code> writes it for other choices.
+                    This report is for scores above {atlas.facts.threshold} and the rule {atlas.facts.rule}, whatever is
+                    chosen above. <code>headatlas report</code> writes it for other choices.
                   </p>
                 )}
                 <Report blocks={atlas.facts.report} />

@@ -111,7 +111,7 @@ export function Card({
           {!own && (
             <span class="ha-note">
               {" "}
-              Written for scores above {facts.threshold}, profile {facts.profile}.
+              Written for scores above {facts.threshold}, rule {facts.rule}.
             </span>
           )}
         </p>

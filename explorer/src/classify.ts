@@ -1,7 +1,7 @@
 // Shares to categories, exactly as `headatlas.analysis.categories.classify` does it; fast enough for every step of a slider.
 
 import type { AtlasData, Explored } from "./data";
-import type { Profile, Side } from "./message";
+import type { Rule, Side } from "./message";
 
 /** A threshold as a fraction: "0.15" is 15 / 100, so that 3 of 20 is not above it; "1/3" is itself. */
 export function parseThreshold(text: string): { over: bigint; under: bigint } | undefined {
@@ -38,20 +38,14 @@ export function categoriesAt(found: Classified, place: number): string[] {
   return found.categories.filter((_, number) => found.has[number][place]);
 }
 
-export function classify(
-  explored: Explored,
-  atlas: AtlasData,
-  side: Side,
-  profile: Profile,
-  threshold: string,
-): Classified {
+export function classify(explored: Explored, atlas: AtlasData, side: Side, rule: Rule, threshold: string): Classified {
   const { relations } = atlas.facts;
   const categories = explored.palettes.paper.categories.map(([name]) => name);
   const limit = parseThreshold(threshold) ?? parseThreshold(atlas.facts.threshold)!;
   const hits = atlas.get(`${side}.hits`);
   const shares = atlas.get(`${side}.share`);
   const [chance, q] = [atlas.get(`${side}.chance`), atlas.get(`${side}.q`)];
-  const strict = profile === "calibrated" && q !== undefined && chance !== undefined;
+  const strict = rule === "calibrated" && q !== undefined && chance !== undefined;
   const has = categories.map(() => new Uint8Array(atlas.size));
   const does = new Uint8Array(relations.length * atlas.size);
   for (let relation = 0; relation < relations.length; relation++) {

@@ -97,15 +97,15 @@ export function Controls({ explored, view, found, update, enter }: ControlsProps
         onPick={(side) => update({ side } as Partial<View>)}
       />
       <Choice
-        name="Profile"
-        value={view.profile}
+        name="Rule"
+        value={view.rule}
         options={[
-          ["maps", "maps"],
+          ["plain", "plain"],
           ["calibrated", "calibrated"],
         ]}
         disabled={noChance ? "calibrated" : ""}
         why="chance was not measured"
-        onPick={(profile) => update({ profile } as Partial<View>)}
+        onPick={(rule) => update({ rule } as Partial<View>)}
       />
       {explored.atlases.length > 1 && (
         <Choice

@@ -1,7 +1,7 @@
 // The header of the payload: `src/headatlas/explorer/message.py` has the same types with the same keys.
 
 export type Side = "score" | "suppression";
-export type Profile = "maps" | "calibrated";
+export type Rule = "plain" | "calibrated";
 
 export interface Relation {
   name: string;
@@ -80,7 +80,7 @@ export interface AtlasFacts {
   measure: string;
   label: string;
   threshold: string;
-  profile: Profile;
+  rule: Rule;
   layers: number;
   heads: number;
   kvHeads: number | null;

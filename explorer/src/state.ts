@@ -2,7 +2,7 @@
 
 import { parseThreshold } from "./classify";
 import type { AtlasData, Explored } from "./data";
-import type { Profile, Side } from "./message";
+import type { Rule, Side } from "./message";
 
 export type Tab = "heads" | "report";
 export type Compare = "a" | "b" | "both" | "difference";
@@ -26,7 +26,7 @@ export const MOST_LETTERS = 200;
 
 export interface View {
   side: Side;
-  profile: Profile;
+  rule: Rule;
   threshold: string;
   relation: string;
   palette: string;
@@ -44,7 +44,7 @@ export function firstView(explored: Explored): View {
   const { facts } = explored.atlases[0];
   return {
     side: "score",
-    profile: facts.profile,
+    rule: facts.rule,
     threshold: facts.threshold,
     relation: "",
     palette: "paper",
@@ -70,9 +70,8 @@ export function changed(explored: Explored, view: View, given: Partial<Record<ke
   next.side =
     oneOf("side", explored.atlases.every((each) => each.has("suppression")) ? ["score", "suppression"] : ["score"]) ??
     next.side;
-  next.profile = oneOf("profile", ["maps", "calibrated"] as const) ?? next.profile;
-  if (next.profile === "calibrated" && !explored.atlases.every((each) => each.hasChance(next.side)))
-    next.profile = "maps";
+  next.rule = oneOf("rule", ["plain", "calibrated"] as const) ?? next.rule;
+  if (next.rule === "calibrated" && !explored.atlases.every((each) => each.hasChance(next.side))) next.rule = "plain";
   const threshold = text("threshold");
   if (threshold !== undefined && parseThreshold(threshold)) next.threshold = threshold;
   next.relation = oneOf("relation", ["", ...atlas.facts.relations.map((each) => each.name)]) ?? next.relation;

@@ -22,17 +22,17 @@ const answers = views.map((given) => {
   const view = { ...core.firstView(explored), ...given };
   if ("query" in given) {
     const classified = explored.atlases.map((atlas) =>
-      core.classify(explored, atlas, view.side, view.profile, view.threshold),
+      core.classify(explored, atlas, view.side, view.rule, view.threshold),
     );
     const { rows, summary } = core.search(explored, classified, view);
     return { summary, table: core.tableOf(explored, classified, view, rows) };
   }
-  const { side, profile, threshold } = given;
+  const { side, rule, threshold } = given;
   const found = core.classify(
     explored,
     explored.atlases[0],
     side,
-    profile,
+    rule,
     threshold ?? core.firstView(explored).threshold,
   );
   return {

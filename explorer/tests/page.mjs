@@ -78,16 +78,16 @@ const checks = {
     assert.equal(await page.locator(".ha-panel canvas").count(), 1 + given.categories.length);
     assert.match(await page.locator("h1").innerText(), /demo-135M/);
   },
-  async "recounts the heads at each threshold, side and profile"(page) {
-    for (const { side, profile, threshold, heads } of given.views) {
+  async "recounts the heads at each threshold, side and rule"(page) {
+    for (const { side, rule, threshold, heads } of given.views) {
       await choose(page, "Heads that", side === "score" ? "promote" : "suppress");
-      await choose(page, "Profile", profile);
+      await choose(page, "Rule", rule);
       await page.getByRole("slider").fill(threshold);
       await page.waitForFunction(
         (wanted) => document.querySelector(".ha-controls output").textContent === wanted,
         String(Number(threshold)),
       );
-      assert.equal(await counted(page), heads, `${side} ${profile} ${threshold}`);
+      assert.equal(await counted(page), heads, `${side} ${rule} ${threshold}`);
     }
   },
   async "palette and theme change the picture"(page) {
@@ -334,13 +334,13 @@ const checks = {
 
 const others = {
   async "what was not measured says so"() {
-    const page = await opened("bare", "#head=L1H1&profile=calibrated&side=suppression");
+    const page = await opened("bare", "#head=L1H1&rule=calibrated&side=suppression");
     const card = await page.locator(".ha-card").innerText();
     assert.ok((card.match(/not measured/g) ?? []).length >= 5, card);
     const calibrated = page.getByRole("button", { name: "calibrated", exact: true });
     assert.ok(await calibrated.isDisabled());
     assert.match(
-      await page.getByRole("group", { name: "Profile", exact: true }).locator("legend").innerText(),
+      await page.getByRole("group", { name: "Rule", exact: true }).locator("legend").innerText(),
       /not measured/,
     );
     const option = page.locator("option[disabled]");

@@ -15,8 +15,11 @@ LARGE_VOCABULARY = 100_000
 """With more tokens than this, the profile `maps` uses larger `k`. The paper does so for Llama 3, by name."""
 
 CONTEXTUALIZE = ("first-mlp", "embedding")
-PROFILES = ("maps", "calibrated")
-"""Both give the same scores; `calibrated` counts a score only if it is also beyond chance."""
+PROFILES = ("maps",)
+"""Named sets of settings, which say how heads are read."""
+
+RULES = ("plain", "calibrated")
+"""How scores are counted, which changes no score: `calibrated` counts a score only if it is also beyond chance."""
 
 MAX_Q, MIN_EXCESS = 0.01, 0.1
 """With `calibrated`, a score is beyond chance if its q-value is below MAX_Q and it exceeds the chance level by more
@@ -36,6 +39,7 @@ class Settings:
         value_bias, attention_gain, final_norm_gain: terms that are counted in addition to the OV circuits, see
             `headatlas.architectures.Terms`; the profile `maps` counts none of them.
         profile: the named set of settings that these were derived from.
+        rule: how scores are counted when heads are classified, one of RULES.
     """
 
     k: int = 10
@@ -43,6 +47,7 @@ class Settings:
     threshold: str = "0.15"
     contextualize: str = "first-mlp"
     profile: str = "maps"
+    rule: str = "plain"
     value_bias: bool = False
     attention_gain: bool = False
     final_norm_gain: bool = False
@@ -57,6 +62,7 @@ class Settings:
                 f"contextualize: expected one of {', '.join(CONTEXTUALIZE)}, found {self.contextualize!r}."
             )
         checked_profile(self.profile)
+        checked_rule(self.rule)
 
     @classmethod
     def of_profile(
@@ -66,6 +72,7 @@ class Settings:
         k: int | None = None,
         threshold: str | float | None = None,
         contextualize: str | None = None,
+        rule: str = "plain",
         **terms: Any,
     ) -> Settings:
         """The settings of a profile for a vocabulary of `d_vocab` tokens, with the given changes.
@@ -78,20 +85,26 @@ class Settings:
             "k": 25 if large else 10,
             "k_copying": 3 if large else 1,
             "profile": profile,
+            "rule": rule,
         }
         given = {"k": k, "threshold": None if threshold is None else str(threshold), "contextualize": contextualize}
         return cls(**(chosen | {name: value for name, value in given.items() if value is not None} | terms))
 
     def label(self, d_vocab: int) -> str:
-        """The profile's name, followed by every setting that differs from it."""
-        default = Settings.of_profile(d_vocab, self.profile)
+        """The profile's name, the rule unless it is `plain`, and every setting that differs from the profile.
+
+        >>> Settings.of_profile(50_000, k=5, rule="calibrated").label(50_000)
+        'maps, calibrated, modified: k=5'
+        """
+        default = Settings.of_profile(d_vocab, self.profile, rule=self.rule)
         changed = [
             f"{field.name}={_label(getattr(self, field.name))}"
             for field in fields(self)
             if getattr(self, field.name) != getattr(default, field.name)
             and not (field.name == "threshold" and Fraction(self.threshold) == Fraction(default.threshold))
         ]
-        return f"{self.profile}, modified: {', '.join(changed)}" if changed else self.profile
+        named = self.profile if self.rule == "plain" else f"{self.profile}, {self.rule}"
+        return f"{named}, modified: {', '.join(changed)}" if changed else named
 
     def as_dict(self) -> dict[str, str | int]:
         return asdict(self)
@@ -106,6 +119,13 @@ def checked_profile(profile: str) -> str:
     if profile not in PROFILES:
         raise SettingsError(f"profile: expected one of {', '.join(PROFILES)}, found {profile!r}.")
     return profile
+
+
+def checked_rule(rule: str) -> str:
+    """The rule itself; raises `SettingsError` if there is no such rule."""
+    if rule not in RULES:
+        raise SettingsError(f"rule: expected one of {', '.join(RULES)}, found {rule!r}.")
+    return rule
 
 
 def parse_threshold(threshold: str | float) -> Fraction:

@@ -1,4 +1,4 @@
-"""A map compared with chance: both profiles, borderline scores, the dependence on threshold and k."""
+"""A map compared with chance: both rules, borderline scores, the dependence on threshold and k."""
 
 from dataclasses import replace
 
@@ -32,14 +32,14 @@ def with_hits(atlas):
     return atlas
 
 
-def test_the_analysis_lists_what_only_maps_counts():
+def test_the_analysis_lists_what_only_plain_counts():
     atlas = make_atlas(chance=True)
     found = analyse(atlas).beyond_chance
-    maps, calibrated = (classify(atlas, profile=profile).implements for profile in ("maps", "calibrated"))
-    assert len(found.unproven) == int((maps & ~calibrated).sum()) > 0
+    plain, calibrated = (classify(atlas, rule=rule).implements for rule in ("plain", "calibrated"))
+    assert len(found.unproven) == int((plain & ~calibrated).sum()) > 0
     for each in found.unproven:
         place = (atlas.relations.index(each.relation), *each.head)
-        assert maps[place] and not calibrated[place]
+        assert plain[place] and not calibrated[place]
         assert each.share == atlas.scores.values[place] and each.chance == atlas.chance().values[place]
     shares = [each.share for each in found.unproven]
     assert shares == sorted(shares, reverse=True)
@@ -73,18 +73,18 @@ def test_classified_heads_by_threshold_and_k_are_a_plain_recount():
     assert count_classified(make_atlas(), ["0.1"], [1]) is None
 
 
-def test_reports_and_captions_say_which_profile(tmp_path):
+def test_reports_and_captions_say_which_rule(tmp_path):
     atlas = make_atlas(chance=True)
-    maps, strict = write_report(atlas), write_report(atlas, profile="calibrated")
-    assert "## How far it could be chance" in maps and "| Any |" in maps and "not beyond chance" in maps
-    assert "shown with the profile calibrated" in strict and "beyond chance (q < 0.01" in strict
+    plain, strict = write_report(atlas), write_report(atlas, rule="calibrated")
+    assert "## How far it could be chance" in plain and "| Any |" in plain and "not beyond chance" in plain
+    assert "shown with the rule calibrated" in strict and "beyond chance (q < 0.01" in strict
     assert "not measured" in write_report(make_atlas()).split("## How far")[1].split("## ")[0]
-    assert draw_map(atlas, profile="calibrated").metadata["Settings"] == "calibrated"
-    assert "beyond chance" in draw_map(atlas, profile="calibrated").metadata["Description"]
+    assert draw_map(atlas, rule="calibrated").metadata["Settings"] == "maps, calibrated"
+    assert "beyond chance" in draw_map(atlas, rule="calibrated").metadata["Description"]
     with pytest.raises(AtlasError, match="needs chance levels"):
-        draw_map(make_atlas(), profile="calibrated")
-    with pytest.raises(SettingsError, match="expected one of maps, calibrated"):
-        atlas.heads(profile="best")
+        draw_map(make_atlas(), rule="calibrated")
+    with pytest.raises(SettingsError, match="expected one of plain, calibrated"):
+        atlas.heads(rule="best")
 
 
 def test_heads_tell_chance_q_and_interval_where_measured():
@@ -96,20 +96,20 @@ def test_heads_tell_chance_q_and_interval_where_measured():
         place = (atlas.relations.index(row["relation"]), row["layer"], row["head"])
         assert row["chance"] == atlas.chance().values[place] and row["q"] == atlas.q_values().values[place]
         assert (row["low"], row["high"]) == (low[place], high[place])
-    assert len(atlas.heads(profile="calibrated")) == int(classify(atlas, profile="calibrated").implements.sum())
+    assert len(atlas.heads(rule="calibrated")) == int(classify(atlas, rule="calibrated").implements.sum())
     assert make_atlas().heads()["chance"].isna().all()
 
 
-def test_commands_show_either_profile(tmp_path):
+def test_commands_apply_either_rule(tmp_path):
     write_results(with_hits(make_atlas(n_layers=7, n_heads=5, chance=True)), tmp_path)
     assert load_atlas(tmp_path).pair_hits is not None and (tmp_path / "sensitivity.svg").is_file()
     assert "sensitivity.png" in (tmp_path / "report.md").read_text("utf-8")
     run = lambda *given: CliRunner().invoke(app, list(given))  # noqa: E731
-    lines = {profile: run("heads", str(tmp_path), "--profile", profile).stdout.splitlines() for profile in
-             ("maps", "calibrated")}  # fmt: skip
-    assert 0 < len(lines["calibrated"]) < len(lines["maps"]) and lines["maps"][0].count("\t") == 8
-    assert "profile calibrated" in run("report", str(tmp_path), "--profile", "calibrated").stdout
-    for given in (["--profile", "calibrated"], ["--sensitivity"]):
+    lines = {rule: run("heads", str(tmp_path), "--rule", rule).stdout.splitlines() for rule in
+             ("plain", "calibrated")}  # fmt: skip
+    assert 0 < len(lines["calibrated"]) < len(lines["plain"]) and lines["plain"][0].count("\t") == 8
+    assert "rule calibrated" in run("report", str(tmp_path), "--rule", "calibrated").stdout
+    for given in (["--rule", "calibrated"], ["--sensitivity"]):
         assert run("figure", str(tmp_path), "-o", str(tmp_path / "x.png"), *given).exit_code == 0
 
 

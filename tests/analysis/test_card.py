@@ -57,12 +57,12 @@ def test_numbers_are_those_of_the_atlas(full):
     assert scores == sorted(scores, reverse=True)
 
 
-def test_categories_follow_the_profile(full):
-    for profile in ("maps", "calibrated"):
-        found = classify(full, profile=profile)
+def test_categories_follow_the_rule(full):
+    for rule in ("plain", "calibrated"):
+        found = classify(full, rule=rule)
         for head in range(full.n_heads):
             expected = tuple(name for name in found.categories if found.of(name)[4, head])
-            assert head_card(full, f"L4H{head}", profile).categories == expected
+            assert head_card(full, f"L4H{head}", rule).categories == expected
     with pytest.raises(AtlasError, match="needs chance levels"):
         head_card(make_atlas(), "L0H0", "calibrated")
 

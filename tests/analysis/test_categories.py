@@ -34,20 +34,20 @@ def test_the_threshold_and_the_kind_are_the_caller_s():
 
 def test_calibrated_heads_are_also_beyond_chance():
     atlas = make_atlas(chance=True)
-    strict = classify(atlas, profile="calibrated")
+    strict = classify(atlas, rule="calibrated")
     beyond = (atlas.q_values().values < 0.01) & (atlas.scores.values - atlas.chance().values > 0.1)
     assert (strict.implements == (classify(atlas).implements & beyond)).all()
     assert 0 < strict.n_classified < classify(atlas).n_classified
     with pytest.raises(AtlasError, match="needs chance levels"):
-        classify(make_atlas(n_layers=5, n_heads=3), profile="calibrated")
-    with pytest.raises(SettingsError, match="expected one of maps, calibrated, found 'x'"):
-        classify(atlas, profile="x")
+        classify(make_atlas(n_layers=5, n_heads=3), rule="calibrated")
+    with pytest.raises(SettingsError, match="expected one of plain, calibrated, found 'x'"):
+        classify(atlas, rule="x")
 
 
 def test_a_classification_is_computed_once_and_cannot_be_changed():
     atlas = make_atlas(5, 3, chance=True)
     found = classify(atlas)
-    assert classify(atlas, atlas.threshold, "score", "maps") is found
+    assert classify(atlas, atlas.threshold, "score", "plain") is found
     assert classify(atlas, "0.3") is not found and classify(make_atlas(5, 3, chance=True)) is not found
     for array in (found.has, found.implements, found.count):
         with pytest.raises(ValueError, match="read-only"):

@@ -81,7 +81,8 @@ def test_what_is_written_is_read_again():
         ("model.validity.1.layers", [], "model.validity: expected every layer from 0 to 3, found 3 layers"),
         ("self_check.layers.0.tried", [9], "self_check.layers[0].tried: expected layers from 0 to 3"),
         ("settings.threshold", "1e999999999", "settings.threshold: expected a number from 0 to below 1 as text"),
-        ("settings.profile", "mpas", "settings.profile: expected one of maps, calibrated, found 'mpas'"),
+        ("settings.profile", "mpas", "settings.profile: expected one of maps, found 'mpas'"),
+        ("settings.rule", "maps", "settings.rule: expected one of plain, calibrated, found 'maps'"),
         ("relations.items.0.pairs", -1, "relations.items[0].pairs: expected a whole number of at least 0, found -1"),
         ("relations.items.0.measurable", 1, "relations.items[0].measurable: expected true or false, found 1"),
         ("relations.items.1.relation", "algorithmic_relation", "expected each relation once"),
@@ -143,8 +144,8 @@ def test_no_json_gives_anything_but_a_manifest_or_one_sentence():
 
 
 OTHER_TEXTS = (
-    "", "null", "4", '"schema"', "[4]", '{"schema": null}', '{"schema": true}', '{"schema": 4.0}',
-    '{"schema": 4, "tool": []}', "9" * 5000, "[" * 100_000,
+    "", "null", "4", '"schema"', "[4]", '{"schema": null}', '{"schema": true}', '{"schema": 5.0}',
+    '{"schema": 5, "tool": []}', "9" * 5000, "[" * 100_000,
 )  # fmt: skip
 
 

@@ -102,7 +102,7 @@ def test_save_and_load_give_the_same_atlas(tmp_path):
     pd.testing.assert_frame_equal(again.pair_hits, atlas.pair_hits, check_dtype=False)
     assert again.relations == atlas.relations and again.label == "maps"
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["atlas.json", "hits.parquet", "scores.parquet"]
-    assert json.loads((tmp_path / "a" / "atlas.json").read_text("utf-8"))["schema"] == 4
+    assert json.loads((tmp_path / "a" / "atlas.json").read_text("utf-8"))["schema"] == 5
 
 
 def test_a_folder_without_its_manifest_is_no_atlas(tmp_path):
@@ -131,8 +131,8 @@ def test_a_changed_or_missing_file_is_noticed(tmp_path):
     [
         ("{", "expected a manifest with a schema version, found something else"),
         ("[]", "expected a manifest with a schema version, found something else"),
-        ('{"schema": 99}', "expected schema 4, found 99. Use the headatlas version that wrote it."),
-        ('{"schema": 4}', "expected the key 'tool', found none. Run the map again."),
+        ('{"schema": 99}', "expected schema 5, found 99. Use the headatlas version that wrote it."),
+        ('{"schema": 5}', "expected the key 'tool', found none. Run the map again."),
     ],
 )
 def test_bad_manifests(tmp_path, text, message):

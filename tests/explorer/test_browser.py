@@ -22,7 +22,7 @@ WORD = "Ljubljana"
 FORMULA = "=1+1"
 CHECKS = (
     "opens with a panel per category",
-    "recounts the heads at each threshold, side and profile",
+    "recounts the heads at each threshold, side and rule",
     "palette and theme change the picture",
     "shows one relation as a scale",
     "search: head, relation, category, word, nothing",
@@ -101,11 +101,11 @@ def problems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "without": WITHOUT,
         "second": int(classify(other).has.any(0).sum()),
         "views": [
-            {"side": side, "profile": profile, "threshold": threshold, "heads": int(found.has.any(0).sum())}
+            {"side": side, "rule": rule, "threshold": threshold, "heads": int(found.has.any(0).sum())}
             for side in ("score", "suppression")
-            for profile in ("maps", "calibrated")
+            for rule in ("plain", "calibrated")
             for threshold in ("0", "0.05", "0.17", "0.5")
-            for found in [classify(atlas, threshold, side, profile)]
+            for found in [classify(atlas, threshold, side, rule)]
         ],
     }
     (folder / "given.json").write_text(json.dumps(given), "utf-8")

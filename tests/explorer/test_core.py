@@ -42,9 +42,9 @@ def test_every_view_has_the_categories_of_the_command_line(tmp_path):
     atlas = make_atlas(n_layers=13, n_heads=7, without_heads=(3,), chance=True)
     thresholds = [f"0.{number:02}" for number in range(96)]
     views = [
-        {"side": side, "profile": profile, "threshold": threshold}
+        {"side": side, "rule": rule, "threshold": threshold}
         for side in ("score", "suppression")
-        for profile in ("maps", "calibrated")
+        for rule in ("plain", "calibrated")
         for threshold in [*thresholds, "0.175", "0.999"]
     ]
     assert_same(atlas, views, tmp_path)
@@ -52,13 +52,13 @@ def test_every_view_has_the_categories_of_the_command_line(tmp_path):
 
 def test_categories_beyond_the_bits_of_a_number_stay_apart(tmp_path):
     atlas = make_atlas(n_layers=6, n_heads=4, categories=tuple(f"Category {number}" for number in range(70)))
-    assert_same(atlas, [{"side": "score", "profile": "maps", "threshold": "0.15"}], tmp_path)
+    assert_same(atlas, [{"side": "score", "rule": "plain", "threshold": "0.15"}], tmp_path)
 
 
 @pytest.mark.parametrize("threshold", ["1e-1", "3/20", "1/3", "0.15000000000000000000", "+0.15", "0.", "00.2"])
 def test_a_threshold_as_map_accepts_it_is_read(threshold, tmp_path):
     atlas = with_settings(make_atlas(n_layers=5, n_heads=3), threshold=threshold)
-    assert_same(atlas, [{"side": "score", "profile": "maps", "threshold": None}], tmp_path)
+    assert_same(atlas, [{"side": "score", "rule": "plain", "threshold": None}], tmp_path)
 
 
 RELATIONS = ("country_to_capital", "capitalised_to_word", "noun_to_pronoun", "city_to_country")

@@ -45,12 +45,12 @@ def test_counts_and_chance_are_the_atlas_s_own(atlas: Atlas) -> None:
         np.testing.assert_array_equal(arrays[f"0.{side}.q"], np.nan_to_num(q_values.values, nan=1.0))
 
 
-def test_the_header_has_the_atlas_and_the_rules_of_its_profiles(atlas: Atlas) -> None:
+def test_the_header_has_the_atlas_and_its_rule(atlas: Atlas) -> None:
     header, _ = unpack(build_payload([atlas]))
     (facts,) = header["atlases"]
     assert (header["maxQ"], header["minExcess"]) == (MAX_Q, MIN_EXCESS)
     assert (facts["layers"], facts["heads"], facts["kvHeads"]) == (N_LAYERS, N_HEADS, 3)
-    assert (facts["name"], facts["threshold"], facts["profile"]) == ("demo-135M", "0.15", "maps")
+    assert (facts["name"], facts["threshold"], facts["rule"]) == ("demo-135M", "0.15", "plain")
     assert facts["hasHeads"] == [layer != 5 for layer in range(N_LAYERS)]
     assert {"kind": "not applicable", "why": "linear attention", "layers": [5]} in facts["validityGroups"]
     assert [(r["name"], r["category"], r["k"], r["pairs"]) for r in facts["relations"]] == [

@@ -40,8 +40,8 @@ def test_printable(text, shown):
 def test_a_changed_threshold_is_part_of_the_settings(settings, threshold, expected):
     atlas = with_settings(make_atlas(2, 2, ("Knowledge",), chance=True), **settings)
     assert settings_label(atlas, classify(atlas, threshold)) == expected
-    calibrated = classify(atlas, threshold, profile="calibrated")
-    assert settings_label(atlas, calibrated) == expected.replace("maps", "calibrated")
+    calibrated = classify(atlas, threshold, rule="calibrated")
+    assert settings_label(atlas, calibrated) == expected.replace("maps", "maps, calibrated")
 
 
 def test_the_label_of_imported_scores_names_another_threshold():

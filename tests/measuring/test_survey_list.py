@@ -8,7 +8,10 @@ from headatlas.errors import SettingsError
 from headatlas.measuring.survey_list import read_model_list
 
 FIRST = '[[model]]\nname = "a"\nsource = "gpt2"\n'
-NAMES = "relations, add_relations, k, threshold, contextualize, profile, value_bias, attention_gain, final_norm_gain, "
+NAMES = (
+    "relations, add_relations, k, threshold, contextualize, profile, rule, "
+    "value_bias, attention_gain, final_norm_gain, "
+)
 NAMED = "up to 100 letters, digits and ._+@=- that can name a folder"
 
 

@@ -372,12 +372,12 @@ def test_names_from_files_change_no_structure():
 
 
 @pytest.mark.parametrize("side", ["score", "suppression"])
-@pytest.mark.parametrize("profile", ["maps", "calibrated"])
-def test_measured_chance_levels_are_not_denied(side, profile):
+@pytest.mark.parametrize("rule", ["plain", "calibrated"])
+def test_measured_chance_levels_are_not_denied(side, rule):
     atlas = make_atlas(3, 3, chance=True)
-    text = section(write_report(atlas, None, side, profile), "Limits")
+    text = section(write_report(atlas, None, side, rule), "Limits")
     assert "not measured" not in text and "not compared" not in text
-    assert ("beyond chance" in text) and (("counts heads by their" in text) == (profile == "maps"))
+    assert ("beyond chance" in text) and (("counts heads by their" in text) == (rule == "plain"))
 
 
 def test_limits_say_when_chance_levels_were_not_measured():

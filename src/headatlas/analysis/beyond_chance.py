@@ -1,4 +1,4 @@
-"""How much of a map could be chance: the heads that the stricter profile drops, and scores close to the threshold."""
+"""How much of a map could be chance: the heads that the stricter rule drops, and scores close to the threshold."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class BeyondChance:
     """A map compared with its chance levels.
 
     Args:
-        maps, calibrated: the classification of heads by each profile.
-        unproven: scores that `maps` counts and `calibrated` does not, the largest share first.
+        plain, calibrated: the classification of heads by each rule.
+        unproven: scores that `plain` counts and `calibrated` does not, the largest share first.
         exact: share of chance levels that are exact, 0 to 1.
         re_pairings: number behind each other chance level; None if the manifest does not record it.
     """
 
-    maps: Classification
+    plain: Classification
     calibrated: Classification
     unproven: tuple[Unproven, ...]
     exact: float
@@ -47,10 +47,10 @@ def find_beyond_chance(atlas: Atlas, threshold: str, side: str) -> BeyondChance 
     chance, q_values, exact = atlas.chance(side), atlas.q_values(side), atlas.chance_exact(side)
     if chance is None or q_values is None or exact is None:
         return None
-    maps, calibrated = (classify(atlas, threshold, side, profile) for profile in ("maps", "calibrated"))
+    plain, calibrated = (classify(atlas, threshold, side, rule) for rule in ("plain", "calibrated"))
     facts = atlas.manifest.chance
     shares = atlas.share(side).values
-    places = zip(*(maps.implements & ~calibrated.implements).nonzero(), strict=True)
+    places = zip(*(plain.implements & ~calibrated.implements).nonzero(), strict=True)
     unproven = [
         Unproven(
             atlas.relations[relation],
@@ -63,7 +63,7 @@ def find_beyond_chance(atlas: Atlas, threshold: str, side: str) -> BeyondChance 
     ]
     unproven.sort(key=lambda each: (-each.share, each.relation, each.head))
     return BeyondChance(
-        maps, calibrated, tuple(unproven), float(exact.values[:, atlas.has_heads].mean()), facts and facts.re_pairings
+        plain, calibrated, tuple(unproven), float(exact.values[:, atlas.has_heads].mean()), facts and facts.re_pairings
     )
 
 
@@ -85,7 +85,7 @@ def find_borderline(atlas: Atlas, threshold: str, side: str) -> np.ndarray | Non
 def count_classified(
     atlas: Atlas, thresholds: list[str], ks: list[int], side: str = "score"
 ) -> dict[int, list[int]] | None:
-    """Number of heads with any category by the profile `maps`, for each k and threshold, from the ranks of the hits.
+    """Number of heads with any category by the rule `plain`, for each k and threshold, from the ranks of the hits.
 
     None if the ranks are not known.
 

@@ -50,13 +50,13 @@ class Card:
     Args:
         atlas: the atlas of the head.
         layer, head: its place, counted from 0.
-        profile: `maps` or `calibrated`; decides which relations the head implements.
+        rule: `plain` or `calibrated`; decides which relations the head implements.
     """
 
     atlas: Atlas
     layer: int
     head: int
-    profile: str
+    rule: str
 
     @property
     def name(self) -> str:
@@ -72,7 +72,7 @@ class Card:
             "model": {name: getattr(model, name) for name in ("name", "source", "fingerprint", "note")},
             "measure": self.atlas.measure,
             "label": self.atlas.label,
-            "profile": self.profile,
+            "rule": self.rule,
             "threshold": self.atlas.threshold,
             "validity": self.validity,
             "categories": list(self.categories),
@@ -88,7 +88,7 @@ class Card:
 
     @cached_property
     def _classification(self) -> Classification:
-        return classify(self.atlas, profile=self.profile)
+        return classify(self.atlas, rule=self.rule)
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -264,19 +264,19 @@ class Card:
         return records(own.drop(columns=["layer", "head"]))
 
 
-def head_card(atlas: Atlas, name: str, profile: str | None = None) -> Card:
+def head_card(atlas: Atlas, name: str, rule: str | None = None) -> Card:
     """The card of one head.
 
     Args:
         name: such as `L23H4`.
-        profile: `maps` or `calibrated`; default: the atlas's own.
+        rule: `plain` or `calibrated`; default: the atlas's own.
 
     Raises:
         SettingsError: there is no such head.
     """
-    profile = atlas.profile if profile is None else profile
-    classify(atlas, profile=profile)  # fails early if the atlas lacks the chance levels of the profile
-    return Card(atlas, *parse_head(atlas, name), profile)
+    rule = atlas.rule if rule is None else rule
+    classify(atlas, rule=rule)  # fails early if the atlas lacks the chance levels of the rule
+    return Card(atlas, *parse_head(atlas, name), rule)
 
 
 def _number(array: Any, *place: int) -> float | None:

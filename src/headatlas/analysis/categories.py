@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from headatlas.atlas import Atlas
 from headatlas.relations import category_order
-from headatlas.settings import checked_profile
+from headatlas.settings import checked_rule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ class Classification:
         implements: Bool[ndarray, "relation layer head"], in the atlas's order of relations.
         side: `score` or `suppression`.
         threshold: strict limit, the decimal as it was given.
-        profile: `maps`, or `calibrated`, which also requires that a score is beyond chance.
+        rule: `plain`, or `calibrated`, which also requires that a score is beyond chance.
         has_heads: the layers that have attention heads: Bool[ndarray, "layer"].
     """
 
@@ -36,7 +36,7 @@ class Classification:
     implements: np.ndarray
     side: str
     threshold: str
-    profile: str
+    rule: str
     has_heads: np.ndarray
 
     @cached_property
@@ -65,22 +65,22 @@ class Classification:
 
 
 def classify(
-    atlas: Atlas, threshold: str | float | None = None, side: str = "score", profile: str | None = None
+    atlas: Atlas, threshold: str | float | None = None, side: str = "score", rule: str | None = None
 ) -> Classification:
     """Sort the heads into categories; computed once for each atlas and choice, the arrays are read-only.
 
     Args:
         threshold: strict limit, 0 to 1; default: the atlas's own.
         side: `score` or `suppression`.
-        profile: `maps` or `calibrated`; default: the atlas's own.
+        rule: `plain` or `calibrated`; default: the atlas's own.
 
     Raises:
         AtlasError: suppression, or the chance levels that `calibrated` needs, were not measured.
     """
     threshold = atlas.threshold if threshold is None else str(threshold)
-    profile = checked_profile(atlas.profile if profile is None else profile)
+    rule = checked_rule(atlas.rule if rule is None else rule)
     known = _KNOWN.setdefault(atlas, {})
-    key = threshold, side, profile
+    key = threshold, side, rule
     if key not in known:
         known[key] = _classify(atlas, *key)
     return known[key]
@@ -90,11 +90,11 @@ _KNOWN: WeakKeyDictionary[Atlas, dict[tuple[str, str, str], Classification]] = W
 """Each atlas's classifications so far: figures, report and page of one run ask for the same ones again and again."""
 
 
-def _classify(atlas: Atlas, threshold: str, side: str, profile: str) -> Classification:
+def _classify(atlas: Atlas, threshold: str, side: str, rule: str) -> Classification:
     import numpy as np
 
     implements = atlas.above(threshold, side)
-    if profile == "calibrated":
+    if rule == "calibrated":
         implements = implements & atlas.beyond_chance(side)
     of_relation = atlas.data["category"].values
     categories = sorted({str(name) for name in of_relation}, key=category_order)
@@ -109,6 +109,6 @@ def _classify(atlas: Atlas, threshold: str, side: str, profile: str) -> Classifi
         implements=implements,
         side=side,
         threshold=threshold,
-        profile=profile,
+        rule=rule,
         has_heads=atlas.has_heads,
     )

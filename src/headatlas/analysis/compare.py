@@ -15,7 +15,7 @@ from headatlas.errors import AtlasError
 if TYPE_CHECKING:
     import numpy as np
 
-CLASSIFYING = ("threshold", "profile")
+CLASSIFYING = ("threshold", "rule")
 """Settings that sort scores into categories; two atlases may differ in them if the caller gives a value for both."""
 
 
@@ -67,7 +67,7 @@ class Comparison:
 
     Args:
         first, second: names of the models.
-        side, threshold, profile: how heads were classified, the same for both.
+        side, threshold, rule: how heads were classified, the same for both.
         n_heads: heads of each model.
         categories: changes by category, in the order of figures; the first, `Any`, is for heads with any category.
         relations: changes by relation, in the atlases' order.
@@ -78,7 +78,7 @@ class Comparison:
     second: str
     side: str
     threshold: str
-    profile: str
+    rule: str
     n_heads: int
     categories: tuple[CategoryChange, ...]
     relations: tuple[RelationChange, ...]
@@ -91,7 +91,7 @@ class Comparison:
             "second": self.second,
             "side": self.side,
             "threshold": self.threshold,
-            "profile": self.profile,
+            "rule": self.rule,
             "heads": self.n_heads,
             "categories": [
                 {
@@ -122,20 +122,20 @@ def compare_atlases(
     *,
     side: str = "score",
     threshold: str | float | None = None,
-    profile: str | None = None,
+    rule: str | None = None,
 ) -> Comparison:
     """Compare two atlases: heads gained and lost in each category, and the correlation of scores for each relation.
 
     Args:
         side: `score` or `suppression`.
         threshold: strict limit, 0 to 1; default: the atlases' own, which must agree.
-        profile: `maps` or `calibrated`; default: the atlases' own, which must agree.
+        rule: `plain` or `calibrated`; default: the atlases' own, which must agree.
 
     Raises:
         AtlasError: the atlases differ in what was measured, in relations, settings or number of heads.
     """
-    check_comparable(first, second, {"threshold": threshold, "profile": profile})
-    before, after = (classify(atlas, threshold, side, profile) for atlas in (first, second))
+    check_comparable(first, second, {"threshold": threshold, "rule": rule})
+    before, after = (classify(atlas, threshold, side, rule) for atlas in (first, second))
     has_heads = first.has_heads & second.has_heads
     named = [("Any", before.count > 0, after.count > 0)]
     named += [(category, before.of(category), after.of(category)) for category in before.categories]
@@ -144,7 +144,7 @@ def compare_atlases(
         second=second.name,
         side=side,
         threshold=before.threshold,
-        profile=before.profile,
+        rule=before.rule,
         n_heads=before.n_heads,
         categories=tuple(CategoryChange(name, was & now, now & ~was, was & ~now) for name, was, now in named),
         relations=tuple(

@@ -152,9 +152,9 @@ def find_apart(category: str, has: np.ndarray) -> tuple[Apart, ...]:
     return tuple(rows)
 
 
-def find_both(atlas: Atlas, threshold: str, profile: str = "maps") -> tuple[Both, ...]:
+def find_both(atlas: Atlas, threshold: str, rule: str = "plain") -> tuple[Both, ...]:
     """The heads that both implement and suppress a relation."""
-    promoted, suppressed = (classify(atlas, threshold, side, profile).implements for side in SIDES)
+    promoted, suppressed = (classify(atlas, threshold, side, rule).implements for side in SIDES)
     both = promoted & suppressed
     return tuple(
         Both(name, place) for name, heads in zip(atlas.relations, both, strict=True) for place in places(heads)

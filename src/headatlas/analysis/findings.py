@@ -93,7 +93,7 @@ def analyse(
     atlas: Atlas,
     threshold: str | float | None = None,
     side: str = "score",
-    profile: str | None = None,
+    rule: str | None = None,
     seed: int = 0,
 ) -> Findings:
     """Compute what the map of an atlas shows.
@@ -101,14 +101,14 @@ def analyse(
     Args:
         threshold: strict limit, 0 to 1; default: the atlas's own.
         side: `score` or `suppression`.
-        profile: `maps` or `calibrated`; default: the atlas's own.
+        rule: `plain` or `calibrated`; default: the atlas's own.
         seed: of the permutation tests; the same seed gives the same numbers.
 
     Raises:
         AtlasError: the atlas lacks suppression, or the chance levels that `calibrated` needs.
         SettingsError: an argument is outside its range.
     """
-    found = classify(atlas, threshold, side, profile)
+    found = classify(atlas, threshold, side, rule)
     anything = found.count > 0
     named = [(category, found.of(category)) for category in found.categories]
     # Layers without attention heads take no part in a test.
@@ -133,8 +133,8 @@ def analyse(
         strongest=strongest,
         best=find_best(strongest),
         apart=tuple(row for category, has in named for row in find_apart(category, has)),
-        both=find_both(atlas, found.threshold, found.profile) if atlas.has_suppression else None,
-        both_maps=_both_maps(atlas, found.threshold, found.profile),
+        both=find_both(atlas, found.threshold, found.rule) if atlas.has_suppression else None,
+        both_maps=_both_maps(atlas, found.threshold, found.rule),
         unimplemented=tuple(
             name for name, heads in zip(atlas.relations, found.implements, strict=True) if not heads.any()
         ),
@@ -145,8 +145,8 @@ def analyse(
     )
 
 
-def _both_maps(atlas: Atlas, threshold: str, profile: str) -> Meeting | None:
+def _both_maps(atlas: Atlas, threshold: str, rule: str) -> Meeting | None:
     if not atlas.has_suppression:
         return None
-    maps = [(side, classify(atlas, threshold, side, profile).count[atlas.has_heads] > 0) for side in SIDES]
+    maps = [(side, classify(atlas, threshold, side, rule).count[atlas.has_heads] > 0) for side in SIDES]
     return next(iter(find_meetings(maps)), None)

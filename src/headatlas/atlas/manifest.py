@@ -27,9 +27,9 @@ from headatlas.atlas.json_facts import (
     write_facts,
 )
 from headatlas.errors import AtlasError, SettingsError
-from headatlas.settings import CONTEXTUALIZE, PROFILES, Settings, parse_threshold
+from headatlas.settings import CONTEXTUALIZE, PROFILES, RULES, Settings, parse_threshold
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 SCORES, HITS = "scores.parquet", "hits.parquet"
 
 MEASURES = ("weights", "attention-fixed", "in-context")
@@ -107,6 +107,7 @@ class SettingsFacts:
 
     threshold: Text
     profile: Annotated[str, OneOf(PROFILES)] = "maps"
+    rule: Annotated[str, OneOf(RULES)] = "plain"
     k: Size | None = None
     k_copying: Size | None = None
     contextualize: Annotated[str, OneOf(CONTEXTUALIZE)] | None = None
@@ -237,7 +238,7 @@ class Manifest:
     Args:
         tool, created: the program, and the time in ISO 8601.
         measure: one of MEASURES.
-        label: the profile and the changed settings, in a few words.
+        label: the profile, the rule unless it is `plain`, and the changed settings, in a few words.
         identity: a JSON value that is equal for two runs that make the same atlas.
         self_check: None if it was switched off, or for imported scores.
         chance: None if chance levels were not measured.

@@ -20,7 +20,7 @@ from headatlas.atlas.table import (
     table_of_dataset,
 )
 from headatlas.errors import AtlasError, SettingsError, expected_names
-from headatlas.settings import MAX_Q, MIN_EXCESS, checked_profile, parse_threshold
+from headatlas.settings import MAX_Q, MIN_EXCESS, checked_rule, parse_threshold
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +69,7 @@ class Atlas:
 
     @property
     def label(self) -> str:
-        """The profile, and each setting that differs from it, in a few words."""
+        """The profile, the rule unless it is `plain`, and each setting that differs from the profile."""
         return self.manifest.label
 
     @property
@@ -77,9 +77,9 @@ class Atlas:
         return self.manifest.settings.threshold
 
     @property
-    def profile(self) -> str:
-        """How its heads are classified unless one says otherwise: `maps` or `calibrated`."""
-        return self.manifest.settings.profile
+    def rule(self) -> str:
+        """How its heads are classified unless one says otherwise: `plain` or `calibrated`."""
+        return self.manifest.settings.rule
 
     @property
     def relations(self) -> list[str]:
@@ -196,7 +196,7 @@ class Atlas:
         """
         chance, q_values = self.chance(side), self.q_values(side)
         if chance is None or q_values is None:
-            raise AtlasError(f"{self.name}: the profile calibrated needs chance levels, which this atlas lacks.")
+            raise AtlasError(f"{self.name}: the rule calibrated needs chance levels, which this atlas lacks.")
         excess = self.share(side).values - chance.values
         return (q_values.values < MAX_Q) & (excess > MIN_EXCESS)
 
@@ -280,11 +280,11 @@ class Atlas:
         relation: str | None = None,
         min_score: str | float | None = None,
         side: str = "score",
-        profile: str | None = None,
+        rule: str | None = None,
     ) -> pd.DataFrame:
         """The heads whose score is strictly above `min_score` (default: the threshold), strongest first.
 
-        With the profile `calibrated` (default: the atlas's own) only those whose score is also beyond chance.
+        With the rule `calibrated` (default: the atlas's own) only those whose score is also beyond chance.
 
         Returns a row per head and relation: name (`L23H4`), layer, head, relation, category, score, hits, pairs,
         chance, q, low and high (Wilson's 95 % interval), validity; None where not measured.
@@ -302,7 +302,7 @@ class Atlas:
             if value is not None and value not in known:
                 raise SettingsError(f"{what}: expected {expected_names(known, value)}, found {value!r}.")
         chosen = self.above(min_score, side)
-        if (self.profile if profile is None else checked_profile(profile)) == "calibrated":
+        if (self.rule if rule is None else checked_rule(rule)) == "calibrated":
             chosen = chosen & self.beyond_chance(side)
         chosen, table = chosen.ravel(), self.table
         if category is not None:

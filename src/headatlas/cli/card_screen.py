@@ -71,7 +71,7 @@ def _subtitle(card: dict[str, Any]) -> Text:
 
     why = f" ({card['validity']['why']})" if card["validity"]["why"] else ""
     parts = [card["model"]["name"], f"layer {card['layer']}", f"{card['validity']['kind']}{why}", card["measure"]]
-    parts.append(card["label"] if card["label"].startswith(card["profile"]) else f"{card['label']}; {card['profile']}")
+    parts.append(card["label"] if card["rule"] == "plain" else f"{card['label']}; {card['rule']}")
     return Text(printable(" · ".join(parts)), style="dim")
 
 
@@ -123,7 +123,7 @@ def _relations(card: dict[str, Any], colours: dict[str, str], width: int) -> Ren
             cells.append(share(each["suppression"]))
         table.add_row(*cells)
     n_more = len(card["relations"]) - len(shown)
-    notes = [f"✓ implemented: above {card['threshold']}" + " and beyond chance" * (card["profile"] == "calibrated")]
+    notes = [f"✓ implemented: above {card['threshold']}" + " and beyond chance" * (card["rule"] == "calibrated")]
     notes += [f"{n_more} more measured"] * (n_more > 0)
     missing = {"chance and q": has_chance, "hits and interval": has_counts, "suppression": has_suppression}
     notes += [f"{name}: {NOT_MEASURED}" for name, there in missing.items() if not there]

@@ -24,8 +24,8 @@ def compare_command(
     second: Annotated[Path, typer.Argument(metavar="B", help="Atlas folder, such as the fine-tune's.")],
     side: SideOption = Side.score,
     threshold: Threshold = None,
-    profile: Annotated[
-        str | None, typer.Option(help="Classify by maps or calibrated; default: the atlases' own.")
+    rule: Annotated[
+        str | None, typer.Option(help="Classify by plain or calibrated; default: the atlases' own.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Draw the changes: .png, .svg or .pdf.")
@@ -38,7 +38,7 @@ def compare_command(
     from headatlas.atlas import load_atlas
 
     atlases = [load_atlas(folder) for folder in (first, second)]
-    found = compare_atlases(*atlases, side=side.value, threshold=threshold, profile=profile)
+    found = compare_atlases(*atlases, side=side.value, threshold=threshold, rule=rule)
     if as_json:
         print_json(found.as_dict())
     else:
@@ -71,7 +71,7 @@ def _show(found: Comparison) -> None:
         ]
         for change in found.categories
     ]
-    title = f"From {found.first} to {found.second} ({found.side} above {found.threshold}, {found.profile})"
+    title = f"From {found.first} to {found.second} ({found.side} above {found.threshold}, {found.rule})"
     show_table(title, ["category", "A", "B", "gained", "lost"], rows, (1, 2), colours)
     rows = [
         [

@@ -18,8 +18,8 @@ MOST_PAIRS = 8
 def head_command(
     source: Annotated[str, typer.Argument(metavar="MODEL_OR_ATLAS", help="Atlas folder; or a model, mapped first.")],
     name: Annotated[str, typer.Argument(metavar="HEAD", help="Such as L23H4: layer and head, counted from 0.")],
-    profile: Annotated[
-        str | None, typer.Option(help="What counts as implemented: maps or calibrated; default: the atlas's own.")
+    rule: Annotated[
+        str | None, typer.Option(help="What counts as implemented: plain or calibrated; default: the atlas's own.")
     ] = None,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: everything, for other programs.")] = False,
@@ -33,7 +33,7 @@ def head_command(
         raise SettingsError("markdown, json: expected one of the two, found both.")
     with Bar() as bar:
         atlas = atlas_for_head(source, name, bar.show)
-    card = head_card(atlas, name, profile)
+    card = head_card(atlas, name, rule)
     if as_json:
         print_json(card.as_dict())
     elif as_markdown:

@@ -50,7 +50,10 @@ def map_command(
     contextualize: Annotated[
         str | None, typer.Option(help="Input of the later layers: first-mlp (default) or embedding.")
     ] = None,
-    profile: Annotated[str, typer.Option(help="Named set of choices.")] = "maps",
+    profile: Annotated[str, typer.Option(help="Named set of settings, which says how heads are read.")] = "maps",
+    rule: Annotated[
+        str, typer.Option(help="How heads are classified: plain, or calibrated (beyond chance).")
+    ] = "plain",
     value_bias: Annotated[bool, typer.Option("--value-bias", help="Count the bias of the values too.")] = False,
     attention_gain: Annotated[
         bool, typer.Option("--attention-gain", help="Count the gain of a norm behind the attention too.")
@@ -97,6 +100,7 @@ def map_command(
             threshold=threshold,
             contextualize=contextualize,
             profile=profile,
+            rule=rule,
             value_bias=value_bias,
             attention_gain=attention_gain,
             final_norm_gain=final_norm_gain,

@@ -63,6 +63,6 @@ AddRelations = Annotated[
     list[Path] | None, typer.Option("--add-relations", metavar="PATH", help="Further relations; repeatable.")
 ]
 Output = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to this file.")]
-ProfileOption = Annotated[
-    str | None, typer.Option("--profile", help="Classify by maps or calibrated; default: the atlas's own.")
+RuleOption = Annotated[
+    str | None, typer.Option("--rule", help="Classify by plain or calibrated; default: the atlas's own.")
 ]

@@ -16,7 +16,7 @@ from headatlas.cli.options import (
     JsonOption,
     Output,
     Palette,
-    ProfileOption,
+    RuleOption,
     Side,
     SideOption,
     Threshold,
@@ -30,7 +30,7 @@ def figure_command(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="A .png, .svg or .pdf file.")],
     side: SideOption = Side.score,
     threshold: Threshold = None,
-    profile: ProfileOption = None,
+    rule: RuleOption = None,
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", help="Draw how many heads are classified by threshold and k instead.")
     ] = False,
@@ -54,7 +54,7 @@ def figure_command(
         drawn = draw_sensitivity(loaded, side=side.value)
     else:
         drawn = draw_map(
-            loaded, side=side.value, threshold=threshold, profile=profile, relation=relation, palette=palette.value,
+            loaded, side=side.value, threshold=threshold, rule=rule, relation=relation, palette=palette.value,
             width=size,
         )  # fmt: skip
     save_figure(drawn, output)
@@ -66,14 +66,14 @@ def report_command(
     atlas: AtlasFolder,
     side: SideOption = Side.score,
     threshold: Threshold = None,
-    profile: ProfileOption = None,
+    rule: RuleOption = None,
     output: Output = None,
 ) -> None:
     """Describe in words and numbers what the map shows (Markdown)."""
     from headatlas.atlas import load_atlas
     from headatlas.reports import write_report
 
-    print_or_write(write_report(load_atlas(atlas), side=side.value, threshold=threshold, profile=profile), output)
+    print_or_write(write_report(load_atlas(atlas), side=side.value, threshold=threshold, rule=rule), output)
 
 
 @command("heads")
@@ -85,13 +85,13 @@ def heads_command(
         str | None, typer.Option(metavar="SHARE", help="Strictly above this; default: the atlas's threshold.")
     ] = None,
     side: SideOption = Side.score,
-    profile: ProfileOption = None,
+    rule: RuleOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the heads of a relation or category, the strongest first; tab-separated when piped."""
     from headatlas.atlas import load_atlas, records
 
-    rows = load_atlas(atlas).heads(category, relation, min_score, side.value, profile)
+    rows = load_atlas(atlas).heads(category, relation, min_score, side.value, rule)
     columns = ["name", "relation", "category", "score", "hits", "pairs", "chance", "q", "validity"]
     if as_json:
         print_json(records(rows))

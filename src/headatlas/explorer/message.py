@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-Profile = Literal["maps", "calibrated"]
+Rule = Literal["plain", "calibrated"]
 
 
 class Relation(TypedDict):
@@ -93,7 +93,7 @@ class AtlasFacts(TypedDict):
     measure: str
     label: str
     threshold: str
-    profile: Profile
+    rule: Rule
     layers: int
     heads: int
     kvHeads: int | None

@@ -140,7 +140,7 @@ def _atlas(atlas: Atlas, report: blocks.Blocks, prefix: str, arrays: _Arrays, wo
         measure=atlas.measure,
         label=atlas.label,
         threshold=_threshold(atlas.threshold),
-        profile=cast(message.Profile, atlas.profile),
+        rule=cast(message.Rule, atlas.rule),
         layers=atlas.n_layers,
         heads=atlas.n_heads,
         kvHeads=model.n_kv_heads,
@@ -357,7 +357,7 @@ def _palettes(atlas: Atlas) -> dict[str, message.Palette]:
     from headatlas.analysis.categories import classify
     from headatlas.figures import PALETTES
 
-    names = classify(atlas, profile="maps").categories
+    names = classify(atlas, rule="plain").categories
     return {
         name: message.Palette(
             categories=list(palette.of_categories(names).items()),

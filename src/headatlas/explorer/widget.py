@@ -20,7 +20,7 @@ class ExplorerWidget(anywidget.AnyWidget):
     """One atlas, or two side by side, to be explored in JupyterLab and other notebooks.
 
     Attributes:
-        view: what is shown, as the page has it in its address (`threshold`, `relation`, `side`, `profile`, ...); read
+        view: what is shown, as the page has it in its address (`threshold`, `relation`, `side`, `rule`, ...); read
             and set it. What makes no sense is left out by the browser.
         selection: name of the head whose card is open, such as `L23H4`, or None.
 

@@ -46,7 +46,7 @@ def draw_comparison(comparison: Comparison, *, palette: str = "paper") -> Figure
     size = (n_columns * (n_layers * cell + 0.75), n_rows * (n_heads * cell + 0.75) + 0.9)
     with plain_style():
         first, second = one_line(comparison.first, 40), one_line(comparison.second, 40)
-        title = f"From {first} to {second} ({comparison.side} above {comparison.threshold}, {comparison.profile})"
+        title = f"From {first} to {second} ({comparison.side} above {comparison.threshold}, {comparison.rule})"
         figure = AtlasFigure(size, {"Title": title})
         figure.suptitle(title, size=9.5, color=INK)
         panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()

@@ -35,7 +35,7 @@ def draw_map(
     *,
     side: str = "score",
     threshold: str | float | None = None,
-    profile: str | None = None,
+    rule: str | None = None,
     palette: str = "paper",
     relation: str | None = None,
     width: str | float | None = None,
@@ -45,7 +45,7 @@ def draw_map(
     Args:
         side: `score` or `suppression`.
         threshold: strict limit, 0 to 1; default: the atlas's own.
-        profile: `maps` or `calibrated`; default: the atlas's own.
+        rule: `plain` or `calibrated`; default: the atlas's own.
         palette: `paper` or `colour-blind`.
         relation: name of a measured relation, drawn with a continuous scale.
         width: `screen` (default), `page` (5.5 in), `column` (3.25 in), or a number of inches from 2 to 40.
@@ -57,7 +57,7 @@ def draw_map(
     >>> draw_map(atlas, width="column").savefig("map.pdf")
     """
     colours, look = checked_palette(palette), choose_look(width)
-    classification = classify(atlas, threshold, side, profile)
+    classification = classify(atlas, threshold, side, rule)
     if relation is not None:
         atlas.check_relation(relation)
     with plain_style():

@@ -30,13 +30,13 @@ def one_line(text: object, at_most: int = MAX_NAME) -> str:
 
 
 def settings_label(atlas: Atlas, classification: Classification) -> str:
-    """The label of the atlas's settings, with the threshold and the profile of this figure."""
-    threshold, profile = classification.threshold, classification.profile
+    """The label of the atlas's settings, with the threshold and the rule of this figure."""
+    threshold, rule = classification.threshold, classification.rule
     if _is_imported(atlas):
         own = parse_threshold(threshold) == parse_threshold(atlas.threshold)
         return atlas.label if own else f"{atlas.label}, threshold={threshold}"
     settings, d_vocab = atlas.manifest.settings.settings, atlas.manifest.model.d_vocab or 0
-    return replace(settings, threshold=threshold, profile=profile).label(d_vocab)
+    return replace(settings, threshold=threshold, rule=rule).label(d_vocab)
 
 
 def _is_imported(atlas: Atlas) -> bool:
@@ -56,7 +56,7 @@ def caption(atlas: Atlas, classification: Classification, relation: str | None =
     if relation is None:
         beyond = (
             f" and beyond chance (q < {MAX_Q:g}, excess > {MIN_EXCESS:g})"
-            if classification.profile == "calibrated"
+            if classification.rule == "calibrated"
             else ""
         )
         parts.append(

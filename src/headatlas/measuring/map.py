@@ -60,6 +60,7 @@ def map_heads(
     threshold: str | float | None = None,
     contextualize: str | None = None,
     profile: str = "maps",
+    rule: str = "plain",
     value_bias: bool = False,
     attention_gain: bool = False,
     final_norm_gain: bool = False,
@@ -90,6 +91,9 @@ def map_heads(
             relations keep theirs (1 and 3).
         threshold: strict limit above which a head implements a relation, 0 to 1; default 0.15.
         contextualize: input vectors of the later layers: `first-mlp` (default) or `embedding`.
+        profile: the named set of settings, which says how heads are read; so far only `maps`.
+        rule: how scores are counted when heads are classified: `plain`, or `calibrated`, which also requires that a
+            score is beyond chance.
         value_bias, attention_gain, final_norm_gain: count also the bias of the values, the gain per channel of a norm
             behind the attention, the gain of the final norm. Each may change ranks; the profile `maps` counts none.
         adapter: folder of a LoRA adapter, which is added to the weights as they are read.
@@ -113,7 +117,7 @@ def map_heads(
 
     engine = _choose_engine(engine, device, threads)
     options = MapOptions(
-        relations, add_relations, k, threshold, contextualize, profile, self_check, chance, salient, overwrite
+        relations, add_relations, k, threshold, contextualize, profile, rule, self_check, chance, salient, overwrite
     )
     terms = Terms(value_bias, attention_gain, final_norm_gain)
     return map_session(Session(model, adapter, terms, progress), options, engine, output)
@@ -129,6 +133,7 @@ class MapOptions:
     threshold: str | float | None = None
     contextualize: str | None = None
     profile: str = "maps"
+    rule: str = "plain"
     self_check: bool = True
     chance: bool = True
     salient: bool | None = False
@@ -148,7 +153,13 @@ def map_session(
     chosen = choose_relations(options.relations, options.add_relations)
     heads = session.heads
     settings = Settings.of_profile(
-        heads.d_vocab, options.profile, options.k, options.threshold, options.contextualize, **asdict(heads.terms)
+        heads.d_vocab,
+        options.profile,
+        options.k,
+        options.threshold,
+        options.contextualize,
+        options.rule,
+        **asdict(heads.terms),
     )
     encoded = encode_relations(chosen, session.tokenizer, heads.d_vocab, settings)
     _check_measurable(encoded)

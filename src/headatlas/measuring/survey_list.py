@@ -29,6 +29,7 @@ SETTINGS = {
     "threshold": NUMBER,
     "contextualize": TEXT,
     "profile": TEXT,
+    "rule": TEXT,
     "value_bias": SWITCH,
     "attention_gain": SWITCH,
     "final_norm_gain": SWITCH,
@@ -113,7 +114,7 @@ def _settings(given: dict[str, Any], path: Path, where: str) -> dict[str, Any]:
         if name not in SETTINGS:
             raise SettingsError(f"{where}: expected one of {', '.join(SETTINGS)}, found {name!r}.")
     settings = {name: _expect(value, SETTINGS[name], f"{where}: {name}", path.parent) for name, value in given.items()}
-    checked = ("profile", "k", "threshold", "contextualize")
+    checked = ("profile", "rule", "k", "threshold", "contextualize")
     try:
         Settings.of_profile(LARGE_VOCABULARY, **{name: settings[name] for name in checked if name in settings})
     except SettingsError as error:

@@ -12,7 +12,7 @@ MOST_LISTED = 10
 
 
 def how_far_chance(atlas: Atlas, found: Findings) -> list[Block]:
-    """Both profiles' counts, the heads that only `maps` counts, and those close to the threshold."""
+    """Both rules' counts, the heads that only `plain` counts, and those close to the threshold."""
     side, threshold = found.classification.side, found.classification.threshold
     blocks: list[Block] = [heading("How far it could be chance")]
     chance = found.beyond_chance
@@ -20,21 +20,21 @@ def how_far_chance(atlas: Atlas, found: Findings) -> list[Block]:
         blocks.append(paragraph("Chance levels: not measured."))
     else:
         rows: list[list[Inline]] = [
-            [name, f"{int(chance.maps.of(name).sum()):,}", f"{int(chance.calibrated.of(name).sum()):,}"]
-            for name in chance.maps.categories
+            [name, f"{int(chance.plain.of(name).sum()):,}", f"{int(chance.calibrated.of(name).sum()):,}"]
+            for name in chance.plain.categories
         ]
-        rows.append(["Any", f"{chance.maps.n_classified:,}", f"{chance.calibrated.n_classified:,}"])
+        rows.append(["Any", f"{chance.plain.n_classified:,}", f"{chance.calibrated.n_classified:,}"])
         blocks.append(
             paragraph(
-                "The profile ",
-                Code("maps"),
-                f" counts a head whose {side} is above {threshold}. The profile ",
+                "The rule ",
+                Code("plain"),
+                f" counts a head whose {side} is above {threshold}. The rule ",
                 Code("calibrated"),
                 f" also asks that this is beyond chance: q < {MAX_Q:g}, and more than {MIN_EXCESS:g} above what the "
                 "head would reach if the relation's targets were paired anew.",
             )
         )
-        blocks.append(table(["category", "maps", "calibrated"], rows, right=(1, 2)))
+        blocks.append(table(["category", "plain", "calibrated"], rows, right=(1, 2)))
         n = len(chance.unproven)
         if n:
             listed = chance.unproven[:MOST_LISTED]

@@ -55,7 +55,7 @@ def _head(facts: dict[str, Any]) -> list[Block]:
     else:
         sentence = f"{description['description']} (confidence {description['confidence']:.2f})."
     lines = [
-        f"Categories ({facts['profile']}): {', '.join(facts['categories']) or 'none'}",
+        f"Categories ({facts['rule']}): {', '.join(facts['categories']) or 'none'}",
         f"Layer {facts['layer']}: {layer['classified']} of {layer['n_heads']} heads have a category",
         f"Circuit: {validity['kind']}" + (f" ({validity['why']})" if validity["why"] else ""),
         f"Measured: {facts['measure']}, {facts['label']}",
@@ -82,7 +82,7 @@ def _relations(facts: dict[str, Any]) -> list[Block]:
     ]
     return [
         heading("Strongest relations"),
-        paragraph(f"✓: implemented, by {facts['profile']} above {facts['threshold']}"),
+        paragraph(f"✓: implemented, by {facts['rule']} above {facts['threshold']}"),
         table(header, rows, (2, 3, 4, 5, 6, 7)),
     ]
 

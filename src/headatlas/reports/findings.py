@@ -200,7 +200,7 @@ def suppression(atlas: Atlas, found: Findings, picture: Sequence[Picture]) -> li
     """The other map in short, with its picture if there is one."""
     if not atlas.has_suppression:
         return [heading("Suppression"), paragraph("Not known: these scores came without it.")]
-    classification = classify(atlas, found.classification.threshold, "suppression", found.classification.profile)
+    classification = classify(atlas, found.classification.threshold, "suppression", found.classification.rule)
     n = classification.n_classified
     blocks: list[Block] = [
         heading("Suppression"),

@@ -44,7 +44,7 @@ COVERAGE = {
 def settings_line(atlas: Atlas, found: Findings) -> list[Block]:
     """What was measured, and when a head counts, in one paragraph."""
     classification = found.classification
-    imported, strict = atlas.manifest.imported is not None, classification.profile == "calibrated"
+    imported, strict = atlas.manifest.imported is not None, classification.rule == "calibrated"
     settings = "Scores were imported, k and pairs are not known" if imported else f"Settings: {_label(atlas, found)}"
     beyond = f" and beyond chance (q < {MAX_Q:g}, more than {MIN_EXCESS:g} above the chance level)" if strict else ""
     return [
@@ -201,14 +201,14 @@ def _chance_limit(found: Findings) -> Inline:
     side = found.classification.side
     if found.beyond_chance is None:
         return f"Chance levels were not measured, so no {side} is compared with chance: {same_words}."
-    if found.classification.profile == "calibrated":
+    if found.classification.rule == "calibrated":
         return (
             f"Heads count only if their {side} is beyond chance, which means the {side} reached with the relation's "
             "targets paired anew; other explanations of a high value are not tested."
         )
     return line(
-        "Chance levels were measured, but the profile ",
-        Code("maps"),
+        "Chance levels were measured, but the rule ",
+        Code("plain"),
         f' counts heads by their {side} alone: {same_words}. The section "How far it could be chance" lists those '
         "that are not beyond chance.",
     )
@@ -227,9 +227,9 @@ def _input(atlas: Atlas, imported: bool) -> str:
 
 
 def _label(atlas: Atlas, found: Findings) -> str:
-    threshold, profile, label = found.classification.threshold, found.classification.profile, atlas.label
-    if profile != atlas.profile:
-        label = f"{label}, shown with the profile {profile}"
+    threshold, rule, label = found.classification.threshold, found.classification.rule, atlas.label
+    if rule != atlas.rule:
+        label = f"{label}, shown with the rule {rule}"
     if parse_threshold(threshold) == parse_threshold(atlas.threshold):
         return label
     return f"{label}, shown at threshold {threshold}"

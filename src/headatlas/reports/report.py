@@ -14,7 +14,7 @@ def build_report(
     atlas: Atlas,
     threshold: str | float | None = None,
     side: str = "score",
-    profile: str | None = None,
+    rule: str | None = None,
     figure: str | None = None,
     suppression_figure: str | None = None,
     sensitivity_figure: str | None = None,
@@ -27,14 +27,14 @@ def build_report(
     Args:
         threshold: strict limit, 0 to 1; default: the atlas's own.
         side: `score` or `suppression`.
-        profile: `maps` or `calibrated`; default: the atlas's own.
+        rule: `plain` or `calibrated`; default: the atlas's own.
         figure, suppression_figure, sensitivity_figure: relative names of pictures to show.
 
     Raises:
         AtlasError: suppression or `calibrated` is asked for and was not measured.
         SettingsError: an argument is out of its range.
     """
-    found = analyse(atlas, threshold, side, profile)
+    found = analyse(atlas, threshold, side, rule)
     suppressing = side == "suppression"
     of_suppression = "Map of the suppressing heads by category"
     return (
@@ -64,13 +64,13 @@ def write_report(
     atlas: Atlas,
     threshold: str | float | None = None,
     side: str = "score",
-    profile: str | None = None,
+    rule: str | None = None,
     figure: str | None = None,
     suppression_figure: str | None = None,
     sensitivity_figure: str | None = None,
 ) -> str:
     """The report of an atlas, as Markdown; arguments and errors are those of `build_report`."""
-    return to_markdown(build_report(atlas, threshold, side, profile, figure, suppression_figure, sensitivity_figure))
+    return to_markdown(build_report(atlas, threshold, side, rule, figure, suppression_figure, sensitivity_figure))
 
 
 def _picture(text: str, file: str | None) -> list[Picture]:
