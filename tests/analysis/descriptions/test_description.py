@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from headatlas.analysis.descriptions.description import UNCLEAR, KnownRelation, Operation, _rule, describe, usual_words
+from headatlas.analysis.descriptions.description import (
+    UNCLEAR,
+    KnownRelation,
+    Operation,
+    _Candidates,
+    _rule,
+    describe,
+    usual_words,
+)
 from headatlas.analysis.descriptions.neighbourhood import Neighbourhood
 from headatlas.analysis.descriptions.rules import all_rules
 
@@ -69,10 +77,10 @@ def test_numbers_in_order_and_translations():
 
 def test_chance_is_the_mean_over_all_re_pairings():
     copied = operations([[word] for word in WORDS])
-    found = _rule(all_rules()[0], copied, "promoted", "promotes")
+    found = _rule(all_rules()[0], _Candidates(copied, "promoted"), "promoted", "promotes")
     assert (found.share, found.chance) == (1.0, 0.0)
     alike = operations([["Paris"]] * 12, sources=["Paris"] * 4 + WORDS[4:])
-    found = _rule(all_rules()[0], alike, "promoted", "promotes")
+    found = _rule(all_rules()[0], _Candidates(alike, "promoted"), "promoted", "promotes")
     assert (found.share, found.chance) == (4 / 12, 4 / 12)
 
 

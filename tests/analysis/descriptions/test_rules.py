@@ -1,8 +1,10 @@
 """Each rule on pairs for which it holds, and on pairs that only look like it."""
 
+import random
+
 import pytest
 
-from headatlas.analysis.descriptions.rules import all_rules
+from headatlas.analysis.descriptions.rules import PREFIXES, SUFFIXES, all_rules
 from headatlas.relations import builtin_relations
 
 HOLDS = {
@@ -92,3 +94,22 @@ def test_names_are_all_different_and_every_translation_has_a_rule():
     assert len(set(names)) == len(names)
     assert {each.name for each in builtin_relations() if each.category == "Translation"} <= set(names)
     assert rule("french_to_english").phrase == "French words in English"
+
+
+def test_what_a_rule_needs_holds_wherever_it_agrees():
+    """Tried on pairs made of pieces of words and affixes, in different cases, also of letters that case changes."""
+    generator = random.Random(0)
+    words = {word for pairs in [*HOLDS.values(), *FAILS.values()] for pair in pairs for word in pair.split(" ")}
+    stems = [*sorted(words), "happy", "try", "make", "tie", "Ende", "ß", "ﬁre", "İ", "٣", ""]
+    agreed = set()
+    for _ in range(8_000):
+        stem = generator.choice(stems)
+        shorter = stem[: len(stem) - generator.randrange(2)]
+        longer = generator.choice(("", "i", "ie", "e", stem[-1:])) + generator.choice(SUFFIXES)
+        forms = (stem, shorter + longer, generator.choice(PREFIXES) + stem, stem[: generator.randrange(1, 4)])
+        pair = [generator.choice((str, str.upper, str.capitalize))(generator.choice(forms)) for _ in range(2)]
+        for rule in all_rules():
+            if rule.agrees(*pair):
+                agreed.add(rule.needs)
+                assert rule.needs(*pair), (rule.name, *pair)
+    assert len(agreed) >= 6

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from headatlas.analysis.descriptions.rules import Rule, all_rules
+from headatlas.analysis.descriptions.rules import Agrees, Rule, all_rules
 
 if TYPE_CHECKING:
     from headatlas.analysis.descriptions.neighbourhood import Neighbourhood
@@ -131,12 +131,13 @@ def _rules(operations: Sequence[Operation]) -> list[Finding]:
     """The best special rule of each side or, if none is clear, the best general one."""
     findings = []
     for side, verb in (("promoted", "promotes"), ("suppressed", "suppresses")):
+        candidates = _Candidates(operations, side)
         for general in (False, True):
             clear = [
                 finding
                 for rule in all_rules()
                 if rule.general == general
-                for finding in [_rule(rule, operations, side, verb)]
+                for finding in [_rule(rule, candidates, side, verb)]
                 if finding is not None and _is_clear(finding)
             ]
             if clear:
@@ -145,14 +146,31 @@ def _rules(operations: Sequence[Operation]) -> list[Finding]:
     return findings
 
 
-def _rule(rule: Rule, operations: Sequence[Operation], side: str, verb: str) -> Finding | None:
-    sources = [operation.token.strip() for operation in operations]
-    mapped = [[word.strip() for _, word in getattr(operation, side)] for operation in operations]
+class _Candidates:
+    """Salient tokens and the words that they are mapped to; which of these a rule needs to try."""
+
+    def __init__(self, operations: Sequence[Operation], side: str) -> None:
+        self.sources = [operation.token.strip() for operation in operations]
+        self.mapped = [[word.strip() for _, word in getattr(operation, side)] for operation in operations]
+        self._of: dict[Agrees, list[list[str]]] = {}
+
+    def of(self, rule: Rule) -> list[list[str]]:
+        """For each source, the words with what the rule needs."""
+        if rule.needs not in self._of:
+            self._of[rule.needs] = [
+                [word for word in words if rule.needs(source, word)]
+                for source, words in zip(self.sources, self.mapped, strict=True)
+            ]
+        return self._of[rule.needs]
+
+
+def _rule(rule: Rule, candidates: _Candidates, side: str, verb: str) -> Finding | None:
+    sources, mapped = candidates.sources, candidates.mapped
     agreeing = [
         next((word for word in words if rule.agrees(source, word)), None)
-        for source, words in zip(sources, mapped, strict=True)
+        for source, words in zip(sources, candidates.of(rule), strict=True)
     ]
-    share = sum(word is not None for word in agreeing) / len(operations)
+    share = sum(word is not None for word in agreeing) / len(sources)
     if share < MIN_SHARE:
         return None
     others = [
@@ -200,16 +218,18 @@ def _mapped_topic(operations: Sequence[Operation], neighbourhood: Neighbourhood)
     import numpy as np
 
     sources = [operation.token_id for operation in operations]
+    beginnings = [_beginning(operation.token) for operation in operations]
+    rows = np.arange(len(sources))
     close = np.zeros((len(sources), len(sources)), dtype=bool)
     shown: list[str] = []
     for other, operation in enumerate(operations):
         cosines = neighbourhood.cosines(sources, [token for token, _ in operation.promoted])
-        for at, source in enumerate(operations):
-            differs = np.asarray([not _is_alike(source.token, word) for _, word in operation.promoted])
-            best = int(np.where(differs, cosines[at], -2).argmax())
-            close[at, other] = differs[best] and cosines[at, best] > neighbourhood.least
-            if at == other and close[at, other]:
-                shown.append(f"{_quoted(source.token)} → {_quoted(operation.promoted[best][1])}")
+        words = [_beginning(word) for _, word in operation.promoted]
+        differs = np.asarray([[not _begin_alike(source, word) for word in words] for source in beginnings])
+        best = np.where(differs, cosines, -2).argmax(1)
+        close[:, other] = differs[rows, best] & (cosines[rows, best] > neighbourhood.least)
+        if close[other, other]:
+            shown.append(f"{_quoted(operation.token)} → {_quoted(operation.promoted[best[other]][1])}")
     share = float(close.diagonal().mean())
     chance = float((close.sum() - close.diagonal().sum()) / (close.size - len(close)))
     examples = ", ".join(dict.fromkeys(shown[:MOST_EXAMPLES]))
@@ -261,6 +281,12 @@ def _quoted(word: str) -> str:
 
 def _is_alike(first: str, second: str) -> bool:
     """Whether two words are the same or begin alike, so that they are close in spelling, not in meaning."""
-    first, second = first.strip().casefold(), second.strip().casefold()
-    shared = min(3, len(first), len(second))
-    return not shared or first[:shared] == second[:shared]
+    return _begin_alike(_beginning(first), _beginning(second))
+
+
+def _beginning(word: str) -> str:
+    return word.strip().casefold()[:3]
+
+
+def _begin_alike(first: str, second: str) -> bool:
+    return first.startswith(second) or second.startswith(first)

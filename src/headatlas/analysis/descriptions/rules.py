@@ -12,6 +12,7 @@ from functools import cache
 from headatlas.relations import builtin_relations
 
 Agrees = Callable[[str, str], bool]
+"""Whether something holds for a source and a mapped word, in this order."""
 
 SHORTEST_STEM = 3
 """Fewest letters of a word for which a rule about affixes is more than chance."""
@@ -37,13 +38,46 @@ class Rule:
         name: its name in the table `descriptions`.
         phrase: the object of "promotes" or "suppresses" in a description.
         agrees: whether it holds for a source and a mapped word.
+        needs: what holds wherever `agrees` does; it is quick, and shared by several rules, so that most pairs of words
+            are tried once for all of them.
         general: it includes more special rules, and is used only if none of them holds.
     """
 
     name: str
     phrase: str
     agrees: Agrees
+    needs: Agrees
     general: bool = False
+
+
+def has_same_letters(source: str, word: str) -> bool:
+    return source.casefold() == word.casefold()
+
+
+def begins_like_source(source: str, word: str) -> bool:
+    """The word begins with the source, except for the last letter of the source."""
+    source = source.casefold()
+    return len(source) >= SHORTEST_STEM and word.casefold().startswith(source[:-1])
+
+
+def begins_like_word(source: str, word: str) -> bool:
+    return begins_like_source(word, source)
+
+
+def ends_with_source(source: str, word: str) -> bool:
+    return word.casefold().endswith(source.casefold())
+
+
+def ends_with_word(source: str, word: str) -> bool:
+    return ends_with_source(word, source)
+
+
+def is_short(source: str, word: str) -> bool:
+    return len(word.casefold()) <= 3
+
+
+def is_anything(source: str, word: str) -> bool:
+    return True
 
 
 def is_same_word(source: str, word: str) -> bool:
@@ -158,13 +192,30 @@ def in_order(step: int) -> Agrees:
     return agrees
 
 
+def is_in_order(source: str, word: str) -> bool:
+    """Both are numbers, or both are in one of the sequences."""
+    source, word = source.casefold(), word.casefold()
+    if source.isdigit() and word.isdigit():
+        return True
+    return any(source in order and word in order for order in ORDERS)
+
+
 def is_translation(name: str) -> Agrees:
-    """A pair of the built-in relation of this name."""
+    """A pair of the built-in relation of this name, in any case."""
 
     def agrees(source: str, word: str) -> bool:
         return (source.casefold(), word.casefold()) in _translations()[name]
 
     return agrees
+
+
+def is_any_translation(source: str, word: str) -> bool:
+    return (source.casefold(), word.casefold()) in _any_translation()
+
+
+@cache
+def _any_translation() -> frozenset[tuple[str, str]]:
+    return frozenset().union(*_translations().values())
 
 
 @cache
@@ -184,31 +235,35 @@ def _translations() -> dict[str, frozenset[tuple[str, str]]]:
 def all_rules() -> Sequence[Rule]:
     """All rules; if two hold equally often, a description uses the earlier one."""
     affixes = [
-        *(Rule(f"+{suffix}", f"the word with -{suffix}", with_suffix(suffix)) for suffix in SUFFIXES),
-        *(Rule(f"-{suffix}", f"the word without its -{suffix}", without_suffix(suffix)) for suffix in SUFFIXES),
-        *(Rule(f"{prefix}-", f"the word with {prefix}-", with_prefix(prefix)) for prefix in PREFIXES),
-        *(Rule(f"without {prefix}-", f"the word without its {prefix}-", without_prefix(prefix)) for prefix in PREFIXES),
+        *(Rule(f"+{end}", f"the word with -{end}", with_suffix(end), begins_like_source) for end in SUFFIXES),
+        *(Rule(f"-{end}", f"the word without its -{end}", without_suffix(end), begins_like_word) for end in SUFFIXES),
+        *(Rule(f"{start}-", f"the word with {start}-", with_prefix(start), ends_with_source) for start in PREFIXES),
+        *(
+            Rule(f"without {start}-", f"the word without its {start}-", without_prefix(start), ends_with_word)
+            for start in PREFIXES
+        ),
     ]
     translations = [
-        Rule(name, "{} in {}".format(*_languages(name)), is_translation(name)) for name in sorted(_translations())
+        Rule(name, "{} in {}".format(*_languages(name)), is_translation(name), is_any_translation)
+        for name in sorted(_translations())
     ]
     return (
-        Rule("same word", "the same word again", is_same_word),
-        Rule("capitalised", "the word capitalised", is_capitalised),
-        Rule("uppercase", "the word in capitals", is_upper),
-        Rule("lowercase", "the word in small letters", is_lower),
+        Rule("same word", "the same word again", is_same_word, has_same_letters),
+        Rule("capitalised", "the word capitalised", is_capitalised, has_same_letters),
+        Rule("uppercase", "the word in capitals", is_upper, has_same_letters),
+        Rule("lowercase", "the word in small letters", is_lower, has_same_letters),
         *affixes,
-        Rule("next in order", "the next in order, such as 3 for 2", in_order(1)),
-        Rule("previous in order", "the one before in order, such as 2 for 3", in_order(-1)),
+        Rule("next in order", "the next in order, such as 3 for 2", in_order(1), is_in_order),
+        Rule("previous in order", "the one before in order, such as 2 for 3", in_order(-1), is_in_order),
         *translations,
-        Rule("first letter", "the word's first letter", is_first_letter),
-        Rule("last letter", "the word's last letter", is_last_letter),
-        Rule("first letters", "the word's first letters", is_first_letters, general=True),
-        Rule("last letters", "the word's last letters", is_last_letters, general=True),
-        Rule("other case", "the word in another case", is_other_case, general=True),
-        Rule("completion", "words that begin with it", is_longer, general=True),
-        Rule("spelt alike", "other words that begin alike", is_spelt_alike, general=True),
-        Rule("same first letter", "words with the same first letter", has_same_first_letter, general=True),
+        Rule("first letter", "the word's first letter", is_first_letter, is_short),
+        Rule("last letter", "the word's last letter", is_last_letter, is_short),
+        Rule("first letters", "the word's first letters", is_first_letters, is_short, general=True),
+        Rule("last letters", "the word's last letters", is_last_letters, is_short, general=True),
+        Rule("other case", "the word in another case", is_other_case, has_same_letters, general=True),
+        Rule("completion", "words that begin with it", is_longer, is_anything, general=True),
+        Rule("spelt alike", "other words that begin alike", is_spelt_alike, is_anything, general=True),
+        Rule("same first letter", "words with the same first letter", has_same_first_letter, is_anything, general=True),
     )
 
 
