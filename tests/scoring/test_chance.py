@@ -35,14 +35,13 @@ def make_case(d_vocab=4_003, seed=0, sizes=(31, 43, 37), n_targets=(11, 3, 37)):
     return (x, W_V, W_O, W_U), source, target, k, ends
 
 
-def measure(case, threads=1):
+def measure(case, threads=1, copied=None):
     (x, W_V, W_O, W_U), source, target, k, ends = case
     search = RankSearch(W_U, source, target, k, threads)
     heads = search.heads(x, W_V, W_O, KV_HEAD)
-    hits = [
-        np.add.reduceat((each != MISS).numpy(), ends[:-1], axis=1, dtype=np.int64).T for each in search.pairs(heads)
-    ]
-    return np.stack(hits), ChanceLevels(search, ends).layer(heads, np.stack(hits))
+    is_hit = np.stack([(each != MISS).numpy() for each in search.pairs(heads)])
+    hits = [np.add.reduceat(each, ends[:-1], axis=1, dtype=np.int64).T for each in is_hit]
+    return np.stack(hits), ChanceLevels(search, ends).layer(heads, is_hit, copied)
 
 
 def matrices(case, relation, head):
@@ -76,6 +75,30 @@ def test_exact_levels_and_p_values_are_those_of_the_whole_matrix(d_vocab):
                 assert found.p_value[place] == pytest.approx(min(bounds), rel=1e-6)
             else:
                 assert not found.exact[place] and found.p_value[place] == 1
+
+
+def test_pairs_that_copying_misses_are_a_relation_of_their_own():
+    """Their levels and p-values are those of a relation with these pairs only."""
+    case = make_case()
+    tensors, source, target, k, ends = case
+    copied = np.random.default_rng(3).random(len(source)) < 0.4
+    copied[ends[2] : ends[3] - chance.FEWEST_UNCOPIED + 1] = True
+    hits, found = measure(case, copied=copied)
+    kept = ~copied
+    rest_ends = [0, *np.cumsum([kept[first:last].sum() for first, last in itertools.pairwise(ends)]).tolist()]
+    rest_hits, rest = measure((tensors, source[kept], target[kept], k[kept], rest_ends))
+    judged = 0
+    for place in np.ndindex(hits.shape):
+        if place[1] == 2 or not found.exact[place]:  # 9 pairs are too few
+            assert np.isnan(found.uncopied_level[place]) and found.uncopied_p_value[place] == 1
+        elif rest.exact[place]:
+            judged += int(rest_hits[place] > 0)
+            assert found.uncopied_level[place] == pytest.approx(rest.level[place], abs=1e-12)
+            expected = rest.p_value[place] if rest_hits[place] else 1.0
+            assert found.uncopied_p_value[place] == pytest.approx(expected, rel=1e-9)
+    assert judged > 5
+    for name in ("level", "exact", "p_value"):
+        assert np.array_equal(getattr(found, name), getattr(measure(case)[1], name))
 
 
 def test_levels_of_re_pairings_count_every_draw(monkeypatch):
@@ -114,22 +137,25 @@ def test_levels_of_re_pairings_come_near_the_exact_ones(monkeypatch):
 
 def test_threads_and_the_other_relations_change_nothing():
     case = make_case()
-    whole = measure(case)[1]
-    for name, array in vars(measure(case, threads=3)[1]).items():
-        assert np.array_equal(array, getattr(whole, name)), name
     tensors, source, target, k, ends = case
-    alone = measure((tensors, source[ends[2] :], target[ends[2] :], k[ends[2] :], [0, ends[3] - ends[2]]))[1]
+    copied = np.arange(len(source)) % 3 == 0
+    whole = measure(case, copied=copied)[1]
+    for name, array in vars(measure(case, threads=3, copied=copied)[1]).items():
+        assert np.array_equal(array, getattr(whole, name), equal_nan=True), name
+    third = slice(ends[2], None)
+    alone = measure((tensors, source[third], target[third], k[third], [0, ends[3] - ends[2]]), copied=copied[third])[1]
     for name, array in vars(alone).items():
-        assert np.array_equal(array[:, 0], getattr(whole, name)[:, 2]), name
+        assert np.array_equal(array[:, 0], getattr(whole, name)[:, 2], equal_nan=True), name
 
 
 def test_large_relations_are_looked_at_in_parts(monkeypatch):
     case = make_case()
-    whole = measure(case)[1]
+    copied = np.arange(len(case[1])) % 5 == 0
+    whole = measure(case, copied=copied)[1]
     monkeypatch.setattr("headatlas.scoring.rank_search.BLOCK_ELEMENTS", 60)
-    parts = measure(case)[1]
+    parts = measure(case, copied=copied)[1]
     for name, array in vars(whole).items():
-        assert np.array_equal(array, getattr(parts, name)), name
+        assert np.array_equal(array, getattr(parts, name), equal_nan=True), name
     monkeypatch.setattr(chance, "LARGEST_MATRIX", 31 * 11)
     limited = measure(case)[1]
     assert not limited.exact[:, 2].any() and (limited.p_value[:, 2] == 1).all() and limited.exact[:, 1].all()

@@ -93,8 +93,7 @@ class LayerScorer:
                     f"weights damaged?"
                 ) from error
             ranks = tuple(each.numpy() for each in self.search.pairs(heads))
-            hits = [np.add.reduceat(each != MISS, self.ends[:-1], axis=1, dtype=np.int64).T for each in ranks]
-            found = None if self.chance is None else self.chance.layer(heads, np.stack(hits))
+            found = None if self.chance is None else self.chance.layer(heads, np.stack(ranks) != MISS)
         promoted, suppressed = ranks
         return LayerResult(
             promoted=np.packbits(promoted != MISS, axis=-1),

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from headatlas.scoring.copying import FEWEST_UNCOPIED
 from headatlas.scoring.questions import CellBlock, Cells
 
 if TYPE_CHECKING:
@@ -43,22 +44,53 @@ class Chance:
         level: expected score, 0 to 1.
         exact: whether the level is the mean over all cells, not an estimate from random re-pairings.
         p_value: upper bound on the probability of as many hits or more, 0 to 1.
+        uncopied_level, uncopied_p_value: the same among the pairs that copying misses; NaN and 1 if these are fewer
+            than FEWEST_UNCOPIED, or if `level` is not exact. None if it was not said which pairs copying hits.
     """
 
     level: np.ndarray
     exact: np.ndarray
     p_value: np.ndarray
+    uncopied_level: np.ndarray | None = None
+    uncopied_p_value: np.ndarray | None = None
+
+
+class _Pairs:
+    """Pairs of a relation as cells of its matrix D of distinct sources (rows) and targets (columns).
+
+    Args:
+        row, column: of each pair, Int[ndarray, "n_pairs"].
+        shape: rows and columns of D.
+    """
+
+    def __init__(self, row: np.ndarray, column: np.ndarray, shape: tuple[int, int]) -> None:
+        self.row, self.column, self.shape = row, column, shape
+        self.of_source, self.of_target = np.bincount(row, minlength=shape[0]), np.bincount(column, minlength=shape[1])
+
+    def chosen(self, which: np.ndarray) -> _Pairs:
+        return _Pairs(self.row[which], self.column[which], self.shape)
+
+    def level(self, rows: np.ndarray, columns: np.ndarray) -> float:
+        """The mean of D over all combinations, from its cells that are hits, given as distinct (row, column)."""
+        return int((self.of_source[rows] * self.of_target[columns]).sum()) / len(self.row) ** 2
+
+    def p_value(self, rows: np.ndarray, columns: np.ndarray, hits: int) -> float:
+        """The smaller bound of rows and columns, from the same cells."""
+        in_row = np.bincount(rows, self.of_target[columns], self.shape[0])[self.row]
+        in_column = np.bincount(columns, self.of_source[rows], self.shape[1])[self.column]
+        return min(p_value_bound(in_row, hits), p_value_bound(in_column, hits))
 
 
 class _Relation:
-    """A relation's matrix: its distinct sources and targets, how many pairs have each, and the cells drawn."""
+    """A relation's matrix: its distinct sources and targets, its pairs, and the cells drawn."""
 
     def __init__(self, search: RankSearch, pairs: slice) -> None:
         source, target = search.source[pairs].cpu().numpy(), search.target[pairs].cpu().numpy()
         self.n_pairs = len(source)
         self.k = int(search.k[pairs][0])
-        self.sources, self.row, self.of_source = np.unique(source, return_inverse=True, return_counts=True)
-        self.targets, self.column, self.of_target = np.unique(target, return_inverse=True, return_counts=True)
+        self.sources, self.row = np.unique(source, return_inverse=True)
+        self.targets, self.column = np.unique(target, return_inverse=True)
+        self.pairs = _Pairs(self.row, self.column, (len(self.sources), len(self.targets)))
         self.n_columns = len(self.targets)
         self.has_matrix = len(self.sources) * self.n_columns <= LARGEST_MATRIX
         self.always_exact = self.has_matrix and self.n_columns <= RE_PAIRINGS
@@ -82,7 +114,7 @@ class ChanceLevels:
     """
 
     def __init__(self, search: RankSearch, ends: Sequence[int]) -> None:
-        self._search = search
+        self._search, self._ends = search, list(ends)
         self._relations = [_Relation(search, slice(*bounds)) for bounds in itertools.pairwise(ends)]
         device = search.W_U.device
         self._blocks = [
@@ -96,12 +128,18 @@ class ChanceLevels:
         drawn = [start + each.drawn for start, each in zip(starts, self._relations, strict=True)]
         self._drawn = torch.from_numpy(np.concatenate(drawn))
 
-    def layer(self, heads: LayerHeads, hits: np.ndarray) -> Chance:
+    def layer(self, heads: LayerHeads, is_hit: np.ndarray, copied: np.ndarray | None = None) -> Chance:
         """Chance levels of all heads of one layer.
 
         Args:
-            hits: of each side, relation and head, Int[ndarray, "2 n_relations n_heads"].
+            is_hit: of each side, head and pair, Bool[ndarray, "2 n_heads n_pairs"].
+            copied: the pairs that copying hits, Bool[ndarray, "n_pairs"].
         """
+        hits = self._count(is_hit)
+        missed = np.zeros(is_hit.shape[-1], bool) if copied is None else ~copied
+        uncopied_hits = self._count(is_hit & missed)
+        uncopied = [each.pairs.chosen(part) for each, part in zip(self._relations, self._split(missed), strict=True)]
+        uncopied_level, uncopied_p_value = np.full(hits.shape, np.nan), np.ones(hits.shape)
         always = np.array([each.always_exact for each in self._relations])
         possible = np.array([each.has_matrix for each in self._relations])
         exact = possible[:, None] & (always[:, None] | (hits >= FEWEST_HITS))
@@ -123,13 +161,25 @@ class ChanceLevels:
                     rows, columns = row[order[first:last]], column[order[first:last]]
                     place = side, number, head
                     if exact[place]:
-                        times = relation.of_source[rows] * relation.of_target[columns]
-                        level[place] = int(times.sum()) / relation.n_pairs**2
-                        p_value[place] = _p_value(relation, rows, columns, int(hits[place]))
+                        level[place] = relation.pairs.level(rows, columns)
+                        p_value[place] = relation.pairs.p_value(rows, columns, int(hits[place]))
+                        if len((rest := uncopied[number]).row) >= FEWEST_UNCOPIED:
+                            uncopied_level[place] = rest.level(rows, columns)
+                            uncopied_p_value[place] = rest.p_value(rows, columns, int(uncopied_hits[place]))
                     else:
                         drawn = np.searchsorted(relation.drawn, rows * relation.n_columns + columns)
                         level[place] = int(relation.times[drawn].sum()) / (RE_PAIRINGS * relation.n_pairs)
-        return Chance(level, exact, p_value)
+        if copied is None:
+            return Chance(level, exact, p_value)
+        return Chance(level, exact, p_value, uncopied_level, uncopied_p_value)
+
+    def _split(self, of_pairs: np.ndarray) -> list[np.ndarray]:
+        """What belongs to each relation's pairs."""
+        return np.split(of_pairs, self._ends[1:-1], axis=-1)
+
+    def _count(self, is_hit: np.ndarray) -> np.ndarray:
+        """Hits of each side, relation and head: Int[ndarray, "2 n_relations n_heads"]."""
+        return np.stack([part.sum(-1, dtype=np.int64) for part in self._split(is_hit)], axis=1)
 
     def _needed(self, cells: Cells, exact: np.ndarray) -> Cells:
         """The cells of a head that relations with exact levels, or the re-pairings, need."""
@@ -140,13 +190,6 @@ class ChanceLevels:
         needed = torch.from_numpy(exact).to(device)[cells.side, cells.block]
         needed |= torch.isin(number, self._drawn.to(device))
         return cells.chosen(needed.nonzero()[:, 0])
-
-
-def _p_value(relation: _Relation, rows: np.ndarray, columns: np.ndarray, hits: int) -> float:
-    """The smaller bound of rows and columns, from the cells of D that are hits, given as distinct (row, column)."""
-    in_row = np.bincount(rows, relation.of_target[columns], len(relation.sources))[relation.row]
-    in_column = np.bincount(columns, relation.of_source[rows], len(relation.targets))[relation.column]
-    return min(p_value_bound(in_row, hits), p_value_bound(in_column, hits))
 
 
 def p_value_bound(sums: np.ndarray, hits: int) -> float:

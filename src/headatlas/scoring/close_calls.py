@@ -8,15 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
-from headatlas.scoring.rounding import certain_margin, error_lengths
-
 if TYPE_CHECKING:
-    from headatlas.scoring.layer_heads import LayerHeads
     from headatlas.scoring.questions import Questions
 
 ROWS_AT_ONCE = 4096
@@ -80,9 +77,25 @@ class _Call:
         return W_U.split(ROWS_AT_ONCE) if self.tokens is None else [W_U[self.tokens]]
 
 
+class ExactOutputs(Protocol):
+    """What is compared with the vocabulary, in float64."""
+
+    def exact_outputs(self, head: int, source: Tensor, largest_norm: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs of a head for some sources, and the difference up to which two of their logits are equal.
+
+        Args:
+            source: indices among the input vectors, Int[Tensor, "n_sources"].
+            largest_norm: of a row of W_U, in float64.
+
+        Returns:
+            Float64[Tensor, "n_sources d_model"], Float64[Tensor, "n_sources"].
+        """
+        ...
+
+
 def decide_close_calls(
     close_calls: CloseCalls,
-    heads: LayerHeads,
+    heads: ExactOutputs,
     questions: Questions,
     W_U: Tensor,
     largest_norm: Tensor,
@@ -111,11 +124,8 @@ def decide_close_calls(
 
     def decide(head: int) -> None:
         asked = questions.at(torch.tensor([call.place for call in of_head[head]], device=ranks.device))
-        vectors, W_O = heads.x[asked.source].double(), heads.W_O[head].double()
-        W_V = heads.W_V[heads.kv_head[head]].double()
-        values = vectors @ W_V
-        ties = certain_margin(error_lengths(vectors, W_V, values), W_O, largest_norm.double())
-        outputs = values @ W_O * (1 - 2 * asked.side)[:, None]
+        outputs, ties = heads.exact_outputs(head, asked.source, largest_norm.double())
+        outputs = outputs * (1 - 2 * asked.side)[:, None]
         least = (W_U[target_ids[asked.target]].double() * outputs).sum(1) - ties
         for number, call in enumerate(of_head[head]):
             counts = (int((rows.double() @ outputs[number] >= least[number]).sum()) for rows in call.rows(W_U))

@@ -61,7 +61,7 @@ class RankSearch:
     def __init__(self, W_U: Tensor, source: Tensor, target_ids: Tensor, k: Tensor, threads: int = 1) -> None:
         device = W_U.device
         self.threads = threads if device.type == "cpu" else 1
-        self._workers = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
+        self.workers = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
         self.W_U, self.d_vocab = W_U, W_U.shape[0]
         self.source, self.target_ids, self.k = source.to(device), target_ids.to(device), k.to(device)
         self.largest_norm = torch.linalg.vector_norm(W_U, dim=1).max()
@@ -85,7 +85,7 @@ class RankSearch:
         Raises:
             HeadOverflowError: the output of a head exceeds what float32 can hold.
         """
-        values = list(self._workers.map(lambda factor: x @ factor, W_V))
+        values = list(self.workers.map(lambda factor: x @ factor, W_V))
         lengths = [error_lengths(x, factor, value) for factor, value in zip(W_V, values, strict=True)]
         margins = [certain_margin(lengths[kv], W_O[head], self.largest_norm) for head, kv in enumerate(kv_head)]
         for head, margin in enumerate(margins):
@@ -96,7 +96,7 @@ class RankSearch:
         def limits_of(head: int) -> dict[int, Limits]:
             return find_limits(self.sample, values[kv_head[head]], W_O[head], margins[head], ks)
 
-        return LayerHeads(x, W_V, W_O, kv_head, values, margins, list(self._workers.map(limits_of, range(len(W_O)))))
+        return LayerHeads(x, W_V, W_O, kv_head, values, margins, list(self.workers.map(limits_of, range(len(W_O)))))
 
     def pairs(self, heads: LayerHeads) -> tuple[Tensor, Tensor]:
         """All pairs for all heads of a layer.
@@ -141,7 +141,7 @@ class RankSearch:
                         fresh, n_fresh = [], 0
             return Cells.joined([*kept, keep(head, Cells.joined(fresh))] if fresh else kept)
 
-        return list(self._workers.map(find, range(heads.n_heads)))
+        return list(self.workers.map(find, range(heads.n_heads)))
 
     def cells(self, heads: LayerHeads, blocks: Sequence[CellBlock], chosen: Sequence[Cells]) -> list[Tensor]:
         """Which of the chosen cells are hits, for each head: Bool[Tensor, "n_cells"], on the device."""
@@ -188,7 +188,7 @@ class RankSearch:
                 finish(tasks, ranks, close_calls, questions.exact_ranks)
             return close_calls, work
 
-        per_head = list(self._workers.map(search_head, range(heads.n_heads)))
+        per_head = list(self.workers.map(search_head, range(heads.n_heads)))
         pools: list[dict[int, Tasks]] = [{} for _ in range(self.threads)]
         for start, _ in parts:
             if here := [tasks for done, tasks, _, _ in per_head if done == start and len(tasks)]:
@@ -196,11 +196,11 @@ class RankSearch:
                     pool[start] = part
         all_close_calls = CloseCalls()
         found = [(close_calls, work) for _, _, close_calls, work in per_head]
-        for close_calls, work in [*found, *self._workers.map(search_pool, pools)]:
+        for close_calls, work in [*found, *self.workers.map(search_pool, pools)]:
             self.work.add(work)
             all_close_calls.add(close_calls)
         self.work.in_float64 += decide_close_calls(
-            all_close_calls, heads, questions, self.W_U, self.largest_norm, self.targets, ranks, self._workers
+            all_close_calls, heads, questions, self.W_U, self.largest_norm, self.targets, ranks, self.workers
         )
         return ranks
 

@@ -37,7 +37,7 @@ def sample_tokens(d_vocab: int) -> Tensor:
 
 
 def find_limits(
-    sample: Tensor | None, value: Tensor, W_O: Tensor, margin: Tensor, ks: Sequence[int]
+    sample: Tensor | None, value: Tensor, W_O: Tensor | None, margin: Tensor, ks: Sequence[int]
 ) -> dict[int, Limits]:
     """The limits of one head for each k.
 
@@ -45,16 +45,18 @@ def find_limits(
         sample: the rows of W_U of the sampled tokens, transposed: Float[Tensor, "d_model n_sampled"]; None for a
             vocabulary that is too small to sample.
         value: Float[Tensor, "n_sources d_head"].
-        W_O: Float[Tensor, "d_head d_model"].
+        W_O: Float[Tensor, "d_head d_model"]; None for values that are outputs already (d_head = d_model).
         margin: the difference beyond which the order of two logits is certain, Float[Tensor, "n_sources"].
         ks: each at least 1. Above LIMIT_GROUPS the sample decides nothing.
     """
     # A head that writes nothing ties all tokens, so that none is a hit.
-    silent = ~((value != 0).any(1) & (W_O != 0).any())
+    silent = ~(value != 0).any(1)
+    if W_O is not None:
+        silent |= ~(W_O != 0).any()
     nothing = torch.where(silent, torch.inf, -torch.inf).to(margin.dtype)
     if sample is None:
         return {k: Limits(nothing, -nothing) for k in ks}
-    projected = W_O @ sample
+    projected = sample if W_O is None else W_O @ sample
     most = min(max(ks), LIMIT_GROUPS)
     highest, lowest = [], []
     for rows in value.split(max(1, BLOCK_ELEMENTS // projected.shape[1])):

@@ -1,0 +1,98 @@
+"""Which pairs a head hits that only copies its input: vectors in the place of a head's output.
+
+Many targets lie near their source in the vocabulary: a head that hands its word on hits them without any knowledge of
+the relation. A pair is counted for a vector exactly as for the output of a head: with the same k, ties against the
+target, close calls in float64.
+
+This module knows arrays; it knows neither models nor relations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from headatlas.scoring.close_calls import CloseCalls, decide_close_calls
+from headatlas.scoring.questions import AllPairs
+from headatlas.scoring.rank_search import MISS
+from headatlas.scoring.rounding import ALLOWANCE
+from headatlas.scoring.sample import find_limits
+from headatlas.scoring.scan import Tasks, Work, finish, scan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from headatlas.scoring.rank_search import RankSearch
+
+FEWEST_UNCOPIED = 10
+"""With fewer pairs that copying misses, a relation cannot be told from copying."""
+
+
+@dataclass(frozen=True)
+class _Vectors:
+    """Vectors in the place of a head's output.
+
+    Args:
+        x: Float[Tensor, "n_sources d_model"].
+    """
+
+    x: Tensor
+
+    def exact_outputs(self, head: int, source: Tensor, largest_norm: Tensor) -> tuple[Tensor, Tensor]:
+        """See `headatlas.scoring.close_calls.ExactOutputs`."""
+        x = self.x[source].double()
+        return x, _margin(x, largest_norm)
+
+
+def _margin(x: Tensor, largest_norm: Tensor) -> Tensor:
+    """The difference beyond which the order of two logits of a vector is certain: Float[Tensor, "n_sources"]."""
+    return 2 * ALLOWANCE * torch.finfo(x.dtype).eps * torch.linalg.vector_norm(x, dim=1) * largest_norm
+
+
+def hit_by_vectors(search: RankSearch, x: Tensor, wanted: Tensor | None = None) -> Tensor:
+    """Whether each pair's target is among the k highest logits `x @ W_U` of its source: Bool[Tensor, "n_pairs"].
+
+    Args:
+        search: for the pairs.
+        x: one vector for each source, Float[Tensor, "n_sources d_model"], on the search's device.
+        wanted: the pairs to decide, Bool[Tensor, "n_pairs"]; the others are misses. Default: all.
+    """
+    margin = _margin(x, search.largest_norm)
+    limits = find_limits(search.sample, x, None, margin, search.k.unique().tolist())
+    target_logit = (x[search.source] * search.W_U[search.target_ids]).sum(1)
+    highest = torch.empty_like(target_logit)
+    for k, of_k in limits.items():
+        highest[search.k == k] = of_k.highest[search.source[search.k == k]]
+    is_open = target_logit >= highest
+    if wanted is not None:
+        is_open &= wanted.to(is_open.device)
+    pair = is_open.nonzero()[:, 0]
+    tasks = Tasks.start(
+        x,
+        source=search.source[pair],
+        side=torch.zeros_like(pair),
+        target_logit=target_logit[pair],
+        margin=margin[search.source[pair]],
+        k=search.k[pair],
+        target_id=search.target_ids[pair],
+        place=pair,
+    )
+    questions = AllPairs(1, search.source, search.target, search.k)
+    ranks = torch.full((questions.n_places,), MISS, dtype=torch.int32, device=x.device)
+
+    def look(part: Tasks) -> tuple[CloseCalls, Work]:
+        close_calls, work = CloseCalls(), Work()
+        scan(part, search.W_U, None, 0, search.d_vocab, close_calls, work)
+        finish(part, ranks, close_calls, exact_ranks=False)
+        return close_calls, work
+
+    all_close_calls = CloseCalls()
+    for close_calls, work in search.workers.map(look, tasks.split(search.threads)):
+        search.work.add(work)
+        all_close_calls.add(close_calls)
+    decide_close_calls(
+        all_close_calls, _Vectors(x), questions, search.W_U, search.largest_norm, search.targets, ranks, search.workers
+    )
+    return ranks[: len(search.source)] != MISS
