@@ -5,6 +5,7 @@ https://github.com/ggml-org/llama.cpp/tree/master/conversion.
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 N_LAYERS, N_HEADS, D_HEAD, D_VOCAB, D_MLP = 3, 6, 8, 101, 37
 D_MODEL = N_HEADS * D_HEAD
 N_EXPERTS, D_EXPERT = 5, 13
+N_GROUPED_EXPERTS = 8
 
 _BASE = {
     "num_hidden_layers": N_LAYERS,
@@ -27,22 +29,40 @@ _BASE = {
     "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,
+    "rope_theta": 700.0,
 }
+_USUAL = {"rope_theta": 10_000.0}
+"""Of models whose converter does not write the base of the rotary positions."""
 _GROUPED = _BASE | {"num_key_value_heads": 2}
 _TIED = {"tie_word_embeddings": True}
+
+
+def _yarn(**more):
+    yarn = {"rope_type": "yarn", "rope_theta": 700.0, "factor": 4.0, "original_max_position_embeddings": 64}
+    return yarn | {"beta_fast": 0.3, "beta_slow": 0.1} | more
+
+
+_LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 700.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
 _DEEPSEEK = _BASE | {
     "num_key_value_heads": N_HEADS,
-    "kv_lora_rank": 11,
+    "kv_lora_rank": 14,
     "q_lora_rank": 7,
     "qk_rope_head_dim": 4,
     "qk_nope_head_dim": 6,
     "v_head_dim": 9,
     "first_k_dense_replace": 1,
-    "n_routed_experts": N_EXPERTS,
+    "n_routed_experts": N_GROUPED_EXPERTS,
     "num_experts_per_tok": 2,
     "n_shared_experts": 2,
     "moe_intermediate_size": D_EXPERT,
-    "n_group": 5,
+    "n_group": 4,
     "topk_group": 3,
     "routed_scaling_factor": 1.5,
     "norm_topk_prob": True,
@@ -52,6 +72,13 @@ CASES: dict[str, tuple[str, str, dict]] = {
     "llama": ("llama", "llama", _GROUPED | {"head_dim": 10, "rms_norm_eps": 3e-6}),
     "llama-biases": ("llama", "llama", _GROUPED | {"attention_bias": True, "mlp_bias": True}),
     "llama-tied": ("llama", "llama", _BASE | {"num_key_value_heads": 1} | _TIED),
+    "llama-llama3": ("llama", "llama", _GROUPED | {"head_dim": 10, "rope_parameters": dict(_LLAMA3)}),
+    "llama-linear": (
+        "llama",
+        "llama",
+        _GROUPED | {"rope_parameters": {"rope_type": "linear", "rope_theta": 700.0, "factor": 3.0}},
+    ),
+    "llama-yarn": ("llama", "llama", _GROUPED | {"rope_parameters": _yarn(attention_factor=1.25)}),
     "mixtral": (
         "llama",
         "mixtral",
@@ -95,33 +122,71 @@ CASES: dict[str, tuple[str, str, dict]] = {
             "layer_norm_epsilon": 2e-5,
         },
     ),
-    "gpt_neox": ("gptneox", "gpt_neox", _BASE | {"use_parallel_residual": True, "layer_norm_eps": 2e-5}),
-    "gpt_neox-serial": ("gptneox", "gpt_neox", _BASE | {"use_parallel_residual": False}),
-    "phi": ("phi2", "phi", _BASE),
-    "phi3": ("phi3", "phi3", _GROUPED),
-    "gemma": ("gemma", "gemma", _GROUPED | _TIED | {"head_dim": 10}),
-    "gemma2": ("gemma2", "gemma2", _GROUPED | _TIED | {"head_dim": 10, "sliding_window": 32}),
+    "gpt_neox": ("gptneox", "gpt_neox", _BASE | _USUAL | {"use_parallel_residual": True, "layer_norm_eps": 2e-5}),
+    "gpt_neox-serial": ("gptneox", "gpt_neox", _BASE | _USUAL | {"use_parallel_residual": False}),
+    "phi": ("phi2", "phi", _BASE | _USUAL),
+    "phi3": ("phi3", "phi3", _GROUPED | {"partial_rotary_factor": 0.75}),
+    "phi3-long": (
+        "phi3",
+        "phi3",
+        _GROUPED
+        | {
+            "original_max_position_embeddings": 4,
+            "sliding_window": 3,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 700.0,
+                "short_factor": [1.0, 1.25, 1.5, 2.0],
+                "long_factor": [1.5, 2.5, 3.0, 4.0],
+                "original_max_position_embeddings": 4,
+            },
+        },
+    ),
+    "gemma": ("gemma", "gemma", _GROUPED | _USUAL | _TIED | {"head_dim": 10}),
+    "gemma2": (
+        "gemma2",
+        "gemma2",
+        _GROUPED | _USUAL | _TIED | {"head_dim": 10, "sliding_window": 3, "query_pre_attn_scalar": 10},
+    ),
     "gemma3": (
         "gemma3",
         "gemma3_text",
         _GROUPED | _TIED | {"head_dim": 10, "sliding_window": 3, "query_pre_attn_scalar": 10},
     ),
+    "gemma3-linear": (
+        "gemma3",
+        "gemma3_text",
+        _GROUPED
+        | _TIED
+        | {
+            "head_dim": 10,
+            "sliding_window": 3,
+            "query_pre_attn_scalar": 10,
+            "layer_types": ["sliding_attention", "sliding_attention", "sliding_attention"],
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "rope_theta": 700.0, "factor": 8.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 300.0},
+            },
+        },
+    ),
     "falcon": (
         "falcon",
         "falcon",
         _BASE
+        | _USUAL
         | _TIED
         | {"multi_query": True, "new_decoder_architecture": False, "ffn_hidden_size": D_MLP, "bias": False},
     ),
     "falcon-new": (
         "falcon",
         "falcon",
-        _BASE | {"num_kv_heads": 2, "new_decoder_architecture": True, "ffn_hidden_size": D_MLP, "bias": False},
+        _BASE | _USUAL | {"num_kv_heads": 2, "new_decoder_architecture": True, "ffn_hidden_size": D_MLP, "bias": False},
     ),
     "falcon-new-one-norm": (
         "falcon",
         "falcon",
         _BASE
+        | _USUAL
         | {
             "num_kv_heads": 3,
             "new_decoder_architecture": True,
@@ -151,13 +216,27 @@ CASES: dict[str, tuple[str, str, dict]] = {
     ),
     "starcoder2": ("starcoder2", "starcoder2", _GROUPED | _TIED),
     "stablelm": ("stablelm", "stablelm", _GROUPED),
+    "stablelm-qk-norm": ("stablelm", "stablelm", _GROUPED | {"qk_layernorm": True, "partial_rotary_factor": 0.5}),
     "stablelm-parallel": ("stablelm", "stablelm", _GROUPED | {"use_parallel_residual": True, "use_qkv_bias": True}),
     "cohere": ("command-r", "cohere", _GROUPED | _TIED | {"logit_scale": 0.125}),
     "cohere-qk-norm": ("command-r", "cohere", _GROUPED | _TIED | {"use_qk_norm": True}),
-    "cohere2": ("cohere2", "cohere2", _GROUPED | _TIED | {"head_dim": 8, "sliding_window": 32}),
+    "cohere2": ("cohere2", "cohere2", _GROUPED | _TIED | {"head_dim": 8, "sliding_window": 3}),
     "olmo": ("olmo", "olmo", _GROUPED | {"clip_qkv": 6.5}),
     "olmo2": ("olmo2", "olmo2", _GROUPED),
-    "olmo3": ("olmo2", "olmo3", _GROUPED | {"sliding_window": 32}),
+    "olmo3": ("olmo2", "olmo3", _GROUPED | {"sliding_window": 3}),
+    "olmo3-listed": (
+        "olmo2",
+        "olmo3",
+        _GROUPED
+        | {
+            "sliding_window": 3,
+            "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+            "rope_parameters": {
+                "full_attention": _yarn(),
+                "sliding_attention": {"rope_type": "default", "rope_theta": 700.0},
+            },
+        },
+    ),
     "nemotron": ("nemotron", "nemotron", _GROUPED | {"head_dim": 8, "norm_eps": 2e-5}),
     "glm4": ("glm4", "glm4", _GROUPED | {"head_dim": 10, "attention_bias": True}),
     "granite": (
@@ -174,7 +253,12 @@ CASES: dict[str, tuple[str, str, dict]] = {
     "smollm3": ("smollm3", "smollm3", _GROUPED),
     "arcee": ("arcee", "arcee", _GROUPED | {"head_dim": 10}),
     "seed_oss": ("seed_oss", "seed_oss", _GROUPED | {"head_dim": 10, "attention_bias": True}),
-    "exaone4": ("exaone4", "exaone4", _GROUPED | {"sliding_window": 32}),
+    "exaone4": ("exaone4", "exaone4", _GROUPED | {"sliding_window": 3, "rope_parameters": dict(_LLAMA3)}),
+    "exaone4-full": (
+        "exaone4",
+        "exaone4",
+        _GROUPED | {"sliding_window": None, "layer_types": ["full_attention"] * N_LAYERS},
+    ),
     "gpt_oss": (
         "gpt-oss",
         "gpt_oss",
@@ -184,11 +268,22 @@ CASES: dict[str, tuple[str, str, dict]] = {
             "num_experts_per_tok": 2,
             "head_dim": 10,
             "intermediate_size": D_EXPERT,
-            "sliding_window": 32,
+            "sliding_window": 3,
+            "rope_parameters": _yarn(truncate=False),
         },
     ),
-    "mistral": ("mistral3", "mistral", _GROUPED | {"head_dim": 10}),
-    "ministral3": ("mistral3", "ministral3", _GROUPED | {"head_dim": 10}),
+    "mistral": ("mistral3", "mistral", _GROUPED | {"head_dim": 10, "sliding_window": None}),
+    "ministral3": (
+        "mistral3",
+        "ministral3",
+        _GROUPED
+        | {
+            "head_dim": 10,
+            "rope_parameters": _yarn(
+                mscale=1.5, mscale_all_dim=1.5, llama_4_scaling_beta=0.25, original_max_position_embeddings=3
+            ),
+        },
+    ),
     "ernie4_5": ("ernie4_5", "ernie4_5", _GROUPED | {"head_dim": 10}),
     "ernie4_5-biases": ("ernie4_5", "ernie4_5", _GROUPED | {"head_dim": 10, "use_bias": True}),
     "olmoe": (
@@ -205,17 +300,23 @@ CASES: dict[str, tuple[str, str, dict]] = {
             "use_qk_norm": True,
             "attention_bias": True,
             "first_k_dense_replace": 1,
-            "n_routed_experts": N_EXPERTS,
+            "n_routed_experts": N_GROUPED_EXPERTS,
             "num_experts_per_tok": 2,
             "n_shared_experts": 1,
             "moe_intermediate_size": D_EXPERT,
-            "n_group": 5,
+            "n_group": 4,
             "topk_group": 3,
             "routed_scaling_factor": 2.5,
         },
     ),
-    "deepseek_v2": ("deepseek2", "deepseek_v2", _DEEPSEEK),
-    "deepseek_v2-lite": ("deepseek2", "deepseek_v2", _DEEPSEEK | {"q_lora_rank": None}),
+    "deepseek_v2": ("deepseek2", "deepseek_v2", _DEEPSEEK | {"topk_method": "group_limited_greedy"}),
+    "deepseek_v2-yarn": (
+        "deepseek2",
+        "deepseek_v2",
+        _DEEPSEEK
+        | {"topk_method": "group_limited_greedy", "rope_parameters": _yarn(mscale=0.707, mscale_all_dim=0.707)},
+    ),
+    "deepseek_v2-lite": ("deepseek2", "deepseek_v2", _DEEPSEEK | {"q_lora_rank": None, "n_group": 1, "topk_group": 1}),
     "deepseek_v3": ("deepseek2", "deepseek_v3", _DEEPSEEK),
 }
 """Name of the case -> GGUF's architecture, transformers' model type, and its config."""
@@ -272,8 +373,7 @@ def metadata(writer: gguf.GGUFWriter, case: str, config) -> None:
         writer.add_expert_group_used_count(config.topk_group)
         if config.norm_topk_prob:
             writer.add_expert_weights_norm(True)
-    if model_type == "ministral3":
-        writer.add_attn_temperature_scale(0.1)
+    _positions(writer, config)
     if "head_dim" in CASES[case][2]:
         writer.add_key_length(config.head_dim)
         writer.add_value_length(config.head_dim)
@@ -290,8 +390,12 @@ def metadata(writer: gguf.GGUFWriter, case: str, config) -> None:
             writer.add_expert_feed_forward_length(get("moe_intermediate_size", "intermediate_size"))
     if (width := get("shared_expert_intermediate_size")) is not None:
         writer.add_expert_shared_feed_forward_length(width)
-    if "sliding_window" in CASES[case][2]:
+    if model_type == "phi3":
+        writer.add_sliding_window(config.sliding_window or 0)
+    elif CASES[case][2].get("sliding_window") is not None:
         writer.add_sliding_window(config.sliding_window)
+        if model_type in ("olmo3", "exaone4"):
+            writer.add_sliding_window_pattern([kind == "sliding_attention" for kind in config.layer_types])
     if model_type == "gpt_neox":
         writer.add_parallel_residual(config.use_parallel_residual)
     if model_type.startswith("cohere"):
@@ -301,10 +405,72 @@ def metadata(writer: gguf.GGUFWriter, case: str, config) -> None:
         writer.add_embedding_scale(config.embedding_multiplier)
         writer.add_residual_scale(config.residual_multiplier)
         writer.add_logit_scale(config.logits_scaling)
+    if model_type == "mpt":
+        writer.add_max_alibi_bias(8.0)
     clip = config.attn_config.clip_qkv if model_type == "mpt" else get("clip_qkv")
     if clip is not None:
         writer.add_clamp_kqv(clip)
     writer.add_vocab_size(config.vocab_size)
+
+
+NO_BASE = ("falcon", "gemma", "gemma2", "gpt_neox", "phi")
+PARTIAL = ("cohere2", "glm4", "glm4_moe", "gpt_neox", "nemotron", "phi", "phi3", "stablelm")
+
+
+def _positions(writer: gguf.GGUFWriter, config) -> None:
+    """Rotary positions, as the converter's base class writes them, and what it adds for some models."""
+    rope = getattr(config, "rope_parameters", None)
+    if rope is None:
+        return
+    full, sliding = rope.get("full_attention", rope), rope.get("sliding_attention", {})
+    if config.model_type not in NO_BASE:
+        writer.add_rope_freq_base(full["rope_theta"])
+    if "rope_theta" in sliding:
+        writer.add_rope_freq_base_swa(sliding["rope_theta"])
+    if config.model_type in PARTIAL:
+        d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        writer.add_rope_dimension_count(int(d_head * full.get("partial_rotary_factor", 1)))
+    elif config.model_type in PAIRED:
+        writer.add_rope_dimension_count(getattr(config, "head_dim", None) or D_HEAD)
+    if config.model_type.startswith("cohere"):
+        writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
+    if config.model_type == "phi3":
+        writer.add_rope_scaling_orig_ctx_len(config.original_max_position_embeddings)
+        if "long_factor" in full:
+            scale = config.max_position_embeddings / config.original_max_position_embeddings
+            attention = math.sqrt(1 + math.log(scale) / math.log(config.original_max_position_embeddings))
+            writer.add_rope_scaling_attn_factors(attention)
+    elif full["rope_type"] == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(full["factor"])
+    elif full["rope_type"] == "yarn":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(full["factor"])
+        writer.add_rope_scaling_orig_ctx_len(full["original_max_position_embeddings"])
+        writer.add_rope_scaling_yarn_beta_fast(full["beta_fast"])
+        writer.add_rope_scaling_yarn_beta_slow(full["beta_slow"])
+        if "attention_factor" in full:
+            writer.add_rope_scaling_yarn_attn_factor(full["attention_factor"])
+        if "mscale_all_dim" in full:
+            tenth = 0.1 if config.model_type.startswith("deepseek") else 1
+            writer.add_rope_scaling_yarn_log_mul(tenth * full["mscale_all_dim"])
+    if config.model_type == "ministral3":
+        writer.add_attn_temperature_scale(full["llama_4_scaling_beta"])
+
+
+def factors_of_positions(config):
+    """Tensors of rotary positions that the converter adds."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":
+        for kind in ("long", "short"):
+            yield f"rope_factors_{kind}.weight", np.array(rope[f"{kind}_factor"], np.float32)
+    if rope.get("rope_type") == "llama3":
+        d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        frequencies = 1 / rope["rope_theta"] ** (np.arange(0, d_head, 2) / d_head)
+        low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+        turns = rope["original_max_position_embeddings"] * frequencies / (2 * np.pi)
+        smooth = np.clip((turns - low) / (high - low), 0, 1)
+        yield "rope_freqs.weight", (1 / ((1 - smooth) / rope["factor"] + smooth)).astype(np.float32)
 
 
 def add_tokenizer(writer: gguf.GGUFWriter, n_words: int) -> None:
@@ -362,6 +528,12 @@ def converted(model, architecture: str):
             parts = [(f"{stem}gate_proj.weight", value[:, :half]), (f"{stem}up_proj.weight", value[:, half:])]
         elif name.endswith("experts.down_proj"):
             parts = [(f"{name}.weight", value)]
+        elif "_layernorm.norms." in name:
+            stem, _, head = name.removesuffix(".weight").rpartition(".norms.")
+            if head != "0":
+                continue
+            norms = model.get_submodule(stem).norms
+            parts = [(f"{stem}.weight", torch.stack([norm.weight for norm in norms]))]
         elif name.endswith("shared_expert_gate.weight"):
             parts = [(name, value.squeeze())]
         elif name.endswith("sinks"):
@@ -394,7 +566,7 @@ def write(
     metadata(writer, case, model.config)
     add_tokenizer(writer, model.config.vocab_size)
     more(writer)
-    for name, values in converted(model, architecture):
+    for name, values in [*factors_of_positions(model.config), *converted(model, architecture)]:
         for ours, array in change(name, values):
             writer.add_tensor(ours, array)
     writer.write_header_to_file()

@@ -44,6 +44,8 @@ def read_alone(heads: HeadModel, ids: Tensor, prefix: int) -> Iterator[tuple[int
     import torch
 
     source = heads.checkpoint.source
+    if (why := heads.checkpoint.why_not_run) is not None:
+        raise ArchitectureError(f"{source}: cannot be run: {why}. Use the model's safetensors checkpoint.")
     at = torch.linspace(0, len(ids) - 1, min(N_CHECKED, len(ids))).long()
     behind = torch.full_like(ids, prefix)
     expected: dict[int, Tensor] = {}

@@ -20,8 +20,8 @@ class GgufFamily(Protocol):
         ...
 
     @property
-    def runnable(self) -> bool:
-        """Whether the config has everything that the running model needs, positions included."""
+    def why_not_run(self) -> str | None:
+        """Why the model cannot be run, as the end of a sentence; None if it can."""
         ...
 
     @property

@@ -147,7 +147,7 @@ def test_latent_values_in_one_tensor_and_parts_that_do_not_fit(tmp_path):
     path = write(model, "deepseek_v2", tmp_path / "m.gguf", change=cut)
     assert message(path) == (
         f"{path}: expected parts that fit each other in 'blk.0.attn_k_b.weight' and 'blk.0.attn_v_b.weight', "
-        f"found (6, 11, 6) and (5, 9, 11). Use the model's safetensors checkpoint."
+        f"found (6, 14, 6) and (5, 9, 14). Use the model's safetensors checkpoint."
     )
 
 

@@ -117,23 +117,75 @@ def test_a_model_that_cannot_fit_is_refused(tmp_path, monkeypatch):
         RunningModel(open_model(open_checkpoint(tmp_path)))
 
 
-@pytest.mark.parametrize("name", ["llama", "llama-biases", "llama-tied", "qwen2", "qwen3", "gpt2", "gemma3"])
+LONGER = torch.tensor([[5, 17, 3, 88, 41, 7, 9], [60, 2, 9, 9, 71, 23, 50]])
+
+
+@pytest.mark.parametrize("name", gguf_models.CASES)
 def test_a_gguf_file_runs_as_its_model(tmp_path, name):
-    model = gguf_models.make_model(name).eval()
+    """At several lengths, so that positions, sliding windows and their scaling count."""
+    model = gguf_models.make_model(name)
+    model.config._experts_implementation = "eager"
     ours = RunningModel(open_model(open_checkpoint(gguf_models.write(model, name, tmp_path / "m.gguf"))))
-    with torch.no_grad():
-        assert near(ours.last_logits(IDS), model(IDS).logits[:, -1])
+    for n_tokens in (1, 4, 7):
+        ids = LONGER[:, :n_tokens]
+        with torch.no_grad():
+            assert near(ours.last_logits(ids), model(ids, use_cache=False).logits[:, -1], 1e-5), n_tokens
 
 
-def test_gguf_files_of_which_positions_are_not_read_are_refused(tmp_path):
-    def scaled(writer):
-        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+def put(writer, key, value, kind):
+    writer.kv_data[0][key] = gguf.GGUFValue(value, kind)
 
-    for name, more, reason in (
-        ("gemma", lambda writer: None, "of 'gemma' cannot be read"),
-        ("qwen2", scaled, "the scaling of"),
-    ):
-        path = gguf_models.write(gguf_models.make_model(name), name, tmp_path / f"{name}.gguf", more=more)
-        opened = open_model(open_checkpoint(path))
-        with pytest.raises(ArchitectureError, match=f"cannot be run: .*{reason}"):
-            RunningModel(opened)
+
+UNREADABLE = {
+    "a scaling without a setting": (
+        "qwen2",
+        lambda writer: writer.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE),
+        "its positions are scaled in a way that is not known (qwen2.rope.scaling.type is 'longrope')",
+    ),
+    "YaRN without a factor": (
+        "qwen2",
+        lambda writer: writer.add_rope_scaling_type(gguf.RopeScalingType.YARN),
+        "its positions are scaled by YaRN, but it does not state rope.scaling.factor",
+    ),
+    "a part of each head": (
+        "qwen2",
+        lambda writer: writer.add_rope_dimension_count(6),
+        "its rotary positions cover 6 of the 8 numbers of each head; transformers' model covers all of them",
+    ),
+    "more than each head": (
+        "stablelm",
+        lambda writer: put(writer, "stablelm.rope.dimension_count", 10, gguf.GGUFValueType.UINT32),
+        "its rotary positions cover 10 numbers of heads with 8",
+    ),
+    "another ALiBi": (
+        "mpt",
+        lambda writer: put(writer, "mpt.attention.max_alibi_bias", 4.0, gguf.GGUFValueType.FLOAT32),
+        "transformers' model has ALiBi positions with a largest bias of 8; this file has 4",
+    ),
+    "a short list of layers": (
+        "olmo3-listed",
+        lambda writer: put(writer, "olmo2.attention.sliding_window_pattern", [True], gguf.GGUFValueType.ARRAY),
+        "its list of layers with a sliding window names 1 of 3 layers",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_a_gguf_file_whose_positions_cannot_be_read_is_refused_but_opens(tmp_path, case):
+    name, more, reason = UNREADABLE[case]
+    path = gguf_models.write(gguf_models.make_model(name), name, tmp_path / "m.gguf", more=more)
+    opened = open_model(open_checkpoint(path))
+    with pytest.raises(ArchitectureError) as caught:
+        RunningModel(opened)
+    assert str(caught.value) == (
+        f"{path}: cannot be run: {reason}. Use the model's safetensors checkpoint with --model."
+    )
+
+
+def test_factors_of_positions_that_do_not_fit_the_heads(tmp_path):
+    def change(name, values):
+        return [(name, values[:-1] if name == "rope_freqs.weight" else values)]
+
+    path = gguf_models.write(gguf_models.make_model("llama-llama3"), "llama-llama3", tmp_path / "m.gguf", change=change)
+    with pytest.raises(ArchitectureError, match=r"its tensor 'rope_freqs.weight' has the shape \(4,\); its heads need"):
+        RunningModel(open_model(open_checkpoint(path)))

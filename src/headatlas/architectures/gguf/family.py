@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from headatlas.architectures.gguf.positions import UnknownPositionsError, layer_types, rotary_settings
 from headatlas.architectures.gguf.table import Architecture, find_architecture
 from headatlas.architectures.gguf.tensors import named_tensors
 from headatlas.checkpoints.gguf.metadata import SPECIAL_TOKENS, Metadata
@@ -26,8 +27,14 @@ class FileFamily:
         return self.architecture.model_type
 
     @property
-    def runnable(self) -> bool:
-        return self.architecture.runnable
+    def why_not_run(self) -> str | None:
+        if (why := self.architecture.why_not_run(self.metadata)) is not None:
+            return why
+        try:
+            self._positions(self.metadata.integer("block_count") - self.metadata.integer("nextn_predict_layers", 0))
+        except UnknownPositionsError as error:
+            return str(error)
+        return None
 
     @property
     def aliases(self) -> dict[str, str]:
@@ -47,9 +54,20 @@ class FileFamily:
         settings |= {f"{name}_token_id": metadata.token_id(key) for name, key in SPECIAL_TOKENS.items()}
         settings["tie_word_embeddings"] = not metadata.has_tensor("output.weight")
         settings |= self._heads()
-        if (base := metadata.number("rope.freq_base", None)) is not None:
-            settings["rope_theta"] = base
-        return settings | architecture.fixed | architecture.derived(metadata)
+        settings |= architecture.fixed | architecture.derived(metadata)
+        try:
+            return settings | self._positions(n_layers)
+        except UnknownPositionsError:  # which do not matter unless the model runs, and it does not
+            return settings
+
+    def _positions(self, n_layers: int) -> dict[str, Any]:
+        architecture, metadata = self.architecture, self.metadata
+        n_heads, d_model = metadata.integer("attention.head_count"), metadata.integer("embedding_length")
+        d_head = metadata.integer("attention.key_length", d_model // n_heads if n_heads else 0)
+        if architecture.rotary == "latent":
+            d_head = metadata.integer("rope.dimension_count")
+        settings = rotary_settings(architecture.rotary, metadata, d_head, architecture.rope(metadata))
+        return settings | (layer_types(metadata, n_layers) if architecture.listed_layers else {})
 
     def _heads(self) -> dict[str, int]:
         settings, metadata = {}, self.metadata

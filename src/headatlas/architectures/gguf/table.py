@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from headatlas.architectures.gguf.positions import Rotary
 from headatlas.checkpoints.gguf.metadata import Metadata
 
 
@@ -32,9 +33,12 @@ class Architecture:
         one_kv_head: a file that does not state the number of kv heads has one.
         experts: how transformers arranges gate and up projections of a mixture of experts; None: there is none.
         latent: values come from a latent vector (MLA), whose weight the file may store in two parts.
-        unused: tensors that no map needs and that have another form in transformers.
+        norms_by_head: the norms of queries and keys are one module per head; the file stores each kind in one tensor.
         paired: the two rows of each rotary pair of queries and keys are stored next to each other.
-        runnable: the config has everything that the running model needs, positions included.
+        rotary: which part of each head has rotary positions.
+        rope: rotary parameters that only this architecture has.
+        listed_layers: the file may list which layers have a sliding window.
+        why_not_run: why a file that maps cannot be run; None if it can.
     """
 
     model_type: str
@@ -50,9 +54,12 @@ class Architecture:
     one_kv_head: bool = False
     experts: Literal["joined", "alternating"] | None = None
     latent: bool = False
-    unused: tuple[str, ...] = ()
+    norms_by_head: bool = False
     paired: bool = False
-    runnable: bool = False
+    rotary: Rotary = "whole"
+    rope: Callable[[Metadata], dict[str, Any]] = lambda metadata: {}
+    listed_layers: bool = False
+    why_not_run: Callable[[Metadata], str | None] = lambda metadata: None
 
 
 def _named(in_layer: str, *names: str, whole: tuple[str, ...]) -> tuple[str, ...]:
@@ -74,6 +81,7 @@ _WHOLE = ("model.embed_tokens", "model.norm", "lm_head")
 _ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
 _QK_NORMS = ("self_attn.q_norm", "self_attn.k_norm")
 _GATED = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+_ROUTER = ("mlp.gate", "mlp.gate.e_score_correction")
 _BEFORE = ("input_layernorm", "post_attention_layernorm")
 _AFTER = ("post_attention_layernorm", "post_feedforward_layernorm")
 _AROUND = (*_BEFORE, "pre_feedforward_layernorm", "post_feedforward_layernorm")
@@ -174,6 +182,11 @@ def _deepseek(metadata: Metadata) -> dict[str, Any]:
     return settings | _routing(metadata)
 
 
+def _deepseek_v2(metadata: Metadata) -> dict[str, Any]:
+    grouped = metadata.integer("expert_group_count", 1) > 1
+    return _deepseek(metadata) | {"topk_method": "group_limited_greedy" if grouped else "greedy"}
+
+
 def _routing(metadata: Metadata) -> dict[str, Any]:
     """Settings of models whose first layers have one MLP."""
     n_dense = metadata.integer("leading_dense_block_count", 0)
@@ -194,17 +207,54 @@ def _seed_oss(metadata: Metadata) -> dict[str, Any]:
     return _biases(metadata) | {"attention_out_bias": metadata.has_tensor("blk.0.attn_output.bias")}
 
 
+def _score_scale(layers_of_27b: int) -> Callable[[Metadata], dict[str, Any]]:
+    """The scale of Gemma's attention scores, which no file states: the models of 27B, known by their layers, differ."""
+
+    def derived(metadata: Metadata) -> dict[str, Any]:
+        n_heads, d_model = metadata.integer("attention.head_count"), metadata.integer("embedding_length")
+        d_head = metadata.integer("attention.key_length", d_model // n_heads if n_heads else 0)
+        if metadata.integer("block_count") == layers_of_27b:
+            d_head = d_model // n_heads if n_heads else 0
+        return {"query_pre_attn_scalar": d_head}
+
+    return derived
+
+
 def _gemma3(metadata: Metadata) -> dict[str, Any]:
-    # No file states the scale of the scores; llama.cpp knows the model of 27B, which has another, by its layers.
-    d_head = metadata.integer("attention.key_length")
-    if metadata.integer("block_count") == 62:
-        d_head = metadata.integer("embedding_length") // metadata.integer("attention.head_count")
-    return {"query_pre_attn_scalar": d_head}
+    settings = _score_scale(62)(metadata)
+    if not metadata.integer("attention.sliding_window", 0):
+        settings |= {"layer_types": ["full_attention"] * metadata.integer("block_count")}
+    return settings
 
 
-_LIKE_LLAMA = Architecture(
-    "llama", _SIZES | _RMS, _llama_names(*_BEFORE, *_ATTENTION, *_GATED), derived=_biases, runnable=True
-)
+def _window_if_any(metadata: Metadata) -> dict[str, Any]:
+    """A sliding window only if the file states one; transformers would assume one."""
+    return {"sliding_window": metadata.integer("attention.sliding_window", 0) or None}
+
+
+def _exaone4(metadata: Metadata) -> dict[str, Any]:
+    settings = _window_if_any(metadata)
+    if settings["sliding_window"] is None:
+        settings |= {"layer_types": ["full_attention"] * metadata.integer("block_count")}
+    return settings
+
+
+def _gpt_oss_rope(metadata: Metadata) -> dict[str, Any]:
+    # llama.cpp rounds the range that YaRN corrects; the model does not.
+    return {"truncate": False} if f"{metadata.architecture}.rope.scaling.type" in metadata.values else {}
+
+
+def _ministral3_rope(metadata: Metadata) -> dict[str, Any]:
+    return {"llama_4_scaling_beta": metadata.number("attention.temperature_scale")}
+
+
+def _why_not_mpt(metadata: Metadata) -> str | None:
+    if (most := metadata.number("attention.max_alibi_bias", 8.0)) != 8:
+        return f"transformers' model has ALiBi positions with a largest bias of 8; this file has {most:g}"
+    return None
+
+
+_LIKE_LLAMA = Architecture("llama", _SIZES | _RMS, _llama_names(*_BEFORE, *_ATTENTION, *_GATED), derived=_biases)
 _LLAMA = replace(_LIKE_LLAMA, paired=True)
 _MIXTRAL = Architecture(
     "mixtral",
@@ -235,6 +285,7 @@ _GEMMA2 = Architecture(
         "attn_logit_softcapping": "attn_logit_softcapping",
         "final_logit_softcapping": "final_logit_softcapping",
     },
+    derived=_score_scale(46),
     plus_one=True,
 )
 _FALCON = Architecture(
@@ -270,17 +321,17 @@ _DEEPSEEK = Architecture(
         "self_attn.kv_a_layernorm",
         "self_attn.kv_b_proj",
         "self_attn.o_proj",
-        "mlp.gate",
+        *_ROUTER,
         "mlp.shared_experts.gate_proj",
         "mlp.shared_experts.up_proj",
         "mlp.shared_experts.down_proj",
     ),
     optional=_ROUTED,
     heads=(None, None),
-    derived=_deepseek,
+    derived=_deepseek_v2,
     experts="joined",
     latent=True,
-    unused=("exp_probs_b",),
+    rotary="latent",
 )
 
 ARCHITECTURES = {
@@ -317,6 +368,7 @@ ARCHITECTURES = {
         heads=(None, None),
         derived=_bloom,
         interleaved=True,
+        rotary="none",
     ),
     "cohere2": Architecture(
         "cohere2",
@@ -343,7 +395,8 @@ ARCHITECTURES = {
         "exaone4",
         _SIZES | _RMS,
         _llama_names(*_AFTER, *_ATTENTION, *_QK_NORMS, *_GATED),
-        optional=_WINDOW,
+        derived=_exaone4,
+        listed_layers=True,
     ),
     "falcon": _FALCON,
     "gemma": Architecture("gemma", _SIZES | _RMS, _llama_names(*_BEFORE, *_ATTENTION, *_GATED), plus_one=True),
@@ -354,7 +407,7 @@ ARCHITECTURES = {
         tensors=_llama_names(*_AROUND, *_ATTENTION, *_QK_NORMS, *_GATED),
         optional=_WINDOW | {"final_logit_softcapping": "final_logit_softcapping"},
         derived=_gemma3,
-        runnable=True,
+        rotary="by layer type",
     ),
     "glm4": Architecture(
         "glm4",
@@ -368,6 +421,7 @@ ARCHITECTURES = {
             "mlp.down_proj",
         ),
         derived=_attention_bias,
+        rotary="partial",
     ),
     "glm4moe": Architecture(
         "glm4_moe",
@@ -377,7 +431,7 @@ ARCHITECTURES = {
             *_ATTENTION,
             *_QK_NORMS,
             *_GATED,
-            "mlp.gate",
+            *_ROUTER,
             "mlp.shared_experts.gate_proj",
             "mlp.shared_experts.up_proj",
             "mlp.shared_experts.down_proj",
@@ -385,7 +439,7 @@ ARCHITECTURES = {
         optional=_ROUTED,
         derived=_glm4_moe,
         experts="joined",
-        unused=("exp_probs_b",),
+        rotary="partial",
     ),
     "gpt-oss": Architecture(
         "gpt_oss",
@@ -396,6 +450,7 @@ ARCHITECTURES = {
         optional=_WINDOW,
         derived=_gpt_oss,
         experts="alternating",
+        rope=_gpt_oss_rope,
     ),
     "gpt2": Architecture(
         "gpt2",
@@ -419,7 +474,7 @@ ARCHITECTURES = {
         ),
         heads=(None, None),
         transposed=("c_attn.weight", "c_proj.weight", "c_fc.weight"),
-        runnable=True,
+        rotary="none",
     ),
     "gptneox": Architecture(
         "gpt_neox",
@@ -436,6 +491,7 @@ ARCHITECTURES = {
         heads=(None, None),
         derived=_gpt_neox,
         interleaved=True,
+        rotary="partial",
     ),
     "granite": Architecture(
         "granite",
@@ -451,7 +507,9 @@ ARCHITECTURES = {
         paired=True,
     ),
     "llama": _LLAMA,
-    "mistral3": replace(_LLAMA, model_type="mistral", runnable=False),
+    "mistral3": replace(
+        _LLAMA, model_type="mistral", derived=lambda metadata: _biases(metadata) | _window_if_any(metadata)
+    ),
     "mpt": Architecture(
         "mpt",
         {
@@ -473,6 +531,8 @@ ARCHITECTURES = {
         ),
         heads=(None, None),
         derived=_mpt,
+        rotary="none",
+        why_not_run=_why_not_mpt,
     ),
     "nemotron": Architecture(
         "nemotron",
@@ -480,6 +540,7 @@ ARCHITECTURES = {
         _llama_names(*_BEFORE, *_ATTENTION, "mlp.up_proj", "mlp.down_proj"),
         derived=_biases,
         plus_one=True,
+        rotary="partial",
     ),
     "olmo": Architecture(
         "olmo",
@@ -510,11 +571,14 @@ ARCHITECTURES = {
             "mlp.fc2",
             whole=("model.embed_tokens", "model.final_layernorm", "lm_head"),
         ),
+        rotary="partial",
     ),
     "phi3": Architecture(
         "phi3",
         _SIZES | _RMS,
         _llama_names(*_BEFORE, "self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj"),
+        derived=_window_if_any,
+        rotary="partial",
     ),
     "qwen2": replace(_LIKE_LLAMA, model_type="qwen2"),
     "qwen2moe": Architecture(
@@ -555,9 +619,10 @@ ARCHITECTURES = {
     "stablelm": Architecture(
         "stablelm",
         _SIZES | {_EPSILON: "layer_norm_eps"},
-        _llama_names(*_BEFORE, *_ATTENTION, *_GATED),
+        _llama_names(*_BEFORE, *_ATTENTION, "self_attn.q_layernorm", "self_attn.k_layernorm", *_GATED),
         derived=_stablelm,
-        unused=("attn_q_norm", "attn_k_norm"),
+        norms_by_head=True,
+        rotary="partial",
     ),
     "starcoder2": Architecture(
         "starcoder2",
@@ -587,7 +652,7 @@ class Variant:
 VARIANTS = {
     "deepseek2": Variant(
         lambda metadata: metadata.integer("expert_gating_func", 1) == _SIGMOID,
-        replace(_DEEPSEEK, model_type="deepseek_v3"),
+        replace(_DEEPSEEK, model_type="deepseek_v3", derived=_deepseek),
     ),
     "falcon": Variant(
         lambda metadata: metadata.has_tensor("blk.0.attn_norm_2.weight"),
@@ -607,11 +672,11 @@ VARIANTS = {
     "llama": Variant(lambda metadata: metadata.integer("expert_count", 0), _MIXTRAL),
     "mistral3": Variant(
         lambda metadata: metadata.number("attention.temperature_scale", None) is not None,
-        replace(_LLAMA, model_type="ministral3", runnable=False),
+        replace(_LLAMA, model_type="ministral3", rope=_ministral3_rope),
     ),
     "olmo2": Variant(
         lambda metadata: metadata.integer("attention.sliding_window", 0),
-        replace(_OLMO2, model_type="olmo3", optional=_WINDOW),
+        replace(_OLMO2, model_type="olmo3", optional=_WINDOW, rotary="by layer type", listed_layers=True),
     ),
 }
 """The file's name of the architecture -> its second kind."""

@@ -9,11 +9,14 @@ from headatlas.architectures.gguf.rearranged import Experts, Interleaved, KeysAn
 from headatlas.architectures.gguf.table import Architecture
 from headatlas.checkpoints.gguf.metadata import Metadata
 from headatlas.checkpoints.gguf.names import ROTARY, SCALES, parse_name, stems, stored_tensor
-from headatlas.checkpoints.gguf.tensors import Changed, Reshaped, Stored, Tensor, Transposed
+from headatlas.checkpoints.gguf.tensors import Changed, Reshaped, Row, Stored, Tensor, Transposed
 from headatlas.errors import CheckpointError
 
 EXPERTS = ("ffn_gate_exps", "ffn_up_exps", "ffn_gate_up_exps", "ffn_down_exps")
 LATENT = ("attn_k_b", "attn_v_b")
+OWN_PARAMETERS = {".sinks.weight": ".sinks", ".e_score_correction.bias": ".e_score_correction_bias"}
+"""Ends of names of parameters that transformers does not put into a module of their own."""
+BY_HEAD = (".q_layernorm.weight", ".k_layernorm.weight")
 
 
 def named_tensors(architecture: Architecture, metadata: Metadata, n_layers: int) -> dict[str, Tensor]:
@@ -29,13 +32,17 @@ def named_tensors(architecture: Architecture, metadata: Metadata, n_layers: int)
         if parsed.layer is not None and parsed.layer >= n_layers:
             continue
         kind = parsed.kind
-        if kind in ROTARY or kind in architecture.unused or parsed.end in SCALES:
+        if kind in ROTARY or parsed.end in SCALES:
             continue
         if parsed.stem in known:
-            target = known[parsed.stem].replace("{}", str(parsed.layer))
-            # These are parameters of their own, not of a module that has a weight.
-            target += "" if target.endswith(".sinks") else parsed.end
-            named[target] = _restored(architecture, metadata, target, stored_tensor(metadata, name))
+            target = known[parsed.stem].replace("{}", str(parsed.layer)) + parsed.end
+            tensor = stored_tensor(metadata, name)
+            if architecture.norms_by_head and target.endswith(BY_HEAD):
+                named.update(_by_head(metadata, target, tensor))
+                continue
+            for end, own in OWN_PARAMETERS.items():
+                target = target.removesuffix(end) + own if target.endswith(end) else target
+            named[target] = _restored(architecture, metadata, target, tensor)
         elif not (architecture.experts and kind in EXPERTS) and not (architecture.latent and kind in LATENT):
             raise CheckpointError(
                 f"{metadata.path}: expected the tensors of a model of {metadata.architecture!r}, found {name!r}, "
@@ -68,6 +75,14 @@ def _restored(architecture: Architecture, metadata: Metadata, target: str, tenso
     if target.endswith(".shared_expert_gate.weight") and len(tensor.shape) == 1:
         return Reshaped(tensor, (1, tensor.shape[0]))
     return tensor
+
+
+def _by_head(metadata: Metadata, target: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The norm of each head, from one tensor with a row per head."""
+    if len(tensor.shape) != 2:
+        raise metadata.unsupported(f"a row per head in {target!r}", f"the shape {tensor.shape}")
+    for head in range(tensor.shape[0]):
+        yield target.replace(".weight", f".norms.{head}.weight"), Row(tensor, head)
 
 
 def _interleaved(architecture: Architecture, metadata: Metadata, target: str, tensor: Tensor) -> Tensor:

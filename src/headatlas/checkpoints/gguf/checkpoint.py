@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from headatlas.checkpoints import config as config_file
 from headatlas.checkpoints.families import Families
 from headatlas.checkpoints.gguf.metadata import Metadata
-from headatlas.checkpoints.gguf.names import ROTARY, parse_name
+from headatlas.checkpoints.gguf.names import parse_name
 from headatlas.checkpoints.gguf.parts import open_parts
 from headatlas.checkpoints.gguf.tensors import Tensor
 from headatlas.checkpoints.gguf.tokenizer import load_tokenizer
@@ -73,14 +73,7 @@ class GgufCheckpoint:
 
     @property
     def why_not_run(self) -> str | None:
-        metadata = self._metadata
-        if not self._family.runnable:
-            return f"the positions and scales of a GGUF file of {metadata.architecture!r} cannot be read"
-        scaled = any(part in name for name in metadata.tensors for part in ROTARY)
-        scaling = metadata.values.get(f"{metadata.architecture}.rope.scaling.type")
-        if scaled or scaling not in (None, "none"):
-            return "the scaling of its positions cannot be read from a GGUF file"
-        return None
+        return self._family.why_not_run
 
     @property
     def config(self) -> PretrainedConfig:

@@ -41,6 +41,11 @@ class Metadata:
     def flag(self, key: str, default: Any = _REQUIRED) -> bool:
         return self._value(f"{self.architecture}.{key}", bool, default)
 
+    def flags(self, key: str) -> list[bool] | None:
+        """A list of flags; None if the file has none."""
+        found = self.values.get(f"{self.architecture}.{key}")
+        return [bool(flag) for flag in found] if getattr(found, "ndim", None) == 1 else None
+
     def d_vocab(self) -> int:
         """The size of the vocabulary: the file's own key, or the number of its tokens."""
         own, tokens = f"{self.architecture}.vocab_size", "tokenizer.ggml.tokens"

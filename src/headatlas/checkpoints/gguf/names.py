@@ -10,8 +10,9 @@ from headatlas.checkpoints.gguf.metadata import Metadata
 from headatlas.checkpoints.gguf.tensors import Changed, Stored, Tensor
 from headatlas.errors import CheckpointError
 
-ROTARY = ("rope_freqs", "rope_factors_long", "rope_factors_short", "attn_rot_embd")
-"""Tensors of rotary positions, which a map does not use; a model whose file has one of them cannot be run."""
+ROPE_FREQUENCIES, ROPE_LONG, ROPE_SHORT = "rope_freqs", "rope_factors_long", "rope_factors_short"
+ROTARY = (ROPE_FREQUENCIES, ROPE_LONG, ROPE_SHORT, "attn_rot_embd")
+"""Tensors of rotary positions, which are settings in transformers. The last one, of old files, repeats the base."""
 
 SCALES = (".scale", ".input_scale")
 """Ends of the names of scales of quantised weights. The first multiplies the weight, the second its input."""

@@ -163,3 +163,21 @@ class Reshaped(Wrapped):
 
     def read(self, rows: slice) -> torch.Tensor:
         return self.inner.read(slice(None)).reshape(self.wanted)[rows]
+
+
+@dataclass(frozen=True)
+class Row(Wrapped):
+    """One row of a tensor."""
+
+    number: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.inner.shape[1:]
+
+    @property
+    def n_bytes(self) -> int:
+        return self.inner.n_bytes // self.inner.shape[0]
+
+    def read(self, rows: slice) -> torch.Tensor:
+        return self.inner.read(slice(self.number, self.number + 1))[0][rows]
