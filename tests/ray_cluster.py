@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import headatlas
@@ -24,6 +24,19 @@ FAILURE = re.compile(r"\[[-\d]+ [:,\d]+ [EC] ")
 
 SMALL = ("--num-cpus=1", "--object-store-memory=80000000", "--block")
 
+PORTS = ("dashboard-agent-grpc-port", "dashboard-agent-listen-port", "runtime-env-agent-port", "metrics-export-port")
+"""Chosen here: a node that lets its agents choose ends itself if they take 15 s, as they do on a busy machine."""
+
+PATIENT = {
+    "RAY_raylet_start_wait_time_s": "300",
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_worker_register_timeout_seconds": "300",
+    # A node that is killed is noticed after 3 s, since it refuses connections; one that is slow is not taken for lost.
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_timeout_ms": "60000",
+}
+"""Settings of Ray's processes; its own would fail on a busy machine."""
+
 
 class Cluster:
     """Use as a context manager. One CPU a node, no dashboard, no reports, a token; ended by process group.
@@ -35,9 +48,7 @@ class Cluster:
     def __init__(self, place: Path) -> None:
         self.place = place
         self.nodes: dict[str, subprocess.Popen] = {}
-        with socket.socket() as free:
-            free.bind((HEAD, 0))
-            self.address = f"{HEAD}:{free.getsockname()[1]}"
+        self.address = f"{HEAD}:{free_ports(HEAD, 1)[0]}"
 
     def __enter__(self) -> Cluster:
         try:
@@ -73,8 +84,8 @@ class Cluster:
 
     def _start(self, host: str, *options: str) -> None:
         source = str(Path(headatlas.__file__).parents[1])
-        # A lost node is noticed after 3 s.
-        own = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "RAY_health_check_period_ms": "500"}
+        own = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", **PATIENT}
+        options += tuple(f"--{name}={port}" for name, port in zip(PORTS, free_ports(host, len(PORTS)), strict=True))
         path = os.pathsep.join([source, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
         with open(self.place / f"{host}.log", "w", encoding="utf-8") as log:
             self.nodes[host] = subprocess.Popen(
@@ -84,7 +95,7 @@ class Cluster:
             )  # fmt: skip
 
     def _wait_for_port(self, port: int) -> None:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 300
         while True:
             try:
                 return socket.create_connection((HEAD, port), timeout=1).close()
@@ -94,7 +105,16 @@ class Cluster:
 
     def _wait_for(self, host: str) -> None:
         """Wait until a node has told its log that it runs."""
-        log, until = self.place / f"{host}.log", time.monotonic() + 60
+        log, until = self.place / f"{host}.log", time.monotonic() + 300
         while "Ray runtime started." not in log.read_text("utf-8"):
-            assert self.nodes[host].poll() is None and time.monotonic() < until, log.read_text("utf-8")
+            runs = self.nodes[host].poll() is None and time.monotonic() < until
+            assert runs, f"{log.read_text('utf-8')}\n{self.failures()}"
             time.sleep(0.1)
+
+
+def free_ports(host: str, count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind((host, 0))
+        return [each.getsockname()[1] for each in sockets]

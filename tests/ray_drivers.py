@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CONNECTED = "connected to the cluster"
 """Written by a driver as soon as Ray has connected it."""
 
-SECONDS = 300
+SECONDS = 600
 """How long a driver may take."""
 
 
@@ -136,7 +136,7 @@ def lose_a_node(address: str, model: str, out: str, kept: str, node: str) -> Non
     with Driver(address, layers_per_task=1) as engine:
         assert engine._slots() == 2
         headatlas.map_heads(model, out, relations=Path(model).with_name("r.json"), engine=engine, progress=kill)
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while engine._slots() != 1:  # Ray notices a lost node after a while
             assert time.monotonic() < until
             time.sleep(0.1)

@@ -42,7 +42,7 @@ def test_notebooks_run(path, tmp_path):
     (parameters,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
     assert 'model = "demo"' in parameters.source
     parameters.source = re.sub('"demo"', repr(str(model)), parameters.source)
-    done = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    done = NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = "".join(str(output) for cell in done.cells for output in cell.get("outputs", ()))
     assert "L1H2" in shown
 

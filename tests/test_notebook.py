@@ -31,9 +31,9 @@ def test_importing_headatlas_in_a_running_shell_registers_and_imports_nothing_he
         "assert ('headatlas.atlas.value', 'Atlas') in known\n"
         "assert not {'torch', 'pandas', 'matplotlib'} & (set(sys.modules) - before)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_without_a_shell_nothing_is_registered():
     code = "import IPython, sys, headatlas; assert 'headatlas.figures' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

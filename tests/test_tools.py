@@ -11,7 +11,7 @@ from needs import ROOT
 
 def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "tools" / script), *arguments]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300)
 
 
 def versions(text: str) -> dict[str, tuple[int, ...]]:

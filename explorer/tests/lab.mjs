@@ -33,24 +33,24 @@ try {
   await canvas.waitFor({ timeout: 60_000 });
   await canvas.click({ position: { x: 120, y: 90 } });
   const name = page.locator("#ha-card-name");
-  await name.waitFor();
+  await name.waitFor({ timeout: 60_000 });
   seen.clicked = await name.textContent();
   await run(1);
   const output = cells.nth(1).locator(".jp-OutputArea-output");
-  await output.waitFor({ timeout: 20_000 });
+  await output.waitFor({ timeout: 60_000 });
   seen.read = (await output.textContent()).trim();
   await run(2);
   await page.waitForFunction(
     (before) => document.querySelector("#ha-card-name")?.textContent !== before,
     seen.clicked,
-    { timeout: 20_000 },
+    { timeout: 60_000 },
   );
   seen.set = await name.textContent();
   await canvas.focus();
   for (const key of ["ArrowLeft", "ArrowLeft"]) await page.keyboard.press(key);
   await page.keyboard.press("Enter");
   await page.waitForFunction((before) => document.querySelector("#ha-card-name")?.textContent !== before, seen.set, {
-    timeout: 20_000,
+    timeout: 60_000,
   });
   seen.byKeyboard = await name.textContent();
 } catch (error) {

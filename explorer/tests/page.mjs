@@ -27,7 +27,7 @@ async function opened(name, hash = "", options = {}) {
   const context = await browser.newContext({ viewport: SIZE, acceptDownloads: true, ...options });
   await context.setOffline(true);
   const page = await context.newPage();
-  page.setDefaultTimeout(8000);
+  page.setDefaultTimeout(60_000);
   page.heard = [];
   page.on("console", (message) => page.heard.push(`console: ${message.text()}`));
   page.on("pageerror", (error) => page.heard.push(`error: ${error.message}`));
@@ -42,6 +42,12 @@ async function opened(name, hash = "", options = {}) {
   await page.goto(`file://${given.pages[name]}${hash}`);
   await page.waitForSelector(".ha-panel canvas");
   return page;
+}
+
+/** After what a change of the page or of its size has started: a moment, and two frames however slow the machine is. */
+async function settled(page) {
+  await page.waitForTimeout(100);
+  await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
 }
 
 const choose = (page, group, option) =>
@@ -100,7 +106,7 @@ const checks = {
     seen.add(await picture(page));
     await choose(page, "Theme", "dark");
     await page.waitForSelector(".ha.dark");
-    await page.waitForTimeout(50);
+    await settled(page);
     seen.add(await picture(page));
     assert.equal(seen.size, 3);
   },
@@ -236,7 +242,7 @@ const checks = {
   async "a narrow window: no sideways scrolling, head and card seen together"(page) {
     for (const width of [320, 390, 800]) {
       await page.setViewportSize({ width, height: 800 });
-      await page.waitForTimeout(150);
+      await settled(page);
       assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `wider than ${width}`);
     }
     const canvas = page.locator(".ha-panel canvas").nth(2);
@@ -255,7 +261,7 @@ const checks = {
       await page.evaluate((head) => (location.hash = `head=${head}`), given.head);
       await page.waitForSelector(".ha-card");
       await page.evaluate(() => scrollTo(0, 500));
-      await page.waitForTimeout(100);
+      await settled(page);
       const covered = await page.evaluate(() =>
         [".ha-close", "#ha-card-name"].filter((each) => {
           const element = document.querySelector(each);
@@ -359,7 +365,7 @@ const others = {
       ["difference", null],
     ]) {
       await choose(page, "Atlases", choice);
-      await page.waitForTimeout(80);
+      await settled(page);
       if (count) assert.equal(await page.locator(".ha-panel canvas").count(), count, choice);
       seen.add(await picture(page));
     }

@@ -110,7 +110,7 @@ def problems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
     (folder / "given.json").write_text(json.dumps(given), "utf-8")
     command = ["node", "explorer/tests/page.mjs", str(folder / "given.json")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=300)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=900)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)["problems"]
 

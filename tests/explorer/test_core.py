@@ -24,7 +24,9 @@ def ask(atlases: Atlas | list[Atlas], views: list[dict[str, Any]], folder: Path)
     need_node()
     (folder / "payload").write_bytes(build_payload(atlases if isinstance(atlases, list) else [atlases]))
     command = ["node", "explorer/tests/core.mjs", str(folder / "payload")]
-    done = subprocess.run(command, cwd=ROOT, input=json.dumps(views), capture_output=True, encoding="utf-8", timeout=60)
+    done = subprocess.run(
+        command, cwd=ROOT, input=json.dumps(views), capture_output=True, encoding="utf-8", timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -63,7 +63,7 @@ def lab(tmp_path):
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(240):
+        for _ in range(720):
             try:
                 urllib.request.urlopen(f"{address}/api/status?token=secret", timeout=5).read()
                 break
@@ -80,7 +80,7 @@ def lab(tmp_path):
 def test_a_head_is_picked_in_the_browser_and_from_python(lab):
     script = Path(ROOT) / "explorer" / "tests" / "lab.mjs"
     done = subprocess.run(
-        ["node", str(script), find_browser(), lab], capture_output=True, encoding="utf-8", timeout=240
+        ["node", str(script), find_browser(), lab], capture_output=True, encoding="utf-8", timeout=600
     )
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)

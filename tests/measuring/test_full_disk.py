@@ -48,7 +48,7 @@ DESCRIPTION = 1
 def run(place: Path, *program: str) -> subprocess.CompletedProcess:
     arguments = ["map", "tiny", "-o", "out", "--relations", "r.json"]
     command = [sys.executable, *program, *arguments]
-    return subprocess.run(command, cwd=place, capture_output=True, encoding="utf-8", timeout=300)
+    return subprocess.run(command, cwd=place, capture_output=True, encoding="utf-8", timeout=600)
 
 
 def test_a_full_disk_loses_nothing(tmp_path):

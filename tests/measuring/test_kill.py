@@ -76,7 +76,7 @@ def test_ctrl_c_exits_with_130_and_says_how_to_go_on(place):
     out = place / "interrupted"
     wait_until_written(out, process, "layer-0000.npz")
     process.send_signal(signal.SIGINT)
-    _, messages = process.communicate(timeout=60)
+    _, messages = process.communicate(timeout=300)
     assert process.returncode == 130 and "the same command continues where it stopped" in messages
     assert "Traceback" not in messages
     assert not (out / "atlas.json").exists()
@@ -90,8 +90,8 @@ def test_a_second_run_into_the_folder_is_refused(place):
         # Held in the middle, so that it cannot be finished before the second has begun.
         first.send_signal(signal.SIGSTOP)
         second = start(place, "shared")
-        _, messages = second.communicate(timeout=120)
+        _, messages = second.communicate(timeout=300)
         first.send_signal(signal.SIGCONT)
         assert second.returncode == 2 and "another run is writing into this folder" in messages
-        assert first.wait(300) == 0
+        assert first.wait(600) == 0
     assert headatlas.load_atlas(out).n_layers == N_LAYERS

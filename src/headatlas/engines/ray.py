@@ -263,7 +263,7 @@ def _connect(ray: Any, address: str) -> None:
     options = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+    except Exception as error:  # Ray raises no more special one if a node does not start in time
         if isinstance(error, ConnectionError) and address == "auto":
             raise EngineError(
                 "ray: expected a cluster on this machine, found none. Give the address of its head with --address "
