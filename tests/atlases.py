@@ -179,11 +179,11 @@ def make_evidence(atlas: Atlas, n_tokens: int = 4, n_mapped: int = 2, seed: int 
     atlas = atlas.with_evidence({"validation": (pd.DataFrame(validation, columns=list(names)), VALIDATION)})
     first, *others = atlas.relations
     ablation = [
-        (first, task, order, removed, max(0, 30 - removed), PAIRS)
+        (first, task, order, removed, max(0, 30 - removed), PAIRS, -0.5 * removed)
         for task in (first, *others[:1])
         for order in ("score", "random 1", "random 2")
         for removed in range(5)
     ]
-    names = ("relation", "task", "order", "removed", "correct", "prompts")
+    names = ("relation", "task", "order", "removed", "correct", "prompts", "log_probability")
     atlas = atlas.with_evidence({"ablation": (pd.DataFrame(ablation, columns=list(names)), AblationFacts({}))})
     return atlas

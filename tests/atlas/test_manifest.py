@@ -14,6 +14,7 @@ from headatlas.atlas import Manifest, load_atlas, save_atlas
 from headatlas.atlas.evidence import (
     Ablation,
     AblationFacts,
+    Against,
     Control,
     Correlation,
     GroupFacts,
@@ -30,7 +31,7 @@ def full_manifest() -> Manifest:
     manifest = make_evidence(make_atlas(4, 6, without_heads=(2,), unmeasured=("Geometry",), note="a note")).manifest
     ablation = Ablation(
         "knowledge_relation", "The {source} is", 2, 0.5, ("L0H1", "L3H5"), (Control("other", 0.4, 0.0),),
-        Status.TESTED, 1.5, 40, 64, RemovedBy.MEAN, 0, "cpu",
+        Status.TESTED, 1.5, 40, 64, RemovedBy.MEAN, 0, "cpu", Against("other", "maps", "alone", ("L1H1",)),
     )  # fmt: skip
     validation = ValidationFacts(
         ("The {source} is",), PAIRS, 0, ("knowledge_relation",), ("gone",),

@@ -1,6 +1,7 @@
 """What `ablate` finds: a planted task that its head alone carries, the same again, and what it refuses."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,10 +9,11 @@ from safetensors.torch import load_file, save_file
 
 import headatlas
 from atlases import make_atlas
-from headatlas.errors import SettingsError
+from headatlas.analysis.ablation import BY_OTHER_SCORE, BY_SCORE
+from headatlas.errors import HeadatlasError, SettingsError
 from headatlas.measuring import ablate as ablation
 from headatlas.measuring.running.bench import MEAN_PROMPTS, AblationSettings, Bench
-from headatlas.measuring.running.questions import PromptText, load_prompts, make_questions
+from headatlas.measuring.running.questions import PromptText, Questions, load_prompts, make_questions
 from planted import HEAD, LAYER, PAIRS, WORDS, make_planted, plant_values, write_relation
 
 TASK = PAIRS[:30]
@@ -231,3 +233,47 @@ def test_commands_show_what_was_found(planted, monkeypatch):
     assert done.exit_code == 0 and "mean over relations" in done.output and "validation.png" in done.output, done.output
     found = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
     assert found["pairs"] == 5 and found["mean_over_relations"]
+
+
+@pytest.fixture(scope="module")
+def blind(planted):
+    """An atlas of the same model whose heads are in another order: those that suppress the relation come first."""
+    from headatlas.atlas.folder import save_atlas
+
+    atlas = headatlas.load_atlas(planted / "atlas")
+    data = atlas.data.copy(deep=True)
+    for name in ("score", "hits"):
+        data[name].values[:] = data[name].values[:, :, ::-1]
+    return save_atlas(replace(atlas, data=data), planted / "blind")
+
+
+@pytest.mark.usefixtures("rendered")
+def test_two_orders_of_heads_answer_the_same_prompts(planted, blind):
+    other = headatlas.load_atlas(planted / "blind")
+    atlas, (facts,) = ablate(planted, against=other, controls=1)
+    assert facts.against is not None and facts.against.name == "blind" and facts.against.label == "maps"
+    assert facts.heads[0] == f"L{LAYER}H{HEAD}" and facts.against.heads[0] == f"L{LAYER}H{3 - HEAD}"
+    table = atlas.evidence("ablation")
+    own = table[table["task"] == "r"]
+    by_score, by_other = (own[own["order"] == order].set_index("removed") for order in (BY_SCORE, BY_OTHER_SCORE))
+    assert by_score["correct"][0] == by_other["correct"][0] and by_score["correct"][1] <= 0.1 * by_score["correct"][0]
+    assert by_other["correct"][1] > 0.8 * by_other["correct"][0]
+    assert by_score["log_probability"][1] < by_other["log_probability"][1] - 1
+    named = {*facts.heads, *facts.against.heads}
+    draws = ablation.random_heads(atlas, "r", 9, 0, {(LAYER, 0)})
+    assert all((LAYER, 0) not in draw for draw in draws) and len(named) >= 2
+
+
+def test_the_log_probability_is_that_of_all_targets():
+    questions = Questions("r", PromptText("{source}", 0), [[1], [2]], [frozenset({0, 2}), frozenset({1})])
+    logits = torch.tensor([[1.0, 2.0, 3.0], [0.5, 4.0, 0.0]])
+    found = questions.answers([([1], logits[1:]), ([0], logits[:1])])
+    p = logits.double().softmax(-1)
+    assert found.correct == 2
+    assert found.log_probability == pytest.approx(float((p[0, 0] + p[0, 2]).log() + p[1, 1].log()) / 2)
+
+
+def test_another_models_atlas_is_no_comparison(planted):
+    other = make_atlas(3, 4, relations=("a", "b", "c", "d"))
+    with pytest.raises(HeadatlasError):
+        ablate(planted, against=other)

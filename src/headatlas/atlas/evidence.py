@@ -203,6 +203,23 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Against:
+    """The atlas whose order of heads is compared.
+
+    Args:
+        name: of its folder, or of its model if it has none.
+        label: its settings, such as `maps`.
+        own_label: those of the atlas itself.
+        heads: names of its heads in the order of their removal.
+    """
+
+    name: Text
+    label: Text
+    own_label: Text
+    heads: tuple[Text, ...]
+
+
+@dataclass(frozen=True)
 class Ablation:
     """One relation's ablation; its curves are in the table `ablation`.
 
@@ -218,6 +235,7 @@ class Ablation:
         seed: of prompts, examples, random heads and controls.
         seconds: that it took.
         device: where the model ran.
+        against: the atlas that it is compared with; None if there is none.
     """
 
     relation: Text
@@ -233,6 +251,7 @@ class Ablation:
     removed_by: RemovedBy
     seed: Whole
     device: Text
+    against: Against | None
 
 
 @dataclass(frozen=True)

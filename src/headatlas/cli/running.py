@@ -23,6 +23,7 @@ from headatlas.cli.options import (
 from headatlas.cli.screen import Bar, print_json, print_message, show_table
 
 if TYPE_CHECKING:
+    from headatlas.analysis.ablation import RemovalPoint
     from headatlas.atlas.evidence import Ablation, Correlation
 
 SeedOption = Annotated[int, typer.Option(help="Of all random choices.")]
@@ -125,6 +126,10 @@ def _show_validation(rows: list[Correlation], side: str) -> None:
 def ablate_command(
     atlas: AtlasFolder,
     relation: Annotated[list[str], typer.Option(metavar="NAME", help="Remove the heads of this relation; repeatable.")],
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="ATLAS", help="Compare with the order of another atlas of the same model."),
+    ] = None,
     model: ModelOption = None,
     adapter: AdapterOption = None,
     add_relations: AddRelations = None,
@@ -151,6 +156,7 @@ def ablate_command(
         loaded, found = ablate_heads(
             loaded,
             relation,
+            against=None if against is None else load_atlas(against),
             model=model,
             adapter=adapter,
             add_relations=add_relations or None,
@@ -176,9 +182,8 @@ def ablate_command(
 
 
 def _show_ablation(found: Ablation, curve: Any, folder: Path) -> None:
-    from headatlas.analysis.ablation import BY_SCORE, is_random_order
+    from headatlas.analysis.ablation import removal_curves
     from headatlas.atlas.evidence import Status
-    from headatlas.atlas.statistics import wilson_interval
     from headatlas.measuring.ablate import MIN_BASE, file_name
 
     name = found.relation
@@ -190,25 +195,45 @@ def _show_ablation(found: Ablation, curve: Any, folder: Path) -> None:
         }
         print_message(f"{name}: {found.status}; {why[found.status]}.")
         return
-    shares = (curve["correct"] / curve["prompts"]).groupby([curve["task"], curve["order"], curve["removed"]]).first()
-    tasks = [name, *(control.task for control in found.controls)]
-    rows = []
-    for removed in sorted(set(curve["removed"])):
-        own = shares.get((name, BY_SCORE, removed))
-        low, high = wilson_interval(own, n)
-        draws = [
-            share
-            for (task, order, at), share in shares.items()
-            if task == name and is_random_order(order) and at == removed
+    points = removal_curves(curve, name)
+    against = found.against
+    kinds = [("by score" if against is None else against.own_label, points.own)]
+    if against is not None:
+        kinds.append((against.label, points.other))
+    kinds.append(("random", points.random))
+    columns, cells = ["removed"], []
+    for label, of in kinds:
+        columns += [f"{label}\naccuracy", f"{label}\n{'range' if label == 'random' else '95 %'}", f"{label}\nlog p"]
+        cells.append({each.removed: _removal_cells(each, n, label == "random") for each in of})
+    for label, of in ((kinds[0][0], points.controls), (kinds[1][0], points.controls_other)):
+        if of:
+            columns.append(f"other tasks\n{label}")
+            cells.append({each.removed: [f"{each.accuracy:.2f}"] for each in of})
+    widths = [len(next(iter(of.values()), [""])) for of in cells]
+    rows = [
+        [
+            str(removed),
+            *(cell for of, width in zip(cells, widths, strict=True) for cell in of.get(removed, ["-"] * width)),
         ]
-        cells = [f"{own:.2f}", f"{low:.2f}-{high:.2f}"]
-        cells += [f"{sum(draws) / len(draws):.2f}", f"{min(draws):.2f}-{max(draws):.2f}"] if draws else ["-", "-"]
-        cells += [f"{shares[task, BY_SCORE, removed]:.2f}" for task in tasks[1:]]
-        rows.append([str(removed), *cells])
-    title = f"{name}: share of {n} prompts answered correctly, by number of heads removed"
-    columns = ["removed", "by score", "95 %", "random", "range", *tasks[1:]]
+        for removed in sorted(set(curve["removed"]))
+    ]
+    title = f"{name}: share of {n} prompts answered correctly, and mean log-probability, by number of heads removed"
     show_table(title, columns, rows, right=tuple(range(len(columns))))
-    print_message(f"Heads, the strongest first: {', '.join(found.heads)}")
-    if len(tasks) == 1:
+    if against is None:
+        print_message(f"Heads, the strongest first: {', '.join(found.heads)}")
+    else:
+        print_message(f"Heads of {against.own_label}, the strongest first: {', '.join(found.heads)}")
+        print_message(f"Heads of {against.label} ({against.name}): {', '.join(against.heads) or 'none'}")
+    if found.controls:
+        names = [f"{each.task} ({each.overlap:.0%} of the heads in common)" for each in found.controls]
+        print_message(f"Other tasks: {', '.join(names)}")
+    else:
         print_message("No other task has little overlap and a similar base accuracy.")
     print_message(f"Picture: {folder / f'ablation-{file_name(name)}.png'} ({found.seconds:.0f} s)")
+
+
+def _removal_cells(point: RemovalPoint, prompts: int, draws: bool) -> list[str]:
+    from headatlas.atlas.statistics import wilson_interval
+
+    low, high = (point.lowest, point.highest) if draws else wilson_interval(point.accuracy, prompts)
+    return [f"{point.accuracy:.2f}", f"{low:.2f}-{high:.2f}", f"{point.log_probability:.2f}"]

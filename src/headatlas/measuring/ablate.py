@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from headatlas.analysis.ablation import BY_SCORE, random_order
+from headatlas.analysis.ablation import BY_OTHER_SCORE, BY_SCORE, random_order
 from headatlas.atlas import head_name
-from headatlas.atlas.evidence import Ablation, AblationFacts, Control, RemovedBy, Status
+from headatlas.atlas.evidence import Ablation, AblationFacts, Against, Control, RemovedBy, Status
 from headatlas.atlas.json_facts import read_facts, write_facts
 from headatlas.errors import SettingsError
 from headatlas.measuring.output import add_evidence
@@ -20,7 +20,7 @@ from headatlas.measuring.progress import Progress, Stage, report_stage
 from headatlas.measuring.run_folder import RunParts
 from headatlas.measuring.running.bench import AblationSettings, Bench, Head
 from headatlas.measuring.running.model import RunningModel
-from headatlas.measuring.running.questions import PROMPTS, PromptText, load_prompts
+from headatlas.measuring.running.questions import PROMPTS, Answers, PromptText, load_prompts
 from headatlas.measuring.session import Session, relations_of
 
 if TYPE_CHECKING:
@@ -34,10 +34,13 @@ MIN_BASE = 0.1
 MOST_OVERLAP, MOST_DIFFERENCE = 0.15, 0.2
 """Of a control task: less than this share of heads in common, and a base accuracy that differs by less than this."""
 
+LEAST_COMPARED = 8
+"""Heads that two atlases are compared by even if fewer implement the relation."""
+
 RANDOM_DRAWS, CONTROLS = 5, 3
 MOST_PROMPTS, MOST_HEADS = 40, 64
 PARTS = ".unfinished-ablation"
-VERSION = 1
+VERSION = 2
 """Of how prompts are made and counted: parts of an earlier version are not used."""
 
 
@@ -45,6 +48,7 @@ def ablate_heads(
     atlas: Atlas,
     relations: Iterable[str] | str,
     *,
+    against: Atlas | None = None,
     model: str | Path | None = None,
     adapter: str | Path | None = None,
     add_relations: Any = None,
@@ -68,6 +72,8 @@ def ablate_heads(
 
     Args:
         relations: names; each needs prompts.
+        against: another atlas of the same model, such as one of another profile. The same prompts are answered without
+            the heads that either atlas scores highest, above the threshold or not, but above 0.
         model, adapter, add_relations, device, threads: as for `validate_atlas`.
         prompts: a TOML file instead of the package's own.
         n_prompts: most prompts of a task.
@@ -104,10 +110,12 @@ def ablate_heads(
             )
     session = Session.of_atlas(atlas, model, adapter, progress)
     heads, tokenizer = session.heads, session.tokenizer
+    if against is not None:
+        _check_against(against, session, wanted)
     asked, _ = relations_of(atlas, tokenizer, heads.d_vocab, wanted, add_relations)
     others, _ = relations_of(atlas, tokenizer, heads.d_vocab, None, add_relations)
     settings = AblationSettings(n_prompts, n_heads, RemovedBy.MEAN if mean else RemovedBy.ZERO, seed)
-    identity = _identity(atlas, settings, controls, {name: texts[name] for name in others if name in texts})
+    identity = _identity(atlas, against, settings, controls, {name: texts[name] for name in others if name in texts})
     found = []
     with use_threads(threads), RunParts(atlas.folder, PARTS, identity, "ablating heads of this atlas") as parts:
         bench = None
@@ -123,7 +131,7 @@ def ablate_heads(
                     running = RunningModel(heads, device, report_stage(progress, Stage.BYTES))
                     relations_with_prompts = {each: others[each] for each in others if each in texts}
                     bench = Bench(running, relations_with_prompts, texts, tokenizer, settings)
-                result = _ablate(atlas, bench, name, controls, device, report)
+                result = _ablate(atlas, bench, name, against, controls, device, report)
                 atlas = _keep(atlas, *result)
                 _save(parts, name, *result)
             found.append(result[0])
@@ -132,20 +140,31 @@ def ablate_heads(
 
 
 class Point(NamedTuple):
-    """A point of a curve: how many prompts of a task the model solves without some heads; a row of the table."""
+    """A point of a curve: what the model answers to a task without some heads; a row of the table."""
 
     task: str
     order: str
     removed: int
     correct: int
     prompts: int
+    log_probability: float
 
 
-def _identity(atlas: Atlas, settings: AblationSettings, controls: int, texts: dict[str, PromptText]) -> dict[str, Any]:
+def _check_against(against: Atlas, session: Session, relations: Iterable[str]) -> None:
+    """Refuse an atlas of another model, or one that did not measure the relations."""
+    Session.of_atlas(against, session.source, session.adapter)
+    for name in relations:
+        against.check_relation(name)
+
+
+def _identity(
+    atlas: Atlas, against: Atlas | None, settings: AblationSettings, controls: int, texts: dict[str, PromptText]
+) -> dict[str, Any]:
     """What the relations of one run have in common."""
     tasks = {name: [text.prompt, text.shots] for name, text in texts.items()}
     chosen = asdict(settings) | {"removed_by": settings.removed_by.value, "controls": controls}
-    return {"version": VERSION, "atlas": atlas.manifest.identity, "settings": chosen, "tasks": tasks}
+    known = {"version": VERSION, "atlas": atlas.manifest.identity, "settings": chosen, "tasks": tasks}
+    return known | {"against": None if against is None else against.manifest.identity}
 
 
 def _save(parts: RunParts, name: str, found: Ablation, points: list[Point]) -> None:
@@ -164,23 +183,34 @@ def _load(parts: RunParts, name: str) -> tuple[Ablation, list[Point]] | None:
 
 
 def _ablate(
-    atlas: Atlas, bench: Bench, name: str, n_controls: int, device: str, report: Callable[[int, int], None]
+    atlas: Atlas,
+    bench: Bench,
+    name: str,
+    against: Atlas | None,
+    n_controls: int,
+    device: str,
+    report: Callable[[int, int], None],
 ) -> tuple[Ablation, list[Point]]:
     started, settings = time.perf_counter(), bench.settings
     bench.drop({name})
     task = bench.task(name)
     base = bench.accuracy(name)
-    ordered = ranked_heads(atlas, name)[: settings.most_heads]
+    orders = {BY_SCORE: ranked_heads(atlas, name)[: settings.most_heads]}
+    if against is not None:
+        most = max(len(orders[BY_SCORE]), len(ranked_heads(against, name)), LEAST_COMPARED)
+        most = min(most, settings.most_heads)
+        orders = {BY_SCORE: best_heads(atlas, name)[:most], BY_OTHER_SCORE: best_heads(against, name)[:most]}
+    ordered = orders[BY_SCORE]
     status = Status.NOT_TESTABLE if base < MIN_BASE else Status.TESTED if ordered else Status.NO_HEADS
     controls: list[Control] = []
-    points = [Point(name, BY_SCORE, 0, task.base, len(task.questions.prompts))]
+    points = [_point(name, BY_SCORE, 0, task.base, len(task.questions.prompts))]
     if status is Status.TESTED:
         instead = bench.means(name) if settings.removed_by is RemovedBy.MEAN else None
         controls = [
             Control(other, bench.accuracy(other), overlap(atlas, name, other))
-            for other in _controls(atlas, bench, name, n_controls)
+            for other in _controls(atlas, bench, name, n_controls, any_overlap=against is not None)
         ]
-        points = _curves(atlas, bench, name, ordered, [each.task for each in controls], instead, report)
+        points = _curves(atlas, bench, name, orders, [each.task for each in controls], instead, report)
     found = Ablation(
         relation=name,
         prompt=task.questions.text.prompt,
@@ -192,32 +222,49 @@ def _ablate(
         seconds=round(time.perf_counter() - started, 1),
         **vars(settings),
         device=device,
+        against=None if against is None else _described(atlas, against, orders[BY_OTHER_SCORE]),
     )
     return found, points
+
+
+def _described(atlas: Atlas, against: Atlas, ordered: list[Head]) -> Against:
+    return Against(
+        name=against.name if against.folder is None else against.folder.name,
+        label=against.label,
+        own_label=atlas.label,
+        heads=tuple(head_name(*head) for head in ordered),
+    )
+
+
+def _point(task: str, order: str, removed: int, answers: Answers, prompts: int) -> Point:
+    return Point(task, order, removed, answers.correct, prompts, answers.log_probability)
 
 
 def _curves(
     atlas: Atlas,
     bench: Bench,
     name: str,
-    ordered: list[Head],
+    orders: dict[str, list[Head]],
     controls: list[str],
     instead: dict[int, Tensor] | None,
     report: Callable[[int, int], None],
 ) -> list[Point]:
     """The task without its heads and without random heads, and other tasks without its heads."""
-    curves = [(name, BY_SCORE, ordered)]
-    draws = random_heads(atlas, name, len(ordered), bench.settings.seed)
+    most = max(len(ordered) for ordered in orders.values())
+    named = {head for ordered in orders.values() for head in ordered}
+    draws = random_heads(atlas, name, most, bench.settings.seed, named)
+    curves = [(name, order, ordered) for order, ordered in orders.items()]
     curves += [(name, random_order(number), draw) for number, draw in enumerate(draws, start=1)]
-    curves += [(other, BY_SCORE, ordered) for other in controls]
-    steps = removal_steps(len(ordered))
+    curves += [(other, order, ordered) for other in controls for order, ordered in orders.items()]
+    steps = removal_steps(most)
     points = []
     for number, (each, order, removed) in enumerate(curves):
         task = bench.task(each)
         n_prompts = len(task.questions.prompts)
-        points.append(Point(each, order, 0, task.base, n_prompts))
+        points.append(_point(each, order, 0, task.base, n_prompts))
         for at, count in enumerate(step for step in steps if step <= len(removed)):
-            points.append(Point(each, order, count, bench.correct(each, removed[:count], instead), n_prompts))
+            answers = bench.answers(each, removed[:count], instead)
+            points.append(_point(each, order, count, answers, n_prompts))
             report(number * len(steps) + at + 1, len(curves) * len(steps))
     return points
 
@@ -228,9 +275,21 @@ def ranked_heads(atlas: Atlas, relation: str) -> list[Head]:
     return [(int(layer), int(head)) for layer, head in zip(rows["layer"], rows["head"], strict=True)]
 
 
-def random_heads(atlas: Atlas, relation: str, count: int, seed: int) -> list[list[Head]]:
-    """Random draws of `count` heads that do not implement the relation, or of all such heads if there are fewer."""
-    implementing = set(ranked_heads(atlas, relation))
+def best_heads(atlas: Atlas, relation: str) -> list[Head]:
+    """All heads with a score above 0, the strongest first."""
+    rows = atlas.heads(relation=relation, min_score=0, rule="plain")
+    return [(int(layer), int(head)) for layer, head in zip(rows["layer"], rows["head"], strict=True)]
+
+
+def random_heads(
+    atlas: Atlas, relation: str, count: int, seed: int, without: Collection[Head] = ()
+) -> list[list[Head]]:
+    """Random draws of `count` heads that do not implement the relation, or of all such heads if there are fewer.
+
+    Args:
+        without: further heads that are in no draw.
+    """
+    implementing = {*ranked_heads(atlas, relation), *without}
     layers = [layer for layer in range(atlas.n_layers) if atlas.has_heads[layer]]
     rest = [head for head in ((at, each) for at in layers for each in range(atlas.n_heads)) if head not in implementing]
     generator = random.Random(f"{seed} random heads {relation}")
@@ -243,10 +302,17 @@ def overlap(atlas: Atlas, relation: str, other: str) -> float:
     return len(ours & theirs) / max(1, min(len(ours), len(theirs)))
 
 
-def _controls(atlas: Atlas, bench: Bench, name: str, most: int) -> list[str]:
-    """Other relations with little overlap and a similar base accuracy, in an order that the seed chooses."""
-    candidates = [each for each in bench.relations if each != name and overlap(atlas, name, each) < MOST_OVERLAP]
+def _controls(atlas: Atlas, bench: Bench, name: str, most: int, any_overlap: bool = False) -> list[str]:
+    """Other relations with little overlap and a similar base accuracy, in an order that the seed chooses.
+
+    Args:
+        any_overlap: also accept those with much overlap, after the others.
+    """
+    overlaps = {each: overlap(atlas, name, each) for each in bench.relations if each != name}
+    candidates = [each for each, found in overlaps.items() if any_overlap or found < MOST_OVERLAP]
     random.Random(f"{bench.settings.seed} controls {name}").shuffle(candidates)
+    if any_overlap:
+        candidates.sort(key=lambda each: overlaps[each])
     base, chosen = bench.accuracy(name), []
     for each in candidates:
         if len(chosen) == most:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headatlas.analysis.ablation import is_random_order
+from headatlas.analysis.ablation import BY_OTHER_SCORE, is_random_order
 from headatlas.reports.blocks import (
     Block,
     Blocks,
@@ -176,6 +176,8 @@ def ablation_rows(facts: dict[str, Any]) -> list[str] | None:
         return None
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in facts["ablation"]:
+        if row["order"] == BY_OTHER_SCORE:
+            continue
         order = "random heads" if is_random_order(row["order"]) else "its heads"
         groups.setdefault((row["relation"], row["task"], order), []).append(row)
     lines = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas.evidence import RemovedBy
 from headatlas.measuring.running.model import Continuations, RunningModel, batches
-from headatlas.measuring.running.questions import PromptText, Questions, make_questions
+from headatlas.measuring.running.questions import Answers, PromptText, Questions, make_questions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ class AblationSettings:
 class _Task:
     questions: Questions
     continuations: Continuations
-    base: int
+    base: Answers
 
 
 class Bench:
@@ -59,23 +59,24 @@ class Bench:
         if name not in self._tasks:
             questions = self._questions(name, self.settings.prompts)
             continuations = Continuations(self.running, questions.prompts)
-            self._tasks[name] = _Task(questions, continuations, questions.correct(continuations.greedy()))
+            self._tasks[name] = _Task(questions, continuations, questions.answers(continuations.logits()))
         return self._tasks[name]
 
     def accuracy(self, name: str) -> float:
         """Accuracy of the whole model; kept when the task is dropped."""
         if name not in self._bases:
             task = self.task(name)
-            self._bases[name] = task.base / len(task.questions.prompts)
+            self._bases[name] = task.base.correct / len(task.questions.prompts)
         return self._bases[name]
 
-    def correct(self, name: str, removed: list[Head], instead: dict[int, Tensor] | None) -> int:
+    def answers(self, name: str, removed: list[Head], instead: dict[int, Tensor] | None) -> Answers:
+        """What the model answers to a task without some heads."""
         by_layer: dict[int, list[int]] = {}
         for layer, head in removed:
             by_layer.setdefault(layer, []).append(head)
         task = self.task(name)
         with self.running.without(by_layer, instead):
-            return task.questions.correct(task.continuations.greedy())
+            return task.questions.answers(task.continuations.logits())
 
     def drop(self, keep: set[str]) -> None:
         """Free the keys and values of all tasks except these."""

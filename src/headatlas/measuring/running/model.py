@@ -190,14 +190,18 @@ class Continuations:
     def greedy(self) -> list[int]:
         """The token with the highest logit behind each prompt."""
         said = [0] * self.n_prompts
-        for places, ids, past in self._batches:
-            if past is None:
-                logits = self.running.last_logits(ids)
-            else:
-                logits = self.running.last_logits(ids[:, -1:], copy.deepcopy(past))
+        for places, logits in self.logits():
             for place, token in zip(places, logits.argmax(-1).tolist(), strict=True):
                 said[place] = token
         return said
+
+    def logits(self) -> Iterator[tuple[list[int], Tensor]]:
+        """Batches of the logits behind each prompt: (places of the prompts, Float[Tensor, "n_prompts d_vocab"])."""
+        for places, ids, past in self._batches:
+            if past is None:
+                yield places, self.running.last_logits(ids)
+            else:
+                yield places, self.running.last_logits(ids[:, -1:], copy.deepcopy(past))
 
     def _keeps(self, ids: Tensor) -> bool:
         """Whether a run from kept keys and values is the whole run, on some of the longest prompts."""

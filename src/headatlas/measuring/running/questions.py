@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from headatlas.errors import SettingsError
 from headatlas.measuring.running.contexts import MARK, leading_ids, load_toml
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
     from headatlas.relations import EncodedRelation
@@ -38,6 +39,19 @@ class PromptText:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """What a model answers to all prompts of a task.
+
+    Args:
+        correct: number of prompts whose most probable next token is a target.
+        log_probability: natural logarithm of the probability of all targets of a source, mean over prompts.
+    """
+
+    correct: int
+    log_probability: float
+
+
+@dataclass(frozen=True)
 class Questions:
     """A relation's prompts as token ids, and of each the tokens that are right: all its source's targets."""
 
@@ -49,6 +63,22 @@ class Questions:
     def correct(self, said: Sequence[int]) -> int:
         """How many answers are right."""
         return sum(token in right for token, right in zip(said, self.right, strict=True))
+
+    def answers(self, batches: Iterable[tuple[list[int], Tensor]]) -> Answers:
+        """What logits answer.
+
+        Args:
+            batches: (places of prompts, their logits) as from `Continuations.logits`.
+        """
+        import torch
+
+        said, total = [0] * len(self.prompts), 0.0
+        for places, logits in batches:
+            for place, token, row in zip(places, logits.argmax(-1).tolist(), logits, strict=True):
+                right = row[torch.tensor(sorted(self.right[place]), device=row.device)].double()
+                total += float(right.logsumexp(0) - row.double().logsumexp(0))
+                said[place] = token
+        return Answers(self.correct(said), total / max(1, len(self.prompts)))
 
 
 def load_prompts(path: str | Path | None = None) -> dict[str, PromptText]:
