@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from headatlas.atlas import CHANCE_VARIABLES, Atlas, Manifest, build_dataset
+from headatlas.atlas import CHANCE_VARIABLES, COPYING_VARIABLES, Atlas, Manifest, build_dataset
 from headatlas.atlas.evidence import (
     AblationFacts,
     DescriptionsFacts,
@@ -65,6 +65,8 @@ def make_atlas(
             p_values = np.where(counts / PAIRS > level, 10.0 ** -(counts / 4), 1.0)
             exact = generator.random(shape) < 0.5
             variables |= dict(zip(CHANCE_VARIABLES[side], (level, exact, p_values), strict=True))
+        variables |= make_copying(variables, np.random.default_rng(seed + 1))
+        variables["copied"][:, list(without_heads)] = 0
     data = build_dataset(
         [(relation, category, 10, PAIRS) for relation, category in zip(names, categories, strict=True)],
         variables,
@@ -102,6 +104,21 @@ def make_atlas(
         relations=RelationsFacts("test", (*measured, *dropped), hash="a" * 64),
     )
     return Atlas(data, manifest)
+
+
+def make_copying(variables: dict[str, np.ndarray], generator: np.random.Generator) -> dict[str, np.ndarray]:
+    """The variables of copying for those of an atlas: a fifth of the relations cannot be told from it in each layer."""
+    shape = variables["hits"].shape
+    copied = generator.integers(0, 25, shape[:2]).astype("int32")
+    copied[generator.random(shape[:2]) < 0.2] = PAIRS - 5
+    found = {"copied": copied}
+    for side, hits in (("score", variables["hits"]), ("suppression", variables["suppression_hits"])):
+        rest = np.minimum(hits, PAIRS - copied[:, :, None])
+        uncopied = generator.integers(rest // 2, rest + 1).astype("int32")
+        level = np.where(hits > 2, generator.random(shape) * 0.2, np.nan)
+        p_values = np.where(hits > 2, 10.0 ** -(uncopied / 3), 1.0)
+        found |= dict(zip(COPYING_VARIABLES[side], (uncopied, level, p_values), strict=True))
+    return found
 
 
 IMPORTED = ImportedFacts("scores.csv", "e" * 64)

@@ -118,7 +118,7 @@ export function Card({
       ) : (
         <p class="ha-quiet">{NOT_MEASURED}</p>
       )}
-      <Bars {...{ atlas, classified, view, place, colours, onRelation }} />
+      <Bars {...{ explored, atlas, classified, view, place, colours, onRelation }} />
       <Examples {...{ atlas, view, place }} />
       <Operations {...{ atlas, place }} />
       <h3>Evidence from the running model</h3>
@@ -171,14 +171,24 @@ function CardHead({ name, choice, onClose }: { name: string; choice: ComponentCh
   );
 }
 
+/** What copying says about a score, in a few words. */
+function copying(explored: Explored, atlas: AtlasData, side: Side, relation: number, place: number): string {
+  if (atlas.facts.relations[relation].copying) return "copying itself";
+  const rest = atlas.uncopied(side, relation, place);
+  if (!rest) return `copying ${NOT_MEASURED}`;
+  if (rest.pairs < explored.minUncopied) return `copying misses ${rest.pairs} pairs, too few to tell`;
+  return `${rest.hits} of ${rest.pairs} pairs that copying misses, q ${formatted(rest.q)}`;
+}
+
 function Bars({
+  explored,
   atlas,
   classified,
   view,
   place,
   colours,
   onRelation,
-}: Pick<CardProps, "atlas" | "classified" | "view" | "place" | "colours" | "onRelation">) {
+}: Pick<CardProps, "explored" | "atlas" | "classified" | "view" | "place" | "colours" | "onRelation">) {
   const [all, setAll] = useState(false);
   const sides: Side[] = atlas.has("suppression") ? ["score", "suppression"] : ["score"];
   return (
@@ -209,6 +219,7 @@ function Bars({
                   between ? `${between[0].toFixed(2)} to ${between[1].toFixed(2)}` : "interval not known",
                   chance ? `chance ${level(chance)}` : `chance ${NOT_MEASURED}`,
                   ...(chance ? [`q ${formatted(chance.q)}`] : []),
+                  copying(explored, atlas, side, number, place),
                 ].join(" · ");
                 return (
                   <li key={relation.name}>

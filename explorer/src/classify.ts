@@ -45,7 +45,7 @@ export function classify(explored: Explored, atlas: AtlasData, side: Side, rule:
   const hits = atlas.get(`${side}.hits`);
   const shares = atlas.get(`${side}.share`);
   const [chance, q] = [atlas.get(`${side}.chance`), atlas.get(`${side}.q`)];
-  const strict = rule === "calibrated" && q !== undefined && chance !== undefined;
+  const strict = rule === "calibrated" && atlas.canCalibrate(side);
   const has = categories.map(() => new Uint8Array(atlas.size));
   const does = new Uint8Array(relations.length * atlas.size);
   for (let relation = 0; relation < relations.length; relation++) {
@@ -60,6 +60,15 @@ export function classify(explored: Explored, atlas: AtlasData, side: Side, rule:
       if (above && strict) {
         const value = hits ? hits[at] / pairs : shares![at];
         above = q![at] < explored.maxQ && value - chance![at] > explored.minExcess;
+        if (above && !relations[relation].copying) {
+          const rest = atlas.uncopied(side, relation, place)!;
+          const level = atlas.get(`${side}.uncopied.chance`)![at];
+          above =
+            rest.pairs >= explored.minUncopied &&
+            BigInt(rest.hits) * limit.under > BigInt(rest.pairs) * limit.over &&
+            rest.q < explored.maxQ &&
+            rest.hits / rest.pairs - level > explored.minExcess;
+        }
       }
       if (above && atlas.hasHeads(place)) {
         does[at] = 1;

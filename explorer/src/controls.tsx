@@ -17,7 +17,7 @@ interface ControlsProps {
 
 export function Controls({ explored, view, found, update, enter }: ControlsProps) {
   const atlas = explored.atlases[0];
-  const noChance = !explored.atlases.every((each) => each.hasChance(view.side));
+  const noChance = !explored.atlases.every((each) => each.canCalibrate(view.side));
   const noSuppression = !explored.atlases.every((each) => each.has("suppression"));
   const [typed, setTyped] = useState(view.query);
   useEffect(() => setTyped(view.query), [view.query]);
@@ -104,7 +104,7 @@ export function Controls({ explored, view, found, update, enter }: ControlsProps
           ["calibrated", "calibrated"],
         ]}
         disabled={noChance ? "calibrated" : ""}
-        why="chance was not measured"
+        why="chance and copying were not measured"
         onPick={(rule) => update({ rule } as Partial<View>)}
       />
       {explored.atlases.length > 1 && (

@@ -17,6 +17,7 @@ export interface Explored {
   palettes: Record<string, Palette>;
   maxQ: number;
   minExcess: number;
+  minUncopied: number;
 }
 
 /** One atlas: its facts, and its arrays by name. A place is `layer * heads + head`. */
@@ -44,6 +45,21 @@ export class AtlasData {
 
   hasChance(side: Side): boolean {
     return this.get(`${side}.q`) !== undefined;
+  }
+
+  /** Whether heads can be classified by the rule `calibrated`. */
+  canCalibrate(side: Side): boolean {
+    return this.hasChance(side) && this.get("copied") !== undefined;
+  }
+
+  /** Hits among the pairs that copying misses, and the number of these pairs; undefined if not measured. */
+  uncopied(side: Side, relation: number, place: number): { hits: number; pairs: number; q: number } | undefined {
+    const [copied, hits] = [this.get("copied"), this.get(`${side}.uncopied.hits`)];
+    if (!copied || !hits) return undefined;
+    const at = relation * this.size + place;
+    const layer = Math.floor(place / this.facts.heads);
+    const pairs = this.facts.relations[relation].pairs - copied[relation * this.facts.layers + layer];
+    return { hits: hits[at], pairs, q: this.get(`${side}.uncopied.q`)![at] };
   }
 
   /** The number of hits if it is known, else undefined. */
@@ -135,6 +151,7 @@ export async function open(compressed: Uint8Array): Promise<Explored> {
     palettes: header.palettes,
     maxQ: header.maxQ,
     minExcess: header.minExcess,
+    minUncopied: header.minUncopied,
   };
 }
 

@@ -9,6 +9,7 @@ export interface Relation {
   k: number;
   pairs: number;
   description: string;
+  copying: boolean;
 }
 
 /** A relation that was not measurable. */
@@ -123,5 +124,6 @@ export interface Header {
   palettes: Record<string, Palette>;
   maxQ: number;
   minExcess: number;
+  minUncopied: number;
   arrays: Record<string, Stored>;
 }

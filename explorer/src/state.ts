@@ -71,7 +71,8 @@ export function changed(explored: Explored, view: View, given: Partial<Record<ke
     oneOf("side", explored.atlases.every((each) => each.has("suppression")) ? ["score", "suppression"] : ["score"]) ??
     next.side;
   next.rule = oneOf("rule", ["plain", "calibrated"] as const) ?? next.rule;
-  if (next.rule === "calibrated" && !explored.atlases.every((each) => each.hasChance(next.side))) next.rule = "plain";
+  if (next.rule === "calibrated" && !explored.atlases.every((each) => each.canCalibrate(next.side)))
+    next.rule = "plain";
   const threshold = text("threshold");
   if (threshold !== undefined && parseThreshold(threshold)) next.threshold = threshold;
   next.relation = oneOf("relation", ["", ...atlas.facts.relations.map((each) => each.name)]) ?? next.relation;

@@ -11,6 +11,9 @@ from headatlas.errors import SettingsError
 MIN_PAIRS = 30
 """A relation is measurable if it has at least this many pairs whose words are one token each."""
 
+MIN_UNCOPIED = 10
+"""With fewer pairs that copying misses, a relation cannot be told from copying."""
+
 LARGE_VOCABULARY = 100_000
 """With more tokens than this, the profile `maps` uses larger `k`. The paper does so for Llama 3, by name."""
 
@@ -19,7 +22,8 @@ PROFILES = ("maps",)
 """Named sets of settings, which say how heads are read."""
 
 RULES = ("plain", "calibrated")
-"""How scores are counted, which changes no score: `calibrated` counts a score only if it is also beyond chance."""
+"""How scores are counted, which changes no score: `calibrated` counts a score only if it is also beyond
+chance and beyond copying."""
 
 MAX_Q, MIN_EXCESS = 0.01, 0.1
 """With `calibrated`, a score is beyond chance if its q-value is below MAX_Q and it exceeds the chance level by more

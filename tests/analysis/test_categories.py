@@ -32,11 +32,15 @@ def test_the_threshold_and_the_kind_are_the_caller_s():
     assert np.array_equal(classify(atlas, side="suppression").implements, atlas.above(side="suppression"))
 
 
-def test_calibrated_heads_are_also_beyond_chance():
+def test_calibrated_heads_are_also_beyond_chance_and_copying():
     atlas = make_atlas(chance=True)
     strict = classify(atlas, rule="calibrated")
     beyond = (atlas.q_values().values < 0.01) & (atlas.scores.values - atlas.chance().values > 0.1)
-    assert (strict.implements == (classify(atlas).implements & beyond)).all()
+    uncopied = atlas.uncopied().values
+    beyond &= (atlas.uncopied_q_values().values < 0.01) & (uncopied > 0.15)
+    beyond &= uncopied - atlas.uncopied_chance().values > 0.1
+    beyond &= (atlas.uncopied_pairs.values >= 10)[:, :, None]
+    assert (strict.implements == (classify(atlas).implements & beyond)).all() and strict.implements.any()
     assert 0 < strict.n_classified < classify(atlas).n_classified
     with pytest.raises(AtlasError, match="needs chance levels"):
         classify(make_atlas(n_layers=5, n_heads=3), rule="calibrated")

@@ -39,6 +39,9 @@ def test_a_result_survives_the_way_through_arrays(with_chance):
         level=rng.random((2, n_relations, n_heads)),
         exact=rng.random((2, n_relations, n_heads)) < 0.5,
         p_value=rng.random((2, n_relations, n_heads)),
+        copied=rng.integers(0, 256, 11, np.uint8),
+        uncopied_level=rng.random((2, n_relations, n_heads)),
+        uncopied_p_value=rng.random((2, n_relations, n_heads)),
     )
     result = LayerResult(
         promoted=rng.integers(0, 256, (n_heads, 11), np.uint8),

@@ -11,7 +11,7 @@ import pytest
 
 from atlases import HOSTILE, PAIRS, make_atlas, make_evidence
 from explorer_payload import unpack
-from headatlas.atlas import SIDES, Atlas
+from headatlas.atlas import COPYING_VARIABLES, SIDES, Atlas
 from headatlas.atlas.evidence import CONDITIONS, TOKENS
 from headatlas.errors import AtlasError
 from headatlas.explorer.payload import NOTHING, build_payload
@@ -19,7 +19,7 @@ from headatlas.figures import PALETTES
 from headatlas.measuring.import_scores import import_scores
 from headatlas.reports import build_report
 from headatlas.reports.blocks import Code, CodeBlock, Picture, Strong, Title, bullets, heading, paragraph, table
-from headatlas.settings import MAX_Q, MIN_EXCESS
+from headatlas.settings import MAX_Q, MIN_EXCESS, MIN_UNCOPIED
 
 N_LAYERS, N_HEADS = 7, 3
 
@@ -43,12 +43,18 @@ def test_counts_and_chance_are_the_atlas_s_own(atlas: Atlas) -> None:
         np.testing.assert_array_equal(arrays[f"0.{side}.exact"], exact.values)
         np.testing.assert_array_equal(arrays[f"0.{side}.chance"], np.nan_to_num(chance.values))
         np.testing.assert_array_equal(arrays[f"0.{side}.q"], np.nan_to_num(q_values.values, nan=1.0))
+        uncopied, q_values = atlas.uncopied_chance(side), atlas.uncopied_q_values(side)
+        assert uncopied is not None and q_values is not None
+        np.testing.assert_array_equal(arrays[f"0.{side}.uncopied.hits"], atlas.data[COPYING_VARIABLES[side][0]].values)
+        np.testing.assert_array_equal(arrays[f"0.{side}.uncopied.chance"], np.nan_to_num(uncopied.values, nan=1.0))
+        np.testing.assert_array_equal(arrays[f"0.{side}.uncopied.q"], np.nan_to_num(q_values.values, nan=1.0))
+    np.testing.assert_array_equal(arrays["0.copied"], atlas.data["copied"].values)
 
 
 def test_the_header_has_the_atlas_and_its_rule(atlas: Atlas) -> None:
     header, _ = unpack(build_payload([atlas]))
     (facts,) = header["atlases"]
-    assert (header["maxQ"], header["minExcess"]) == (MAX_Q, MIN_EXCESS)
+    assert (header["maxQ"], header["minExcess"], header["minUncopied"]) == (MAX_Q, MIN_EXCESS, MIN_UNCOPIED)
     assert (facts["layers"], facts["heads"], facts["kvHeads"]) == (N_LAYERS, N_HEADS, 3)
     assert (facts["name"], facts["threshold"], facts["rule"]) == ("demo-135M", "0.15", "plain")
     assert facts["hasHeads"] == [layer != 5 for layer in range(N_LAYERS)]

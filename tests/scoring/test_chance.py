@@ -9,6 +9,7 @@ import torch
 
 from headatlas.scoring import MISS, ChanceLevels, RankSearch, chance
 from headatlas.scoring.chance import p_value_bound
+from headatlas.settings import MIN_UNCOPIED
 
 N_HEADS, N_KV_HEADS, D_HEAD, D_MODEL = 6, 2, 7, 23
 KV_HEAD = [0, 0, 0, 1, 1, 1]
@@ -82,7 +83,7 @@ def test_pairs_that_copying_misses_are_a_relation_of_their_own():
     case = make_case()
     tensors, source, target, k, ends = case
     copied = np.random.default_rng(3).random(len(source)) < 0.4
-    copied[ends[2] : ends[3] - chance.FEWEST_UNCOPIED + 1] = True
+    copied[ends[2] : ends[3] - MIN_UNCOPIED + 1] = True
     hits, found = measure(case, copied=copied)
     kept = ~copied
     rest_ends = [0, *np.cumsum([kept[first:last].sum() for first, last in itertools.pairwise(ends)]).tolist()]

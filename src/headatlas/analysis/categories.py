@@ -26,7 +26,7 @@ class Classification:
         implements: Bool[ndarray, "relation layer head"], in the atlas's order of relations.
         side: `score` or `suppression`.
         threshold: strict limit, the decimal as it was given.
-        rule: `plain`, or `calibrated`, which also requires that a score is beyond chance.
+        rule: `plain`, or `calibrated`, which also requires that a score is beyond chance and beyond copying.
         has_heads: the layers that have attention heads: Bool[ndarray, "layer"].
     """
 
@@ -95,7 +95,7 @@ def _classify(atlas: Atlas, threshold: str, side: str, rule: str) -> Classificat
 
     implements = atlas.above(threshold, side)
     if rule == "calibrated":
-        implements = implements & atlas.beyond_chance(side)
+        implements = implements & atlas.beyond_chance(side) & atlas.beyond_copying(threshold, side)
     of_relation = atlas.data["category"].values
     categories = sorted({str(name) for name in of_relation}, key=category_order)
     known = sorted({item.category for item in atlas.manifest.relations.items}, key=category_order)

@@ -6,6 +6,7 @@ from headatlas.atlas.folder import load_atlas, save_atlas, save_evidence
 from headatlas.atlas.manifest import HITS, MEASURES, SCHEMA_VERSION, SCORES, Manifest
 from headatlas.atlas.table import (
     CHANCE_VARIABLES,
+    COPYING_VARIABLES,
     HITS_VARIABLES,
     NOT_APPLICABLE,
     NOT_KNOWN,
@@ -15,10 +16,12 @@ from headatlas.atlas.table import (
     head_name,
     records,
 )
-from headatlas.atlas.value import Atlas
+from headatlas.atlas.value import BY_COPYING, Atlas
 
 __all__ = [
+    "BY_COPYING",
     "CHANCE_VARIABLES",
+    "COPYING_VARIABLES",
     "EVIDENCE",
     "HITS",
     "HITS_VARIABLES",

@@ -135,6 +135,7 @@ class RelationFacts:
         pairs: kept pairs, whose words are one token each.
         duplicates: pairs with the same tokens as an earlier pair.
         source_dropped, target_dropped: pairs whose source (otherwise target) is not one token.
+        is_copying: whether it maps each word to itself.
         description, source, license: from its file.
         hash: SHA-256 of its pairs.
     """
@@ -148,6 +149,7 @@ class RelationFacts:
     duplicates: Count | None = None
     source_dropped: Count | None = None
     target_dropped: Count | None = None
+    is_copying: bool | None = None
     description: Text | None = None
     source: Text | None = None
     license: Text | None = None
@@ -198,6 +200,19 @@ class ChanceFacts:
 
 
 @dataclass(frozen=True)
+class CopyingFacts:
+    """How copying was measured.
+
+    Args:
+        copiers: what stands for the output of a head that copies; a pair that any of them hits is copied.
+        fewest_pairs: with fewer pairs that copying misses, a relation cannot be told from copying.
+    """
+
+    copiers: tuple[Text, ...]
+    fewest_pairs: Count
+
+
+@dataclass(frozen=True)
 class RunFacts:
     """The run that finished the atlas.
 
@@ -241,7 +256,7 @@ class Manifest:
         label: the profile, the rule unless it is `plain`, and the changed settings, in a few words.
         identity: a JSON value that is equal for two runs that make the same atlas.
         self_check: None if it was switched off, or for imported scores.
-        chance: None if chance levels were not measured.
+        chance, copying: None if chance levels were not measured, and if the pairs that copying hits were not.
         packages: versions of Python and libraries; empty for imported scores.
         run: None for imported scores.
         imported: None for scores that were measured here.
@@ -259,6 +274,7 @@ class Manifest:
     relations: RelationsFacts
     self_check: SelfCheckFacts | None = None
     chance: ChanceFacts | None = None
+    copying: CopyingFacts | None = None
     packages: Mapping[str, Text] = field(default_factory=dict)
     run: RunFacts | None = None
     imported: ImportedFacts | None = None

@@ -27,6 +27,13 @@ CHANCE_VARIABLES = {
 }
 """Of each side: the expected share under re-paired targets, whether it is exact, and a bound of the p-value."""
 
+COPYING_VARIABLES = {
+    "score": ("uncopied_hits", "uncopied_chance", "uncopied_p_value"),
+    "suppression": ("suppression_uncopied_hits", "suppression_uncopied_chance", "suppression_uncopied_p_value"),
+}
+"""Of each side: hits among the pairs that copying misses, and their chance level and p-value among these pairs. The
+number of pairs that copying hits is `copied`, (relation, layer)."""
+
 
 def check_side(side: str) -> None:
     """Raise `SettingsError` unless `side` is one of SIDES."""
@@ -42,7 +49,8 @@ def build_dataset(
     Args:
         relations: (name, category, k, pairs) of each; k and pairs are 0 where unknown.
         variables: `hits` and `suppression_hits`, from which the shares are computed, or `score` and, if it was
-            measured, `suppression`; any of CHANCE_VARIABLES; each (relation, layer, head).
+            measured, `suppression`; any of CHANCE_VARIABLES and COPYING_VARIABLES; each (relation, layer, head);
+            `copied` (relation, layer).
         validity: of each layer; default: not known.
     """
     import numpy as np
@@ -64,7 +72,7 @@ def build_dataset(
         for name, values in variables.items()
     }
     return xr.Dataset(
-        {name: (dims, values) for name, values in variables.items()},
+        {name: (dims[: values.ndim], values) for name, values in variables.items()},
         coords={
             "relation": np.asarray(names, dtype=object),
             "layer": np.arange(n_layers),
@@ -106,7 +114,7 @@ def dataset_from_table(table: pd.DataFrame) -> xr.Dataset:
     if "validity" in table:
         validity = [str(kind) for kind in table["validity"].iloc[: n_layers * n_heads : n_heads].tolist()]
         without = table["validity"] == NOT_APPLICABLE
-        counted = [name for name in (*SIDES, *HITS_VARIABLES.values()) if name in table]
+        counted = [name for name in (*SIDES, *HITS_VARIABLES.values(), *_copying_counts()) if name in table]
         known = [name for name in counted if table.loc[~without, name].notna().all()]
         table = table.assign(**{name: table[name].mask(without, 0) for name in known})
     complete = [name for name in table if table[name].notna().to_numpy().all()]
@@ -115,6 +123,9 @@ def dataset_from_table(table: pd.DataFrame) -> xr.Dataset:
     dtype = "int32" if len(whole) == 2 else "float64"
     arrays = {name: table[name].to_numpy(dtype=dtype).reshape(shape) for name in chosen}
     arrays |= {name: table[name].to_numpy().reshape(shape) for name in _all_chance_variables() if name in table}
+    if all(name in complete for name in _copying_counts()):
+        arrays |= {name: table[name].to_numpy(dtype="int32").reshape(shape) for name in _copying_counts()}
+        arrays["copied"] = arrays["copied"][:, :, 0]
     return build_dataset(relations, arrays, validity)
 
 
@@ -142,9 +153,14 @@ def table_of_dataset(data: xr.Dataset) -> pd.DataFrame:
     for name in _all_chance_variables():
         if name in data:
             columns[name] = data[name].values.ravel()
+    if "copied" in data:
+        columns["copied"] = pd.array(data["copied"].values.ravel().repeat(n_heads), dtype="Int64")
+        for name in _copying_counts()[1:]:
+            columns[name] = pd.array(data[name].values.ravel(), dtype="Int64")
     columns["validity"] = np.tile(data["validity"].values.repeat(n_heads), n_relations)
     table = pd.DataFrame(columns).astype({"suppression": "float64"})
-    table.loc[table["validity"] == NOT_APPLICABLE, list(HITS_VARIABLES.values())] = pd.NA
+    counts = [name for name in (*HITS_VARIABLES.values(), *_copying_counts()) if name in table]
+    table.loc[table["validity"] == NOT_APPLICABLE, counts] = pd.NA
     return table
 
 
@@ -165,7 +181,13 @@ def _known(value: Any) -> int:
 
 
 def _all_chance_variables() -> list[str]:
-    return [name for names in CHANCE_VARIABLES.values() for name in names]
+    """Of one number for each relation, layer and head that is no count."""
+    levels = [name for names in COPYING_VARIABLES.values() for name in names[1:]]
+    return [name for names in CHANCE_VARIABLES.values() for name in names] + levels
+
+
+def _copying_counts() -> list[str]:
+    return ["copied", *(names[0] for names in COPYING_VARIABLES.values())]
 
 
 def head_name(layer: int, head: int) -> str:

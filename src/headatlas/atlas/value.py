@@ -13,6 +13,7 @@ from headatlas.atlas.files import checked_file
 from headatlas.atlas.statistics import benjamini_hochberg, wilson_interval
 from headatlas.atlas.table import (
     CHANCE_VARIABLES,
+    COPYING_VARIABLES,
     HITS_VARIABLES,
     NOT_APPLICABLE,
     check_side,
@@ -20,7 +21,7 @@ from headatlas.atlas.table import (
     table_of_dataset,
 )
 from headatlas.errors import AtlasError, SettingsError, expected_names
-from headatlas.settings import MAX_Q, MIN_EXCESS, checked_rule, parse_threshold
+from headatlas.settings import MAX_Q, MIN_EXCESS, MIN_UNCOPIED, checked_rule, parse_threshold
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 COVERAGE_COLUMNS = (
     "relation", "category", "k", "in_file", "pairs", "duplicates", "source_dropped", "target_dropped", "measurable",
 )  # fmt: skip
+
+BY_COPYING = ("beyond", "explained", "inseparable", "itself")
+"""What copying says about a score: it is beyond copying; copying explains it; the relation cannot be told from copying
+in this layer; the relation is copying itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,6 +205,123 @@ class Atlas:
         excess = self.share(side).values - chance.values
         return (q_values.values < MAX_Q) & (excess > MIN_EXCESS)
 
+    # What copying explains
+
+    @property
+    def has_copying(self) -> bool:
+        """Whether it was measured which pairs copying hits."""
+        return "copied" in self.data
+
+    @property
+    def copied(self) -> xr.DataArray | None:
+        """Pairs that copying hits, in each layer: Int[DataArray, "relation layer"]; None if not measured.
+
+        Copying is a head's output that is the source's embedding, or the input that the layer's heads read.
+        """
+        return self.data.get("copied")
+
+    @property
+    def uncopied_pairs(self) -> xr.DataArray | None:
+        """Pairs that copying misses: Int[DataArray, "relation layer"]; None if not measured."""
+        return self.data["pairs"] - self.data["copied"] if self.has_copying else None
+
+    @property
+    def is_copying(self) -> np.ndarray:
+        """The relations that map each word to itself; the control does not apply to them: Bool[ndarray, "relation"]."""
+        import numpy as np
+
+        items = {item.relation: item for item in self.manifest.relations.items}
+        return np.array([bool(items[name].is_copying) for name in self.relations])
+
+    @property
+    def separable(self) -> np.ndarray:
+        """Which relations can be told from copying, in each layer: Bool[ndarray, "relation layer"].
+
+        At least MIN_UNCOPIED pairs are missed by copying, and the relation is not copying itself.
+
+        Raises:
+            AtlasError: copying was not measured.
+        """
+        pairs = self.uncopied_pairs
+        if pairs is None:
+            raise AtlasError(f"{self.name}: the rule calibrated needs the copying control, which this atlas lacks.")
+        return (pairs.values >= MIN_UNCOPIED) & ~self.is_copying[:, None] & self.has_heads
+
+    def uncopied(self, side: str = "score") -> xr.DataArray | None:
+        """Share of hits among the pairs that copying misses; NaN where the relation is not separable from copying.
+
+        None if copying was not measured.
+        """
+        check_side(side)
+        pairs = self.uncopied_pairs
+        if pairs is None:
+            return None
+        return (self.data[COPYING_VARIABLES[side][0]] / pairs).where(self.separable[:, :, None])
+
+    def uncopied_interval(self, side: str = "score") -> tuple[xr.DataArray, xr.DataArray] | None:
+        """Wilson's 95 % interval of `uncopied`, (low, high)."""
+        share = self.uncopied(side)
+        if share is None:
+            return None
+        low, high = wilson_interval(share, self.uncopied_pairs)
+        return low.transpose(*share.dims), high.transpose(*share.dims)
+
+    def uncopied_chance(self, side: str = "score") -> xr.DataArray | None:
+        """Expected `uncopied` if the targets of these pairs were paired anew; NaN if not known exactly."""
+        check_side(side)
+        return self.data.get(COPYING_VARIABLES[side][1])
+
+    def uncopied_q_values(self, side: str = "score") -> xr.DataArray | None:
+        """Benjamini-Hochberg over all heads and separable relations; NaN elsewhere. None if not measured.
+
+        Computed once; the array is read-only.
+        """
+        check_side(side)
+        if not self.has_copying:
+            return None
+        known = f"uncopied {side}"
+        if known not in self._q_values:
+            p_values, separable = self.data[COPYING_VARIABLES[side][2]], self.separable
+            q_values = p_values.where(separable[:, :, None])
+            if separable.any():
+                q_values.values[separable] = benjamini_hochberg(p_values.values[separable])
+            q_values.values.flags.writeable = False
+            self._q_values[known] = q_values
+        return self._q_values[known].copy(deep=False)
+
+    def beyond_copying(self, threshold: str | float | None = None, side: str = "score") -> np.ndarray:
+        """Which scores copying does not explain, as `above`.
+
+        On the pairs that copying misses, the share is above the threshold, significant (q < MAX_Q), and exceeds its
+        chance level by more than MIN_EXCESS. The scores of a relation that is copying itself are all beyond copying.
+
+        Raises:
+            AtlasError: copying was not measured.
+        """
+        separable = self.separable
+        share, chance, q_values = self.uncopied(side), self.uncopied_chance(side), self.uncopied_q_values(side)
+        assert share is not None and chance is not None and q_values is not None and self.uncopied_pairs is not None
+        hits = self.data[COPYING_VARIABLES[side][0]].values
+        limit = self.threshold if threshold is None else threshold
+        above = hits > _most_below(limit, self.uncopied_pairs.values)[:, :, None]
+        beyond = (q_values.values < MAX_Q) & (share.values - chance.values > MIN_EXCESS)
+        return (above & beyond & separable[:, :, None]) | self.is_copying[:, None, None]
+
+    def by_copying(self, threshold: str | float | None = None, side: str = "score") -> np.ndarray | None:
+        """What copying says about each score, one of BY_COPYING: Object[ndarray, "relation layer head"].
+
+        None if copying was not measured.
+        """
+        import numpy as np
+
+        if not self.has_copying:
+            return None
+        beyond, explained, inseparable, itself = BY_COPYING
+        found = np.where(self.beyond_copying(threshold, side), beyond, explained).astype(object)
+        found[~self.separable] = inseparable
+        found[self.is_copying] = itself
+        return found
+
     def interval(self, side: str = "score") -> tuple[xr.DataArray, xr.DataArray] | None:
         """Wilson's 95 % interval of each share, (low, high); None where the number of pairs is not known."""
         if not self.counts_known:
@@ -263,16 +385,13 @@ class Atlas:
 
         Exact where hits are known: 3 of 20 is not above 0.15.
         """
-        import numpy as np
 
-        limit = parse_threshold(self.threshold if threshold is None else threshold)
+        threshold = self.threshold if threshold is None else threshold
         shares = self.share(side).values
         if not self.counts_known:
-            return shares > float(limit)
+            return shares > float(parse_threshold(threshold))
         hits = self.data[HITS_VARIABLES[side]].values
-        # Python's whole numbers: no overflow, however many digits the threshold has.
-        most = [limit.numerator * int(pairs) // limit.denominator for pairs in self.data["pairs"].values]
-        return hits > np.asarray(most)[:, None, None]
+        return hits > _most_below(threshold, self.data["pairs"].values)[:, None, None]
 
     def heads(
         self,
@@ -284,15 +403,17 @@ class Atlas:
     ) -> pd.DataFrame:
         """The heads whose score is strictly above `min_score` (default: the threshold), strongest first.
 
-        With the rule `calibrated` (default: the atlas's own) only those whose score is also beyond chance.
+        With the rule `calibrated` (default: the atlas's own) only those whose score is also beyond chance and copying.
 
         Returns a row per head and relation: name (`L23H4`), layer, head, relation, category, score, hits, pairs,
-        chance, q, low and high (Wilson's 95 % interval), validity; None where not measured.
+        chance, q, low and high (Wilson's 95 % interval), uncopied and uncopied_q (among the pairs that copying misses),
+        copying (one of BY_COPYING), validity; None where not measured.
 
         >>> atlas.heads("Knowledge", min_score=0.9)[["name", "relation", "hits", "pairs"]]
            name            relation  hits  pairs
         0  L1H2  country_to_capital    40     40
         """
+        import numpy as np
         import pandas as pd
 
         for what, value, known in (
@@ -303,7 +424,7 @@ class Atlas:
                 raise SettingsError(f"{what}: expected {expected_names(known, value)}, found {value!r}.")
         chosen = self.above(min_score, side)
         if (self.rule if rule is None else checked_rule(rule)) == "calibrated":
-            chosen = chosen & self.beyond_chance(side)
+            chosen = chosen & self.beyond_chance(side) & self.beyond_copying(min_score, side)
         chosen, table = chosen.ravel(), self.table
         if category is not None:
             chosen = chosen & (table["category"] == category).to_numpy()
@@ -312,9 +433,12 @@ class Atlas:
         hits = HITS_VARIABLES[side]
         rows = table.loc[chosen, ["layer", "head", "relation", "category", side, hits, "pairs", "validity"]]
         rows = rows.rename(columns={side: "score", hits: "hits"})
-        low, high = self.interval(side) or (None, None)
-        for name, values in (("chance", self.chance(side)), ("q", self.q_values(side)), ("low", low), ("high", high)):
-            column = None if values is None else values.values.ravel()[chosen]
+        low, high = (None if ends is None else ends.values for ends in self.interval(side) or (None, None))
+        others = {"chance": self.chance(side), "q": self.q_values(side), "low": low, "high": high}
+        others |= {"uncopied": self.uncopied(side), "uncopied_q": self.uncopied_q_values(side)}
+        others |= {"copying": self.by_copying(min_score, side)}
+        for name, values in others.items():
+            column = None if values is None else np.asarray(values).ravel()[chosen]
             rows.insert(len(rows.columns) - 1, name, column)
         rows.insert(0, "name", [head_name(*place) for place in zip(rows["layer"], rows["head"], strict=True)])
         order = ["score", "pairs", "layer", "head", "relation"]
@@ -326,3 +450,13 @@ class Atlas:
             f"<Atlas of {self.name}: {len(self.relations)} relations, {self.n_layers} layers x {self.n_heads} heads, "
             f"{self.measure}, {self.label}>"
         )
+
+
+def _most_below(threshold: str | float, pairs: np.ndarray) -> np.ndarray:
+    """The most hits of so many pairs that are not above the threshold, as `pairs`."""
+    import numpy as np
+
+    limit = parse_threshold(threshold)
+    # Python's whole numbers: no overflow, however many digits the threshold has.
+    most = [limit.numerator * int(n) // limit.denominator for n in pairs.ravel()]
+    return np.asarray(most).reshape(pairs.shape)

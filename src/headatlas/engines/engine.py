@@ -18,15 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerChance:
-    """The chance levels of a layer's heads; each array is [ndarray, "2 n_relations n_heads"], first axis: side.
+    """The chance levels of a layer's heads, and the pairs that copying hits there.
 
     Args:
-        level, exact, p_value: as in `headatlas.scoring.Chance`; scores first, then suppressions.
+        level, exact, p_value, uncopied_level, uncopied_p_value: as in `headatlas.scoring.Chance`; scores first, then
+            suppressions: [ndarray, "2 n_relations n_heads"].
+        copied: the pairs that copying hits, packed bits: UInt8[ndarray, "n_pairs/8"].
     """
 
     level: np.ndarray
     exact: np.ndarray
     p_value: np.ndarray
+    copied: np.ndarray
+    uncopied_level: np.ndarray
+    uncopied_p_value: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class LayerResult:
         promoted_ranks, suppressed_ranks: the number of tokens before the target of each hit, head by head:
             Int32[ndarray, "n_hits"].
         in_float64: number of decisions that needed float64.
-        chance: None if chance levels were not measured.
+        chance: None if it was not measured.
     """
 
     promoted: np.ndarray
@@ -67,7 +72,14 @@ class LayerResult:
 
 
 _ARRAYS = ("promoted", "suppressed", "promoted_ranks", "suppressed_ranks")
-_CHANCE_ARRAYS = {"chance": "level", "chance_exact": "exact", "p_value": "p_value"}
+_CHANCE_ARRAYS = {
+    "chance": "level",
+    "chance_exact": "exact",
+    "p_value": "p_value",
+    "copied": "copied",
+    "uncopied_chance": "uncopied_level",
+    "uncopied_p_value": "uncopied_p_value",
+}
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,7 @@ class Task:
         settings: the measurement's.
         source_ids, target_ids, k: one value for each pair, relation by relation: Int64[ndarray, "n_pairs"].
         ends: the first pair of each relation, and n_pairs: Int64[ndarray, "n_relations+1"].
-        chance: whether to measure chance levels.
+        chance: whether to measure chance levels, and which pairs copying hits.
     """
 
     source: str | None

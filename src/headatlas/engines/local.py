@@ -43,7 +43,7 @@ class LayerScorer:
     def __init__(self, model: HeadModel, task: Task, device: str, threads: int) -> None:
         import torch
 
-        from headatlas.scoring import ChanceLevels, RankSearch
+        from headatlas.scoring import ChanceLevels, Copying, RankSearch
 
         self.model, self.device = model, device
         self.n_pairs, self.ends = len(task.k), task.ends
@@ -54,6 +54,7 @@ class LayerScorer:
         later = model.first_mlp(embedding) if task.settings.contextualize == "first-mlp" else embedding
         self.search = RankSearch(model.W_U().to(device), source, targets, k, threads)
         self.chance = ChanceLevels(self.search, task.ends.tolist()) if task.chance else None
+        self.copying = Copying(self.search, embedding.to(device)) if task.chance else None
         self.inputs = {"first": embedding.to(device), "later": later.to(device)}
         if task.settings.value_bias:
             # The bias is one more row of W_V, for which the input of every token is 1.
@@ -82,7 +83,10 @@ class LayerScorer:
         if factors is None:
             ranks = (np.full((n_heads, self.n_pairs), MISS, np.int32),) * 2
             nothing = np.zeros((2, n_relations, n_heads))
-            found = Chance(nothing, nothing == 0, nothing + 1) if self.chance is not None else None
+            found = None
+            if self.chance is not None:
+                found = Chance(nothing, nothing == 0, nothing + 1, np.full_like(nothing, np.nan), nothing + 1)
+            copied = np.zeros(self.n_pairs, bool)
         else:
             (W_V, W_O), x = factors, self.inputs["later" if layer else "first"]
             try:
@@ -93,7 +97,10 @@ class LayerScorer:
                     f"weights damaged?"
                 ) from error
             ranks = tuple(each.numpy() for each in self.search.pairs(heads))
-            found = None if self.chance is None else self.chance.layer(heads, np.stack(ranks) != MISS)
+            found, copied = None, np.zeros(self.n_pairs, bool)
+            if self.chance is not None and self.copying is not None:
+                copied = self.copying.layer(x).cpu().numpy()
+                found = self.chance.layer(heads, np.stack(ranks) != MISS, copied)
         promoted, suppressed = ranks
         return LayerResult(
             promoted=np.packbits(promoted != MISS, axis=-1),
@@ -101,5 +108,5 @@ class LayerScorer:
             promoted_ranks=promoted[promoted != MISS],
             suppressed_ranks=suppressed[suppressed != MISS],
             in_float64=self.search.work.in_float64 - before,
-            chance=None if found is None else LayerChance(found.level, found.exact, found.p_value),
+            chance=None if found is None else LayerChance(copied=np.packbits(copied), **vars(found)),
         )

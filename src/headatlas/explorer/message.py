@@ -16,6 +16,7 @@ class Relation(TypedDict):
     k: int
     pairs: int
     description: str
+    copying: bool
 
 
 class Unmeasured(TypedDict):
@@ -138,4 +139,5 @@ class Header(TypedDict):
     palettes: dict[str, Palette]
     maxQ: float
     minExcess: float
+    minUncopied: int
     arrays: dict[str, Stored]

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from headatlas.analysis.ablation import is_random_order
-from headatlas.atlas import HITS_VARIABLES, SIDES, Atlas
+from headatlas.atlas import COPYING_VARIABLES, HITS_VARIABLES, SIDES, Atlas
 from headatlas.atlas.evidence import CONDITIONS, TOKENS
 from headatlas.explorer import message
 from headatlas.printable import printable
 from headatlas.reports import blocks, build_report
-from headatlas.settings import MAX_Q, MIN_EXCESS, parse_threshold
+from headatlas.settings import MAX_Q, MIN_EXCESS, MIN_UNCOPIED, parse_threshold
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +59,7 @@ def build_payload(atlases: list[Atlas], reports: Sequence[blocks.Blocks] | None 
         palettes=_palettes(atlases[0]),
         maxQ=MAX_Q,
         minExcess=MIN_EXCESS,
+        minUncopied=MIN_UNCOPIED,
         arrays=arrays.places,
     )
     return gzip.compress(arrays.pack(header), compresslevel=6, mtime=0)
@@ -122,6 +123,15 @@ def _atlas(atlas: Atlas, report: blocks.Blocks, prefix: str, arrays: _Arrays, wo
             arrays.add(f"{prefix}{side}.chance", np.nan_to_num(chance.values).astype("float64"))
             arrays.add(f"{prefix}{side}.q", np.nan_to_num(q_values.values, nan=1.0).astype("float64"))
             arrays.add(f"{prefix}{side}.exact", exact.values.astype("uint8"))
+        uncopied, q_values = atlas.uncopied_chance(side), atlas.uncopied_q_values(side)
+        if uncopied is not None and q_values is not None:
+            hits = atlas.data[COPYING_VARIABLES[side][0]].values
+            arrays.add(f"{prefix}{side}.uncopied.hits", hits.astype("uint32"))
+            # A level that is not known is exceeded by no share.
+            arrays.add(f"{prefix}{side}.uncopied.chance", np.nan_to_num(uncopied.values, nan=1.0).astype("float64"))
+            arrays.add(f"{prefix}{side}.uncopied.q", np.nan_to_num(q_values.values, nan=1.0).astype("float64"))
+    if atlas.copied is not None:
+        arrays.add(f"{prefix}copied", atlas.copied.values.astype("uint32"))
     items = {item.relation: item for item in atlas.manifest.relations.items}
     relations = [
         message.Relation(
@@ -130,6 +140,7 @@ def _atlas(atlas: Atlas, report: blocks.Blocks, prefix: str, arrays: _Arrays, wo
             k=int(atlas.data["k"].values[number]),
             pairs=int(atlas.data["pairs"].values[number]),
             description=items[name].description or "",
+            copying=bool(items[name].is_copying),
         )
         for number, name in enumerate(atlas.relations)
     ]

@@ -11,9 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas._version import __version__
-from headatlas.atlas import CHANCE_VARIABLES, SIDES, Atlas, Manifest, build_dataset, load_atlas
+from headatlas.atlas import (
+    CHANCE_VARIABLES,
+    COPYING_VARIABLES,
+    HITS_VARIABLES,
+    SIDES,
+    Atlas,
+    Manifest,
+    build_dataset,
+    load_atlas,
+)
 from headatlas.atlas.manifest import (
     ChanceFacts,
+    CopyingFacts,
     LayerCheckFacts,
     ModelFacts,
     RelationFacts,
@@ -39,13 +49,16 @@ from headatlas.relations import (
     encode_relations,
     set_hash,
 )
-from headatlas.settings import MIN_PAIRS, Settings
+from headatlas.settings import MIN_PAIRS, MIN_UNCOPIED, Settings
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
     from headatlas.architectures import HeadModel, LayerCheck
+
+COPIERS = ("embedding", "input of the layer's heads")
+"""Vectors that `headatlas.scoring.Copying` puts in the place of a head's output."""
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy")
 
@@ -93,12 +106,13 @@ def map_heads(
         contextualize: input vectors of the later layers: `first-mlp` (default) or `embedding`.
         profile: the named set of settings, which says how heads are read; so far only `maps`.
         rule: how scores are counted when heads are classified: `plain`, or `calibrated`, which also requires that a
-            score is beyond chance.
+            score is beyond chance and beyond copying.
         value_bias, attention_gain, final_norm_gain: count also the bias of the values, the gain per channel of a norm
             behind the attention, the gain of the final norm. Each may change ranks; the profile `maps` counts none.
         adapter: folder of a LoRA adapter, which is added to the weights as they are read.
         self_check: compare the circuits with the model's own attention modules before scoring.
-        chance: measure also what each head would score if the targets were paired at random.
+        chance: measure also what each head would score if the targets were paired at random, and which pairs a head
+            hits that only copies its word.
         salient: measure salient operations too, as `measure_salient` does; None: if that is little work.
         device: `cpu` or `cuda`.
         threads: CPU threads; default: as many as torch uses.
@@ -246,22 +260,31 @@ class _Run:
     Args:
         promoted, suppressed: hits: Bool[ndarray, "layer head pair"], pairs of the relations one after the other.
         ranks: of the promoted and the suppressed hits, in their order: Int32[ndarray, "n_hits"].
-        chance: CHANCE_VARIABLES, each [ndarray, "relation layer head"]; none where chance was not measured.
+        chance: CHANCE_VARIABLES and the levels of COPYING_VARIABLES, each [ndarray, "relation layer head"]; none if
+            chance was not measured.
+        copied: the pairs that copying hits: Bool[ndarray, "layer pair"]; None if it was not measured.
     """
 
     promoted: np.ndarray
     suppressed: np.ndarray
     ranks: tuple[np.ndarray, np.ndarray]
     chance: dict[str, np.ndarray]
+    copied: np.ndarray | None
     facts: RunFacts
 
     def dataset(self, measured: list[EncodedRelation], model: HeadModel):
         import numpy as np
 
         ends = np.cumsum([len(relation.pairs) for relation in measured])
+        of_pairs = {HITS_VARIABLES["score"]: self.promoted, HITS_VARIABLES["suppression"]: self.suppressed}
+        if self.copied is not None:
+            uncopied = ~self.copied[:, None, :]
+            of_pairs |= {COPYING_VARIABLES[side][0]: of_pairs[HITS_VARIABLES[side]] & uncopied for side in SIDES} | {
+                "copied": self.copied
+            }
         counts = {
-            name: np.stack([part.sum(-1, dtype=np.int32) for part in np.split(hits, ends[:-1], axis=-1)])
-            for name, hits in (("hits", self.promoted), ("suppression_hits", self.suppressed))
+            name: np.stack([part.sum(-1, dtype=np.int32) for part in np.split(each, ends[:-1], axis=-1)])
+            for name, each in of_pairs.items()
         } | self.chance
         labels = [(each.name, each.relation.category, each.k, len(each.pairs)) for each in measured]
         return build_dataset(labels, counts, [validity.kind for validity in model.validity])
@@ -350,9 +373,11 @@ def _measure(model: HeadModel, task: Task, engine: Engine, folder: RunFolder | N
     chance = {
         name: np.stack([hits.to_arrays()[measured][at] for hits in in_order], axis=1)
         for at, side in enumerate(SIDES)
-        for name, measured in zip(CHANCE_VARIABLES[side], CHANCE_VARIABLES["score"], strict=True)
+        for variables in (CHANCE_VARIABLES, {each: names[1:] for each, names in COPYING_VARIABLES.items()})
+        for name, measured in zip(variables[side], variables["score"], strict=True)
         if task.chance
     }
+    copied = [np.unpackbits(hits.chance.copied, count=len(task.k)) for hits in in_order if hits.chance is not None]
     promoted_ranks, suppressed_ranks = (
         np.concatenate([getattr(hits, f"{name}_ranks") for hits in in_order]) for name in ("promoted", "suppressed")
     )
@@ -364,7 +389,8 @@ def _measure(model: HeadModel, task: Task, engine: Engine, folder: RunFolder | N
         device=engine.device,
         threads=engine.threads,
     )
-    return _Run(promoted, suppressed, (promoted_ranks, suppressed_ranks), chance, facts)
+    ranks = promoted_ranks, suppressed_ranks
+    return _Run(promoted, suppressed, ranks, chance, np.stack(copied).astype(bool) if task.chance else None, facts)
 
 
 def _manifest(
@@ -384,6 +410,7 @@ def _manifest(
         relations=wanted.facts,
         self_check=None if checks is None else _check_facts(checks),
         chance=_chance_facts() if wanted.chance else None,
+        copying=CopyingFacts(COPIERS, MIN_UNCOPIED) if wanted.chance else None,
         packages=_versions(),
         run=run.facts,
     )
@@ -439,6 +466,7 @@ def _relations_facts(
                 duplicates=each.count_dropped("duplicate"),
                 source_dropped=each.count_dropped("source"),
                 target_dropped=each.count_dropped("target"),
+                is_copying=each.source_ids == each.target_ids,
                 description=each.relation.description,
                 source=each.relation.source,
                 license=each.relation.license,

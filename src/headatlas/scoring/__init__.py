@@ -1,17 +1,17 @@
 """Arrays in, arrays out: ranks of targets, chance levels and salient operations of attention heads."""
 
 from headatlas.scoring.chance import Chance, ChanceLevels
-from headatlas.scoring.copying import FEWEST_UNCOPIED, hit_by_vectors
+from headatlas.scoring.copying import Copying, hit_by_vectors
 from headatlas.scoring.rank_search import MISS, HeadOverflowError, RankSearch
 from headatlas.scoring.ranks import target_ranks
 from headatlas.scoring.salient import extreme_logits, most_amplified
 from headatlas.scoring.scan import Work
 
 __all__ = [
-    "FEWEST_UNCOPIED",
     "MISS",
     "Chance",
     "ChanceLevels",
+    "Copying",
     "HeadOverflowError",
     "RankSearch",
     "Work",

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from headatlas.scoring.copying import FEWEST_UNCOPIED
 from headatlas.scoring.questions import CellBlock, Cells
+from headatlas.settings import MIN_UNCOPIED
 
 if TYPE_CHECKING:
     from headatlas.scoring.layer_heads import LayerHeads
@@ -45,7 +45,7 @@ class Chance:
         exact: whether the level is the mean over all cells, not an estimate from random re-pairings.
         p_value: upper bound on the probability of as many hits or more, 0 to 1.
         uncopied_level, uncopied_p_value: the same among the pairs that copying misses; NaN and 1 if these are fewer
-            than FEWEST_UNCOPIED, or if `level` is not exact. None if it was not said which pairs copying hits.
+            than MIN_UNCOPIED, or if `level` is not exact. None if it was not said which pairs copying hits.
     """
 
     level: np.ndarray
@@ -148,10 +148,10 @@ class ChanceLevels:
             heads, self._blocks, lambda head, cells: self._needed(cells, exact[:, :, head])
         )
         found_cells = self._search.cells(heads, self._blocks, open_cells)
-        for head, (cells, found) in enumerate(zip(open_cells, found_cells, strict=True)):
-            is_hit = cells.chosen(found.nonzero()[:, 0])
+        for head, (of_head, found) in enumerate(zip(open_cells, found_cells, strict=True)):
+            cells = of_head.chosen(found.nonzero()[:, 0])
             block, sides, row, column = (
-                each.cpu().numpy() for each in (is_hit.block, is_hit.side, is_hit.row, is_hit.column)
+                each.cpu().numpy() for each in (cells.block, cells.side, cells.row, cells.column)
             )
             order = np.lexsort((sides, block))
             key = (block * 2 + sides)[order]
@@ -163,7 +163,7 @@ class ChanceLevels:
                     if exact[place]:
                         level[place] = relation.pairs.level(rows, columns)
                         p_value[place] = relation.pairs.p_value(rows, columns, int(hits[place]))
-                        if len((rest := uncopied[number]).row) >= FEWEST_UNCOPIED:
+                        if len((rest := uncopied[number]).row) >= MIN_UNCOPIED:
                             uncopied_level[place] = rest.level(rows, columns)
                             uncopied_p_value[place] = rest.p_value(rows, columns, int(uncopied_hits[place]))
                     else:

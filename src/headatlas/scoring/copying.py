@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
     from headatlas.scoring.rank_search import RankSearch
 
-FEWEST_UNCOPIED = 10
-"""With fewer pairs that copying misses, a relation cannot be told from copying."""
-
 
 @dataclass(frozen=True)
 class _Vectors:
@@ -96,3 +93,29 @@ def hit_by_vectors(search: RankSearch, x: Tensor, wanted: Tensor | None = None) 
         all_close_calls, _Vectors(x), questions, search.W_U, search.largest_norm, search.targets, ranks, search.workers
     )
     return ranks[: len(search.source)] != MISS
+
+
+class Copying:
+    """The pairs that copying hits in each layer: the embedding as a head's output, or the input of the layer's heads.
+
+    Args:
+        search: for the pairs.
+        embedding: of each source, Float[Tensor, "n_sources d_model"], on the search's device.
+    """
+
+    def __init__(self, search: RankSearch, embedding: Tensor) -> None:
+        self._search, self._d_model = search, embedding.shape[1]
+        self.by_embedding = hit_by_vectors(search, embedding)
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def layer(self, x: Tensor) -> Tensor:
+        """The pairs that copying hits in a layer: Bool[Tensor, "n_pairs"].
+
+        Args:
+            x: input of the layer's heads, Float[Tensor, "n_sources d_model"]; further columns are ignored, such as the
+                one for the bias of the values.
+        """
+        if self._last is None or self._last[0] is not x:
+            by_input = hit_by_vectors(self._search, x[:, : self._d_model], ~self.by_embedding)
+            self._last = x, self.by_embedding | by_input
+        return self._last[1]
