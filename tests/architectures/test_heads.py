@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from headatlas.architectures import open_model
 from headatlas.architectures.open import open_checkpoint
+from headatlas.architectures.terms import Terms
 from headatlas.errors import ArchitectureError, CheckpointError
 from models import CASES, make_model, save_model
 
@@ -281,3 +282,16 @@ def test_grouped_attention_is_repeated_ordinary_attention(tmp_path):
             for W_V, W_O in [model.values_and_outputs(layer)]
         ]
         assert torch.equal(*circuits)
+
+
+def test_a_gain_leaves_what_the_checkpoint_holds(tmp_path):
+    """The file is mapped; a gain that were applied in place would also scale the embedding that is tied to it."""
+    model = make_model("llama", tie_word_embeddings=True)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(3.0)
+    opened = open_model(open_checkpoint(save_model(model, tmp_path)), Terms(final_norm_gain=True))
+    ids = torch.arange(7)
+    before = opened.W_E(ids).clone()
+    first = opened.W_U().clone()
+    assert torch.equal(opened.W_U(), first) and torch.equal(opened.W_E(ids), before)
+    torch.testing.assert_close(first[:7], 3 * before)

@@ -111,7 +111,8 @@ class HeadModel:
         if before is not None and self.tree.module(before) is not None:
             W_U = W_U @ self.tree.read(f"{self.tree.path_of(before)}.weight")
         if self.terms.final_norm_gain:
-            W_U *= norm_gain(self.tree, str(self.family.final_norm), self.d_model)
+            # Not in place: what was read may be the mapped file itself.
+            W_U = W_U * norm_gain(self.tree, str(self.family.final_norm), self.d_model)
         return W_U
 
     def values_and_outputs(self, layer: int) -> tuple[Tensor, Tensor]:
