@@ -62,7 +62,8 @@ def test_report(run, place):
 def test_heads(run):
     line = run("heads", "atlas").stdout
     chance_and_q = r"0\.\d{3}\t[\d.]+e-\d\d"
-    assert re.fullmatch(rf"L{LAYER}H{HEAD}\tplanted\tPlanted\t1.000\t37\t37\t{chance_and_q}\texact\n", line)
+    counts, copying = "1.000\t37\t37", "1.000\tbeyond"
+    assert re.fullmatch(rf"L{LAYER}H{HEAD}\tplanted\tPlanted\t{counts}\t{chance_and_q}\t{copying}\texact\n", line)
     assert run("heads", "atlas", "--min-score", "0.99", "--category", "Planted").stdout.startswith(f"L{LAYER}H{HEAD}\t")
     (row,) = json.loads(run("heads", "atlas", "--relation", "planted", "--json").stdout)
     assert (row["layer"], row["head"], row["hits"], row["score"]) == (LAYER, HEAD, 37, 1.0)
@@ -103,7 +104,7 @@ def test_import_what_was_exported(run):
     run("export", "atlas", "-o", "scores.csv")
     result = run("import", "scores.csv", "-o", "imported", "--measure", "weights", "--name", "Tiny")
     assert "Tiny: 3 layers x 4 heads" in result.stdout
-    assert run("heads", "imported").stdout == f"L{LAYER}H{HEAD}\tplanted\tPlanted\t1.000\t\t\t-\t-\tnot known\n"
+    assert run("heads", "imported").stdout == f"L{LAYER}H{HEAD}\tplanted\tPlanted\t1.000\t\t\t-\t-\t-\t-\tnot known\n"
     run("import", "scores.csv", "-o", "imported", "--measure", "weights", "--name", "Tiny")
     renamed = run("import", "scores.csv", "-o", "imported", "--measure", "weights", "--name", "Other", code=2)
     assert "imported: holds an atlas with name=Tiny where this run has Other" in " ".join(renamed.stderr.split())

@@ -23,7 +23,8 @@ from headatlas.measuring.import_scores import import_scores
 from headatlas.reports import write_report
 
 PYTHIA = Path(__file__).parents[3] / "shared" / "reference" / "pythia-6.9b-scores.csv"
-HEADINGS = ["In short", "Heads per category", "How far it could be chance", "Where in the layers", "Early and late",
+HEADINGS = ["In short", "Heads per category", "How far it could be chance",
+            "How far it could be copying", "Where in the layers", "Early and late",
             "Which categories meet",
             "Layers or heads", "Rare and exceptional", "Strongest heads of each relation", "Suppression", "Coverage",
             "Validity",
@@ -377,7 +378,8 @@ def test_measured_chance_levels_are_not_denied(side, rule):
     atlas = make_atlas(3, 3, chance=True)
     text = section(write_report(atlas, None, side, rule), "Limits")
     assert "not measured" not in text and "not compared" not in text
-    assert ("beyond chance" in text) and (("counts heads by their" in text) == (rule == "plain"))
+    assert ("beyond chance" in text) == (rule == "calibrated") != ("counts heads by their" in text)
+    assert "copying" in text
 
 
 def test_limits_say_when_chance_levels_were_not_measured():

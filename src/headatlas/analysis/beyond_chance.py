@@ -30,7 +30,7 @@ class BeyondChance:
 
     Args:
         plain, calibrated: the classification of heads by each rule.
-        unproven: scores that `plain` counts and `calibrated` does not, the largest share first.
+        unproven: scores above the threshold that are not beyond chance, the largest share first.
         exact: share of chance levels that are exact, 0 to 1.
         re_pairings: number behind each other chance level; None if the manifest does not record it.
     """
@@ -50,7 +50,7 @@ def find_beyond_chance(atlas: Atlas, threshold: str, side: str) -> BeyondChance 
     plain, calibrated = (classify(atlas, threshold, side, rule) for rule in ("plain", "calibrated"))
     facts = atlas.manifest.chance
     shares = atlas.share(side).values
-    places = zip(*(plain.implements & ~calibrated.implements).nonzero(), strict=True)
+    places = zip(*(plain.implements & ~atlas.beyond_chance(side)).nonzero(), strict=True)
     unproven = [
         Unproven(
             atlas.relations[relation],

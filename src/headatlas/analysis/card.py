@@ -10,13 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 from headatlas.analysis.categories import Classification, classify
 from headatlas.analysis.descriptions.describing import operations_of
-from headatlas.atlas import HITS_VARIABLES, SIDES, Atlas, head_name, records
+from headatlas.atlas import COPYING_VARIABLES, HITS_VARIABLES, SIDES, Atlas, head_name, records
 from headatlas.errors import AtlasError, SettingsError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MOST_EXAMPLES = 6
+
+UNCOPIED = (
+    "copying",
+    "uncopied",
+    "uncopied_hits",
+    "uncopied_pairs",
+    "uncopied_interval",
+    "uncopied_chance",
+    "uncopied_q",
+)
+"""What copying says about a score, one of `BY_COPYING`, and the score among the pairs that copying misses."""
 
 
 def parse_head(atlas: Atlas, name: str) -> tuple[int, int]:
@@ -127,7 +138,7 @@ class Card:
 
     def _statistics(self, side: str, at: int) -> dict[str, Any]:
         if side not in self.atlas.data:
-            return dict.fromkeys(("interval", "chance", "chance_exact", "p", "q"))
+            return dict.fromkeys(("interval", "chance", "chance_exact", "p", "q", *UNCOPIED))
         place = (at, self.layer, self.head)
         arrays = self._of_all[side]
         interval = arrays["interval"]
@@ -138,6 +149,24 @@ class Card:
             "chance_exact": None if exact is None else bool(exact),
             "p": _number(arrays["p"], *place),
             "q": _number(arrays["q"], *place),
+            **self._uncopied(side, at),
+        }
+
+    def _uncopied(self, side: str, at: int) -> dict[str, Any]:
+        """UNCOPIED by name; None if copying was not measured, and the shares if copying misses too few pairs."""
+        arrays, place = self._of_all[side], (at, self.layer, self.head)
+        pairs = self.atlas.uncopied_pairs
+        if pairs is None:
+            return dict.fromkeys(UNCOPIED)
+        interval = [_number(end, *place) for end in arrays["uncopied_interval"]]
+        return {
+            "copying": str(arrays["copying"][place]),
+            "uncopied": _number(arrays["uncopied"], *place),
+            "uncopied_hits": int(self.atlas.data[COPYING_VARIABLES[side][0]].values[place]),
+            "uncopied_pairs": int(pairs.values[at, self.layer]),
+            "uncopied_interval": None if interval[0] is None else interval,
+            "uncopied_chance": _number(arrays["uncopied_chance"], *place),
+            "uncopied_q": _number(arrays["uncopied_q"], *place),
         }
 
     @cached_property
@@ -151,6 +180,11 @@ class Card:
                 "chance_exact": atlas.chance_exact(side),
                 "p": atlas.p_values(side),
                 "q": atlas.q_values(side),
+                "copying": atlas.by_copying(None, side),
+                "uncopied": atlas.uncopied(side),
+                "uncopied_interval": atlas.uncopied_interval(side),
+                "uncopied_chance": atlas.uncopied_chance(side),
+                "uncopied_q": atlas.uncopied_q_values(side),
             }
             for side in SIDES
             if side in atlas.data
@@ -275,7 +309,7 @@ def head_card(atlas: Atlas, name: str, rule: str | None = None) -> Card:
         SettingsError: there is no such head.
     """
     rule = atlas.rule if rule is None else rule
-    classify(atlas, rule=rule)  # fails early if the atlas lacks the chance levels of the rule
+    classify(atlas, rule=rule)  # fails early if the atlas lacks what the rule needs
     return Card(atlas, *parse_head(atlas, name), rule)
 
 

@@ -9,6 +9,7 @@ from headatlas.analysis.arrangements import Arrangement, find_arrangements
 from headatlas.analysis.beyond_chance import BeyondChance, find_beyond_chance, find_borderline
 from headatlas.analysis.boundaries import Boundary, find_boundaries
 from headatlas.analysis.categories import Classification, classify
+from headatlas.analysis.copying import CopyingControl, find_copying
 from headatlas.analysis.coverage import Coverage, sum_coverage
 from headatlas.analysis.exceptional import (
     Apart,
@@ -62,6 +63,7 @@ class Findings:
         unimplemented: measured relations that no head implements.
         coverage: pairs kept and dropped.
         beyond_chance: comparison with chance levels; None if they were not measured.
+        copying: comparison with copying; None if it was not measured which pairs copying hits.
         borderline: scores whose interval contains the threshold, Bool[ndarray, "relation layer head"]; None if not
             known.
         seed: of the permutation tests.
@@ -85,6 +87,7 @@ class Findings:
     unimplemented: tuple[str, ...]
     coverage: Coverage
     beyond_chance: BeyondChance | None
+    copying: CopyingControl | None
     borderline: np.ndarray | None
     seed: int
 
@@ -140,6 +143,7 @@ def analyse(
         ),
         coverage=sum_coverage(atlas),
         beyond_chance=find_beyond_chance(atlas, found.threshold, side),
+        copying=find_copying(atlas, found.threshold, side),
         borderline=find_borderline(atlas, found.threshold, side),
         seed=seed,
     )

@@ -123,7 +123,9 @@ def _relations(card: dict[str, Any], colours: dict[str, str], width: int) -> Ren
             cells.append(share(each["suppression"]))
         table.add_row(*cells)
     n_more = len(card["relations"]) - len(shown)
-    notes = [f"✓ implemented: above {card['threshold']}" + " and beyond chance" * (card["rule"] == "calibrated")]
+    notes = [
+        f"✓ implemented: above {card['threshold']}" + ", beyond chance and copying" * (card["rule"] == "calibrated")
+    ]
     notes += [f"{n_more} more measured"] * (n_more > 0)
     missing = {"chance and q": has_chance, "hits and interval": has_counts, "suppression": has_suppression}
     notes += [f"{name}: {NOT_MEASURED}" for name, there in missing.items() if not there]

@@ -52,7 +52,7 @@ def map_command(
     ] = None,
     profile: Annotated[str, typer.Option(help="Named set of settings, which says how heads are read.")] = "maps",
     rule: Annotated[
-        str, typer.Option(help="How heads are classified: plain, or calibrated (beyond chance).")
+        str, typer.Option(help="How heads are classified: plain, or calibrated (beyond chance and copying).")
     ] = "plain",
     value_bias: Annotated[bool, typer.Option("--value-bias", help="Count the bias of the values too.")] = False,
     attention_gain: Annotated[

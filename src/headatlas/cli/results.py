@@ -92,7 +92,19 @@ def heads_command(
     from headatlas.atlas import load_atlas, records
 
     rows = load_atlas(atlas).heads(category, relation, min_score, side.value, rule)
-    columns = ["name", "relation", "category", "score", "hits", "pairs", "chance", "q", "validity"]
+    columns = [
+        "name",
+        "relation",
+        "category",
+        "score",
+        "hits",
+        "pairs",
+        "chance",
+        "q",
+        "uncopied",
+        "copying",
+        "validity",
+    ]
     if as_json:
         print_json(records(rows))
         return
@@ -106,6 +118,8 @@ def heads_command(
             format_count(row["pairs"]),
             "-" if row["chance"] is None else f"{row['chance']:.3f}",
             "-" if row["q"] is None else f"{row['q']:.2g}",
+            "-" if row["uncopied"] is None else f"{row['uncopied']:.3f}",
+            row["copying"] or "-",
             row["validity"],
         ]
         for row in records(rows)
@@ -114,7 +128,7 @@ def heads_command(
         for row in cells:
             typer.echo("\t".join(row))
         return
-    show_table(f"{len(cells)} heads x relations", columns, cells, right=(3, 4, 5, 6, 7))
+    show_table(f"{len(cells)} heads x relations", columns, cells, right=(3, 4, 5, 6, 7, 8))
 
 
 @command("export")

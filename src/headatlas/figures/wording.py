@@ -55,7 +55,7 @@ def caption(atlas: Atlas, classification: Classification, relation: str | None =
     ]
     if relation is None:
         beyond = (
-            f" and beyond chance (q < {MAX_Q:g}, excess > {MIN_EXCESS:g})"
+            f", beyond chance and copying (q < {MAX_Q:g}, excess > {MIN_EXCESS:g})"
             if classification.rule == "calibrated"
             else ""
         )

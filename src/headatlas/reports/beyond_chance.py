@@ -12,7 +12,7 @@ MOST_LISTED = 10
 
 
 def how_far_chance(atlas: Atlas, found: Findings) -> list[Block]:
-    """Both rules' counts, the heads that only `plain` counts, and those close to the threshold."""
+    """Both rules' counts, the scores that are not beyond chance, and those close to the threshold."""
     side, threshold = found.classification.side, found.classification.threshold
     blocks: list[Block] = [heading("How far it could be chance")]
     chance = found.beyond_chance
@@ -31,7 +31,7 @@ def how_far_chance(atlas: Atlas, found: Findings) -> list[Block]:
                 f" counts a head whose {side} is above {threshold}. The rule ",
                 Code("calibrated"),
                 f" also asks that this is beyond chance: q < {MAX_Q:g}, and more than {MIN_EXCESS:g} above what the "
-                "head would reach if the relation's targets were paired anew.",
+                "head would reach if the relation's targets were paired anew; and beyond copying, see below.",
             )
         )
         blocks.append(table(["category", "plain", "calibrated"], rows, right=(1, 2)))

@@ -66,7 +66,7 @@ def _head(facts: dict[str, Any]) -> list[Block]:
 
 
 def _relations(facts: dict[str, Any]) -> list[Block]:
-    header = ["relation", "category", "score", "hits", "95 % interval", "chance", "q", "suppression"]
+    header = ["relation", "category", "score", "hits", "95 % interval", "chance", "q", "uncopied", "suppression"]
     rows: list[list[Inline]] = [
         [
             line(Code(each["relation"]), *((" ", Strong("✓")) if each["implements"] else ())),
@@ -76,6 +76,7 @@ def _relations(facts: dict[str, Any]) -> list[Block]:
             interval(each["score_interval"]),
             share(each["score_chance"]),
             q_value(each["score_q"]),
+            uncopied(each),
             share(each["suppression"]),
         ]
         for each in facts["relations"][:MOST_RELATIONS]
@@ -83,7 +84,8 @@ def _relations(facts: dict[str, Any]) -> list[Block]:
     return [
         heading("Strongest relations"),
         paragraph(f"✓: implemented, by {facts['rule']} above {facts['threshold']}"),
-        table(header, rows, (2, 3, 4, 5, 6, 7)),
+        table(header, rows, (2, 3, 4, 5, 6, 7, 8)),
+        paragraph("Uncopied: hits among the pairs that a head misses that only copies its word."),
     ]
 
 
@@ -149,6 +151,18 @@ def counted(hits: int | None, pairs: int | None) -> str:
 
 def interval(ends: list[float] | None) -> str:
     return NOT_MEASURED if ends is None else f"{max(0.0, ends[0]):.2f}–{ends[1]:.2f}"
+
+
+def uncopied(each: dict[str, Any]) -> str:
+    """Hits among the pairs that copying misses, or why there are none to show."""
+    found = each["score_copying"]
+    if found is None:
+        return NOT_MEASURED
+    if found == "itself":
+        return "copying itself"
+    if found == "inseparable":
+        return f"too few ({each['score_uncopied_pairs']})"
+    return counted(each["score_uncopied_hits"], each["score_uncopied_pairs"])
 
 
 def q_value(q: float | None) -> str:

@@ -46,7 +46,11 @@ def settings_line(atlas: Atlas, found: Findings) -> list[Block]:
     classification = found.classification
     imported, strict = atlas.manifest.imported is not None, classification.rule == "calibrated"
     settings = "Scores were imported, k and pairs are not known" if imported else f"Settings: {_label(atlas, found)}"
-    beyond = f" and beyond chance (q < {MAX_Q:g}, more than {MIN_EXCESS:g} above the chance level)" if strict else ""
+    beyond = (
+        f", beyond chance (q < {MAX_Q:g}, more than {MIN_EXCESS:g} above the chance level) and beyond copying"
+        if strict
+        else ""
+    )
     return [
         paragraph(
             f"Measured: {MEASURED[atlas.measure]} ({atlas.measure}). {settings}. A head counts for a relation when its "
@@ -204,13 +208,14 @@ def _chance_limit(found: Findings) -> Inline:
     if found.classification.rule == "calibrated":
         return (
             f"Heads count only if their {side} is beyond chance, which means the {side} reached with the relation's "
-            "targets paired anew; other explanations of a high value are not tested."
+            "targets paired anew, and beyond copying; other explanations of a high value are not tested."
         )
     return line(
         "Chance levels were measured, but the rule ",
         Code("plain"),
-        f' counts heads by their {side} alone: {same_words}. The section "How far it could be chance" lists those '
-        "that are not beyond chance.",
+        f" counts heads by their {side} alone: {same_words}, and a head that copies its word scores high on a relation "
+        'whose targets lie near their sources. The sections "How far it could be chance" and "How far it could be '
+        'copying" list those that are not beyond either.',
     )
 
 

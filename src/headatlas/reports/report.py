@@ -5,7 +5,7 @@ from __future__ import annotations
 from headatlas.analysis import analyse
 from headatlas.atlas import Atlas
 from headatlas.reports import beyond_chance as chance
-from headatlas.reports import findings, provenance
+from headatlas.reports import copying, findings, provenance
 from headatlas.reports.blocks import Blocks, Picture, Title, line
 from headatlas.reports.markdown import to_markdown
 
@@ -44,6 +44,7 @@ def build_report(
         *provenance.settings_line(atlas, found),
         *findings.heads_per_category(atlas, found),
         *chance.how_far_chance(atlas, found),
+        *copying.how_far_copying(found),
         *_picture("Classified heads by threshold and k", sensitivity_figure),
         *findings.where_in_layers(found),
         *findings.early_and_late(found),

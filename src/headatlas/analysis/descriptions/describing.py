@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from headatlas._version import __version__
+from headatlas.analysis.categories import classify
 from headatlas.analysis.descriptions.description import KnownRelation, Operation, describe, usual_words
 from headatlas.analysis.descriptions.neighbourhood import Neighbourhood
 from headatlas.atlas.evidence import DescriptionsFacts
@@ -64,10 +65,9 @@ def operations_of(table: pd.DataFrame) -> list[Operation]:
 
 
 def known_relations(atlas: Atlas, layer: int, head: int) -> list[KnownRelation]:
-    """The relations that a head implements: above the threshold and, if chance levels were measured, beyond chance."""
-    implements, chance = atlas.above()[:, layer, head], atlas.chance()
-    if chance is not None:
-        implements = implements & atlas.beyond_chance()[:, layer, head]
+    """The relations that a head implements: by the rule `calibrated`, or `plain` if chance levels were not measured."""
+    chance = atlas.chance()
+    implements = classify(atlas, rule="plain" if chance is None else "calibrated").implements[:, layer, head]
     scores = atlas.scores.values[:, layer, head]
     return [
         KnownRelation(name, float(scores[at]), None if chance is None else float(chance.values[at, layer, head]))
