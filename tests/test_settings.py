@@ -43,8 +43,8 @@ def test_bad_thresholds(bad):
     ("changes", "message"),
     [
         ({"k": 0}, "k: expected a whole number of at least 1, found 0."),
-        ({"contextualize": "no"}, "contextualize: expected one of first-mlp, embedding, found 'no'."),
-        ({"profile": "no"}, "profile: expected one of maps, found 'no'."),
+        ({"contextualize": "no"}, "contextualize: expected one of first-mlp, embedding, alone, found 'no'."),
+        ({"profile": "no"}, "profile: expected one of maps, alone, found 'no'."),
         ({"rule": "no"}, "rule: expected one of plain, calibrated, found 'no'."),
     ],
 )

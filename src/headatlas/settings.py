@@ -17,13 +17,19 @@ MIN_UNCOPIED = 10
 LARGE_VOCABULARY = 100_000
 """With more tokens than this, the profile `maps` uses larger `k`. The paper does so for Llama 3, by name."""
 
-CONTEXTUALIZE = ("first-mlp", "embedding")
-PROFILES = ("maps",)
-"""Named sets of settings, which say how heads are read."""
+CONTEXTUALIZE = ("first-mlp", "embedding", "alone")
+CONTEXTUALIZE_OF = {"maps": "first-mlp", "alone": "alone"}
+"""What the heads read in each profile."""
+
+PROFILES = ("maps", "alone")
+"""How heads are read: `maps` as published; `alone` as the model's own layers hand each word to them."""
+DEFAULT_PROFILE = "maps"
 
 RULES = ("plain", "calibrated")
 """How scores are counted, which changes no score: `calibrated` counts a score only if it is also beyond
 chance and beyond copying."""
+
+TERMS = ("value_bias", "attention_gain", "final_norm_gain")
 
 MAX_Q, MIN_EXCESS = 0.01, 0.1
 """With `calibrated`, a score is beyond chance if its q-value is below MAX_Q and it exceeds the chance level by more
@@ -39,17 +45,21 @@ class Settings:
         k_copying: the same for relations whose class is `copying`.
         threshold: a head implements a relation if its score is strictly above this limit, 0 to 1; a decimal as text, so
             that comparisons are exact.
-        contextualize: the input vector of the layers after the first: `first-mlp` or `embedding`.
+        contextualize: what the heads read. `first-mlp`: the embedding in the first layer, the first MLP's output in
+            later ones. `embedding`: the embedding in all layers. `alone`: what each layer's values are computed from
+            when the token passes through the model's own layers alone, behind a prefix.
+        prefix: the token before it, for `alone`.
         value_bias, attention_gain, final_norm_gain: terms that are counted in addition to the OV circuits, see
-            `headatlas.architectures.Terms`; the profile `maps` counts none of them.
+            `headatlas.architectures.Terms`; the profile `maps` counts none of them, `alone` all that the model has.
         profile: the named set of settings that these were derived from.
-        rule: how scores are counted when heads are classified, one of RULES.
+        rule: how scores are counted unless one says otherwise.
     """
 
     k: int = 10
     k_copying: int = 1
     threshold: str = "0.15"
     contextualize: str = "first-mlp"
+    prefix: int | None = None
     profile: str = "maps"
     rule: str = "plain"
     value_bias: bool = False
@@ -72,7 +82,7 @@ class Settings:
     def of_profile(
         cls,
         d_vocab: int,
-        profile: str = "maps",
+        profile: str = DEFAULT_PROFILE,
         k: int | None = None,
         threshold: str | float | None = None,
         contextualize: str | None = None,
@@ -88,6 +98,7 @@ class Settings:
         chosen = {
             "k": 25 if large else 10,
             "k_copying": 3 if large else 1,
+            "contextualize": CONTEXTUALIZE_OF[checked_profile(profile)],
             "profile": profile,
             "rule": rule,
         }
@@ -101,14 +112,16 @@ class Settings:
         'maps, calibrated, modified: k=5'
         """
         default = Settings.of_profile(d_vocab, self.profile, rule=self.rule)
+        own = ("prefix", *TERMS) if self.profile == "alone" else ("prefix",)  # each model's own
         changed = [
             f"{field.name}={_label(getattr(self, field.name))}"
             for field in fields(self)
-            if getattr(self, field.name) != getattr(default, field.name)
+            if field.name not in own
+            and getattr(self, field.name) != getattr(default, field.name)
             and not (field.name == "threshold" and Fraction(self.threshold) == Fraction(default.threshold))
         ]
-        named = self.profile if self.rule == "plain" else f"{self.profile}, {self.rule}"
-        return f"{named}, modified: {', '.join(changed)}" if changed else named
+        name = self.profile if self.rule == "plain" else f"{self.profile}, {self.rule}"
+        return f"{name}, modified: {', '.join(changed)}" if changed else name
 
     def as_dict(self) -> dict[str, str | int]:
         return asdict(self)

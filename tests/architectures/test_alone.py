@@ -6,32 +6,11 @@ import torch
 from headatlas.architectures import alone, open_model, streamed
 from headatlas.architectures.alone import read_alone
 from headatlas.architectures.open import open_checkpoint
-from headatlas.architectures.run_modules import in_float64
 from headatlas.errors import ArchitectureError
 from models import CASES, D_VOCAB, STRUCTURE_CASES, make_model, save_model
+from running_inputs import read_by_transformers
 
 PREFIX = 3
-
-
-def read_by_transformers(reference, ours, ids):
-    """What the value projections of a loaded model read at the second token, by layer, one token at a time."""
-    base = next(module for module in reference.modules() if type(module) is type(ours.tree.base))
-    reads = {layer: [] for layer in range(ours.n_layers) if ours.has_heads(layer)}
-    for layer in reads:
-        module = base.get_submodule(ours.attention.value_reader(layer))
-
-        def note(module, args, kwargs, layer=layer):
-            x = args[0] if args else kwargs["hidden_states"]
-            reads[layer].append(x.reshape(2, -1)[1])
-
-        module.register_forward_pre_hook(note, with_kwargs=True)
-    for module in base.modules():
-        if isinstance(module, torch.nn.Embedding):
-            module.double()
-    with torch.no_grad(), in_float64(throughout=True):
-        for token in ids.tolist():
-            base(input_ids=torch.tensor([[PREFIX, token]]), use_cache=False)
-    return {layer: torch.stack(rows) for layer, rows in reads.items()}
 
 
 @pytest.mark.parametrize("case", [*CASES, *STRUCTURE_CASES])
@@ -40,7 +19,7 @@ def test_heads_read_what_transformers_gives_them(case, tmp_path, monkeypatch):
     reference = make_model(case)
     ours = open_model(open_checkpoint(save_model(reference, tmp_path)))
     ids = torch.randperm(D_VOCAB, generator=torch.Generator().manual_seed(5))[:13]
-    expected = read_by_transformers(reference, ours, ids)
+    expected = read_by_transformers(reference, ours, ids, PREFIX)
     found = dict(read_alone(ours, ids, PREFIX))
     assert list(found) == list(expected)
     for layer, x in expected.items():

@@ -205,7 +205,19 @@ def test_the_gain_of_the_final_norm(tmp_path, case):
     with_gain = run(case, tmp_path, final_norm_gain=True)
     name = {"gpt2": "transformer.ln_f.weight"}.get(case, "model.norm.weight")
     gain = with_gain.tree.read(name) + (1 if case == "gemma3_text" else 0)
-    torch.testing.assert_close(with_gain.W_U(), run(case, tmp_path).W_U() * gain, rtol=1e-4, atol=1e-6)
+    expected = run(case, tmp_path).W_U() * gain
+    if case == "gpt2":  # LayerNorm subtracts the mean first
+        expected -= expected.mean(-1, keepdim=True)
+    torch.testing.assert_close(with_gain.W_U(), expected, rtol=1e-4, atol=1e-6)
+    # Up to a factor per row and a constant per token, the logits are those behind the norm.
+    output = torch.randn(3, with_gain.d_model, generator=torch.Generator().manual_seed(1))
+    norm = with_gain.tree.fill(
+        with_gain.tree.base_path and name.removeprefix(with_gain.tree.base_path)[: -len(".weight")]
+    )
+    behind = (norm(output) - norm(torch.zeros_like(output))) @ run(case, tmp_path).W_U().T
+    found = output @ with_gain.W_U().T
+    scale = (behind * found).sum(-1, keepdim=True) / found.square().sum(-1, keepdim=True)
+    torch.testing.assert_close(found * scale, behind.detach(), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_what_is_written_is_read_again():
         ("model.validity.1.layers", [], "model.validity: expected every layer from 0 to 3, found 3 layers"),
         ("self_check.layers.0.tried", [9], "self_check.layers[0].tried: expected layers from 0 to 3"),
         ("settings.threshold", "1e999999999", "settings.threshold: expected a number from 0 to below 1 as text"),
-        ("settings.profile", "mpas", "settings.profile: expected one of maps, found 'mpas'"),
+        ("settings.profile", "mpas", "settings.profile: expected one of maps, alone, found 'mpas'"),
         ("settings.rule", "maps", "settings.rule: expected one of plain, calibrated, found 'maps'"),
         ("relations.items.0.pairs", -1, "relations.items[0].pairs: expected a whole number of at least 0, found -1"),
         ("relations.items.0.measurable", 1, "relations.items[0].measurable: expected true or false, found 1"),

@@ -119,7 +119,7 @@ def test_import_what_was_exported(run):
         ("map tiny -o x --relations no.json", "no.json: expected a relation file or a folder of them, found nothing"),
         ("map tiny -o tiny --relations planted.json", "tiny: expected an empty folder or an atlas"),
         ("map tiny -o x --threshold 2", "threshold: expected a number from 0 to below 1 such as 0.15, found '2'."),
-        ("map tiny -o x --profile best", "profile: expected one of maps, found 'best'."),
+        ("map tiny -o x --profile best", "profile: expected one of maps, alone, found 'best'."),
         ("map tiny -o x --rule best", "rule: expected one of plain, calibrated, found 'best'."),
         ("heads tiny", "tiny: expected an atlas folder (made by `headatlas map`), found no atlas.json."),
         ("heads atlas --category No", "category: expected one of Planted, found 'No'."),

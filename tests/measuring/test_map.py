@@ -96,8 +96,8 @@ def test_the_manifest_says_what_was_measured(planted, relation):
     assert manifest.label == "maps, modified: k=7, threshold=0.2" and manifest.measure == "weights"
     assert manifest.model.fingerprint == open_model(open_checkpoint(planted)).fingerprint()
     assert vars(manifest.settings) == {
-        "k": 7, "k_copying": 1, "threshold": "0.2", "contextualize": "first-mlp", "profile": "maps", "rule": "plain",
-        "min_pairs": 30, "value_bias": False, "attention_gain": False, "final_norm_gain": False,
+        "k": 7, "k_copying": 1, "threshold": "0.2", "contextualize": "first-mlp", "profile": "maps", "prefix": None,
+        "rule": "plain", "min_pairs": 30, "value_bias": False, "attention_gain": False, "final_norm_gain": False,
     }  # fmt: skip
     assert manifest.relations.set == "the user's" and len(manifest.relations.hash) == 64
     assert set(manifest.packages) > {"torch", "transformers"}

@@ -9,7 +9,7 @@ from headatlas.measuring.survey_list import read_model_list
 
 FIRST = '[[model]]\nname = "a"\nsource = "gpt2"\n'
 NAMES = (
-    "relations, add_relations, k, threshold, contextualize, profile, rule, "
+    "relations, add_relations, k, threshold, contextualize, profile, rule, prefix, "
     "value_bias, attention_gain, final_norm_gain, "
 )
 NAMED = "up to 100 letters, digits and ._+@=- that can name a folder"
@@ -93,7 +93,7 @@ def test_sources_are_meant_from_the_list_on(write, tmp_path, monkeypatch):
         ),
         (
             'contextualize = "mlp"\n' + FIRST,
-            ": contextualize: expected one of first-mlp, embedding, found 'mlp'.",
+            ": contextualize: expected one of first-mlp, embedding, alone, found 'mlp'.",
         ),
         (FIRST + "value_bias = 1", ": model 1 (a): value_bias: expected true or false, found 1."),
         ("relations = []\n" + FIRST, ": relations: expected a path or a list of paths, found []."),

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headatlas.architectures.kept_states import first_token_of
+from headatlas.architectures.kept_states import KeptRun, first_token_of
 from headatlas.architectures.streamed import run_streamed
 from headatlas.errors import ArchitectureError
 
@@ -24,11 +25,38 @@ if TYPE_CHECKING:
 N_CHECKED = 3
 """Tokens that are also run as plain sequences of two tokens."""
 
+N_COMPARED = 8
+"""Tokens whose vectors behind the prefix are compared with those behind ordinary tokens."""
+
 TOLERANCE = 1e-6
 """Largest relative difference of a token's vector between both passes; rounding causes about 1e-12."""
 
 
-def read_alone(heads: HeadModel, ids: Tensor, prefix: int) -> Iterator[tuple[int, Tensor]]:
+@dataclass(frozen=True)
+class FirstPass:
+    """What the first pass found out.
+
+    Args:
+        pairs: prefix and token, Int[Tensor, "n_checked 2"].
+        inputs: what each layer's heads read at the token of each pair, Float64[Tensor, "n_checked d_model"].
+        agreement: how much alike tokens differ behind the prefix and behind ordinary tokens: mean over layers and
+            tokens of the cosine of the differences from the mean token, -1 to 1; None if nothing was compared.
+    """
+
+    pairs: Tensor
+    inputs: dict[int, Tensor]
+    agreement: float | None
+
+
+def read_alone(
+    heads: HeadModel,
+    ids: Tensor,
+    prefix: int,
+    first: int = 0,
+    earlier: KeptRun | None = None,
+    ordinary: Sequence[int] = (),
+    examine: Callable[[FirstPass], None] | None = None,
+) -> Generator[tuple[int, Tensor]]:
     """Yield each layer that has heads, in order, with their input for each token: Float32[Tensor, "n_tokens d_model"].
 
     A layer runs only when it is requested. The input is computed in float64 and rounded once, so that threads and
@@ -37,6 +65,10 @@ def read_alone(heads: HeadModel, ids: Tensor, prefix: int) -> Iterator[tuple[int
     Args:
         ids: Int[Tensor, "n_tokens"].
         prefix: the token before each of them.
+        first: the first layer that is needed; earlier ones are left out as far as `earlier` allows.
+        earlier: what an interrupted run has kept of its residuals, and where this one keeps its own.
+        ordinary: prefixes to compare this one with.
+        examine: called after the first pass.
 
     Raises:
         ArchitectureError: the model cannot run, a value is not finite, or both passes disagree.
@@ -46,13 +78,20 @@ def read_alone(heads: HeadModel, ids: Tensor, prefix: int) -> Iterator[tuple[int
     source = heads.checkpoint.source
     if (why := heads.checkpoint.why_not_run) is not None:
         raise ArchitectureError(f"{source}: cannot be run: {why}. Use the model's safetensors checkpoint.")
-    at = torch.linspace(0, len(ids) - 1, min(N_CHECKED, len(ids))).long()
+    at, compared = (_evenly(len(ids), n) for n in (N_CHECKED, N_COMPARED))
     behind = torch.full_like(ids, prefix)
-    expected: dict[int, Tensor] = {}
+    inputs: dict[int, Tensor] = {}
     pairs = torch.stack([behind[at], ids[at]], dim=1)
-    kept = first_token_of(run_streamed(heads, pairs, expected.__setitem__, keep=True))
+    prefixes = torch.tensor([prefix, *ordinary])
+    compares = bool(ordinary) and len(compared) > 1
+    all_pairs = torch.cat([pairs, torch.cartesian_prod(prefixes, ids[compared])]) if compares else pairs
+    kept = first_token_of(run_streamed(heads, all_pairs, inputs.__setitem__, keep=True))
+    expected = {layer: x[: len(pairs)] for layer, x in inputs.items()}
+    if examine is not None:
+        rest = {layer: x[len(pairs) :].view(len(prefixes), -1, x.shape[-1]) for layer, x in inputs.items() if compares}
+        examine(FirstPass(pairs, expected, _agreement(rest) if compares else None))
     sequences = torch.stack([behind, ids], dim=1) if kept is None else ids[:, None]
-    for layer, x in _one_by_one(lambda see: run_streamed(heads, sequences, see, kept)):
+    for layer, x in _one_by_one(lambda see: run_streamed(heads, sequences, see, kept, first=first, earlier=earlier)):
         if not torch.isfinite(x).all():
             raise ArchitectureError(
                 f"{source}: layer {layer}: the heads read values that are NaN or infinite. Are the weights damaged?"
@@ -68,7 +107,25 @@ def read_alone(heads: HeadModel, ids: Tensor, prefix: int) -> Iterator[tuple[int
         yield layer, x.float()
 
 
-def _one_by_one(run: Callable[[Callable[[int, Tensor], None]], Any]) -> Iterator[tuple[int, Tensor]]:
+def _evenly(n: int, most: int) -> Tensor:
+    import torch
+
+    return torch.linspace(0, n - 1, min(most, n)).long()
+
+
+def _agreement(inputs: dict[int, Tensor]) -> float:
+    """Of `FirstPass`, from Float64[Tensor, "n_prefixes n_tokens d_model"] of each layer, ordinary prefixes behind."""
+    import torch
+
+    found = []
+    for layer, x in inputs.items():
+        if layer:  # the first layer reads no prefix
+            differences = x - x.mean(1, keepdim=True)
+            found.append(torch.nn.functional.cosine_similarity(differences[0], differences[1:].mean(0), dim=-1).mean())
+    return float(torch.stack(found).mean()) if found else 1.0
+
+
+def _one_by_one(run: Callable[[Callable[[int, Tensor], None]], Any]) -> Generator[tuple[int, Tensor]]:
     """Turn the calls that `run` makes to its argument into an iterator; `run` continues when the next is requested."""
     wanted: queue.Queue[bool] = queue.Queue()
     results: queue.Queue[Any] = queue.Queue()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from headatlas.architectures.module_tree import ROWS_AT_ONCE, ModuleTree
 from headatlas.architectures.parts import Part
@@ -17,6 +18,15 @@ _OTHERS = (
     "embedding_multiplier", "num_experts_per_tok", "norm_topk_prob", "routed_scaling_factor", "n_group", "topk_group",
     "topk_method", "moe_k", "router_jitter_noise", "swiglu_limit", "swiglu_alpha", "moe_norm_min", "moe_topk",
     "top_k_experts",
+)  # fmt: skip
+
+
+_FORWARD = (
+    "rope_parameters", "sliding_window", "layer_types", "attn_logit_softcapping", "query_pre_attn_scalar",
+    "attention_multiplier", "residual_multiplier", "embedding_multiplier", "position_embedding_type",
+    "max_position_embeddings", "use_parallel_residual", "parallel_attn", "alibi", "attn_config",
+    "partial_rotary_factor", "no_rope_layers", "attention_chunk_size", "scale_attn_weights",
+    "scale_attn_by_inverse_layer_idx", "clip_qkv",
 )  # fmt: skip
 
 
@@ -62,6 +72,37 @@ def meaning_of_config(tree: ModuleTree, counts: dict[str, int], sizes: list) -> 
             ) from error
     others = {name: getattr(config, name) for name in _OTHERS if getattr(config, name, None) is not None}
     return [config.model_type, counts, sizes, activation, eps, others]
+
+
+def meaning_of_forward_pass(tree: ModuleTree) -> list:
+    """The settings that the whole base model runs with, floats as GGUF keeps them."""
+    config = tree.config
+    named = {name: _comparable(getattr(config, name)) for name in _FORWARD if getattr(config, name, None) is not None}
+    modules = [
+        [
+            name,
+            type(module).__name__,
+            sorted((key, _comparable(value)) for key, value in vars(module).items() if _is_used(key, value)),
+        ]
+        for name, module in tree.base.named_modules()
+        if not type(module).__name__.startswith("Dropout")
+    ]
+    return [named, modules]
+
+
+def _comparable(value: Any) -> Any:
+    """JSON types, with floats as the bits of their float32."""
+    if isinstance(value, float):
+        return struct.pack("<f", value).hex() if abs(value) < 3e38 else str(value)
+    if isinstance(value, Mapping):
+        return {str(name): _comparable(each) for name, each in sorted(value.items()) if each is not None}
+    if isinstance(value, list | tuple):
+        return [_comparable(each) for each in value]
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _is_used(name: str, value: object) -> bool:
+    return _is_plain(value) and "dropout" not in name and name not in ("training", "_is_hf_initialized")
 
 
 def settings_of_modules(tree: ModuleTree, paths: Sequence[str]) -> list:

@@ -11,14 +11,27 @@ from typing import TYPE_CHECKING, Any
 
 from headatlas.architectures.attention import AttentionLayers
 from headatlas.architectures.families import Family, Validity, clip_limit, find_family
-from headatlas.architectures.fingerprint import digest_parts, meaning_of_config, settings_of_modules
+from headatlas.architectures.fingerprint import (
+    digest_parts,
+    meaning_of_config,
+    meaning_of_forward_pass,
+    settings_of_modules,
+)
 from headatlas.architectures.first_mlp import first_mlp_paths
-from headatlas.architectures.module_tree import ModuleTree
+from headatlas.architectures.module_tree import ROWS_AT_ONCE, ModuleTree
 from headatlas.architectures.ov_circuits import parts_of_layer, read_outputs, read_values
 from headatlas.architectures.parts import Part, Role
 from headatlas.architectures.run_modules import run_in_float64
 from headatlas.architectures.structure import FirstMlp, find_first_mlp
-from headatlas.architectures.terms import Terms, attention_norm, check_terms, norm_gain
+from headatlas.architectures.terms import (
+    NO_TERMS,
+    LinearPart,
+    Terms,
+    attention_norm,
+    check_terms,
+    linear_part,
+    terms_of,
+)
 from headatlas.errors import ArchitectureError
 
 if TYPE_CHECKING:
@@ -31,7 +44,8 @@ class HeadModel:
     Args:
         tree: the model's modules.
         family: the names and the layout of the modules.
-        terms: what is counted in addition to the OV circuits.
+        terms: what is counted in addition to the OV circuits; None: all terms that the model has.
+        contextualize: what the heads read, one of `headatlas.settings.CONTEXTUALIZE`.
 
     Attributes:
         attention: the attention of each layer.
@@ -46,8 +60,10 @@ class HeadModel:
         SettingsError: a requested term does not exist in the model.
     """
 
-    def __init__(self, tree: ModuleTree, family: Family, terms: Terms | None = None) -> None:
-        self.tree, self.family, self.terms = tree, family, terms or Terms()
+    def __init__(
+        self, tree: ModuleTree, family: Family, terms: Terms | None = NO_TERMS, contextualize: str = "first-mlp"
+    ) -> None:
+        self.tree, self.family, self.contextualize = tree, family, contextualize
         self.checkpoint = checkpoint = tree.checkpoint
         self.name, self.model_type, self.note = checkpoint.name, tree.config.model_type, checkpoint.note
         self.d_vocab, self.d_model = tree.shape(tree.embedding)[0], tree.config.hidden_size
@@ -61,7 +77,10 @@ class HeadModel:
         self.validity = [self._validity(layer) for layer in range(self.n_layers)]
         first = next(sizes for sizes in self.attention.all_sizes if sizes is not None)
         self.n_kv_heads, self.d_head = first.n_kv_heads, first.d_head
-        check_terms(self.terms, self.attention)
+        if terms is None:
+            terms = terms_of(self.attention)
+        check_terms(terms, self.attention)
+        self.terms = terms
 
     @property
     def alike(self) -> bool:
@@ -107,12 +126,17 @@ class HeadModel:
 
     def W_U(self) -> Tensor:
         """The unembedding as rows: Float[Tensor, "d_vocab d_model"]."""
+        import torch
+
         W_U, before = self.tree.read(self.tree.unembedding), self.family.before_unembedding
         if before is not None and self.tree.module(before) is not None:
             W_U = W_U @ self.tree.read(f"{self.tree.path_of(before)}.weight")
         if self.terms.final_norm_gain:
-            # Not in place: what was read may be the mapped file itself.
-            W_U = W_U * norm_gain(self.tree, str(self.family.final_norm), self.d_model)
+            norm = linear_part(self.tree, str(self.family.final_norm), self.d_model)
+            # Not in place: a tensor that was read may be the file's own memory, which the embedding shares.
+            stored, W_U = W_U, torch.empty_like(W_U)
+            for rows, read in zip(W_U.split(ROWS_AT_ONCE), stored.split(ROWS_AT_ONCE), strict=True):
+                rows.copy_(norm.of_directions(read))
         return W_U
 
     def values_and_outputs(self, layer: int) -> tuple[Tensor, Tensor]:
@@ -123,12 +147,12 @@ class HeadModel:
             W_O: Float[Tensor, "n_heads d_head d_model"].
         """
         W_V = read_values(self.attention, layer, self.terms.value_bias)
-        gain = self.attention_gain(layer) if self.terms.attention_gain else None
-        return W_V, read_outputs(self.attention, layer, gain)
+        W_O = read_outputs(self.attention, layer)
+        return W_V, self.norm_of_attention(layer).of_outputs(W_O) if self.terms.attention_gain else W_O
 
-    def attention_gain(self, layer: int) -> Tensor:
-        """The gain per channel of the norm after a layer's attention, up to a common factor: `(d_model,)`."""
-        return norm_gain(self.tree, str(attention_norm(self.attention, layer)), self.d_model)
+    def norm_of_attention(self, layer: int) -> LinearPart:
+        """The linear part of the norm after a layer's attention."""
+        return linear_part(self.tree, str(attention_norm(self.attention, layer)), self.d_model)
 
     def first_mlp(self, embedding: Tensor) -> Tensor:
         """`MLP_0(norm_0(embedding))`, the output of the first layer's MLP alone: Float[Tensor, "n_ids d_model"].
@@ -146,12 +170,15 @@ class HeadModel:
 
     def parts(self) -> list[Part]:
         """Exactly the parts that a map reads; the fingerprint covers them, and a remote model transfers them."""
-        return [part for layer in (None, *range(self.n_layers)) for part in self.parts_of(layer)]
+        parts = [*self._parts_of_embedding(), *self._parts_of_unembedding(), *self._parts_of_input()]
+        if self.contextualize != "alone":  # then, the parts of the input include all layers
+            parts += [part for layer in range(self.n_layers) for part in self.parts_of(layer)]
+        return _distinct(parts)
 
     def parts_of(self, layer: int | None) -> list[Part]:
-        """The parts that a map reads from a layer; with None, those outside the layers' attention."""
+        """The parts that the scores of a layer need in addition to its input; with None, those of all layers."""
         if layer is None:
-            return self._shared_parts()
+            return _distinct([*self._parts_of_embedding(), *self._parts_of_unembedding()])
         if not self.has_heads(layer):
             return []
         parts = parts_of_layer(self.attention, layer, self.terms.value_bias)
@@ -186,24 +213,38 @@ class HeadModel:
         counts = {"n_layers": self.n_layers, "d_vocab": self.d_vocab}
         meaning = meaning_of_config(self.tree, counts, sizes)
         # The names that matter in an unknown family's config are not known, but its modules store what they use.
-        if not self.has_entry:
+        if self.contextualize == "alone":
+            meaning.append(meaning_of_forward_pass(self.tree))
+        elif not self.has_entry:
             meaning.append(settings_of_modules(self.tree, self._first_mlp_paths()))
         return digest_parts(self.tree, meaning, self.parts() if parts is None else parts, progress)
 
-    def _shared_parts(self) -> list[Part]:
-        tree = self.tree
-        parts = [Part(Role.EMBEDDING, tree.embedding)]
-        if tree.unembedding != tree.embedding:
-            parts.append(Part(Role.UNEMBEDDING, tree.unembedding))
-        others = [module for module in (self.family.after_embedding, self.family.before_unembedding) if module]
-        if self.terms.final_norm_gain:
-            others.append(str(self.family.final_norm))
-        for path in (*others, *self._first_mlp_paths()):
-            if (module := tree.module(path)) is not None:
-                parts += [
-                    Part(Role.MODULE, f"{tree.path_of(path)}.{name}", path=f"{path}.{name}")
-                    for name in module.state_dict()
-                ]
+    def _parts_of_embedding(self) -> list[Part]:
+        after = self.family.after_embedding
+        return [Part(Role.EMBEDDING, self.tree.embedding), *self._parts_of_modules([] if after is None else [after])]
+
+    def _parts_of_unembedding(self) -> list[Part]:
+        tree, family = self.tree, self.family
+        role = Role.EMBEDDING if tree.unembedding == tree.embedding else Role.UNEMBEDDING
+        before = [] if family.before_unembedding is None else [family.before_unembedding]
+        norm = [str(family.final_norm)] if self.terms.final_norm_gain else []
+        return [Part(role, tree.unembedding), *self._parts_of_modules([*before, *norm])]
+
+    def _parts_of_input(self) -> list[Part]:
+        """The parts, apart from the embedding, that the heads' input is computed from."""
+        if self.contextualize == "alone":
+            return self._parts_of_modules([""])
+        return self._parts_of_modules(self._first_mlp_paths())
+
+    def _parts_of_modules(self, paths: Iterable[str]) -> list[Part]:
+        """All parameters of modules of the base model, which an empty path names; those that it lacks are skipped."""
+        tree, parts = self.tree, []
+        for path in paths:
+            module = tree.module(path)
+            for name in [] if module is None else module.state_dict():
+                own = f"{path}.{name}".removeprefix(".")
+                if (parameter := tree.path_of(own)) != tree.embedding and tree.stored_as(parameter) == parameter:
+                    parts.append(Part(Role.MODULE, parameter, path=own))
         return parts
 
     def _first_mlp_paths(self) -> list[str]:
@@ -221,3 +262,9 @@ class HeadModel:
         types = getattr(self.tree.config, "layer_types", None)
         kind = str(types[layer]).replace("_", " ") if types else "no softmax attention"
         return Validity("not applicable", kind)
+
+
+def _distinct(parts: list[Part]) -> list[Part]:
+    """The parts in their order, each once; a part is not hashable, because its rows are a slice."""
+    found = {(part.role, part.parameter, str(part.rows), part.layer): part for part in reversed(parts)}
+    return list(reversed(found.values()))

@@ -1,9 +1,43 @@
-"""The keys and values that a model caches for a first token, shared by many sequences that begin with it."""
+"""What a run keeps for another: the keys and values of a first token, and the residuals between two layers."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class KeptRun(Protocol):
+    """Where a run over many layers keeps what it needs to continue."""
+
+    def load(self, layer: int) -> tuple[int, dict[str, Tensor]] | None:
+        """What the last kept layer up to `layer` reads, with the number of that layer; None if nothing is kept."""
+        ...
+
+    def save(self, layer: int, residuals: dict[str, Tensor]) -> None:
+        """Keep what `layer` reads."""
+        ...
+
+
+def residuals_of(output: Any) -> dict[str, Tensor] | None:
+    """A layer's output as named tensors; None if it holds anything else."""
+    import torch
+
+    if isinstance(output, torch.Tensor):
+        return {"alone": output}
+    if not isinstance(output, tuple | list) or not all(isinstance(each, torch.Tensor | None) for each in output):
+        return None
+    return {str(place): torch.empty(0) if each is None else each for place, each in enumerate(output)}
+
+
+def output_of(residuals: dict[str, Tensor]) -> Any:
+    """The inverse of `residuals_of`."""
+    if "alone" in residuals:
+        return residuals["alone"]
+    in_order = (residuals[str(place)] for place in range(len(residuals)))
+    return tuple(each if each.numel() else None for each in in_order)
 
 
 def first_token_of(cache: Any) -> Any:

@@ -10,7 +10,7 @@ from headatlas.architectures.gguf.family import find_family as find_gguf_family
 from headatlas.architectures.heads import HeadModel
 from headatlas.architectures.module_tree import ModuleTree
 from headatlas.architectures.structure import propose_families
-from headatlas.architectures.terms import Terms
+from headatlas.architectures.terms import NO_TERMS, Terms
 from headatlas.architectures.unknown_family import choose_family, refuse_unknown_inputs, refuse_unknown_layers
 from headatlas.checkpoints import open as opening
 from headatlas.checkpoints.checkpoint import Checkpoint
@@ -36,11 +36,17 @@ def open_checkpoint(source: str | Path, adapter: str | Path | None = None) -> Ch
     return opening.open_checkpoint(source, adapter, FAMILIES)
 
 
-def open_model(checkpoint: Checkpoint, terms: Terms | None = None, believe_structure: bool = False) -> HeadModel:
+def open_model(
+    checkpoint: Checkpoint,
+    terms: Terms | None = NO_TERMS,
+    contextualize: str = "first-mlp",
+    believe_structure: bool = False,
+) -> HeadModel:
     """The heads of a checkpoint, by the entry of its family or, without one, by its module structure.
 
     Args:
-        terms: what is counted in addition to the OV circuits.
+        terms: what is counted in addition to the OV circuits; None: all terms that the model has.
+        contextualize: what the heads read, one of `headatlas.settings.CONTEXTUALIZE`.
         believe_structure: take the first proposal for a model type without an entry, instead of letting the self-check
             decide; for a plan, which reads no weights.
 
@@ -52,10 +58,10 @@ def open_model(checkpoint: Checkpoint, terms: Terms | None = None, believe_struc
     family = find_family(tree.config.model_type)
     if family is None and believe_structure:
         refuse_unknown_inputs(tree)
-        model = HeadModel(tree, replace(next(propose_families(tree)), validity=_to_be_checked), terms)
+        model = HeadModel(tree, replace(next(propose_families(tree)), validity=_to_be_checked), terms, contextualize)
         refuse_unknown_layers(model)
         return model
-    return HeadModel(tree, family or choose_family(tree), terms)
+    return HeadModel(tree, family or choose_family(tree), terms, contextualize)
 
 
 def is_transposed(model_type: str, module: str) -> bool:

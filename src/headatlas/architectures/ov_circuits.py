@@ -22,17 +22,11 @@ def read_values(attention: AttentionLayers, layer: int, bias: bool = False) -> T
     return value.reshape(sizes.n_kv_heads, sizes.d_head, -1).transpose(1, 2).contiguous()
 
 
-def read_outputs(attention: AttentionLayers, layer: int, gain: Tensor | None = None) -> Tensor:
-    """W_O of a layer: Float[Tensor, "n_heads d_head d_model"].
-
-    Args:
-        gain: a factor for each channel, `(d_model,)`.
-    """
+def read_outputs(attention: AttentionLayers, layer: int) -> Tensor:
+    """W_O of a layer: Float[Tensor, "n_heads d_head d_model"]."""
     sizes, path, tree = attention.sizes(layer), attention.output_path(layer), attention.tree
     output = tree.read(f"{tree.path_of(path)}.weight")
     output = output if attention.is_transposed(path) else output.T
-    if gain is not None:
-        output = output * gain
     return output.reshape(sizes.n_heads, sizes.d_head, -1).contiguous()
 
 

@@ -109,7 +109,7 @@ def compare_layer(model: HeadModel, layer: int) -> tuple[float, bool, int]:
     found = torch.stack([x @ W_V[kv].double() @ W_O[head].double() for head, kv in enumerate(model.kv_head_of(layer))])
     if model.terms.attention_gain:
         # Compared behind the gain: of a channel whose gain is zero, nothing is left to compare in front of it.
-        expected = expected * model.attention_gain(layer).double()
+        expected = model.norm_of_attention(layer).of_outputs(expected)
     norm = torch.linalg.vector_norm
     size = norm(expected, dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     error = norm(found - expected, dim=-1, keepdim=True) / size

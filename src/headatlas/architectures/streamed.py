@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from headatlas.architectures.kept_states import for_sequences
+from headatlas.architectures.kept_states import KeptRun, for_sequences, output_of, residuals_of
 from headatlas.architectures.run_modules import in_float64
 from headatlas.errors import ArchitectureError, HeadatlasError
 
@@ -23,7 +23,15 @@ SEQUENCES_AT_ONCE = 1024
 See = Callable[[int, "Tensor"], None]
 
 
-def run_streamed(heads: HeadModel, ids: Tensor, see: See, kept: Any = None, keep: bool = False) -> Any:
+def run_streamed(
+    heads: HeadModel,
+    ids: Tensor,
+    see: See,
+    kept: Any = None,
+    keep: bool = False,
+    first: int = 0,
+    earlier: KeptRun | None = None,
+) -> Any:
     """Run sequences of one length through transformers' own modules.
 
     Args:
@@ -32,6 +40,8 @@ def run_streamed(heads: HeadModel, ids: Tensor, see: See, kept: Any = None, keep
             Float64[Tensor, "n_sequences d_model"].
         kept: keys and values of tokens that precede each of the sequences; they are not changed.
         keep: run to the end, and return the model's cache for a run that continues this one.
+        first: the first layer that has to be seen; earlier ones are left out as far as `earlier` allows.
+        earlier: what an interrupted run has kept of its residuals, and where this one keeps its own.
 
     Returns:
         The cache, usually keys and values; None unless `keep`.
@@ -43,7 +53,7 @@ def run_streamed(heads: HeadModel, ids: Tensor, see: See, kept: Any = None, keep
 
     tree, layers = heads.tree, heads.family.layers
     base = _base_without_layers(tree, layers)
-    run = _Run(heads, ids, see, kept, keep)
+    run = _Run(heads, ids, see, kept, keep, first, earlier)
     for number, layer in enumerate(base.get_submodule(layers).children()):
         layer.forward = run.forward_of(number)
     options = {} if run.kept is None else {"past_key_values": run.kept}
@@ -69,7 +79,9 @@ class _LastLayerRead(Exception):
 class _Run:
     """The layers of one run: each is filled when the model calls it, and dropped afterwards."""
 
-    def __init__(self, heads: HeadModel, ids: Tensor, see: See, kept: Any, keep: bool) -> None:
+    def __init__(
+        self, heads: HeadModel, ids: Tensor, see: See, kept: Any, keep: bool, first: int, earlier: KeptRun | None
+    ) -> None:
         self.heads, self.see, self.keep = heads, see, keep
         self.n_sequences, self.n_tokens = ids.shape
         self.kept = copy.copy(kept)
@@ -77,6 +89,12 @@ class _Run:
             self.kept.layers = list(self.kept.layers)
         self.last = max(layer for layer in range(heads.n_layers) if heads.has_heads(layer))
         self.read: dict[int, Tensor] = {}
+        # A layer that reads what an earlier one has computed, other than its output, cannot be the first to run.
+        read = [layer for layer in range(self.last + 1) if heads.has_heads(layer)]
+        in_turn = all(heads.attention.value_layer(layer) == layer for layer in read)
+        self.earlier = earlier if in_turn else None
+        found = None if self.earlier is None else self.earlier.load(first)
+        self.first, self.output = (0, None) if found is None else (found[0], output_of(found[1]))
 
     def forward_of(self, number: int) -> Callable[..., Any]:
         return lambda *args, **kwargs: self._forward(number, args, kwargs)
@@ -84,6 +102,9 @@ class _Run:
     def _forward(self, number: int, args: tuple, kwargs: dict[str, Any]) -> Any:
         import torch
 
+        if number < self.first:
+            return self.output
+        self.output = None
         heads, seen, outputs = self.heads, [], []
         layer = heads.tree.fill(f"{heads.family.layers}.{number}")
         if reads := heads.has_heads(number) and heads.attention.value_layer(number) == number:
@@ -101,7 +122,10 @@ class _Run:
             self.see(number, self.read[heads.attention.value_layer(number)])
         if number == self.last and not self.keep:
             raise _LastLayerRead
-        return _joined(outputs)
+        output = _joined(outputs)
+        if self.earlier is not None and not _shares(kwargs) and (residuals := residuals_of(output)) is not None:
+            self.earlier.save(number + 1, residuals)
+        return output
 
     def _note(self, seen: list[Tensor]) -> Callable[..., None]:
         def note(_: Any, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -151,14 +175,18 @@ def _rows_on_demand(tree: ModuleTree, parameter: str, module: Any, forward: Call
 
 def _parts(n: int, args: tuple, kwargs: dict[str, Any]) -> Iterator[tuple[int, tuple, dict[str, Any]]]:
     """The arguments of a layer, split by sequences: (number of sequences, args, kwargs)."""
-    # Layers pass keys and values to later layers in a dictionary, which has to cover all sequences.
-    if n <= SEQUENCES_AT_ONCE or any(isinstance(value, MutableMapping) for value in kwargs.values()):
+    if n <= SEQUENCES_AT_ONCE or _shares(kwargs):
         yield n, args, kwargs
         return
     for start in range(0, n, SEQUENCES_AT_ONCE):
         part = slice(start, min(start + SEQUENCES_AT_ONCE, n))
         named = {name: _sliced(value, n, part) for name, value in kwargs.items()}
         yield part.stop - part.start, _sliced(args, n, part), named
+
+
+def _shares(kwargs: dict[str, Any]) -> bool:
+    """Whether layers pass keys and values to later layers, in a dictionary that covers all sequences."""
+    return any(isinstance(value, MutableMapping) for value in kwargs.values())
 
 
 def _sliced(value: Any, n: int, part: slice) -> Any:

@@ -135,7 +135,10 @@ def propose_families(tree: ModuleTree) -> Iterator[Family]:
             output = next((name for name in OUTPUTS if name in children), None)
             if "attention" not in type(module).__name__.lower() or output is None:
                 continue
-            common = {"model_types": (model_type,), "layers": layers, "attention": attention, "output": output}
+            common = {
+                "model_types": (model_type,), "layers": layers, "attention": attention, "output": output,
+                "final_norm": find_final_norm(tree, layers),
+            }  # fmt: skip
             if LATENT_VALUES in children:
                 yield Family(**common, latent=True)
                 return
@@ -230,6 +233,49 @@ def layers_in_turn(tree: ModuleTree, layers: str) -> bool:
         for layer, original in zip(modules, originals, strict=True):
             layer.forward = original
     return in_turn
+
+
+def find_final_norm(tree: ModuleTree, layers: str) -> str | None:
+    """The norm that reads what the last layer returns, in the base model; None if there is not exactly one."""
+    import torch
+
+    modules = list(tree.base.get_submodule(layers).children())
+    originals = [layer.forward for layer in modules]
+    returned: list[Any] = []
+    found: set[str] = set()
+
+    def pass_on(as_tuple: bool):
+        def forward(*args, **kwargs):
+            returned[:] = [args[0] if args else kwargs["hidden_states"]]
+            return (returned[0],) if as_tuple else returned[0]
+
+        return forward
+
+    def note(name: str):
+        def hook(_, args: tuple) -> None:
+            if returned and args and args[0] is returned[0]:
+                found.add(name)
+
+        return hook
+
+    hooks = [
+        module.register_forward_pre_hook(note(name))
+        for name, module in tree.base.named_modules()
+        if "norm" in type(module).__name__.lower() and not name.startswith(f"{layers}.")
+    ]
+    ids = torch.zeros(2, 1, dtype=torch.long, device="meta")
+    try:
+        for as_tuple in (False, True):
+            returned.clear()
+            for layer in modules:
+                layer.forward = pass_on(as_tuple)
+            _run_empty(tree.base, (), {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False})
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for layer, original in zip(modules, originals, strict=True):
+            layer.forward = original
+    return found.pop() if len(found) == 1 else None
 
 
 def _run_empty(module: nn.Module, args: tuple, kwargs: dict) -> None:

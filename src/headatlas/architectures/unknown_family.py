@@ -55,7 +55,7 @@ def choose_family(tree: ModuleTree) -> Family:
         if worst <= TOLERANCE:
             scaled = any(scaled for _, scaled, _ in results.values())
             validity = Validity("exact up to scale" if scaled else "exact", "read by module structure")
-            return replace(family, validity=lambda config, layer, found=validity: found, final_norm=None)
+            return replace(family, validity=lambda config, layer, found=validity: found)
         failures.append(f"its circuits differ from the real attention by {worst:.2g}")
     raise ArchitectureError(
         f"{tree.checkpoint.source}: the model type {tree.config.model_type!r} is not in the table of families, and no "

@@ -38,6 +38,8 @@ MEASURES = ("weights", "attention-fixed", "in-context")
 TABLES = (SCORES, HITS, *(f"{name}.parquet" for name in EVIDENCE))
 """The files whose SHA-256 a manifest can contain."""
 
+PREFIX_RULES = ("tokenizer", "ordinary", "user")
+
 MOST_LAYERS = 100_000
 LayerNumber = Annotated[int, Within(0, MOST_LAYERS - 1)]
 ModelSize = Annotated[int, Within(1, MOST_LAYERS)]
@@ -111,6 +113,7 @@ class SettingsFacts:
     k: Size | None = None
     k_copying: Size | None = None
     contextualize: Annotated[str, OneOf(CONTEXTUALIZE)] | None = None
+    prefix: Count | None = None
     value_bias: bool | None = None
     attention_gain: bool | None = None
     final_norm_gain: bool | None = None
@@ -192,6 +195,27 @@ class SelfCheckFacts:
 
 
 @dataclass(frozen=True)
+class PrefixFacts:
+    """The token before each word that passes through the model alone.
+
+    Args:
+        token, text: its id and text.
+        rule: why this one: the `tokenizer` puts it before every text; an `ordinary` word; or named by the `user`.
+        agreement: how much alike words differ behind it and behind ordinary words, -1 to 1; None if not compared.
+        error: largest relative difference between what the last layer with heads reads here and in the whole model;
+            None if they were not compared.
+        why_not: why they were not; None if they were.
+    """
+
+    token: Count
+    text: str
+    rule: Annotated[str, OneOf(PREFIX_RULES)]
+    agreement: float | None = None
+    error: Positive | None = None
+    why_not: Text | None = None
+
+
+@dataclass(frozen=True)
 class ChanceFacts:
     """How chance levels were measured: exactly from so many hits on, otherwise as a mean over re-pairings."""
 
@@ -256,6 +280,7 @@ class Manifest:
         label: the profile, the rule unless it is `plain`, and the changed settings, in a few words.
         identity: a JSON value that is equal for two runs that make the same atlas.
         self_check: None if it was switched off, or for imported scores.
+        prefix: None unless heads read words alone.
         chance, copying: None if chance levels were not measured, and if the pairs that copying hits were not.
         packages: versions of Python and libraries; empty for imported scores.
         run: None for imported scores.
@@ -273,6 +298,7 @@ class Manifest:
     settings: SettingsFacts
     relations: RelationsFacts
     self_check: SelfCheckFacts | None = None
+    prefix: PrefixFacts | None = None
     chance: ChanceFacts | None = None
     copying: CopyingFacts | None = None
     packages: Mapping[str, Text] = field(default_factory=dict)

@@ -26,6 +26,7 @@ from headatlas.cli.options import (
 )
 from headatlas.cli.screen import Bar, console, print_message, show_table
 from headatlas.measuring.engine import EngineName, open_engine
+from headatlas.settings import DEFAULT_PROFILE
 
 if TYPE_CHECKING:
     from headatlas.atlas import Atlas
@@ -48,12 +49,18 @@ def map_command(
     ] = None,
     threshold: Threshold = None,
     contextualize: Annotated[
-        str | None, typer.Option(help="Input of the later layers: first-mlp (default) or embedding.")
+        str | None, typer.Option(help="What the heads read: first-mlp, embedding or alone; default: the profile's.")
     ] = None,
-    profile: Annotated[str, typer.Option(help="Named set of settings, which says how heads are read.")] = "maps",
+    profile: Annotated[
+        str, typer.Option(help="maps: as published. alone: words as the model's own layers hand them to the heads.")
+    ] = DEFAULT_PROFILE,
     rule: Annotated[
         str, typer.Option(help="How heads are classified: plain, or calibrated (beyond chance and copying).")
     ] = "plain",
+    prefix: Annotated[
+        str | None,
+        typer.Option(metavar="TOKEN", help="With alone, the token before each word; default: the tokenizer's own."),
+    ] = None,
     value_bias: Annotated[bool, typer.Option("--value-bias", help="Count the bias of the values too.")] = False,
     attention_gain: Annotated[
         bool, typer.Option("--attention-gain", help="Count the gain of a norm behind the attention too.")
@@ -101,6 +108,7 @@ def map_command(
             contextualize=contextualize,
             profile=profile,
             rule=rule,
+            prefix=prefix,
             value_bias=value_bias,
             attention_gain=attention_gain,
             final_norm_gain=final_norm_gain,

@@ -11,6 +11,7 @@ from headatlas.cli.app import command
 from headatlas.cli.formats import format_bytes, format_duration
 from headatlas.cli.options import AddRelations, JsonOption, Relations
 from headatlas.cli.screen import console, print_json
+from headatlas.settings import DEFAULT_PROFILE
 
 if TYPE_CHECKING:
     from headatlas.measuring.plan import Plan
@@ -24,6 +25,7 @@ def plan_command(
     ] = None,
     relations: Relations = None,
     add_relations: AddRelations = None,
+    profile: Annotated[str, typer.Option(help="As for `headatlas map`.")] = DEFAULT_PROFILE,
     adapter: Annotated[Path | None, typer.Option(metavar="PATH", help="LoRA adapter.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     as_json: JsonOption = False,
@@ -35,6 +37,7 @@ def plan_command(
         model,
         relations=relations or None,
         add_relations=add_relations or None,
+        profile=profile,
         adapter=adapter,
         threads=threads,
     )
@@ -59,17 +62,19 @@ def _show_plan(plan: Plan) -> None:
     ]
     kept, of = len(plan.measurable), len(plan.measurable) + len(plan.not_measurable)
     missing = f"; not: {listed(plan.not_measurable)}" if plan.not_measurable else ""
+    inputs = f"{format_duration(plan.input_seconds)} for what the heads read, " if plan.input_seconds else ""
+    everything = "; words pass through all layers" if plan.input_seconds else ""
     rows = {
         "family": f"{plan.model_type}, read by "
         + ("its entry" if plan.read_by == "entry" else "its module structure, if the self-check agrees"),
         "heads": f"{plan.n_layers} layers x {plan.n_heads} heads{n_kv_heads}",
         "validity": "\n".join(validity),
         "to read": f"{format_bytes(plan.to_read)} of {format_bytes(plan.size)} "
-        f"({plan.to_read / max(plan.size, 1):.0%})",
+        f"({plan.to_read / max(plan.size, 1):.0%}){everything}",
         "memory": f"about {format_bytes(plan.memory)} (estimate)",
-        "time": f"about {format_duration(plan.seconds)} for scores, {format_duration(plan.chance_seconds)} for chance "
-        f"levels and {format_duration(plan.salient_seconds)} for salient operations on this machine (estimates), "
-        "plus the time for reading",
+        "time": f"about {format_duration(plan.seconds)} for scores, {inputs}"
+        f"{format_duration(plan.chance_seconds)} for chance levels and {format_duration(plan.salient_seconds)} for "
+        "salient operations on this machine (estimates), plus the time for reading",
         "relations": f"{kept} of {of} measurable, {plan.n_pairs:,} pairs{missing}",
     }
     if plan.note:

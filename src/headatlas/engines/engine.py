@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from headatlas.architectures import HeadModel
     from headatlas.settings import Settings
@@ -106,6 +107,13 @@ class Task:
     ends: np.ndarray
     chance: bool = True
 
+    @property
+    def input_ids(self) -> Tensor:
+        """The distinct sources of all pairs, for which engines are given input vectors: Int64[Tensor, "n_inputs"]."""
+        import torch
+
+        return torch.from_numpy(self.source_ids).unique()
+
     @cached_property
     def key(self) -> str:
         """Identifies the task: two tasks with the same key are the same."""
@@ -129,6 +137,15 @@ class Engine(Protocol):
     device: str
     threads: int
 
-    def score(self, model: HeadModel, task: Task, layers: Sequence[int]) -> Iterator[tuple[int, LayerResult]]:
-        """Yield each layer with its result as soon as it is scored, in any order."""
+    def score(
+        self, model: HeadModel, task: Task, layers: Sequence[int], inputs: Iterator[tuple[int, Tensor]]
+    ) -> Iterator[tuple[int, LayerResult]]:
+        """Yield each layer with its result as soon as it is scored, in any order.
+
+        Args:
+            layers: in ascending order.
+            inputs: those of these layers that have heads, in order, with what the heads read for `task.input_ids`:
+                Float32[Tensor, "n_inputs d_in"], see `headatlas.architectures.head_inputs`. The next one is computed
+                when it is requested.
+        """
         ...

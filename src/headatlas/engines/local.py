@@ -33,12 +33,14 @@ class LocalEngine:
         check_device(device)
         self.device, self.threads = device, count_threads(threads)
 
-    def score(self, model: HeadModel, task: Task, layers: Sequence[int]) -> Iterator[tuple[int, LayerResult]]:
-        return LayerScorer(model, task, self.device, self.threads).score(layers)
+    def score(
+        self, model: HeadModel, task: Task, layers: Sequence[int], inputs: Iterator[tuple[int, Tensor]]
+    ) -> Iterator[tuple[int, LayerResult]]:
+        return LayerScorer(model, task, self.device, self.threads).score(layers, inputs)
 
 
 class LayerScorer:
-    """The search and the input vectors of one model, built once and used for all of its layers."""
+    """The search for one model's hits, built once and used for all of its layers."""
 
     def __init__(self, model: HeadModel, task: Task, device: str, threads: int) -> None:
         import torch
@@ -47,33 +49,31 @@ class LayerScorer:
 
         self.model, self.device = model, device
         self.n_pairs, self.ends = len(task.k), task.ends
-        ids, source = torch.from_numpy(task.source_ids).unique(return_inverse=True)
+        source = torch.searchsorted(task.input_ids, torch.from_numpy(task.source_ids))
         targets, k = torch.from_numpy(task.target_ids), torch.from_numpy(task.k)
-        # The first MLP before the unembedding: in large models they are the two largest, and not needed at once.
-        embedding = model.W_E(ids)
-        later = model.first_mlp(embedding) if task.settings.contextualize == "first-mlp" else embedding
         self.search = RankSearch(model.W_U().to(device), source, targets, k, threads)
         self.chance = ChanceLevels(self.search, task.ends.tolist()) if task.chance else None
-        self.copying = Copying(self.search, embedding.to(device)) if task.chance else None
-        self.inputs = {"first": embedding.to(device), "later": later.to(device)}
-        if task.settings.value_bias:
-            # The bias is one more row of W_V, for which the input of every token is 1.
-            self.inputs = {name: torch.nn.functional.pad(x, (0, 1), value=1.0) for name, x in self.inputs.items()}
+        self.copying = Copying(self.search, model.W_E(task.input_ids).to(device)) if task.chance else None
 
-    def score(self, layers: Sequence[int]) -> Iterator[tuple[int, LayerResult]]:
+    def score(self, layers: Sequence[int], inputs: Iterator[tuple[int, Tensor]]) -> Iterator[tuple[int, LayerResult]]:
         """Each layer with its result, in the order of `layers`; a thread reads the next layer during each search."""
+
+        def read(layer: int) -> tuple[Tensor, Tensor, Tensor] | None:
+            if not self.model.has_heads(layer):
+                return None
+            of_layer, x = next(inputs)
+            assert of_layer == layer, f"the input of layer {of_layer} instead of {layer}"
+            return x, *self.model.values_and_outputs(layer)
+
         with ThreadPoolExecutor(1) as reader:
-            ahead = reader.submit(self._read, layers[0]) if layers else None
+            ahead = reader.submit(read, layers[0]) if layers else None
             for number, layer in enumerate(layers):
                 assert ahead is not None
                 factors = ahead.result()
-                ahead = reader.submit(self._read, layers[number + 1]) if number + 1 < len(layers) else None
+                ahead = reader.submit(read, layers[number + 1]) if number + 1 < len(layers) else None
                 yield layer, self._score_layer(layer, factors)
 
-    def _read(self, layer: int) -> tuple[Tensor, Tensor] | None:
-        return self.model.values_and_outputs(layer) if self.model.has_heads(layer) else None
-
-    def _score_layer(self, layer: int, factors: tuple[Tensor, Tensor] | None) -> LayerResult:
+    def _score_layer(self, layer: int, factors: tuple[Tensor, Tensor, Tensor] | None) -> LayerResult:
         import numpy as np
 
         from headatlas.scoring import MISS, Chance, HeadOverflowError
@@ -88,9 +88,9 @@ class LayerScorer:
                 found = Chance(nothing, nothing == 0, nothing + 1, np.full_like(nothing, np.nan), nothing + 1)
             copied = np.zeros(self.n_pairs, bool)
         else:
-            (W_V, W_O), x = factors, self.inputs["later" if layer else "first"]
+            x, W_V, W_O = (each.to(self.device) for each in factors)
             try:
-                heads = self.search.heads(x, W_V.to(self.device), W_O.to(self.device), self.model.kv_head_of(layer))
+                heads = self.search.heads(x, W_V, W_O, self.model.kv_head_of(layer))
             except HeadOverflowError as error:
                 raise ArchitectureError(
                     f"layer {layer}, head {error.head}: the output of this head exceeds what float32 can hold. Are the "

@@ -1,16 +1,19 @@
 """Layers scored on a Ray cluster: a block of a model's layers is one task.
 
 No weights are sent through Ray: each worker opens the checkpoint itself, from storage that all machines share or by
-byte ranges over the network, builds its search once and keeps it for the next block. Only paths, token ids and packed
-hits are sent. With its hits, a worker returns a digest of all weights that it read for them. The driver compares it
-with its own, which detects a machine with another file at the same path before anything is saved.
+byte ranges over the network, builds its search once and keeps it for the next block. Only paths, token ids, the
+heads' input vectors and packed hits are sent. The driver computes the input of the next layers while workers score.
+With its hits, a worker returns a digest of all weights that it read for them. The driver compares it with its own,
+which detects a machine with another file at the same path before anything is saved.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headatlas._version import __version__
@@ -18,6 +21,8 @@ from headatlas.engines.engine import LayerResult, Task
 from headatlas.errors import CheckpointError, EngineError, HeadatlasError, SettingsError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from headatlas.architectures import HeadModel
     from headatlas.engines.local import LayerScorer
 
@@ -29,6 +34,9 @@ ATTEMPTS = 4
 
 BLOCKS_PER_SLOT = 4
 """Blocks for each task that the cluster can run at once: more spread the work evenly, fewer cause less overhead."""
+
+SUBMITTED_PER_SLOT = 2
+"""Blocks that are submitted for each such task, whose input vectors the cluster holds."""
 
 
 class RayEngine:
@@ -91,7 +99,9 @@ class RayEngine:
         if self._leaves:
             self._ray.shutdown()
 
-    def score(self, model: HeadModel, task: Task, layers: Sequence[int]) -> Iterator[tuple[int, LayerResult]]:
+    def score(
+        self, model: HeadModel, task: Task, layers: Sequence[int], inputs: Iterator[tuple[int, Tensor]]
+    ) -> Iterator[tuple[int, LayerResult]]:
         ray = self._ray
         size = self.layers_per_task or max(1, len(layers) // (BLOCKS_PER_SLOT * self._slots()))
         remote = ray.remote(score_block).options(
@@ -99,24 +109,31 @@ class RayEngine:
         )
         known = _Digests(model)
         shared_task = ray.put(task)
-        running: dict[Any, tuple[tuple[int, ...], int]] = {}
+        vectors = _SharedVectors(ray, inputs)
+        slots = self._slots()
+        blocks = deque(tuple(layers[start : start + size]) for start in range(0, len(layers), size))
+        running: dict[Any, tuple[tuple[int, ...], dict[int, Any], int]] = {}
 
-        def submit(block: tuple[int, ...], attempt: int) -> None:
-            running[remote.remote(shared_task, self.device, self.threads, block, __version__)] = block, attempt
+        def submit(block: tuple[int, ...], references: dict[int, Any], attempt: int) -> None:
+            args = shared_task, self.device, self.threads, block, references, __version__
+            running[remote.remote(*args)] = block, references, attempt
 
-        for start in range(0, len(layers), size):
-            submit(tuple(layers[start : start + size]), 1)
         try:
-            while running:
+            while blocks or running:
+                with suppress(EngineError):  # no machine for now: those that return go on
+                    slots = self._slots()
+                while blocks and len(running) < SUBMITTED_PER_SLOT * slots:
+                    block = blocks.popleft()
+                    submit(block, vectors.of_layers([layer for layer in block if model.has_heads(layer)]), 1)
                 # With a timeout, because an interruption is handled only between calls.
                 ready, _ = ray.wait(list(running), num_returns=1, timeout=1)
                 for reference in ready:
-                    block, attempt = running.pop(reference)
+                    block, references, attempt = running.pop(reference)
                     try:
                         done: BlockDone = ray.get(reference)
                     except ray.exceptions.RayError as error:
                         _refuse_hopeless(error, block, attempt)
-                        submit(block, attempt + 1)
+                        submit(block, references, attempt + 1)
                         continue
                     known.check(done)
                     for layer in block:
@@ -144,6 +161,25 @@ class RayEngine:
         return slots
 
 
+class _SharedVectors:
+    """The input vectors of layers in the cluster's object store; vectors that several layers read are there once."""
+
+    def __init__(self, ray: Any, inputs: Iterator[tuple[int, Tensor]]) -> None:
+        self._ray, self._inputs = ray, inputs
+        self._last: tuple[Tensor, Any] | None = None
+
+    def of_layers(self, layers: Sequence[int]) -> dict[int, Any]:
+        """References to the vectors of the next layers, which are computed here and now."""
+        references = {}
+        for layer in layers:
+            of_layer, x = next(self._inputs)
+            assert of_layer == layer, f"the input of layer {of_layer} instead of {layer}"
+            if self._last is None or self._last[0] is not x:
+                self._last = x, self._ray.put(x.numpy())
+            references[layer] = self._last[1]
+        return references
+
+
 class BlockDone(NamedTuple):
     """What a worker returns; small for every model."""
 
@@ -166,7 +202,7 @@ class _Digests:
             if layer not in self.known:
                 self.known[layer] = self.model.fingerprint(parts=self.model.parts_of(layer))
             if found != self.known[layer]:
-                where = "embedding, unembedding or first MLP" if layer is None else f"layer {layer}"
+                where = "embedding, unembedding or final norm" if layer is None else f"layer {layer}"
                 raise CheckpointError(
                     f"{self.model.checkpoint.source}: {where}: expected the same weights as on this machine "
                     f"(fingerprint {self.known[layer][:12]}), found others on the machine {done.node} "
@@ -179,8 +215,10 @@ _scorers: dict[str, tuple[HeadModel, LayerScorer, str]] = {}
 """In a worker: model, search and digest of the shared weights, for the last task."""
 
 
-def score_block(task: Task, device: str, threads: int, layers: tuple[int, ...], version: str) -> BlockDone:
-    """Score a block of layers, in a worker of the cluster."""
+def score_block(
+    task: Task, device: str, threads: int, layers: tuple[int, ...], references: dict[int, Any], version: str
+) -> BlockDone:
+    """Score a block of layers, in a worker of the cluster; their input vectors are in its object store."""
     node = _node()
     if version != __version__:
         raise EngineError(
@@ -192,9 +230,18 @@ def score_block(task: Task, device: str, threads: int, layers: tuple[int, ...], 
         parts = {layer: model.parts_of(layer) for layer in layers}
         model.checkpoint.fetch(model.stored(part for layer in layers for part in parts[layer]))
         digests = {None: shared} | {layer: model.fingerprint(parts=parts[layer]) for layer in layers}
-        return BlockDone(dict(scorer.score(layers)), digests, node)
+        return BlockDone(dict(scorer.score(layers, _vectors(references))), digests, node)
     except HeadatlasError as error:
         raise type(error)(f"{error} (on the machine {node})") from None
+
+
+def _vectors(references: dict[int, Any]) -> Iterator[tuple[int, Tensor]]:
+    import torch
+
+    ray = _import_ray()
+    for layer, reference in references.items():
+        # A copy: what lies in the object store cannot be written to, which torch warns of.
+        yield layer, torch.from_numpy(ray.get(reference).copy())
 
 
 def _scorer(task: Task, device: str, threads: int) -> tuple[HeadModel, LayerScorer, str]:
@@ -211,9 +258,8 @@ def _scorer(task: Task, device: str, threads: int) -> tuple[HeadModel, LayerScor
         _scorers.clear()
         check_device(device)
         checkpoint = open_checkpoint(DEMO if task.source is None else task.source, task.adapter)
-        model = open_model(
-            checkpoint, Terms(**{each.name: getattr(task.settings, each.name) for each in fields(Terms)})
-        )
+        terms = Terms(**{each.name: getattr(task.settings, each.name) for each in fields(Terms)})
+        model = open_model(checkpoint, terms, task.settings.contextualize)
         parts = model.parts_of(None)
         checkpoint.fetch(model.stored(parts))
         _scorers[key] = model, LayerScorer(model, task, device, threads), model.fingerprint(parts=parts)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas import Atlas, head_name, load_atlas, records
 from headatlas.errors import SettingsError
+from headatlas.measuring.prefix import choose_prefix
 from headatlas.measuring.progress import Progress, Stage
 from headatlas.measuring.session import Session, is_atlas_folder
 from headatlas.settings import Settings
@@ -120,6 +121,9 @@ def find_heads(
     )
     if not encoded.pairs:
         raise SettingsError(f"pair: expected at least one with single-token words, found none ({left_out[0].why}).")
+    prefix = choose_prefix(session, encoded.source_ids) if settings.prefix is None else None
+    if prefix is not None:
+        settings = replace(settings, prefix=prefix.token)
     table = _rank(session.fetched_heads, settings, encoded.source_ids, encoded.target_ids, progress)
     return Found(heads.name, settings.k, encoded.pairs, left_out, table)
 
@@ -138,7 +142,7 @@ def _open(
     if model is not None:
         raise SettingsError("model: this option belongs to an atlas; expected an atlas's folder as the first argument.")
     session = Session(source, adapter, progress=progress)
-    return session, Settings.of_profile(session.heads.d_vocab)
+    return session, Settings.of_profile(session.heads.d_vocab, contextualize=session.contextualize)
 
 
 def _rank(
@@ -151,20 +155,15 @@ def _rank(
     import pandas as pd
     import torch
 
+    from headatlas.architectures import head_inputs
     from headatlas.scoring import target_ranks
 
-    embedding = model.W_E(torch.tensor(source_ids))
-    later = model.first_mlp(embedding) if settings.contextualize == "first-mlp" else embedding
+    inputs = head_inputs(model, torch.tensor(source_ids), range(model.n_layers), settings.prefix)
     W_U, targets = model.W_U(), torch.tensor(target_ids)
     rows = []
-    for layer in range(model.n_layers):
+    for layer, x in inputs:
         if progress is not None:
             progress(Stage.LAYERS, layer, model.n_layers)
-        if not model.has_heads(layer):
-            continue
-        x = later if layer else embedding
-        if settings.value_bias:
-            x = torch.nn.functional.pad(x, (0, 1), value=1.0)
         W_V, W_O = model.values_and_outputs(layer)
         values = [x.double() @ W_V[kv_head].double() for kv_head in model.kv_head_of(layer)]
         outputs = torch.cat([v @ W_O[head].double() for head, v in enumerate(values)])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from contextlib import closing, nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,9 @@ from headatlas.atlas.manifest import (
 )
 from headatlas.engines import Engine, LayerResult, LocalEngine, Task
 from headatlas.errors import RelationError, SettingsError
+from headatlas.measuring.kept_residuals import KeptResiduals
 from headatlas.measuring.output import Evidence, add_evidence
+from headatlas.measuring.prefix import Examination, Prefix, choose_prefix, ordinary_prefixes
 from headatlas.measuring.progress import Progress, Stage
 from headatlas.measuring.run_folder import RunFolder
 from headatlas.measuring.salient import PARTS, is_salient_wanted, measure_evidence
@@ -49,7 +51,7 @@ from headatlas.relations import (
     encode_relations,
     set_hash,
 )
-from headatlas.settings import MIN_PAIRS, MIN_UNCOPIED, Settings
+from headatlas.settings import DEFAULT_PROFILE, MIN_PAIRS, MIN_UNCOPIED, Settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,8 +74,9 @@ def map_heads(
     k: int | None = None,
     threshold: str | float | None = None,
     contextualize: str | None = None,
-    profile: str = "maps",
+    profile: str = DEFAULT_PROFILE,
     rule: str = "plain",
+    prefix: str | None = None,
     value_bias: bool = False,
     attention_gain: bool = False,
     final_norm_gain: bool = False,
@@ -103,8 +106,12 @@ def map_heads(
         k: how many highest (lowest) logits count, at least 1; default 10, and 25 above 100,000 tokens. Copying
             relations keep theirs (1 and 3).
         threshold: strict limit above which a head implements a relation, 0 to 1; default 0.15.
-        contextualize: input vectors of the later layers: `first-mlp` (default) or `embedding`.
-        profile: the named set of settings, which says how heads are read; so far only `maps`.
+        contextualize: what the heads read: `first-mlp` (the embedding in the first layer, the first MLP's output in
+            later ones; default of the profile `maps`), `embedding`, or `alone` (what the model's own layers hand to
+            them for the token alone, behind a prefix; default of the profile `alone`).
+        profile: `maps`, as published, or `alone`, which also counts all terms that the model has.
+        prefix: for `alone`, the token before each source; default: the one that the tokenizer puts before every text,
+            otherwise an ordinary word.
         rule: how scores are counted when heads are classified: `plain`, or `calibrated`, which also requires that a
             score is beyond chance and beyond copying.
         value_bias, attention_gain, final_norm_gain: count also the bias of the values, the gain per channel of a norm
@@ -127,14 +134,20 @@ def map_heads(
     >>> atlas.relations
     ['capital_to_country', 'country_to_capital']
     """
-    from headatlas.architectures import Terms
+    from headatlas.architectures import NO_TERMS, Terms
 
     engine = _choose_engine(engine, device, threads)
-    options = MapOptions(
-        relations, add_relations, k, threshold, contextualize, profile, rule, self_check, chance, salient, overwrite
-    )
+    options = MapOptions(relations, add_relations, k, threshold, rule, prefix, self_check, chance, salient, overwrite)
     terms = Terms(value_bias, attention_gain, final_norm_gain)
-    return map_session(Session(model, adapter, terms, progress), options, engine, output)
+    if profile == "alone":
+        if terms != NO_TERMS:
+            raise SettingsError(
+                "value_bias, attention_gain, final_norm_gain: the profile alone counts all that the model has. Omit "
+                "these options."
+            )
+        terms = None
+    session = Session(model, adapter, terms, profile, contextualize, progress)
+    return map_session(session, options, engine, output)
 
 
 @dataclass(frozen=True)
@@ -145,9 +158,8 @@ class MapOptions:
     add_relations: RelationsLike | None = None
     k: int | None = None
     threshold: str | float | None = None
-    contextualize: str | None = None
-    profile: str = "maps"
     rule: str = "plain"
+    prefix: str | None = None
     self_check: bool = True
     chance: bool = True
     salient: bool | None = False
@@ -168,17 +180,21 @@ def map_session(
     heads = session.heads
     settings = Settings.of_profile(
         heads.d_vocab,
-        options.profile,
+        session.profile,
         options.k,
         options.threshold,
-        options.contextualize,
+        session.contextualize,
         options.rule,
         **asdict(heads.terms),
     )
     encoded = encode_relations(chosen, session.tokenizer, heads.d_vocab, settings)
     _check_measurable(encoded)
+    sources = {token for relation in encoded if relation.measurable for token in relation.source_ids}
+    prefix = choose_prefix(session, sources, options.prefix)
+    if prefix is not None:
+        settings = replace(settings, prefix=prefix.token)
     facts = _relations_facts(chosen, encoded, options.relations is None, options.add_relations is not None)
-    wanted = _Wanted(settings, encoded, options.chance, options.self_check, facts)
+    wanted = _Wanted(settings, encoded, options.chance, options.self_check, facts, prefix)
     return _map(session, wanted, engine or LocalEngine(), options.salient, output, options.overwrite)
 
 
@@ -191,6 +207,7 @@ class _Wanted:
     chance: bool
     self_check: bool
     facts: RelationsFacts
+    prefix: Prefix | None
 
     @property
     def measurable(self) -> list[EncodedRelation]:
@@ -224,8 +241,9 @@ def _map(
                 atlas = add_evidence(atlas, _salient(atlas, session, engine, folder.folder))
                 shutil.rmtree(folder.folder / PARTS, ignore_errors=True)
             return atlas
-        run = _measure(heads, _task(session, wanted), engine, folder, session.progress)
-        manifest = _manifest(session, wanted, identity, checks, run)
+        examination = None if wanted.prefix is None else Examination(heads, wanted.prefix, wanted.self_check)
+        run = _measure(session, _task(session, wanted), engine, folder, examination)
+        manifest = _manifest(session, wanted, identity, checks, run, examination)
         measured = wanted.measurable
         atlas = Atlas(run.dataset(measured, heads), manifest, run.pair_hits(measured))
         if is_salient_wanted(atlas, salient):
@@ -344,9 +362,14 @@ def _task(session: Session, wanted: _Wanted) -> Task:
     )
 
 
-def _measure(model: HeadModel, task: Task, engine: Engine, folder: RunFolder | None, progress: Progress | None) -> _Run:
+def _measure(
+    session: Session, task: Task, engine: Engine, folder: RunFolder | None, examination: Examination | None
+) -> _Run:
     import numpy as np
 
+    from headatlas.architectures import head_inputs
+
+    model, progress = session.heads, session.progress
     started = time.perf_counter()
     done: dict[int, LayerResult] = {}
     for layer in range(model.n_layers):
@@ -357,12 +380,19 @@ def _measure(model: HeadModel, task: Task, engine: Engine, folder: RunFolder | N
     if progress is not None:
         progress(Stage.LAYERS, n_kept, model.n_layers)
     if missing := [layer for layer in range(model.n_layers) if layer not in done]:
-        for layer, hits in engine.score(model, task, missing):
-            if folder is not None:
-                folder.save_layer(layer, hits.to_arrays())
-            done[layer] = hits
-            if progress is not None:
-                progress(Stage.LAYERS, len(done), model.n_layers)
+        kept_residuals = KeptResiduals(folder)
+        alone: dict[str, Any] = {}
+        if examination is not None:
+            ordinary = ordinary_prefixes(session.tokenizer, model.d_vocab)
+            alone = {"earlier": kept_residuals, "ordinary": ordinary, "examine": examination.examine}
+        with closing(head_inputs(model, task.input_ids, missing, task.settings.prefix, **alone)) as inputs:
+            for layer, hits in engine.score(model, task, missing, inputs):
+                if folder is not None:
+                    folder.save_layer(layer, hits.to_arrays())
+                done[layer] = hits
+                kept_residuals.drop_before(min((each for each in missing if each not in done), default=model.n_layers))
+                if progress is not None:
+                    progress(Stage.LAYERS, len(done), model.n_layers)
     promoted, suppressed = (
         np.stack(
             [np.unpackbits(getattr(done[layer], name), axis=-1, count=len(task.k)) for layer in range(model.n_layers)]
@@ -394,7 +424,12 @@ def _measure(model: HeadModel, task: Task, engine: Engine, folder: RunFolder | N
 
 
 def _manifest(
-    session: Session, wanted: _Wanted, identity: dict[str, Any], checks: list[LayerCheck] | None, run: _Run
+    session: Session,
+    wanted: _Wanted,
+    identity: dict[str, Any],
+    checks: list[LayerCheck] | None,
+    run: _Run,
+    examination: Examination | None,
 ) -> Manifest:
     from datetime import UTC, datetime
 
@@ -409,6 +444,7 @@ def _manifest(
         settings=SettingsFacts(**asdict(settings), min_pairs=MIN_PAIRS),
         relations=wanted.facts,
         self_check=None if checks is None else _check_facts(checks),
+        prefix=None if examination is None else examination.facts(),
         chance=_chance_facts() if wanted.chance else None,
         copying=CopyingFacts(COPIERS, MIN_UNCOPIED) if wanted.chance else None,
         packages=_versions(),

@@ -12,7 +12,7 @@ from headatlas.atlas.manifest import ValidityFacts
 from headatlas.measuring import speed
 from headatlas.measuring.session import validity_facts
 from headatlas.relations import EncodedRelation, Relation
-from headatlas.settings import Settings
+from headatlas.settings import CONTEXTUALIZE_OF, DEFAULT_PROFILE, Settings, checked_profile
 
 if TYPE_CHECKING:
     from headatlas.architectures import HeadModel
@@ -25,6 +25,9 @@ OVERHEAD = 0.75
 
 CHANCE = 1.8
 """Time of the chance levels over that of the scores, measured the same way."""
+
+ALONE = 2.4
+"""Time of a pass through the layers in float64 over that of as many products in float32, measured the same way."""
 
 PROGRAM = 450_000_000
 """Bytes that the program and its libraries take before any weight is read."""
@@ -43,6 +46,7 @@ class Plan:
         memory: peak memory, an estimate.
         chance_seconds: for the chance levels, an estimate; `--no-chance` saves them.
         salient_seconds: for `headatlas salient`, an estimate.
+        input_seconds: for what the heads read, with the profile `alone`; an estimate.
         seconds: for the scores on this machine's processors, an estimate from its speed in matrix products, without
             reading and transfer.
         measurable, not_measurable: names of relations.
@@ -67,6 +71,7 @@ class Plan:
     seconds: float
     chance_seconds: float
     salient_seconds: float
+    input_seconds: float
     measurable: list[str]
     not_measurable: list[str]
     n_pairs: int
@@ -81,6 +86,7 @@ def plan_map(
     *,
     relations: Iterable[Relation] | str | Path | Iterable[str | Path] | None = None,
     add_relations: Iterable[Relation] | str | Path | Iterable[str | Path] | None = None,
+    profile: str = DEFAULT_PROFILE,
     adapter: str | Path | None = None,
     threads: int | None = None,
 ) -> Plan:
@@ -89,7 +95,7 @@ def plan_map(
     Raises:
         HeadatlasError: the model cannot be mapped; the sentence says why.
     """
-    from headatlas.architectures import open_model
+    from headatlas.architectures import NO_TERMS, open_model
     from headatlas.architectures.open import open_checkpoint
     from headatlas.checkpoints.open import DEMO
     from headatlas.engines.devices import count_threads
@@ -98,8 +104,9 @@ def plan_map(
 
     chosen = choose_relations(relations, add_relations)
     checkpoint = open_checkpoint(DEMO if model is None else model, adapter)
-    opened = open_model(checkpoint, believe_structure=True)
-    settings = Settings.of_profile(opened.d_vocab)
+    terms = None if checked_profile(profile) == "alone" else NO_TERMS
+    opened = open_model(checkpoint, terms, CONTEXTUALIZE_OF[profile], believe_structure=True)
+    settings = Settings.of_profile(opened.d_vocab, profile)
     encoded = encode_relations(chosen, checkpoint.load_tokenizer(), opened.d_vocab, settings)
     measured = [relation for relation in encoded if relation.measurable]
     sources = {token for relation in measured for token in relation.source_ids}
@@ -125,6 +132,7 @@ def plan_map(
         seconds=seconds,
         chance_seconds=CHANCE * seconds,
         salient_seconds=estimate_salient(work, count_threads(threads)),
+        input_seconds=_input_seconds(opened, len(sources), count_threads(threads)),
         measurable=[relation.name for relation in measured],
         not_measurable=[relation.name for relation in encoded if not relation.measurable],
         n_pairs=sum(len(relation.pairs) for relation in measured),
@@ -147,21 +155,47 @@ def _bytes_to_read(model: HeadModel) -> int:
 def _memory(model: HeadModel, measured: list[EncodedRelation], n_sources: int, threads: int) -> int:
     """Inputs, and either the first MLP or, later, the unembedding, two layers and the search's own arrays; float32."""
     from headatlas.architectures.parts import Role
+    from headatlas.architectures.streamed import SEQUENCES_AT_ONCE
 
     tree = model.tree
-    of_layers = [0] * model.n_layers
-    first_mlp = 0
-    for part in model.parts():
-        count = _numbers(tree.shape(part.parameter))
-        if part.layer is not None:
-            of_layers[part.layer] += count
-        elif part.role is Role.MODULE:
-            first_mlp += count
+    of_layers = [
+        sum(_numbers(tree.shape(part.parameter)) for part in model.parts_of(layer)) for layer in range(model.n_layers)
+    ]
+    alone = model.contextualize == "alone"
+    of_input = sum(
+        _numbers(tree.shape(part.parameter)) for part in model.parts() if not alone and part.role is Role.MODULE
+    )
     W_U = model.d_vocab * model.d_model
     inputs = 2 * n_sources * model.d_model
     n_pairs = sum(len(relation.pairs) for relation in measured)
     search = threads * (n_sources * (model.d_model + 3 * 1536) + 8 * n_pairs) + 2 * model.n_heads * n_pairs
-    return PROGRAM + 4 * (inputs + max(W_U + 2 * max(of_layers) + search, 2 * first_mlp))
+    if alone:
+        # A layer's weights, the residuals in float64, and what its widest module computes for some of the sequences.
+        layer = max(sum(map(_numbers, _layer_shapes(model, layer))) for layer in range(model.n_layers))
+        widest = max(shape[0] for layer in range(model.n_layers) for shape in _layer_shapes(model, layer) if shape)
+        search += layer + 2 * (4 * n_sources * model.d_model + 3 * SEQUENCES_AT_ONCE * widest)
+    return PROGRAM + 4 * (inputs + max(W_U + 2 * max(of_layers) + search, 2 * of_input))
+
+
+def _layer_shapes(model: HeadModel, layer: int) -> list[tuple[int, ...]]:
+    module = model.tree.base.get_submodule(f"{model.family.layers}.{layer}")
+    return [tuple(value.shape) for value in module.state_dict().values()]
+
+
+def _input_seconds(model: HeadModel, n_sources: int, threads: int) -> float:
+    """Of a pass through all layers; of experts, a token passes through some."""
+    from headatlas.architectures.empty_model import common
+
+    if model.contextualize != "alone":
+        return 0.0
+    n_experts = common(model.tree.config, "num_local_experts") or common(model.tree.config, "num_experts")
+    chosen = common(model.tree.config, "num_experts_per_tok")
+    products = 0.0
+    for layer in range(model.n_layers):
+        for shape in _layer_shapes(model, layer):
+            is_expert = n_experts and chosen and len(shape) == 3 and shape[0] == n_experts
+            products += _numbers(shape) * (chosen / n_experts if is_expert else 1)
+    return ALONE * 2 * n_sources * products / speed.products_per_second(threads)
 
 
 def _numbers(shape: tuple[int, ...]) -> int:

@@ -110,6 +110,14 @@ class RunParts:
                 f"{self.folder}: {part} cannot be written ({error.strerror or error}). {CONTINUE}"
             ) from error
 
+    def names(self, beginning: str) -> list[str]:
+        """The saved parts whose names begin so."""
+        return [part.stem for part in self._saved() if part.stem.startswith(beginning)]
+
+    def drop(self, part: str) -> None:
+        """Remove a part that is no longer needed."""
+        self._file(part).unlink(missing_ok=True)
+
     def load_layer(self, layer: int) -> dict[str, np.ndarray] | None:
         """The part of a layer, as `load`."""
         return self.load(f"layer-{layer:04d}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from headatlas.architectures import HeadModel
     from headatlas.atlas import Atlas
     from headatlas.measuring.vocabulary import Vocabulary
+    from headatlas.settings import Settings
 
 TOKENS, MAPPED, SIMILAR = 30, 5, 5
 """Salient tokens of a head; tokens that each is mapped to, promoted and suppressed; heads that are named as alike."""
@@ -55,6 +56,10 @@ OUTPUTS_IN_MEMORY = 2**29
 """Bytes of all heads' outputs for the probes; where they would be more, they are projected to fewer numbers."""
 
 BLOCK = 4096
+
+MOST_ALONE = 4096
+"""Tokens that are looked at where each has to pass through the model: the first of the vocabulary, which are the most
+common ones in byte-pair vocabularies."""
 
 
 @dataclass(frozen=True)
@@ -225,8 +230,7 @@ def measure_salient_operations(
         identity = {"atlas": atlas.manifest.identity, "wanted": asdict(wanted), "format": 1}
         parts = stack.enter_context(RunParts(folder, PARTS, identity, "measuring salient operations"))
         room = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=parts.path)))
-        contextualize = atlas.manifest.settings.settings.contextualize
-        work = _Work(model, vocabulary, wanted, contextualize, device, room)
+        work = _Work(model, vocabulary, wanted, atlas.manifest.settings.settings, device, room)
         layers = _layers(work, parts, progress)
         return _tables(work, layers, started, used)
 
@@ -235,17 +239,19 @@ class _Work:
     """A model's vocabulary and input vectors, made once for all layers that read them."""
 
     def __init__(
-        self, model: HeadModel, vocabulary: Vocabulary, wanted: Wanted, contextualize: str, device: str, room: Path
+        self, model: HeadModel, vocabulary: Vocabulary, wanted: Wanted, settings: Settings, device: str, room: Path
     ) -> None:
         import torch
 
         self.model, self.vocabulary, self.wanted, self.device, self.room = model, vocabulary, wanted, device, room
-        self.contextualize = contextualize
+        self.settings = settings
         self.ids = torch.tensor(vocabulary.ids(wanted.junk))
+        if settings.contextualize == "alone":
+            self.ids = self.ids[:MOST_ALONE]
         if not len(self.ids):
             raise SettingsError("junk: all tokens of this model are junk; expected others. Ask for them with --junk.")
         competing = torch.zeros(model.d_vocab, dtype=torch.bool)
-        competing[self.ids] = True
+        competing[vocabulary.ids(wanted.junk)] = True
         self.left_out = (~competing).nonzero()[:, 0].to(device)
         self.n_mapped = min(wanted.mapped, len(self.ids))
         draw = torch.randperm(len(self.ids), generator=torch.Generator().manual_seed(SEED))
@@ -253,6 +259,7 @@ class _Work:
         fit = OUTPUTS_IN_MEMORY // (4 * model.n_layers * model.n_heads * len(self.probes))
         self.width = min(model.d_model, max(1, fit))
         self._inputs: tuple[bool, Tensor, Tensor] | None = None
+        self._alone: Generator[tuple[int, Tensor]] | None = None
         self._W_U: Tensor | None = None
 
     def inputs(self, layer: int) -> tuple[Tensor, Tensor]:
@@ -265,7 +272,9 @@ class _Work:
         import numpy as np
         import torch
 
-        later = bool(layer) and self.contextualize == "first-mlp"
+        if self.settings.contextualize == "alone":
+            return self._inputs_alone(layer)
+        later = bool(layer) and self.settings.contextualize == "first-mlp"
         if self._inputs is None or self._inputs[0] != later:
             self._inputs = None
             bias = int(self.model.terms.value_bias)
@@ -279,12 +288,24 @@ class _Work:
             for start in range(0, len(self.ids), BLOCK):
                 rows = self.model.W_E(self.ids[start : start + BLOCK])
                 x[start : start + BLOCK, : self.model.d_model] = self.model.first_mlp(rows) if later else rows
-            lengths = torch.cat([part[:, : self.model.d_model].double().norm(dim=-1) for part in x.split(BLOCK)])
-            lengths[lengths == 0] = torch.inf
             # The bias is a row of W_V that every token reads with the factor 1.
             x[:, self.model.d_model :] = 1
-            self._inputs = later, x, lengths
+            self._inputs = later, x, self._lengths(x)
         return self._inputs[1:]
+
+    def _inputs_alone(self, layer: int) -> tuple[Tensor, Tensor]:
+        from headatlas.architectures import head_inputs
+
+        if self._alone is None:
+            self._alone = head_inputs(self.model, self.ids, range(layer, self.model.n_layers), self.settings.prefix)
+        x = next(x for at, x in self._alone if at == layer)
+        return x, self._lengths(x)
+
+    def _lengths(self, x: Tensor) -> Tensor:
+        import torch
+
+        lengths = torch.cat([part[:, : self.model.d_model].double().norm(dim=-1) for part in x.split(BLOCK)])
+        return torch.where(lengths == 0, torch.inf, lengths)
 
     @property
     def W_U(self) -> Tensor:

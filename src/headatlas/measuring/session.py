@@ -12,6 +12,7 @@ from headatlas.atlas.manifest import ValidityFacts
 from headatlas.checkpoints.open import DEMO
 from headatlas.errors import AtlasError, SettingsError
 from headatlas.measuring.progress import Progress, Stage, report_stage
+from headatlas.settings import CONTEXTUALIZE_OF, DEFAULT_PROFILE, checked_profile
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from headatlas.checkpoints.checkpoint import Checkpoint
     from headatlas.measuring.vocabulary import Vocabulary
     from headatlas.relations import EncodedRelation, Relation
+    from headatlas.settings import Settings
 
 
 def is_atlas_folder(source: str | Path | None) -> bool:
@@ -34,7 +36,10 @@ class Session:
     Args:
         source: what `open_checkpoint` accepts; default: the demo model.
         adapter: folder of a LoRA adapter.
-        terms: what is counted in addition to the OV circuits.
+        terms: what is counted in addition to the OV circuits; default: nothing, or, for the profile `alone`, all terms
+            that the model has.
+        profile: the named set of settings, one of `headatlas.settings.PROFILES`.
+        contextualize: what the heads read, one of `headatlas.settings.CONTEXTUALIZE`; default: the profile's.
         progress: called while weights are transferred and fingerprinted.
     """
 
@@ -43,10 +48,13 @@ class Session:
         source: str | Path | None = None,
         adapter: str | Path | None = None,
         terms: Terms | None = None,
+        profile: str = DEFAULT_PROFILE,
+        contextualize: str | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.source: str | Path = DEMO if source is None else source
-        self.adapter, self.terms, self.progress = adapter, terms, progress
+        self.adapter, self.terms, self.profile, self.progress = adapter, terms, checked_profile(profile), progress
+        self.contextualize = contextualize or CONTEXTUALIZE_OF[profile]
 
     @classmethod
     def of_atlas(
@@ -65,8 +73,6 @@ class Session:
         Raises:
             AtlasError: the atlas holds imported scores, or its model is no longer there, or this is another model.
         """
-        from headatlas.architectures import Terms
-
         known, where = atlas.manifest.model, atlas.folder or atlas.name
         if atlas.measure != "weights" or known.fingerprint is None:
             raise AtlasError(
@@ -74,8 +80,9 @@ class Session:
                 f"with `headatlas map`."
             )
         settings = atlas.manifest.settings.settings
-        terms = Terms(settings.value_bias, settings.attention_gain, settings.final_norm_gain)
-        session = cls(_source(known.source, where) if source is None else source, adapter, terms, progress)
+        terms = None if settings.profile == "alone" else terms_of_settings(settings)
+        source = _source(known.source, where) if source is None else source
+        session = cls(source, adapter, terms, settings.profile, settings.contextualize, progress)
         session.check_atlas(atlas)
         return session
 
@@ -102,9 +109,10 @@ class Session:
     @cached_property
     def heads(self) -> HeadModel:
         """The model's heads; no weights are read yet."""
-        from headatlas.architectures import open_model
+        from headatlas.architectures import NO_TERMS, open_model
 
-        return open_model(self.checkpoint, self.terms)
+        terms = NO_TERMS if self.terms is None and self.profile != "alone" else self.terms
+        return open_model(self.checkpoint, terms, self.contextualize)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -127,6 +135,13 @@ class Session:
     def fingerprint(self) -> str:
         """Digest of all weights that a map reads."""
         return self.fetched_heads.fingerprint(report_stage(self.progress, Stage.FINGERPRINT))
+
+
+def terms_of_settings(settings: Settings) -> Terms:
+    """What is counted in addition to the OV circuits."""
+    from headatlas.architectures import Terms
+
+    return Terms(settings.value_bias, settings.attention_gain, settings.final_norm_gain)
 
 
 def validity_facts(model: HeadModel) -> tuple[ValidityFacts, ...]:

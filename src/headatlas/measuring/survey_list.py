@@ -30,6 +30,7 @@ SETTINGS = {
     "contextualize": TEXT,
     "profile": TEXT,
     "rule": TEXT,
+    "prefix": TEXT,
     "value_bias": SWITCH,
     "attention_gain": SWITCH,
     "final_norm_gain": SWITCH,

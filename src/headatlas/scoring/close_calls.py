@@ -15,6 +15,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from headatlas.scoring.questions import Questions
+    from headatlas.scoring.rounding import Reach
 
 ROWS_AT_ONCE = 4096
 """Rows of W_U that are converted to float64 at once."""
@@ -80,12 +81,12 @@ class _Call:
 class ExactOutputs(Protocol):
     """What is compared with the vocabulary, in float64."""
 
-    def exact_outputs(self, head: int, source: Tensor, largest_norm: Tensor) -> tuple[Tensor, Tensor]:
+    def exact_outputs(self, head: int, source: Tensor, reach: Reach) -> tuple[Tensor, Tensor]:
         """Outputs of a head for some sources, and the difference up to which two of their logits are equal.
 
         Args:
             source: indices among the input vectors, Int[Tensor, "n_sources"].
-            largest_norm: of a row of W_U, in float64.
+            reach: of W_U, in float64.
 
         Returns:
             Float64[Tensor, "n_sources d_model"], Float64[Tensor, "n_sources"].
@@ -98,7 +99,7 @@ def decide_close_calls(
     heads: ExactOutputs,
     questions: Questions,
     W_U: Tensor,
-    largest_norm: Tensor,
+    reach: Reach,
     target_ids: Tensor,
     ranks: Tensor,
     workers: Executor,
@@ -109,7 +110,7 @@ def decide_close_calls(
 
     Args:
         W_U: Float[Tensor, "d_vocab d_model"].
-        largest_norm: of a row of W_U, Float[Tensor, ""].
+        reach: of W_U.
         target_ids: of the search's distinct targets, Int[Tensor, "n_targets"].
         ranks: of each place, Int32[Tensor, "n_places"].
         workers: run one head each.
@@ -124,7 +125,7 @@ def decide_close_calls(
 
     def decide(head: int) -> None:
         asked = questions.at(torch.tensor([call.place for call in of_head[head]], device=ranks.device))
-        outputs, ties = heads.exact_outputs(head, asked.source, largest_norm.double())
+        outputs, ties = heads.exact_outputs(head, asked.source, reach.double())
         outputs = outputs * (1 - 2 * asked.side)[:, None]
         least = (W_U[target_ids[asked.target]].double() * outputs).sum(1) - ties
         for number, call in enumerate(of_head[head]):

@@ -17,7 +17,7 @@ import torch
 from headatlas.scoring.close_calls import CloseCalls, decide_close_calls
 from headatlas.scoring.questions import AllPairs
 from headatlas.scoring.rank_search import MISS
-from headatlas.scoring.rounding import ALLOWANCE
+from headatlas.scoring.rounding import Reach, vector_margin
 from headatlas.scoring.sample import find_limits
 from headatlas.scoring.scan import Tasks, Work, finish, scan
 
@@ -37,15 +37,10 @@ class _Vectors:
 
     x: Tensor
 
-    def exact_outputs(self, head: int, source: Tensor, largest_norm: Tensor) -> tuple[Tensor, Tensor]:
+    def exact_outputs(self, head: int, source: Tensor, reach: Reach) -> tuple[Tensor, Tensor]:
         """See `headatlas.scoring.close_calls.ExactOutputs`."""
         x = self.x[source].double()
-        return x, _margin(x, largest_norm)
-
-
-def _margin(x: Tensor, largest_norm: Tensor) -> Tensor:
-    """The difference beyond which the order of two logits of a vector is certain: Float[Tensor, "n_sources"]."""
-    return 2 * ALLOWANCE * torch.finfo(x.dtype).eps * torch.linalg.vector_norm(x, dim=1) * largest_norm
+        return x, vector_margin(x, reach)
 
 
 def hit_by_vectors(search: RankSearch, x: Tensor, wanted: Tensor | None = None) -> Tensor:
@@ -56,7 +51,7 @@ def hit_by_vectors(search: RankSearch, x: Tensor, wanted: Tensor | None = None) 
         x: one vector for each source, Float[Tensor, "n_sources d_model"], on the search's device.
         wanted: the pairs to decide, Bool[Tensor, "n_pairs"]; the others are misses. Default: all.
     """
-    margin = _margin(x, search.largest_norm)
+    margin = vector_margin(x, search.reach)
     limits = find_limits(search.sample, x, None, margin, search.k.unique().tolist())
     target_logit = (x[search.source] * search.W_U[search.target_ids]).sum(1)
     highest = torch.empty_like(target_logit)
@@ -90,7 +85,7 @@ def hit_by_vectors(search: RankSearch, x: Tensor, wanted: Tensor | None = None) 
         search.work.add(work)
         all_close_calls.add(close_calls)
     decide_close_calls(
-        all_close_calls, _Vectors(x), questions, search.W_U, search.largest_norm, search.targets, ranks, search.workers
+        all_close_calls, _Vectors(x), questions, search.W_U, search.reach, search.targets, ranks, search.workers
     )
     return ranks[: len(search.source)] != MISS
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from headatlas.scoring.rounding import certain_margin, error_lengths
+from headatlas.scoring.rounding import Reach, certain_margin, error_lengths
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,8 +56,8 @@ class LayerHeads:
         """The values that a head reads: Float[Tensor, "n_sources d_head"]."""
         return self.values[self.kv_head[head]]
 
-    def exact_outputs(self, head: int, source: Tensor, largest_norm: Tensor) -> tuple[Tensor, Tensor]:
+    def exact_outputs(self, head: int, source: Tensor, reach: Reach) -> tuple[Tensor, Tensor]:
         """See `headatlas.scoring.close_calls.ExactOutputs`."""
         x, W_O, W_V = self.x[source].double(), self.W_O[head].double(), self.W_V[self.kv_head[head]].double()
         values = x @ W_V
-        return values @ W_O, certain_margin(error_lengths(x, W_V, values), W_O, largest_norm)
+        return values @ W_O, certain_margin(error_lengths(x, W_V, values), W_O, reach)

@@ -26,7 +26,7 @@ from torch import Tensor
 from headatlas.scoring.close_calls import CloseCalls, decide_close_calls
 from headatlas.scoring.layer_heads import LayerHeads, Limits
 from headatlas.scoring.questions import AllPairs, CellBlock, Cells, ChosenCells, Questions
-from headatlas.scoring.rounding import certain_margin, error_lengths
+from headatlas.scoring.rounding import Reach, certain_margin, error_lengths
 from headatlas.scoring.sample import find_limits, sample_tokens
 from headatlas.scoring.scan import BLOCK_ELEMENTS, Tasks, Work, finish, scan, stops
 
@@ -64,7 +64,7 @@ class RankSearch:
         self.workers = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
         self.W_U, self.d_vocab = W_U, W_U.shape[0]
         self.source, self.target_ids, self.k = source.to(device), target_ids.to(device), k.to(device)
-        self.largest_norm = torch.linalg.vector_norm(W_U, dim=1).max()
+        self.reach = Reach.of(W_U)
         self.targets, self.target = self.target_ids.unique(return_inverse=True)
         self.W_U_targets = W_U[self.targets].T.contiguous()
         self.sample: Tensor | None = None
@@ -87,7 +87,7 @@ class RankSearch:
         """
         values = list(self.workers.map(lambda factor: x @ factor, W_V))
         lengths = [error_lengths(x, factor, value) for factor, value in zip(W_V, values, strict=True)]
-        margins = [certain_margin(lengths[kv], W_O[head], self.largest_norm) for head, kv in enumerate(kv_head)]
+        margins = [certain_margin(lengths[kv], W_O[head], self.reach) for head, kv in enumerate(kv_head)]
         for head, margin in enumerate(margins):
             if not torch.isfinite(margin).all():
                 raise HeadOverflowError(head)
@@ -200,7 +200,7 @@ class RankSearch:
             self.work.add(work)
             all_close_calls.add(close_calls)
         self.work.in_float64 += decide_close_calls(
-            all_close_calls, heads, questions, self.W_U, self.largest_norm, self.targets, ranks, self.workers
+            all_close_calls, heads, questions, self.W_U, self.reach, self.targets, ranks, self.workers
         )
         return ranks
 

@@ -119,6 +119,26 @@ class RunningModel:
                 hook.remove()
         return watched
 
+    def read_by_values(self, ids: Tensor, layer: int) -> Tensor:
+        """What a layer's values are computed from at the last token: Float[Tensor, "n_prompts d_model"]."""
+        import torch
+
+        seen: list[Tensor] = []
+        attention = self.heads.attention
+
+        def see(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+            x = args[0] if args else kwargs["hidden_states"]
+            seen.append(x.reshape(*ids.shape, -1)[:, -1].float().cpu())
+
+        reader = attention.value_reader(attention.value_layer(layer))
+        hook = self._module(reader).register_forward_pre_hook(see, with_kwargs=True)
+        try:
+            with torch.inference_mode():
+                self.base(input_ids=ids.to(self.device), use_cache=False)
+        finally:
+            hook.remove()
+        return seen[0]
+
     def last_logits(self, ids: Tensor, past: Any = None) -> Tensor:
         """Logits behind the last token: Float[Tensor, "n_prompts d_vocab"].
 
