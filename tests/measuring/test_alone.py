@@ -233,3 +233,18 @@ def test_the_plan_says_that_everything_is_read(tmp_path):
     plan, published = (headatlas.plan_map(folder, relations=RELATIONS, profile=name) for name in ("alone", "maps"))
     assert plan.to_read > published.to_read and plan.input_seconds > 0 == published.input_seconds
     assert plan.memory > published.memory
+
+
+def test_the_report_says_what_was_read(tmp_path):
+    from dataclasses import replace
+
+    _, folder = saved("llama", tmp_path)
+    atlas = map_alone(folder)
+    report = " ".join(headatlas.write_report(atlas).split())
+    assert "what the model's own layers hand to the heads for the token alone, behind the prefix" in report
+    assert "It differs from that of the whole model in memory by at most" in report and "(agreement" not in report
+    odd = replace(atlas.manifest.prefix, agreement=0.42, error=None, why_not="too large.")
+    changed = replace(atlas, manifest=replace(atlas.manifest, prefix=odd))
+    report = " ".join(headatlas.write_report(changed).split())
+    assert "It was not compared with the whole model in memory (too large)." in report
+    assert "(agreement 0.42, expected at least 0.5): another one, by --prefix, may suit the model better." in report

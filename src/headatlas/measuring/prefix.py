@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 ORDINARY = ("the", "of", "and", "in", "to", "a", "is", "on")
 """Words that can be a prefix; the first that is one token of the model is used if the tokenizer adds none."""
 
-LEAST_AGREEMENT = 0.5
-"""A prefix behaves unlike ordinary words if `FirstPass.agreement` is below this. Of the two models, the prefixes that
-agree well with texts have 0.65 to 0.98, and those that do not 0.42 (a chat model's marks of turns)."""
-
 TOLERANCE = 0.01
 """Largest relative difference between what a layer reads here and in the whole model, which runs in float32."""
 

@@ -11,7 +11,7 @@ from headatlas.analysis import DRAWS, Findings
 from headatlas.atlas import Atlas
 from headatlas.reports.blocks import Block, Code, CodeBlock, Inline, heading, join, line, paragraph, table
 from headatlas.reports.text import agree, count, listed, listed_pieces
-from headatlas.settings import MAX_Q, MIN_EXCESS, parse_threshold
+from headatlas.settings import LEAST_AGREEMENT, MAX_Q, MIN_EXCESS, parse_threshold
 
 METHOD = """@inproceedings{elhelo-geva-2025-inferring,
   title         = {Inferring Functionality of Attention Heads from their Parameters},
@@ -228,7 +228,37 @@ def _input(atlas: Atlas, imported: bool) -> str:
             "In layers after the first the input is an approximation: the first MLP's output for the token, without "
             "what other layers add."
         )
+    if way == "alone":
+        return _alone(atlas)
     return "In later layers the input of a weight-based score is an approximation; it is not known which."
+
+
+def _alone(atlas: Atlas) -> str:
+    """What heads read with the profile `alone`, how it was checked, and whether the prefix behaves."""
+    prefix = atlas.manifest.prefix
+    if prefix is None:
+        return "In each layer the input is what the model's own layers hand to the heads for the token alone."
+    why = {
+        "tokenizer": "which the tokenizer puts before every text",
+        "ordinary": "an ordinary word, because the tokenizer puts nothing before a text",
+        "user": "chosen by the user",
+    }[prefix.rule]
+    text = (
+        "In each layer the input is what the model's own layers hand to the heads for the token alone, behind the "
+        f"prefix {prefix.text!r} ({why}); other words of a text, which change it, are left out."
+    )
+    if prefix.error is None:
+        why_not = (prefix.why_not or "not asked for").rstrip(".")
+        text += f" It was not compared with the whole model in memory ({why_not})."
+    else:
+        text += f" It differs from that of the whole model in memory by at most {prefix.error:.1g} of its length."
+    if prefix.agreement is not None and prefix.agreement < LEAST_AGREEMENT:
+        text += (
+            f" Behind this prefix, words differ from each other in other ways than behind ordinary words (agreement "
+            f"{prefix.agreement:.2f}, expected at least {LEAST_AGREEMENT}): another one, by --prefix, may suit the "
+            "model better."
+        )
+    return text
 
 
 def _label(atlas: Atlas, found: Findings) -> str:
