@@ -146,8 +146,8 @@ SALIENT = SalientFacts(
 SIMILAR = SimilarFacts(heads=1, probes=256, seed=20, projected_to=None, standard_error=0.0, tool="1")
 DESCRIPTIONS = DescriptionsFacts(heads=1, rules={"unclear": 1}, tool="1")
 VALIDATION = ValidationFacts(
-    templates=("The {source} is",), pairs=40, seed=0, relations=(), left_out=(), groups=(), prompts=1, seconds=1,
-    device="cpu", packages={}, correlations=(),
+    templates=("The {source} is",), pairs=40, seed=0, relations=(), left_out=(), groups=(), prompts=1, effects=0,
+    seconds=1, device="cpu", packages={}, correlations=(),
 )  # fmt: skip
 
 HOSTILE = ("</script><b>", '"quote"', "=1+1", "\x1b[31m", "\u202eright-to-left", "👩‍🚀", " Paris", "<|im_start|>")

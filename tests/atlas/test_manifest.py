@@ -35,8 +35,8 @@ def full_manifest() -> Manifest:
     )  # fmt: skip
     validation = ValidationFacts(
         ("The {source} is",), PAIRS, 0, ("knowledge_relation",), ("gone",),
-        (GroupFacts("knowledge_relation", "one", 20, 1),), 40, 1.5, "cpu", {"torch": "2"},
-        (Correlation("score", "in-context", "one", "knowledge_relation", 20, 24, 0.5, None),),
+        (GroupFacts("knowledge_relation", "one", 20, 1),), 40, 3, 1.5, "cpu", {"torch": "2"},
+        (Correlation("score", "in-context", "own", "one", "knowledge_relation", 20, 24, 0.5, None, 0.25),),
     )  # fmt: skip
     return replace(
         manifest.with_evidence({"validation": validation, "ablation": AblationFacts({ablation.relation: ablation})}),

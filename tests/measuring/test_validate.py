@@ -7,12 +7,13 @@ import pytest
 import torch
 
 import headatlas
-from headatlas.analysis.correlations import ALL, correlate, mean_over_relations
+from headatlas.analysis.correlations import ALL, correlate, known_correlations, mean_over_relations
 from headatlas.architectures import open_model
 from headatlas.architectures.open import open_checkpoint
+from headatlas.atlas.evidence import TOTAL_EFFECT, Correlation, GroupFacts
 from headatlas.errors import AtlasError, HeadatlasError, SettingsError
 from headatlas.measuring import validate as validation
-from headatlas.measuring.running.contexts import load_templates, make_contexts
+from headatlas.measuring.running.contexts import Contexts, load_templates, make_contexts
 from headatlas.measuring.running.head_ranks import HeadRanks
 from headatlas.measuring.running.model import RunningModel
 from models import make_model, save_model
@@ -42,7 +43,7 @@ def validate(place, **options):
 
 @pytest.mark.usefixtures("rendered")
 def test_the_planted_head_is_found_where_attention_is_on_the_source(planted):
-    _, table = validate(planted, pairs=None)
+    _, table = validate(planted, pairs=None, effects=0)
     assert set(table["tokens"]) == {"one"} and set(table["condition"]) == set(validation.CONDITIONS)
     assert len(table) == 2 * 3 * 4 and (table["pairs"] == N_PAIRS).all() and (table["prompts"] == 2 * N_PAIRS).all()
     fixed = table[table["condition"] == "attention-fixed"].set_index(["layer", "head"])["score"]
@@ -236,3 +237,108 @@ def test_imported_scores_have_no_model():
     atlas = with_manifest(make_atlas(3, 4), measure="in-context")
     with pytest.raises(HeadatlasError, match="expected an atlas of a model's weights, found imported scores"):
         headatlas.validate_atlas(atlas)
+
+
+@pytest.mark.parametrize("case", ["llama", "gpt2", "gemma2"])
+def test_total_effects_are_those_of_one_head_after_the_other(tmp_path, case):
+    from headatlas.measuring.running.effects import head_effects
+
+    running = RunningModel(open_model(open_checkpoint(save_model(make_model(case), tmp_path))))
+    ids, source = torch.tensor([[5, 17, 3, 88, 41]]), torch.tensor([2])
+    watched, base = running.watch(ids, source), running.last_logits(ids)
+    found = {
+        head: row
+        for heads, change in head_effects(running, ids, source)
+        for head, row in zip(heads, change, strict=True)
+    }
+    assert len(found) == len(running.layers) * running.heads.n_heads
+    for (layer, head), change in found.items():
+        value = watched.values[layer][0, list(running.heads.kv_head_of(layer))]
+        with running.without({layer: [head]}, {layer: value}):
+            expected = running.last_logits(ids) - base
+        assert torch.allclose(change, expected[0], atol=1e-4 * float(base.abs().max()))
+    assert max(float(change.abs().max()) for change in found.values()) > 1e-2 * float(base.abs().max())
+
+
+def test_total_effects_go_into_the_table(planted):
+    atlas, table = validate(planted, pairs=8, effects=4)
+    rows = table[table["condition"] == TOTAL_EFFECT]
+    assert len(rows) == 3 * 4 and (rows["prompts"] == 4).all() and (rows["pairs"] == 4).all()
+    assert (rows["score"] == rows["hits"] / 4).all()
+    assert atlas.manifest.evidence.validation.effects == 4
+    assert validate(planted, pairs=8, effects=4)[1].equals(table)
+    assert TOTAL_EFFECT not in set(validate(planted, pairs=8, effects=0)[1]["condition"])
+    with pytest.raises(SettingsError, match="effects: expected a whole number of at least 0, found -1"):
+        validate(planted, effects=-1)
+
+
+def test_scores_are_compared_with_the_same_terms(planted, tmp_path):
+    """Hits of the running heads with the atlas's terms, with none, and with all; equal ones are counted once."""
+    atlas, _ = validate(planted, pairs=8, effects=0)
+    found = {row.counted for row in known_correlations(atlas, None)}
+    assert found == {"own", "all"}
+    plain = {row.counted for row in known_correlations(atlas)}
+    assert plain == {"own"}
+    headatlas.map_heads(planted / "model", tmp_path / "gains", relations=planted / "r.json", final_norm_gain=True)
+    (tmp_path / "r.json").write_bytes((planted / "r.json").read_bytes())
+    (tmp_path / "t.toml").write_bytes((planted / "t.toml").read_bytes())
+    (tmp_path / "gains").rename(tmp_path / "atlas")
+    atlas, _ = validate(tmp_path, pairs=8, effects=0)
+    assert {row.counted for row in known_correlations(atlas, None)} == {"own", "none", "all"}
+
+
+def test_pooled_correlations_have_a_point_per_text_and_means_an_interval(planted):
+    atlas, _ = validate(planted, pairs=8, effects=0)
+    for row in known_correlations(atlas):
+        assert (row.pooled is None) == (row.pearson is None)
+    rows = [Correlation("score", "in-context", "own", "one", name, 8, 12, value, None, value / 2)
+            for name, value in (("a", 0.1), ("b", 0.5), ("c", 0.9))]  # fmt: skip
+    (mean,) = mean_over_relations(rows)
+    assert mean.pearson.mean == pytest.approx(0.5) and 0.1 <= mean.pearson.low < 0.5 < mean.pearson.high <= 0.9
+    assert mean.pooled.mean == pytest.approx(0.25) and mean.spearman is None
+    assert mean_over_relations(rows) == [mean]
+    (one,) = mean_over_relations(rows[:1])
+    assert one.pearson.low is None and one.pearson.mean == pytest.approx(0.1)
+
+
+def test_the_pooled_correlation_by_hand():
+    from atlases import make_atlas, make_evidence
+
+    atlas = make_evidence(make_atlas(4, 5))
+    table = atlas.evidence("validation")
+    generator = np.random.default_rng(0)
+    first = atlas.relations[0]
+    shares = {name: generator.random((3, 20)) for name in atlas.relations}
+    rows = correlate(atlas, table, by_text=lambda side, condition, tokens, name: shares[name])
+    row = next(row for row in rows if row.relation == first and row.side == "score")
+    static = np.concatenate([atlas.scores.sel(relation=first).values.ravel()] * 3)
+    assert row.pooled == pytest.approx(np.corrcoef(static, shares[first].ravel())[0, 1])
+    whole = next(row for row in rows if row.relation == ALL and row.side == "score")
+    static = np.concatenate([np.tile(atlas.scores.sel(relation=name).values.ravel(), 3) for name in atlas.relations])
+    other = np.concatenate([shares[name].ravel() for name in atlas.relations])
+    assert whole.pooled == pytest.approx(np.corrcoef(static, other)[0, 1])
+
+
+def test_hits_of_total_effects_are_those_of_a_plain_loop(tmp_path):
+    from headatlas.measuring.running import effects
+
+    running = RunningModel(open_model(open_checkpoint(save_model(make_model("llama"), tmp_path))))
+    prompts, source = [(5, 17, 3), (7, 17, 3), (5, 9, 17, 3), (7, 9, 17, 3)], [0, 0, 0, 0]
+    group = [GroupFacts("r", "one", 2, 0), GroupFacts("r", "several", 2, 0)]
+    contexts = Contexts(group, prompts, source, [0, 0, 0, 0, 1], [0, 0, 1, 1, 0], [0, 1, 2, 3, 0],
+                        [50, 60, 50, 60, 50], [30, 30, 30, 30, 30])  # fmt: skip
+    chosen = effects._chosen(contexts, 0, 2)
+    assert len(chosen) == 2 and [contexts.of_text[task] for task in chosen] == [0, 1]
+    assert len({contexts.target_ids[task] for task in chosen}) == 2
+    assert len(effects._chosen(contexts, 0, 9)) == 2 and effects._chosen(contexts, 1, 2) == []
+    found = effects.measure_effects(running, contexts, 2)
+    assert found["pairs"].tolist() == [2, 0]
+    expected = np.zeros_like(found["hits"])
+    for task in chosen:
+        ids = torch.tensor([contexts.prompts[contexts.prompt[task]]])
+        for heads, change in effects.head_effects(running, ids, torch.tensor([0])):
+            for (layer, head), row in zip(heads, change, strict=True):
+                own = row[contexts.target_ids[task]]
+                expected[0, 0, layer, head] += int((row >= own).sum() - 1 < 30)
+                expected[0, 1, layer, head] += int((row <= own).sum() - 1 < 30)
+    assert (found["hits"] == expected).all() and expected.sum() > 3

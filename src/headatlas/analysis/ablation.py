@@ -85,10 +85,16 @@ def removal_curves(table: pd.DataFrame, relation: str) -> Removal:
 
 def _points(rows: Any) -> list[RemovalPoint]:
     rows = rows.assign(accuracy=rows["correct"] / rows["prompts"])
-    return [
-        RemovalPoint(
-            int(removed), *(float(of["accuracy"].agg(how)) for how in ("mean", "min", "max")),
-            float(of["log_probability"].mean()),
+    points = []
+    for removed, of in rows.groupby("removed"):
+        shares = of["accuracy"]
+        points.append(
+            RemovalPoint(
+                removed=int(removed),
+                accuracy=float(shares.mean()),
+                lowest=float(shares.min()),
+                highest=float(shares.max()),
+                log_probability=float(of["log_probability"].mean()),
+            )
         )
-        for removed, of in rows.groupby("removed")
-    ]  # fmt: skip
+    return points

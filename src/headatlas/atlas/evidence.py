@@ -24,6 +24,12 @@ EVIDENCE = {
 """Tables that other measurements add to an atlas, see docs/folder.md, and the command that gathers each."""
 
 CONDITIONS = ("attention-fixed", "in-context")
+TOTAL_EFFECT = "total-effect"
+"""The condition of the table `validation` in which a head's output goes through all later layers."""
+
+COUNTED = ("own", "none", "all")
+"""Terms that are counted between a head and the logits: the atlas's, none (as the paper), or all that the model has."""
+
 TOKENS = ("one", "several")
 Coefficient = Annotated[float, Within(-1, 1)]
 
@@ -122,22 +128,26 @@ class Correlation:
 
     Args:
         side: `score` or `suppression`.
-        condition: `attention-fixed` or `in-context`.
+        condition: `attention-fixed`, `in-context` or `total-effect`.
+        counted: terms between head and logits, one of COUNTED; a total effect always has all of them, named `own`.
         tokens: sources of `one` or of `several` tokens.
         relation: its name, or `headatlas.analysis.correlations.ALL`.
         pairs: number of pairs.
         points: number of heads; over all relations, of heads x relations.
         pearson, spearman: -1 to 1; None if the scores are the same for all heads, from weights or in the running model.
+        pooled: Pearson's correlation with a point per head and text, instead of the mean over texts.
     """
 
     side: Annotated[str, OneOf(SIDES)]
-    condition: Annotated[str, OneOf(CONDITIONS)]
+    condition: Annotated[str, OneOf((*CONDITIONS, TOTAL_EFFECT))]
+    counted: Annotated[str, OneOf(COUNTED)]
     tokens: Annotated[str, OneOf(TOKENS)]
     relation: Text
     pairs: Count
     points: Count
     pearson: Coefficient | None
     spearman: Coefficient | None
+    pooled: Coefficient | None
 
 
 @dataclass(frozen=True)
@@ -151,6 +161,7 @@ class ValidationFacts:
         relations: names of those that were validated; `left_out`: of those whose pairs are not available.
         groups: pairs by relation and length of sources.
         prompts: number of texts.
+        effects: most pairs of a relation whose total effects were measured.
         seconds: that it took; `device`: where the model ran.
         packages: versions.
         correlations: with the scores from weights.
@@ -163,6 +174,7 @@ class ValidationFacts:
     left_out: tuple[Text, ...]
     groups: tuple[GroupFacts, ...]
     prompts: Count
+    effects: Count
     seconds: Positive
     device: Text
     packages: Mapping[str, Text]

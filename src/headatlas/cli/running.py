@@ -24,6 +24,7 @@ from headatlas.cli.screen import Bar, print_json, print_message, show_table
 
 if TYPE_CHECKING:
     from headatlas.analysis.ablation import RemovalPoint
+    from headatlas.analysis.correlations import Mean
     from headatlas.atlas.evidence import Ablation, Correlation
 
 SeedOption = Annotated[int, typer.Option(help="Of all random choices.")]
@@ -44,6 +45,9 @@ def validate_command(
     pairs: Annotated[
         int, typer.Option(min=2, help="Most pairs of a relation, for sources of one and of several tokens each.")
     ] = 40,
+    effects: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Pairs of a relation whose total effects are measured; 0: none.")
+    ] = 3,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
@@ -66,6 +70,7 @@ def validate_command(
             add_relations=add_relations or None,
             templates=templates,
             pairs=pairs,
+            effects=effects,
             seed=seed,
             device=device,
             threads=threads,
@@ -74,10 +79,10 @@ def validate_command(
     facts = loaded.manifest.evidence.validation
     assert facts is not None
     if as_json:
-        means = [asdict(mean) for mean in mean_over_relations(known_correlations(loaded))]
+        means = [asdict(mean) for mean in mean_over_relations(known_correlations(loaded, None))]
         print_json(write_facts(facts) | {"mean_over_relations": means})
         return
-    _show_validation(known_correlations(loaded), side.value)
+    _show_validation(known_correlations(loaded, None), side.value)
     if facts.left_out:
         print_message(
             f"Left out, because their pairs are not available: {', '.join(facts.left_out)}. Name their files with "
@@ -91,14 +96,16 @@ def validate_command(
 
 
 def _show_validation(rows: list[Correlation], side: str) -> None:
-    from headatlas.analysis.correlations import ALL, mean_over_relations
-    from headatlas.atlas.evidence import CONDITIONS
+    from headatlas.analysis.correlations import ALL
+    from headatlas.atlas.evidence import CONDITIONS, TOTAL_EFFECT
 
     coefficients = ("pearson", "spearman")
     heading = [f"{condition}\n{name.title()}" for condition in CONDITIONS for name in coefficients]
     for tokens, title in SOURCES.items():
         lines = []
-        here = [row for row in rows if (row.tokens, row.side) == (tokens, side) and row.relation != ALL]
+        here = [
+            row for row in rows if (row.tokens, row.side, row.counted) == (tokens, side, "own") and row.relation != ALL
+        ]
         for name in dict.fromkeys(row.relation for row in here):
             of_name = {row.condition: row for row in here if row.relation == name}
             cells = [
@@ -106,20 +113,55 @@ def _show_validation(rows: list[Correlation], side: str) -> None:
                 for condition in CONDITIONS
                 for each in coefficients
             ]
+            if any(row.condition == TOTAL_EFFECT for row in here):
+                effect = of_name.get(TOTAL_EFFECT)
+                cells.append(format_correlation(None if effect is None else effect.pearson))
             lines.append([name, str(of_name[CONDITIONS[0]].pairs), *cells])
         if lines:
-            show_table(f"Correlation of the {side} over heads, {title}", ["relation", "pairs", *heading], lines,
-                       right=(1, 2, 3, 4, 5))  # fmt: skip
+            titles = ["relation", "pairs", *heading, f"{TOTAL_EFFECT}\nPearson"][: len(lines[0])]
+            show_table(
+                f"Correlation of the {side} over heads, {title}", titles, lines, right=tuple(range(1, len(titles)))
+            )
+    _show_means(rows)
+
+
+def _show_means(rows: list[Correlation]) -> None:
+    """Means over relations, with intervals, for all terms that were counted; and all points together."""
+    from headatlas.analysis.correlations import ALL, mean_over_relations
+    from headatlas.atlas.evidence import CONDITIONS, TOTAL_EFFECT
+
+    conditions = (*CONDITIONS, TOTAL_EFFECT)
+    means = {(each.side, each.tokens, each.counted, each.condition): each for each in mean_over_relations(rows)}
+    whole = {(row.side, row.tokens, row.counted, row.condition): row for row in rows if row.relation == ALL}
     lines = []
-    pooled = [row for row in rows if row.relation == ALL]
-    for name, summary in (("mean over relations", mean_over_relations(rows)), ("all points together", pooled)):
-        found = {(row.side, row.tokens, row.condition): row for row in summary}
-        for side, tokens in dict.fromkeys(key[:2] for key in found):
-            cells = [
-                format_correlation(getattr(found[side, tokens, each], c)) for each in CONDITIONS for c in coefficients
-            ]
-            lines.append([name, side, tokens, *cells])
-    show_table("In all", ["", "", "source tokens", *heading], lines, right=(3, 4, 5, 6))
+    for statistic, name in STATISTICS.items():
+        for side, tokens, counted in dict.fromkeys(key[:3] for key in means):
+            found = [means.get((side, tokens, counted, condition)) for condition in conditions]
+            cells = [format_mean(None if each is None else getattr(each, statistic)) for each in found]
+            together = [whole.get((side, tokens, counted, condition)) for condition in conditions]
+            cells += [format_correlation(None if each is None else getattr(each, statistic)) for each in together]
+            lines.append([name, TERMS[counted], side, tokens, *cells])
+    heading = ["", "terms", "side", "source\ntokens"]
+    heading += [f"{condition}\nmean over relations" for condition in conditions]
+    heading += [f"{condition}\nall points" for condition in conditions]
+    show_table("In all, with 95 % bootstrap intervals over relations", heading, lines, right=(4, 5, 6, 7, 8, 9))
+
+
+STATISTICS = {
+    "pearson": "Pearson, mean of the texts",
+    "pooled": "Pearson, a point per text",
+    "spearman": "Spearman, mean of the texts",
+}
+TERMS = {"own": "as in the atlas", "none": "none (as the paper)", "all": "all"}
+
+
+def format_mean(found: Mean | None) -> str:
+    if found is None:
+        return format_correlation(None)
+    text = format_correlation(found.mean)
+    if found.low is None or found.high is None:
+        return text
+    return f"{text} [{format_correlation(found.low)}, {format_correlation(found.high)}]"
 
 
 @command("ablate", resumes=True)

@@ -273,7 +273,7 @@ def _validation(atlas: Atlas, prefix: str, arrays: _Arrays) -> bool:
     table = atlas.evidence("validation")
     if table is None:
         return False
-    table = pd.DataFrame(table[table["relation"].isin(atlas.relations)])
+    table = pd.DataFrame(table[table["relation"].isin(atlas.relations) & table["condition"].isin(CONDITIONS)])
     where = (
         _indices(table, "relation", atlas.relations),
         _indices(table, "condition", CONDITIONS),

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from headatlas.analysis.correlations import known_correlations
 from headatlas.atlas import SIDES
-from headatlas.atlas.evidence import Correlation
+from headatlas.atlas.evidence import CONDITIONS, TOTAL_EFFECT, Correlation
 from headatlas.errors import AtlasError
 from headatlas.figures.canvas import AtlasFigure
 from headatlas.figures.palettes import checked_palette
@@ -21,7 +21,10 @@ from headatlas.figures.wording import one_line
 if TYPE_CHECKING:
     from headatlas.atlas import Atlas
 
-COLUMNS = tuple((tokens, condition) for tokens in ("one", "several") for condition in ("attention-fixed", "in-context"))
+COLUMNS = (
+    *(("one", condition) for condition in (*CONDITIONS, TOTAL_EFFECT)),
+    *(("several", condition) for condition in CONDITIONS),
+)
 SOURCES = {"one": "sources of one token", "several": "sources of several tokens"}
 
 
@@ -82,7 +85,11 @@ def draw_validation(atlas: Atlas, *, palette: str = "paper") -> Figure:
 
 def _coefficients(rows: list[Correlation], side: str, tokens: str, condition: str) -> str:
     """The correlation coefficients of all points of a panel."""
-    *_, whole = (row for row in rows if (row.side, row.tokens, row.condition) == (side, tokens, condition))
+    whole = next(
+        (row for row in reversed(rows) if (row.side, row.tokens, row.condition) == (side, tokens, condition)), None
+    )
+    if whole is None:
+        return ""
 
     def number(value: float | None) -> str:
         return "not defined" if value is None else f"{value:.2f}"

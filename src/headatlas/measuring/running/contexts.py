@@ -35,17 +35,23 @@ class Contexts:
         groups: pairs by relation and length of sources.
         prompts: token ids, shorter ones first; each text once, however many pairs need it.
         source: place of the source's last token in each prompt.
-        of_group, prompt, target_ids, k: of each task (a pair in a template): its group, its prompt, the target, and
-            among how many highest logits it counts.
+        of_group, of_text, prompt, target_ids, k: of each task (a pair in a template): its group, the template's number,
+            its prompt, the target, and among how many highest logits it counts.
     """
 
     groups: list[GroupFacts] = field(default_factory=list)
     prompts: list[tuple[int, ...]] = field(default_factory=list)
     source: list[int] = field(default_factory=list)
     of_group: list[int] = field(default_factory=list)
+    of_text: list[int] = field(default_factory=list)
     prompt: list[int] = field(default_factory=list)
     target_ids: list[int] = field(default_factory=list)
     k: list[int] = field(default_factory=list)
+
+    @property
+    def n_texts(self) -> int:
+        """Number of templates."""
+        return 1 + max(self.of_text, default=0)
 
 
 def load_toml(path: str | Path) -> dict[str, Any]:
@@ -106,7 +112,7 @@ def make_contexts(
     words = {target for each in relations for _, target, why in each.dropped if why == "source"}
     targets = single_token_ids(words, tokenizer)
     contexts, texts = Contexts(), _Texts(tokenizer, templates)
-    wanted: list[tuple[int, tuple[tuple[int, ...], int], int, int]] = []
+    wanted: list[tuple[int, int, tuple[tuple[int, ...], int], int, int]] = []
     for each in relations:
         one = [(*pair, target) for pair, target in zip(each.pairs, each.target_ids, strict=True)]
         of_source = {source: token for (source, _), token in zip(each.pairs, each.source_ids, strict=True)}
@@ -124,13 +130,18 @@ def make_contexts(
                     kept.append((shown, target))
             if tokens == "several" and len(kept) < MIN_SEVERAL:
                 continue
-            wanted += [(len(contexts.groups), text, target, each.k) for shown, target in kept for text in shown]
+            wanted += [
+                (len(contexts.groups), number, text, target, each.k)
+                for shown, target in kept
+                for number, text in enumerate(shown)
+            ]
             contexts.groups.append(GroupFacts(each.name, tokens, len(kept), len(chosen) - len(kept)))
-    ordered = sorted({text for _, text, _, _ in wanted}, key=lambda text: (len(text[0]), text))
+    ordered = sorted({text for _, _, text, _, _ in wanted}, key=lambda text: (len(text[0]), text))
     number = {text: place for place, text in enumerate(ordered)}
     contexts.prompts, contexts.source = [ids for ids, _ in ordered], [at for _, at in ordered]
-    for group, text, target, k in sorted(wanted, key=lambda task: number[task[1]]):
+    for group, of_text, text, target, k in sorted(wanted, key=lambda task: number[task[2]]):
         contexts.of_group.append(group)
+        contexts.of_text.append(of_text)
         contexts.prompt.append(number[text])
         contexts.target_ids.append(target)
         contexts.k.append(k)
