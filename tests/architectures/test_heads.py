@@ -284,6 +284,21 @@ def test_grouped_attention_is_repeated_ordinary_attention(tmp_path):
         assert torch.equal(*circuits)
 
 
+def test_rows_of_the_unembedding_are_compared_as_they_are_stored(tmp_path):
+    """Also with the final norm's gain counted, of which a channel is 0."""
+    model, generator = make_model("llama"), torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        model.model.norm.weight.copy_(torch.exp(torch.randn(48, generator=generator)))
+        model.model.norm.weight[5] = 0
+        model.lm_head.weight[:, 5] = 0
+    folder = save_model(model, tmp_path)
+    counted = open_model(open_checkpoint(folder), Terms(final_norm_gain=True))
+    stored, W_U = open_model(open_checkpoint(folder)).W_U(), counted.W_U()
+    assert not torch.allclose(stored, W_U)
+    torch.testing.assert_close(counted.outputs_like_rows(W_U[:7]) @ W_U.T, stored[:7] @ stored.T)
+    assert torch.equal(open_model(open_checkpoint(folder)).outputs_like_rows(stored), stored)
+
+
 def test_a_gain_leaves_what_the_checkpoint_holds(tmp_path):
     """The file is mapped; a gain that were applied in place would also scale the embedding that is tied to it."""
     model = make_model("llama", tie_word_embeddings=True)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from headatlas.scoring import MISS, RankSearch, hit_by_vectors
+from headatlas.scoring import MISS, Copying, RankSearch, hit_by_vectors
 
 D_MODEL, N_SOURCES, N_PAIRS = 23, 31, 211
 
@@ -58,3 +58,17 @@ def test_only_the_wanted_pairs_are_decided():
 def test_a_vector_of_zeros_hits_nothing():
     W_U, x, source, target, k = make_case()
     assert not hit_by_vectors(RankSearch(W_U, source, target, k), torch.zeros_like(x)).any()
+
+
+def test_copying_is_what_any_vector_of_the_word_or_the_layers_input_hits():
+    W_U, x, source, target, k = make_case()
+    search, g = RankSearch(W_U, source, target, k), torch.Generator().manual_seed(5)
+    gain = torch.exp(torch.randn(D_MODEL, generator=g))
+    vectors = [x, x * gain, x / gain]
+    hits = [hit_by_vectors(search, each) for each in vectors]
+    assert all((hits[at] & ~hits[other]).any() for at, other in ((0, 1), (1, 0), (2, 0), (2, 1)))
+    copying = Copying(search, vectors[:2])
+    assert torch.equal(copying.by_word, hits[0] | hits[1])
+    padded = torch.nn.functional.pad(vectors[2], (0, 1), value=1.0)  # a column for the bias of the values
+    for of_layer, expected in ((padded, hits[0] | hits[1] | hits[2]), (x, hits[0] | hits[1])):
+        assert torch.equal(copying.layer(of_layer), expected) and torch.equal(copying.layer(of_layer), expected)

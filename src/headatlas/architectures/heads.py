@@ -139,6 +139,21 @@ class HeadModel:
                 rows.copy_(norm.of_directions(read))
         return W_U
 
+    def outputs_like_rows(self, rows: Tensor) -> Tensor:
+        """Outputs of a head whose logits are those of rows of the unembedding with each other, as they are stored.
+
+        Where the final norm is counted, its gain is taken off both sides; channels with a gain of 0 are left out.
+
+        Args:
+            rows: of `W_U()`, Float[Tensor, "n_rows d_model"].
+        """
+        import torch
+
+        if not self.terms.final_norm_gain:
+            return rows
+        gain = linear_part(self.tree, str(self.family.final_norm), self.d_model).gain
+        return torch.where(gain == 0, torch.zeros_like(rows), rows / gain / gain)
+
     def values_and_outputs(self, layer: int) -> tuple[Tensor, Tensor]:
         """The factors of a layer's OV circuits.
 

@@ -53,7 +53,11 @@ class LayerScorer:
         targets, k = torch.from_numpy(task.target_ids), torch.from_numpy(task.k)
         self.search = RankSearch(model.W_U().to(device), source, targets, k, threads)
         self.chance = ChanceLevels(self.search, task.ends.tolist()) if task.chance else None
-        self.copying = Copying(self.search, model.W_E(task.input_ids).to(device)) if task.chance else None
+        self.copying = None
+        if task.chance:
+            rows = self.search.W_U[task.input_ids.to(device)].cpu()
+            own = [model.W_E(task.input_ids), model.outputs_like_rows(rows)]
+            self.copying = Copying(self.search, [each.to(device) for each in own])
 
     def score(self, layers: Sequence[int], inputs: Iterator[tuple[int, Tensor]]) -> Iterator[tuple[int, LayerResult]]:
         """Each layer with its result, in the order of `layers`; a thread reads the next layer during each search."""

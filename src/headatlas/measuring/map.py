@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
     from headatlas.architectures import HeadModel, LayerCheck
 
-COPIERS = ("embedding", "input of the layer's heads")
+COPIERS = ("embedding", "row of the unembedding", "input of the layer's heads")
 """Vectors that `headatlas.scoring.Copying` puts in the place of a head's output."""
 
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy")

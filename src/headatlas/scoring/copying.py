@@ -9,6 +9,7 @@ This module knows arrays; it knows neither models nor relations.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -91,16 +92,19 @@ def hit_by_vectors(search: RankSearch, x: Tensor, wanted: Tensor | None = None) 
 
 
 class Copying:
-    """The pairs that copying hits in each layer: the embedding as a head's output, or the input of the layer's heads.
+    """The pairs that copying hits in each layer: those of the word's own vectors, or of the layer's input.
 
     Args:
         search: for the pairs.
-        embedding: of each source, Float[Tensor, "n_sources d_model"], on the search's device.
+        own: vectors of the word itself in the place of a head's output, such as its embedding; each has a row for each
+            source, Float[Tensor, "n_sources d_model"], on the search's device.
     """
 
-    def __init__(self, search: RankSearch, embedding: Tensor) -> None:
-        self._search, self._d_model = search, embedding.shape[1]
-        self.by_embedding = hit_by_vectors(search, embedding)
+    def __init__(self, search: RankSearch, own: Sequence[Tensor]) -> None:
+        self._search, self._d_model = search, search.W_U.shape[1]
+        self.by_word = torch.zeros(len(search.source), dtype=torch.bool, device=search.W_U.device)
+        for x in own:
+            self.by_word |= hit_by_vectors(search, x, ~self.by_word)
         self._last: tuple[Tensor, Tensor] | None = None
 
     def layer(self, x: Tensor) -> Tensor:
@@ -111,6 +115,6 @@ class Copying:
                 one for the bias of the values.
         """
         if self._last is None or self._last[0] is not x:
-            by_input = hit_by_vectors(self._search, x[:, : self._d_model], ~self.by_embedding)
-            self._last = x, self.by_embedding | by_input
+            by_input = hit_by_vectors(self._search, x[:, : self._d_model], ~self.by_word)
+            self._last = x, self.by_word | by_input
         return self._last[1]
