@@ -48,18 +48,27 @@ def test_levels_and_relations_that_cannot_be_told_from_copying():
 def test_scores_that_copying_explains_are_listed_the_highest_first():
     atlas = with_copied(make_atlas(chance=True), "knowledge_relation", 20)
     found, above = analyse(atlas).copying, atlas.above()
-    explained = {(each.relation, each.head) for each in found.explained}
+    explained, chance = {(each.relation, each.head) for each in found.explained}, atlas.beyond_chance()
     at = atlas.relations.index("knowledge_relation")
     expected = {
-        ("knowledge_relation", (int(layer), int(head))) for layer, head in zip(*above[at].nonzero(), strict=True)
+        ("knowledge_relation", (int(layer), int(head)))
+        for layer, head in zip(*(above & chance)[at].nonzero(), strict=True)
     }
     assert explained >= expected and not any(atlas.beyond_copying()[at].ravel())
     shares = [each.share for each in found.explained]
     assert shares == sorted(shares, reverse=True)
     for each in found.explained:
         place = (atlas.relations.index(each.relation), *each.head)
-        assert above[place] and each.pairs >= MIN_UNCOPIED and each.uncopied == atlas.uncopied().values[place]
-    assert f"{len(found.explained)} scores above the threshold are not beyond copying" in write_report(atlas)
+        assert (
+            above[place]
+            and chance[place]
+            and each.pairs >= MIN_UNCOPIED
+            and each.uncopied == atlas.uncopied().values[place]
+        )
+    assert (
+        f"{len(found.explained)} scores above the threshold and beyond chance are not beyond copying"
+        in write_report(atlas)
+    )
 
 
 def test_a_relation_of_words_with_themselves_names_the_heads_that_copy():

@@ -10,7 +10,7 @@ from headatlas.atlas import BY_COPYING, Atlas
 if TYPE_CHECKING:
     import numpy as np
 
-BEYOND, EXPLAINED, INSEPARABLE, ITSELF = BY_COPYING
+BEYOND, NOT_BEYOND, _, ITSELF = BY_COPYING
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,12 @@ class CopyingLevel:
 
 @dataclass(frozen=True)
 class Explained:
-    """A score above the threshold that copying explains; `uncopied` is the share of the pairs that copying misses."""
+    """A score above the threshold that is beyond chance and not beyond copying.
+
+    Args:
+        uncopied: share of hits among the pairs that copying misses.
+        pairs: number of these pairs.
+    """
 
     relation: str
     head: tuple[int, int]
@@ -52,7 +57,7 @@ class CopyingControl:
     Args:
         levels: of each relation that is not copying itself, the highest first.
         inseparable: relations that cannot be told from copying in any layer.
-        explained: scores that copying explains, the largest first.
+        explained: scores that are beyond chance and not beyond copying, the largest first.
         copying_heads: heads whose score for a relation that is copying itself is above the threshold.
     """
 
@@ -70,6 +75,7 @@ def find_copying(atlas: Atlas, threshold: str, side: str) -> CopyingControl | No
         return None
     above = atlas.above(threshold, side) & atlas.has_heads[None, :, None]
     shares, separable, with_heads = atlas.share(side).values, atlas.separable, atlas.has_heads
+    beyond_chance = atlas.beyond_chance(side)
     levels = []
     for at, (name, is_copying) in enumerate(zip(atlas.relations, atlas.is_copying, strict=True)):
         if is_copying or not with_heads.any():
@@ -94,7 +100,7 @@ def find_copying(atlas: Atlas, threshold: str, side: str) -> CopyingControl | No
             float(uncopied.values[relation, layer, head]),
             int(uncopied_pairs.values[relation, layer]),
         )
-        for relation, layer, head in zip(*(above & (found == EXPLAINED)).nonzero(), strict=True)
+        for relation, layer, head in zip(*(above & beyond_chance & (found == NOT_BEYOND)).nonzero(), strict=True)
     ]
     n_layers = int(with_heads.sum())
     return CopyingControl(

@@ -34,9 +34,9 @@ COVERAGE_COLUMNS = (
     "relation", "category", "k", "in_file", "pairs", "duplicates", "source_dropped", "target_dropped", "measurable",
 )  # fmt: skip
 
-BY_COPYING = ("beyond", "explained", "inseparable", "itself")
-"""What copying says about a score: it is beyond copying; copying explains it; the relation cannot be told from copying
-in this layer; the relation is copying itself."""
+BY_COPYING = ("beyond", "not beyond", "inseparable", "itself")
+"""What copying says about a score: it is beyond copying, or not; the relation cannot be told from copying in this
+layer; the relation is copying itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +216,8 @@ class Atlas:
     def copied(self) -> xr.DataArray | None:
         """Pairs that copying hits, in each layer: Int[DataArray, "relation layer"]; None if not measured.
 
-        Copying is a head's output that is the source's embedding, or the input that the layer's heads read.
+        Copying is a head's output that is the source's embedding, its row of the unembedding, or the input that the
+        layer's heads read.
         """
         return self.data.get("copied")
 
@@ -316,8 +317,8 @@ class Atlas:
 
         if not self.has_copying:
             return None
-        beyond, explained, inseparable, itself = BY_COPYING
-        found = np.where(self.beyond_copying(threshold, side), beyond, explained).astype(object)
+        beyond, not_beyond, inseparable, itself = BY_COPYING
+        found = np.where(self.beyond_copying(threshold, side), beyond, not_beyond).astype(object)
         found[~self.separable] = inseparable
         found[self.is_copying] = itself
         return found

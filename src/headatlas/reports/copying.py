@@ -22,8 +22,8 @@ def how_far_copying(found: Findings) -> list[Block]:
         return [title, paragraph("Which pairs copying hits: not measured.")]
     definition = (
         "A head that only copies its word hits the targets near it in the vocabulary. The copying level of a relation "
-        "is the share of its pairs that the word's embedding, or the input of the layer's heads, hits in the place of "
-        "a head's output; a score is beyond copying if it holds among the other pairs alone."
+        "is the share of its pairs that the word's embedding, its row of the unembedding, or the input of the layer's "
+        "heads hits in the place of a head's output; a score is beyond copying if it holds among the other pairs alone."
     )
     return [title, paragraph(definition), *_inseparable(control), *_levels(control), *_explained(found, control)]
 
@@ -69,7 +69,9 @@ def _explained(found: Findings, control: CopyingControl) -> list[Block]:
     blocks: list[Block] = []
     if n:
         more = f" The {MOST_LISTED} highest:" if n > MOST_LISTED else ""
-        sentence = f"{count(n, side)} above the threshold {agree(n, 'is', 'are')} not beyond copying.{more}"
+        sentence = (
+            f"{count(n, side)} above the threshold and beyond chance {agree(n, 'is', 'are')} not beyond copying.{more}"
+        )
         rows: list[list[Inline]] = [
             [Code(each.relation), head_name(*each.head), f"{each.share:.2f}", f"{each.uncopied:.2f}", f"{each.pairs:,}"]
             for each in control.explained[:MOST_LISTED]
