@@ -24,8 +24,11 @@ FAILURE = re.compile(r"\[[-\d]+ [:,\d]+ [EC] ")
 
 SMALL = ("--num-cpus=1", "--object-store-memory=80000000", "--block")
 
+CHECK = "Check failed"
+"""In the last line of a process that Ray ended."""
+
 PORTS = ("dashboard-agent-grpc-port", "dashboard-agent-listen-port", "runtime-env-agent-port", "metrics-export-port")
-"""Chosen here: a node that lets its agents choose ends itself if they take 15 s, as they do on a busy machine."""
+"""Chosen here: for most of them, a node that lets its agents choose ends itself if they take more than 15 s."""
 
 PATIENT = {
     "RAY_raylet_start_wait_time_s": "300",
@@ -55,9 +58,10 @@ class Cluster:
             port = self.address.rpartition(":")[2]
             self._start(HEAD, "--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={self.place}/ray")
             self._wait_for_port(int(port))
+            # One after the other, so that their processes do not slow each other down.
+            self._wait_for(HEAD)
             self._start(OTHER, f"--address={self.address}")
-            for host in (HEAD, OTHER):
-                self._wait_for(host)
+            self._wait_for(OTHER)
         except BaseException:
             self.__exit__()
             raise
@@ -108,8 +112,8 @@ class Cluster:
         log, until = self.place / f"{host}.log", time.monotonic() + 300
         while "Ray runtime started." not in log.read_text("utf-8"):
             runs = self.nodes[host].poll() is None and time.monotonic() < until
-            assert runs, f"{log.read_text('utf-8')}\n{self.failures()}"
-            time.sleep(0.1)
+            assert runs and CHECK not in self.failures(), f"{log.read_text('utf-8')}\n{self.failures()}"
+            time.sleep(0.5)
 
 
 def free_ports(host: str, count: int) -> list[int]:
