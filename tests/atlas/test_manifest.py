@@ -22,7 +22,15 @@ from headatlas.atlas.evidence import (
     Status,
     ValidationFacts,
 )
-from headatlas.atlas.manifest import ChanceFacts, FileFacts, LayerCheckFacts, RunFacts, SelfCheckFacts
+from headatlas.atlas.manifest import (
+    ChanceFacts,
+    CopyingFacts,
+    FileFacts,
+    LayerCheckFacts,
+    PrefixFacts,
+    RunFacts,
+    SelfCheckFacts,
+)
 from headatlas.errors import AtlasError
 
 
@@ -41,7 +49,9 @@ def full_manifest() -> Manifest:
     return replace(
         manifest.with_evidence({"validation": validation, "ablation": AblationFacts({ablation.relation: ablation})}),
         self_check=SelfCheckFacts(1e-9, (LayerCheckFacts((0, 3), (0, 1, 3), 1e-9, False),)),
+        prefix=PrefixFacts(260, " the", "ordinary", 0.99, 1e-7, "why not"),
         chance=ChanceFacts(3, 4),
+        copying=CopyingFacts(("embedding",), 10),
         packages={"torch": "2.13.0"},
         run=RunFacts(1.5, 0, 7, "local", "cpu", 2),
         imported=IMPORTED,
@@ -83,6 +93,9 @@ def test_what_is_written_is_read_again():
         ("self_check.layers.0.tried", [9], "self_check.layers[0].tried: expected layers from 0 to 3"),
         ("settings.threshold", "1e999999999", "settings.threshold: expected a number from 0 to below 1 as text"),
         ("settings.profile", "mpas", "settings.profile: expected one of maps, alone, found 'mpas'"),
+        ("prefix.agreement", 1.5, "prefix.agreement: expected a number from -1 to 1, found 1.5"),
+        ("prefix.text", 3, "prefix.text: expected text, found 3"),
+        ("copying.copiers.0", None, "copying.copiers[0]: expected text, found null"),
         ("settings.rule", "maps", "settings.rule: expected one of plain, calibrated, found 'maps'"),
         ("relations.items.0.pairs", -1, "relations.items[0].pairs: expected a whole number of at least 0, found -1"),
         ("relations.items.0.measurable", 1, "relations.items[0].measurable: expected true or false, found 1"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from headatlas.atlas.evidence import EVIDENCE, EvidenceFacts, Facts
+from headatlas.atlas.evidence import EVIDENCE, Coefficient, EvidenceFacts, Facts
 from headatlas.atlas.json_facts import (
     Count,
     Digest,
@@ -208,9 +208,9 @@ class PrefixFacts:
     """
 
     token: Count
-    text: str
+    text: Text
     rule: Annotated[str, OneOf(PREFIX_RULES)]
-    agreement: float | None = None
+    agreement: Coefficient | None = None
     error: Positive | None = None
     why_not: Text | None = None
 
