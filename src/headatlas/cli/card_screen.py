@@ -13,6 +13,7 @@ from headatlas.reports.card import (
     q_value,
     share,
     shown_relations,
+    uncopied,
     validation_rows,
 )
 from headatlas.settings import parse_threshold
@@ -106,6 +107,9 @@ def _relations(card: dict[str, Any], colours: dict[str, str], width: int) -> Ren
     if has_chance:
         table.add_column("chance", justify="right", no_wrap=True)
         table.add_column("q", justify="right", no_wrap=True)
+    has_copying = wide and any(each["score_copying"] is not None for each in shown)
+    if has_copying:
+        table.add_column("uncopied", justify="right", no_wrap=True)
     if has_suppression and (wide or not has_chance):
         table.add_column("suppr.", justify="right", no_wrap=True)
     for each in shown:
@@ -119,6 +123,8 @@ def _relations(card: dict[str, Any], colours: dict[str, str], width: int) -> Ren
             cells += [counted(each["hits"], each["pairs"]), interval(each["score_interval"])]
         if has_chance:
             cells += [share(each["score_chance"]), q_value(each["score_q"])]
+        if has_copying:
+            cells.append(uncopied(each))
         if has_suppression and (wide or not has_chance):
             cells.append(share(each["suppression"]))
         table.add_row(*cells)
@@ -131,6 +137,8 @@ def _relations(card: dict[str, Any], colours: dict[str, str], width: int) -> Ren
     notes += [f"{name}: {NOT_MEASURED}" for name, there in missing.items() if not there]
     if has_chance:
         notes.append("│ in a bar: chance")
+    if has_copying:
+        notes.append("uncopied: hits among the pairs that copying misses")
     return Group(table, Text(" · ".join(notes), style="dim"), *_suppressed(card))
 
 
