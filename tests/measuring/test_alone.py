@@ -184,6 +184,7 @@ def test_an_interrupted_run_goes_on_from_its_residuals(tmp_path, monkeypatch, ca
     monkeypatch.setattr(reading, "run_streamed", note)
     atlas = map_alone(folder, out)
     assert atlas.manifest.run.layers_from_earlier_run == last
+    assert atlas.manifest.prefix == whole.manifest.prefix
     assert len(ran) == 2 and ran[1] == ([last] if kept else list(range(last + 1)))
     assert atlas.table.equals(whole.table)
     assert not (out / ".unfinished").exists()
@@ -197,7 +198,7 @@ def test_a_damaged_residual_is_not_used(tmp_path, monkeypatch):
         interrupt_at(patch, 2)
         with pytest.raises(KeyboardInterrupt):
             map_alone(folder, out, self_check=False)
-    (kept,) = out.glob(".unfinished/residuals-*.npz")
+    kept = max(out.glob(".unfinished/residuals-*.npz"))
     kept.write_bytes(kept.read_bytes()[:-40])
     assert map_alone(folder, out).table.equals(whole.table)
 
@@ -248,3 +249,21 @@ def test_the_report_says_what_was_read(tmp_path):
     report = " ".join(headatlas.write_report(changed).split())
     assert "It was not compared with the whole model in memory (too large)." in report
     assert "(agreement 0.42, expected at least 0.5): another one, by --prefix, may suit the model better." in report
+
+
+def test_a_run_of_which_only_the_results_were_missing_keeps_what_it_found(tmp_path, monkeypatch):
+    from headatlas.measuring import run_folder
+
+    _, folder = saved("llama", tmp_path)
+    whole = map_alone(folder)
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "write_results", fail)
+        with pytest.raises(KeyboardInterrupt):
+            map_alone(folder, tmp_path / "out")
+    monkeypatch.setattr(reading, "run_streamed", fail)  # nothing has to be read again
+    found = map_alone(folder, tmp_path / "out").manifest
+    assert found.prefix == whole.manifest.prefix and found.prefix.error is not None

@@ -241,7 +241,7 @@ def _map(
                 atlas = add_evidence(atlas, _salient(atlas, session, engine, folder.folder))
                 shutil.rmtree(folder.folder / PARTS, ignore_errors=True)
             return atlas
-        examination = None if wanted.prefix is None else Examination(heads, wanted.prefix, wanted.self_check)
+        examination = None if wanted.prefix is None else Examination(heads, wanted.prefix, wanted.self_check, folder)
         run = _measure(session, _task(session, wanted), engine, folder, examination)
         manifest = _manifest(session, wanted, identity, checks, run, examination)
         measured = wanted.measurable

@@ -6,6 +6,7 @@ two models by the agreement of scores with heads in texts: docs/evidence.md has 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from headatlas.architectures import FirstPass, HeadModel
+    from headatlas.measuring.run_folder import RunParts
     from headatlas.measuring.session import Session
 
 ORDINARY = ("the", "of", "and", "in", "to", "a", "is", "on")
@@ -26,6 +28,9 @@ ORDINARY = ("the", "of", "and", "in", "to", "a", "is", "on")
 
 TOLERANCE = 0.01
 """Largest relative difference between what a layer reads here and in the whole model, which runs in float32."""
+
+
+PART = "first-pass"
 
 
 @dataclass(frozen=True)
@@ -84,13 +89,16 @@ class Examination:
 
     Args:
         check: compare with the whole model in memory, if it fits.
+        parts: of the run, where the result is kept for a run that continues it.
     """
 
-    def __init__(self, heads: HeadModel, prefix: Prefix, check: bool) -> None:
-        self.heads, self.prefix, self.check = heads, prefix, check
+    def __init__(self, heads: HeadModel, prefix: Prefix, check: bool, parts: RunParts | None) -> None:
+        self.heads, self.prefix, self.check, self.parts = heads, prefix, check, parts
         self.agreement: float | None = None
         self.error: float | None = None
         self.why_not: str | None = "not asked for"
+        if (kept := None if parts is None else parts.load(PART)) is not None:
+            self.agreement, self.error, self.why_not = json.loads(str(kept["found"]))
 
     def examine(self, found: FirstPass) -> None:
         """To be called with the first pass.
@@ -98,9 +106,13 @@ class Examination:
         Raises:
             ArchitectureError: the whole model reads something else.
         """
+        import numpy as np
+
         self.agreement = found.agreement
         if self.check:
             self._compare(found)
+        if self.parts is not None:
+            self.parts.save(PART, {"found": np.array(json.dumps([self.agreement, self.error, self.why_not]))})
 
     def facts(self) -> PrefixFacts:
         prefix = self.prefix
