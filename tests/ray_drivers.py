@@ -74,11 +74,19 @@ def _run(name: str, *arguments: object) -> tuple[int, str, str]:
 
 
 class Driver(RayEngine):
-    """An engine that says when it is connected."""
+    """An engine that says when it is connected, and refuses `ray.cancel`.
+
+    Ray 2.60 ends the process that cancels a task in the moment in which the task ends.
+    """
 
     def __init__(self, address: str, **options: int) -> None:
         super().__init__(address, **options)
         print(CONNECTED, flush=True)
+
+        def refuse(*_: object, **__: object) -> None:
+            raise AssertionError("ray.cancel may end this process")
+
+        self._ray.cancel = refuse
 
 
 def read_other_weights(address: str, model: str, atlas: str) -> None:

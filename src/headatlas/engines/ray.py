@@ -78,11 +78,11 @@ class RayEngine:
             )
         self.threads, self.gpus_per_task, self.layers_per_task = threads or 1, gpus_per_task, layers_per_task
         self.device = "cuda" if gpus_per_task else "cpu"
-        self._ray = _import_ray()
+        self._ray, self._address = _import_ray(), address
         self._leaves = not self._ray.is_initialized()
-        if self._leaves:
-            _connect(self._ray, address)
+        self._connected = False
         try:
+            self._connect()
             self._slots()
         except BaseException:
             self.close()
@@ -96,13 +96,20 @@ class RayEngine:
 
     def close(self) -> None:
         """Disconnect from the cluster, which stops the remaining tasks of this run."""
-        if self._leaves:
+        if self._leaves and self._connected:
+            self._connected = False
             self._ray.shutdown()
+
+    def _connect(self) -> None:
+        if self._leaves and not self._connected:
+            _connect(self._ray, self._address)
+            self._connected = True
 
     def score(
         self, model: HeadModel, task: Task, layers: Sequence[int], inputs: Iterator[tuple[int, Tensor]]
     ) -> Iterator[tuple[int, LayerResult]]:
         ray = self._ray
+        self._connect()
         size = self.layers_per_task or max(1, len(layers) // (BLOCKS_PER_SLOT * self._slots()))
         remote = ray.remote(score_block).options(
             num_cpus=self.threads, num_gpus=self.gpus_per_task, max_retries=RETRIES, name=f"headatlas {model.name}"
@@ -139,8 +146,11 @@ class RayEngine:
                     for layer in block:
                         yield layer, done.hits[layer]
         finally:
-            for reference in running:
-                ray.cancel(reference, force=True)
+            if running:
+                # Disconnecting stops the tasks. `ray.cancel` would end this process, with status 1 and no message, if
+                # a task ends while it is cancelled (Ray 2.60: "Tried to complete task that was not pending"). Tasks
+                # in a connection that the caller opened run to their end.
+                self.close()
 
     def _slots(self) -> int:
         """How many tasks the cluster can run at once."""
