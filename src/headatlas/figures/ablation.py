@@ -71,7 +71,7 @@ def draw_ablation(atlas: Atlas, relation: str, *, palette: str = "paper") -> Fig
             if points:
                 low, high = wilson_interval(np.array([each.accuracy for each in points]), prompts)
                 left.fill_between([each.removed for each in points], low, high, color=shade, alpha=0.14, linewidth=0)
-        _finish(left, right, "its mean" if found.removed_by is RemovedBy.MEAN else "zero", figure)
+        _finish(left, right, "their mean" if found.removed_by is RemovedBy.MEAN else "zero")
         handles, labels = left.get_legend_handles_labels()
         order = sorted(range(len(labels)), key=lambda place: not labels[place].startswith("heads by score"))
         figure.legend(
@@ -123,7 +123,7 @@ def _draw_controls(axes: Axes, table: Any, relation: str, found: Ablation, colou
             )  # fmt: skip
 
 
-def _finish(left: Axes, right: Axes, instead: str, figure: Figure) -> None:
+def _finish(left: Axes, right: Axes, instead: str) -> None:
     left.set_ylim(0, 1)
     left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     left.set_ylabel("prompts answered correctly", size=8, color=INK)
@@ -132,5 +132,5 @@ def _finish(left: Axes, right: Axes, instead: str, figure: Figure) -> None:
     for axes in (left, right):
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel(f"heads removed (their output replaced by {instead})", size=8, color=INK)
         style_plot(axes)
-    figure.supxlabel(f"heads removed (output at the last token replaced by {instead})", size=8, color=INK)

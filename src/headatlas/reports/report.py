@@ -5,7 +5,7 @@ from __future__ import annotations
 from headatlas.analysis import analyse
 from headatlas.atlas import Atlas
 from headatlas.reports import beyond_chance as chance
-from headatlas.reports import copying, findings, provenance
+from headatlas.reports import copying, findings, provenance, running
 from headatlas.reports.blocks import Blocks, Picture, Title, line
 from headatlas.reports.markdown import to_markdown
 
@@ -53,6 +53,8 @@ def build_report(
         *findings.rare_and_exceptional(found),
         *findings.strongest_heads(atlas, side),
         *([] if suppressing else findings.suppression(atlas, found, _picture(of_suppression, suppression_figure))),
+        *running.agreement(atlas),
+        *running.removal(atlas),
         *provenance.coverage(atlas, found),
         *provenance.validity(atlas),
         *provenance.settings_and_versions(atlas, found),
