@@ -90,7 +90,7 @@ def validate_atlas(
 
     >>> atlas = validate_atlas(atlas, relations=["country_to_capital"], pairs=10)
     >>> atlas.evidence("validation")["condition"].unique().tolist()
-    ['attention-fixed', 'in-context']
+    ['attention-fixed', 'in-context', 'total-effect']
     """
     import pandas as pd
     import torch
