@@ -44,7 +44,9 @@ class Metadata:
     def flags(self, key: str) -> list[bool] | None:
         """A list of flags; None if the file has none."""
         found = self.values.get(f"{self.architecture}.{key}")
-        return [bool(flag) for flag in found] if getattr(found, "ndim", None) == 1 else None
+        if found is None or getattr(found, "ndim", None) != 1:
+            return None
+        return [bool(flag) for flag in found]
 
     def d_vocab(self) -> int:
         """The size of the vocabulary: the file's own key, or the number of its tokens."""
