@@ -100,7 +100,7 @@ def _show_validation(rows: list[Correlation], side: str) -> None:
     from headatlas.atlas.evidence import CONDITIONS, TOTAL_EFFECT
 
     coefficients = ("pearson", "spearman")
-    heading = [f"{condition}\n{name.title()}" for condition in CONDITIONS for name in coefficients]
+    heading = [f"{_in_lines(condition)}\n{name.title()}" for condition in CONDITIONS for name in coefficients]
     for tokens, title in SOURCES.items():
         lines = []
         here = [
@@ -118,41 +118,47 @@ def _show_validation(rows: list[Correlation], side: str) -> None:
                 cells.append(format_correlation(None if effect is None else effect.pearson))
             lines.append([name, str(of_name[CONDITIONS[0]].pairs), *cells])
         if lines:
-            titles = ["relation", "pairs", *heading, f"{TOTAL_EFFECT}\nPearson"][: len(lines[0])]
+            titles = ["relation", "pairs", *heading, f"{_in_lines(TOTAL_EFFECT)}\nPearson"][: len(lines[0])]
             show_table(
                 f"Correlation of the {side} over heads, {title}", titles, lines, right=tuple(range(1, len(titles)))
             )
-    _show_means(rows)
+    _show_means(rows, side)
 
 
-def _show_means(rows: list[Correlation]) -> None:
-    """Means over relations, with intervals, for all terms that were counted; and all points together."""
-    from headatlas.analysis.correlations import ALL, mean_over_relations
+def _in_lines(condition: str) -> str:
+    """A condition's name in two lines, so that a narrow column does not break it elsewhere."""
+    return condition.replace("-", "-\n", 1)
+
+
+def _show_means(rows: list[Correlation], side: str) -> None:
+    """Means over relations, with intervals, for all terms that were counted; `--json` has all points together too."""
+    from headatlas.analysis.correlations import mean_over_relations
     from headatlas.atlas.evidence import CONDITIONS, TOTAL_EFFECT
 
-    conditions = (*CONDITIONS, TOTAL_EFFECT)
-    means = {(each.side, each.tokens, each.counted, each.condition): each for each in mean_over_relations(rows)}
-    whole = {(row.side, row.tokens, row.counted, row.condition): row for row in rows if row.relation == ALL}
-    lines = []
-    for statistic, name in STATISTICS.items():
-        for side, tokens, counted in dict.fromkeys(key[:3] for key in means):
-            found = [means.get((side, tokens, counted, condition)) for condition in conditions]
-            cells = [format_mean(None if each is None else getattr(each, statistic)) for each in found]
-            together = [whole.get((side, tokens, counted, condition)) for condition in conditions]
-            cells += [format_correlation(None if each is None else getattr(each, statistic)) for each in together]
-            lines.append([name, TERMS[counted], side, tokens, *cells])
-    heading = ["", "terms", "side", "source\ntokens"]
-    heading += [f"{condition}\nmean over relations" for condition in conditions]
-    heading += [f"{condition}\nall points" for condition in conditions]
-    show_table("In all, with 95 % bootstrap intervals over relations", heading, lines, right=(4, 5, 6, 7, 8, 9))
+    means = {
+        (each.tokens, each.counted, each.condition): each for each in mean_over_relations(rows) if each.side == side
+    }
+    for tokens, title in SOURCES.items():
+        conditions = [each for each in (*CONDITIONS, TOTAL_EFFECT) if any(key[::2] == (tokens, each) for key in means)]
+        lines = [
+            [f"{name}, {TERMS[counted]}", *(format_mean(getattr(found, statistic)) for found in of_terms)]
+            for statistic, name in STATISTICS.items()
+            for counted in dict.fromkeys(key[1] for key in means if key[0] == tokens)
+            if all(of_terms := [means.get((tokens, counted, condition)) for condition in conditions])
+        ]
+        if lines:
+            show_table(
+                f"Mean over relations of the {side}'s correlation, {title}, with 95 % bootstrap intervals",
+                ["coefficient, terms", *conditions],
+                lines,
+                right=tuple(range(1, len(conditions) + 1)),
+            )
 
 
-STATISTICS = {
-    "pearson": "Pearson, mean of the texts",
-    "pooled": "Pearson, a point per text",
-    "spearman": "Spearman, mean of the texts",
-}
-TERMS = {"own": "as in the atlas", "none": "none (as the paper)", "all": "all"}
+STATISTICS = {"pearson": "Pearson", "pooled": "Pearson pooled", "spearman": "Spearman"}
+"""Texts are averaged first, or, pooled, each text is a point of its own."""
+
+TERMS = {"own": "as scored", "none": "none", "all": "all"}
 
 
 def format_mean(found: Mean | None) -> str:
@@ -161,7 +167,7 @@ def format_mean(found: Mean | None) -> str:
     text = format_correlation(found.mean)
     if found.low is None or found.high is None:
         return text
-    return f"{text} [{format_correlation(found.low)}, {format_correlation(found.high)}]"
+    return f"{text} [{format_correlation(found.low)},{format_correlation(found.high)}]"
 
 
 @command("ablate", resumes=True)
