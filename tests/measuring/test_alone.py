@@ -4,13 +4,14 @@ import pytest
 import torch
 
 import headatlas
-from headatlas.architectures import HeadModel, open_model
 from headatlas.architectures import alone as reading
+from headatlas.architectures import open_model
 from headatlas.architectures.open import open_checkpoint
 from headatlas.checkpoints.folder import ModelFolder
 from headatlas.errors import ArchitectureError, SettingsError
 from headatlas.measuring import kept_residuals, prefix
 from headatlas.relations import Relation
+from interrupts import interrupt_at_layer
 from models import CASES, STRUCTURE_CASES, make_model, make_tokenizer, save_model
 from planted import PAIRS, WORDS
 from reference import plain_loop
@@ -148,17 +149,6 @@ def test_the_tokenizer_s_own_first_token_is_the_prefix(tmp_path, monkeypatch):
     assert (found.token, found.rule) == (7, "tokenizer")
 
 
-def interrupt_at(patch, layer):
-    read = HeadModel.values_and_outputs
-
-    def stop(self, at):
-        if at == layer:
-            raise KeyboardInterrupt
-        return read(self, at)
-
-    patch.setattr(HeadModel, "values_and_outputs", stop)
-
-
 @pytest.mark.parametrize("every", [0, 1e9])
 @pytest.mark.parametrize("case", ["llama", "gpt2", "gemma4_text"])
 def test_an_interrupted_run_goes_on_from_its_residuals(tmp_path, monkeypatch, case, every):
@@ -168,7 +158,7 @@ def test_an_interrupted_run_goes_on_from_its_residuals(tmp_path, monkeypatch, ca
     whole, out = map_alone(folder), tmp_path / "out"
     last = whole.n_layers - 1
     with monkeypatch.context() as patch:
-        interrupt_at(patch, last)
+        interrupt_at_layer(patch, last)
         with pytest.raises(KeyboardInterrupt):
             map_alone(folder, out, self_check=False)
     kept = sorted(path.name for path in out.glob(".unfinished/residuals-*.npz"))
@@ -195,7 +185,7 @@ def test_a_damaged_residual_is_not_used(tmp_path, monkeypatch):
     _, folder = saved("llama", tmp_path)
     whole, out = map_alone(folder), tmp_path / "out"
     with monkeypatch.context() as patch:
-        interrupt_at(patch, 2)
+        interrupt_at_layer(patch, 2)
         with pytest.raises(KeyboardInterrupt):
             map_alone(folder, out, self_check=False)
     kept = max(out.glob(".unfinished/residuals-*.npz"))

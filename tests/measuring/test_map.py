@@ -5,12 +5,13 @@ import pytest
 import torch
 
 import headatlas
-from headatlas.architectures import HeadModel, open_model
+from headatlas.architectures import open_model
 from headatlas.architectures.open import open_checkpoint
 from headatlas.atlas import Manifest
 from headatlas.errors import AtlasError, RelationError, SettingsError
 from headatlas.measuring import map as survey
 from headatlas.relations import Relation
+from interrupts import interrupt_at_layer
 from models import make_model, save_model
 from planted import HEAD, LAYER, N_PAIRS, PAIRS, WORDS, make_planted, write_relation
 from reference import plain_loop
@@ -138,24 +139,12 @@ def test_a_missing_gpu_is_said(planted, relation):
         headatlas.map_heads(planted, relations=relation, device="cuda")
 
 
-def interrupt_after(monkeypatch, n_layers):
-    """Make reading the next layer an interruption."""
-    read = HeadModel.values_and_outputs
-
-    def stop(self, layer):
-        if layer == n_layers:
-            raise KeyboardInterrupt
-        return read(self, layer)
-
-    monkeypatch.setattr(HeadModel, "values_and_outputs", stop)
-
-
 @pytest.mark.parametrize("n_layers", [0, 1, 2])
 def test_an_interrupted_run_goes_on_and_gives_the_same_atlas(planted, tmp_path, monkeypatch, n_layers):
     whole = headatlas.map_heads(planted, relations=some_relations())
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        interrupt_after(patch, n_layers)
+        interrupt_at_layer(patch, n_layers)
         with pytest.raises(KeyboardInterrupt):
             headatlas.map_heads(planted, out, relations=some_relations(), self_check=False)
     assert [path.name for path in out.iterdir()] == [".unfinished"] * bool(n_layers)
@@ -170,7 +159,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_atlas(planted, tmp_path, 
 def test_a_damaged_layer_is_measured_again(planted, tmp_path, monkeypatch):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        interrupt_after(patch, 2)
+        interrupt_at_layer(patch, 2)
         with pytest.raises(KeyboardInterrupt):
             headatlas.map_heads(planted, out, relations=some_relations(), self_check=False)
     layer = out / ".unfinished" / "layer-0001.npz"

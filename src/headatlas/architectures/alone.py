@@ -113,8 +113,8 @@ def _evenly(n: int, most: int) -> Tensor:
     return torch.linspace(0, n - 1, min(most, n)).long()
 
 
-def _agreement(inputs: dict[int, Tensor]) -> float:
-    """Of `FirstPass`, from Float64[Tensor, "n_prefixes n_tokens d_model"] of each layer, ordinary prefixes behind."""
+def _agreement(inputs: dict[int, Tensor]) -> float | None:
+    """Of `FirstPass`; for each layer, Float64[Tensor, "n_prefixes n_tokens d_model"], the ordinary prefixes last."""
     import torch
 
     found = []
@@ -122,7 +122,7 @@ def _agreement(inputs: dict[int, Tensor]) -> float:
         if layer:  # the first layer reads no prefix
             differences = x - x.mean(1, keepdim=True)
             found.append(torch.nn.functional.cosine_similarity(differences[0], differences[1:].mean(0), dim=-1).mean())
-    return float(torch.stack(found).mean()) if found else 1.0
+    return float(torch.stack(found).mean()) if found else None
 
 
 def _one_by_one(run: Callable[[Callable[[int, Tensor], None]], Any]) -> Generator[tuple[int, Tensor]]:

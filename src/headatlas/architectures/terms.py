@@ -13,6 +13,8 @@ from headatlas.errors import SettingsError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from headatlas.settings import Settings
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -29,6 +31,11 @@ class Terms:
     value_bias: bool = False
     attention_gain: bool = False
     final_norm_gain: bool = False
+
+    @classmethod
+    def of_settings(cls, settings: Settings) -> Terms:
+        """The terms of a measurement's settings."""
+        return cls(**{each.name: getattr(settings, each.name) for each in fields(cls)})
 
 
 NO_TERMS = Terms()

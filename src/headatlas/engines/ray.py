@@ -255,8 +255,6 @@ def _vectors(references: dict[int, Any]) -> Iterator[tuple[int, Tensor]]:
 
 
 def _scorer(task: Task, device: str, threads: int) -> tuple[HeadModel, LayerScorer, str]:
-    from dataclasses import fields
-
     from headatlas.architectures import Terms, open_model
     from headatlas.architectures.open import open_checkpoint
     from headatlas.checkpoints.open import DEMO
@@ -268,8 +266,7 @@ def _scorer(task: Task, device: str, threads: int) -> tuple[HeadModel, LayerScor
         _scorers.clear()
         check_device(device)
         checkpoint = open_checkpoint(DEMO if task.source is None else task.source, task.adapter)
-        terms = Terms(**{each.name: getattr(task.settings, each.name) for each in fields(Terms)})
-        model = open_model(checkpoint, terms, task.settings.contextualize)
+        model = open_model(checkpoint, Terms.of_settings(task.settings), task.settings.contextualize)
         parts = model.parts_of(None)
         checkpoint.fetch(model.stored(parts))
         _scorers[key] = model, LayerScorer(model, task, device, threads), model.fingerprint(parts=parts)

@@ -29,7 +29,6 @@ ORDINARY = ("the", "of", "and", "in", "to", "a", "is", "on")
 TOLERANCE = 0.01
 """Largest relative difference between what a layer reads here and in the whole model, which runs in float32."""
 
-
 PART = "first-pass"
 
 
@@ -68,7 +67,7 @@ def choose_prefix(session: Session, sources: Collection[int], given: str | None 
     if given is not None:
         ids = tokenizer(given, add_special_tokens=False)["input_ids"]
         if len(ids) != 1 or not 0 <= ids[0] < d_vocab:
-            raise SettingsError(f"prefix: expected one token of this model, found {given!r}, which is {len(ids)}.")
+            raise SettingsError(f"prefix: expected one token of this model, found {given!r} ({len(ids)} tokens).")
         return Prefix(ids[0], given, "user")
     leading = [token for token in leading_ids(tokenizer) if 0 <= token < d_vocab]
     if leading:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from headatlas.checkpoints.checkpoint import Checkpoint
     from headatlas.measuring.vocabulary import Vocabulary
     from headatlas.relations import EncodedRelation, Relation
-    from headatlas.settings import Settings
 
 
 def is_atlas_folder(source: str | Path | None) -> bool:
@@ -73,6 +72,8 @@ class Session:
         Raises:
             AtlasError: the atlas holds imported scores, or its model is no longer there, or this is another model.
         """
+        from headatlas.architectures import Terms
+
         known, where = atlas.manifest.model, atlas.folder or atlas.name
         if atlas.measure != "weights" or known.fingerprint is None:
             raise AtlasError(
@@ -80,7 +81,7 @@ class Session:
                 f"with `headatlas map`."
             )
         settings = atlas.manifest.settings.settings
-        terms = None if settings.profile == "alone" else terms_of_settings(settings)
+        terms = None if settings.profile == "alone" else Terms.of_settings(settings)
         source = _source(known.source, where) if source is None else source
         session = cls(source, adapter, terms, settings.profile, settings.contextualize, progress)
         session.check_atlas(atlas)
@@ -135,13 +136,6 @@ class Session:
     def fingerprint(self) -> str:
         """Digest of all weights that a map reads."""
         return self.fetched_heads.fingerprint(report_stage(self.progress, Stage.FINGERPRINT))
-
-
-def terms_of_settings(settings: Settings) -> Terms:
-    """What is counted in addition to the OV circuits."""
-    from headatlas.architectures import Terms
-
-    return Terms(settings.value_bias, settings.attention_gain, settings.final_norm_gain)
 
 
 def validity_facts(model: HeadModel) -> tuple[ValidityFacts, ...]:
