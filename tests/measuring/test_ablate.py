@@ -230,7 +230,7 @@ def test_commands_show_what_was_found(planted, monkeypatch):
     (place / "t.toml").write_text('templates = ["baz {source} bez"]', "utf-8")
     command = ["validate", str(place / "atlas"), "--templates", str(place / "t.toml"), "--pairs", "5", *files]
     done = CliRunner().invoke(app, command)
-    assert done.exit_code == 0 and "mean over relations" in done.output and "validation.png" in done.output, done.output
+    assert done.exit_code == 0 and "Mean over relations" in done.output and "validation.png" in done.output, done.output
     found = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
     assert found["pairs"] == 5 and found["mean_over_relations"]
 
