@@ -94,7 +94,7 @@ def measure_map(source: str, threads: int) -> MapRun:
 
     whole, headatlas.scoring.RankSearch = headatlas.scoring.RankSearch, Watched
     try:
-        atlas = map_heads(source, chance=False, threads=threads, progress=note_time)
+        atlas = map_heads(source, profile="maps", chance=False, threads=threads, progress=note_time)
     finally:
         headatlas.scoring.RankSearch = whole
     measurable = [item for item in atlas.manifest.relations.items if item.measurable]

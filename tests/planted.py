@@ -8,9 +8,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from headatlas.architectures import open_model
+from headatlas.architectures import head_inputs, open_model
 from headatlas.architectures.open import open_checkpoint
+from headatlas.measuring.prefix import choose_prefix
 from headatlas.measuring.running.model import RunningModel
+from headatlas.measuring.session import Session
 from models import make_model, save_model
 
 LAYER, HEAD = 1, 2
@@ -19,23 +21,32 @@ WORDS = [first + second for first in "bcdfghjkl" for second in "aeiouwxyz"]
 PAIRS = [[WORDS[number], WORDS[number + 41]] for number in range(N_PAIRS)]
 
 
-def make_planted(folder: Path, sign: int = 1, pairs=PAIRS, words=WORDS) -> Path:
-    """Save a Llama-like model whose L1H2 maps every source of at most 40 pairs to its target; `sign` -1 suppresses."""
+def make_planted(folder: Path, sign: int = 1, pairs=PAIRS, words=WORDS, profile="maps") -> Path:
+    """Save a Llama-like model whose L1H2 maps every source of at most 40 pairs to its target; `sign` -1 suppresses.
+
+    It maps what the heads read with the profile.
+    """
     model = make_model("llama", hidden_size=64, num_attention_heads=4, num_key_value_heads=2, head_dim=40)
     with torch.no_grad():
         W_U = model.lm_head.weight
         # Rows of one length: no token has a higher product with a row than that row itself.
         W_U /= W_U.norm(dim=1, keepdim=True)
-    save_model(model, folder, words)
-    opened = open_model(open_checkpoint(folder))
-    ids = lambda column: torch.tensor([1 + words.index(pair[column]) for pair in pairs])  # noqa: E731
-    x = opened.first_mlp(opened.W_E(ids(0)))
+        if profile == "alone":
+            model.model.norm.weight.fill_(1)
     layer = model.model.layers[LAYER].self_attn
+    save_model(model, folder, words)
+    session = Session(folder, profile=profile)
+    ids = lambda column: torch.tensor([1 + words.index(pair[column]) for pair in pairs])  # noqa: E731
+    prefix = choose_prefix(session, set(ids(0).tolist()))
+    ((_, x),) = head_inputs(session.heads, ids(0), [LAYER], None if prefix is None else prefix.token)
+    x = x[:, : session.heads.d_model]
     with torch.no_grad():
         W_V = torch.linalg.pinv(x.double()).float()
         values = layer.v_proj.weight.view(2, 40, 64)
         values[1] = 0
         values[1, : len(pairs)] = W_V.T
+        if profile == "alone":
+            layer.v_proj.bias.zero_()
         layer.o_proj.weight.view(64, 4, 40)[:, HEAD, : len(pairs)] = sign * W_U[ids(1)].T
     return save_model(model, folder, words)
 

@@ -23,7 +23,7 @@ def example(tmp_path_factory):
     capitals = next(relation for relation in headatlas.builtin_relations() if relation.name == "country_to_capital")
     pairs = [pair for pair in capitals.pairs if "".join(pair).isascii()][:40]
     words = list(dict.fromkeys(word for pair in pairs for word in pair))
-    make_planted(place / "path" / "to" / "model", pairs=pairs, words=words)
+    make_planted(place / "path" / "to" / "model", pairs=pairs, words=words, profile="alone")
     headatlas.map_heads(place / "path" / "to" / "model", place / "atlas")
     (place / "models.toml").write_text(
         '[[model]]\nname = "tiny"\nsource = "path/to/model"\n[[model]]\nname = "gone"\nsource = "./gone"\n', "utf-8"

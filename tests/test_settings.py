@@ -12,17 +12,19 @@ from headatlas.settings import Settings, parse_threshold
 def test_k_of_the_profile(d_vocab, k, k_copying):
     settings = Settings.of_profile(d_vocab)
     assert (settings.k, settings.k_copying, settings.threshold) == (k, k_copying, "0.15")
-    assert settings.label(d_vocab) == "maps"
+    assert settings.label(d_vocab) == "alone"
 
 
 def test_labels_name_every_change():
-    settings = Settings.of_profile(50_000, k=5, threshold=0.2, contextualize="embedding")
+    settings = Settings.of_profile(50_000, "maps", k=5, threshold=0.2, contextualize="embedding")
     assert settings.label(50_000) == "maps, modified: k=5, threshold=0.2, contextualize=embedding"
-    assert Settings.of_profile(200_000, k=25).label(200_000) == "maps"
-    assert Settings.of_profile(50_000, k=25).label(50_000) == "maps, modified: k=25"
-    assert Settings.of_profile(50_000, rule="calibrated").label(50_000) == "maps, calibrated"
-    assert Settings.of_profile(50_000, k=5, rule="calibrated").label(50_000) == "maps, calibrated, modified: k=5"
-    assert Settings.of_profile(50_000, threshold="0.150").label(50_000) == "maps"
+    assert Settings.of_profile(200_000, "maps", k=25).label(200_000) == "maps"
+    assert Settings.of_profile(50_000, "maps", k=25).label(50_000) == "maps, modified: k=25"
+    assert Settings.of_profile(50_000, "maps", rule="calibrated").label(50_000) == "maps, calibrated"
+    assert (
+        Settings.of_profile(50_000, "maps", k=5, rule="calibrated").label(50_000) == "maps, calibrated, modified: k=5"
+    )
+    assert Settings.of_profile(50_000, "maps", threshold="0.150").label(50_000) == "maps"
 
 
 @pytest.mark.parametrize(

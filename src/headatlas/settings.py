@@ -23,7 +23,7 @@ CONTEXTUALIZE_OF = {"maps": "first-mlp", "alone": "alone"}
 
 PROFILES = ("maps", "alone")
 """How heads are read: `maps` as published; `alone` as the model's own layers hand each word to them."""
-DEFAULT_PROFILE = "maps"
+DEFAULT_PROFILE = "alone"
 
 RULES = ("plain", "calibrated")
 """How scores are counted, which changes no score: `calibrated` counts a score only if it is also beyond
@@ -96,7 +96,7 @@ class Settings:
         """The settings of a profile for a vocabulary of `d_vocab` tokens, with the given changes.
 
         >>> Settings.of_profile(50_000, k=5).label(50_000)
-        'maps, modified: k=5'
+        'alone, modified: k=5'
         """
         large = d_vocab > LARGE_VOCABULARY
         chosen = {
@@ -113,7 +113,7 @@ class Settings:
         """The profile's name, the rule unless it is `plain`, and every setting that differs from the profile.
 
         >>> Settings.of_profile(50_000, k=5, rule="calibrated").label(50_000)
-        'maps, calibrated, modified: k=5'
+        'alone, calibrated, modified: k=5'
         """
         default = Settings.of_profile(d_vocab, self.profile, rule=self.rule)
         own = ("prefix", *TERMS) if self.profile == "alone" else ("prefix",)  # each model's own

@@ -234,7 +234,7 @@ def test_terms_change_the_label_and_the_fingerprint(tmp_path):
     assert plain.fingerprint() != changed.fingerprint()
     words = [first + second for first in "bcdfghjkl" for second in "aeiouwxyz"]
     relation = write_relation(tmp_path / "r.json", [[word, words[at - 3]] for at, word in enumerate(words[:40])], k=5)
-    atlas = headatlas.map_heads(tmp_path / "tiny", relations=relation, value_bias=True)
+    atlas = headatlas.map_heads(tmp_path / "tiny", relations=relation, value_bias=True, profile="maps")
     assert atlas.label == "maps, modified: value_bias=on"
     W_V, W_O = run("llama", tmp_path, value_bias=True).values_and_outputs(0)
     x = torch.nn.functional.pad(plain.W_E(torch.arange(1, 41)), (0, 1), value=1.0)
@@ -251,7 +251,7 @@ def test_layers_without_heads_are_not_counted_as_zero(tmp_path):
     folder = saved(tmp_path, "qwen3_next")
     words = [first + second for first in "bcdfghjkl" for second in "aeiouwxyz"]
     relation = write_relation(tmp_path / "r.json", [[word, words[at - 3]] for at, word in enumerate(words[:40])], k=20)
-    atlas = headatlas.map_heads(folder, tmp_path / "out", relations=relation)
+    atlas = headatlas.map_heads(folder, tmp_path / "out", relations=relation, profile="maps")
     assert atlas.validity == ["not applicable", "not applicable", "approximate"]
     assert atlas.scores.isnull().values[0].all(1).tolist() == [True, True, False]
     of_layer = atlas.table.groupby("layer")["hits"]

@@ -16,7 +16,7 @@ from planted import HEAD, LAYER, make_planted, write_relation
 def place(tmp_path_factory):
     """A folder with the planted model `tiny`, its relation `planted.json`, and their atlas `atlas`."""
     place = tmp_path_factory.mktemp("cli")
-    make_planted(place / "tiny")
+    make_planted(place / "tiny", profile="alone")
     write_relation(place / "planted.json")
     return place
 

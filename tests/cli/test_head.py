@@ -17,7 +17,7 @@ NAME = f"L{LAYER}H{HEAD}"
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("cards")
-    make_planted(place / "tiny")
+    make_planted(place / "tiny", profile="alone")
     write_relation(place / "planted.json")
     return place
 

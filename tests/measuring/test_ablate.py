@@ -36,7 +36,9 @@ def planted(tmp_path_factory):
     save_file(tensors, path, metadata={"format": "pt"})
     write_relation(place / "r.json", TASK)
     write_relation(place / "other.json", OTHER, k=10)
-    headatlas.map_heads(place / "model", place / "atlas", relations=[place / "r.json", place / "other.json"])
+    headatlas.map_heads(
+        place / "model", place / "atlas", relations=[place / "r.json", place / "other.json"], profile="maps"
+    )
     (place / "p.toml").write_text(
         '[r]\nprompt = "baz {source}"\nshots = 0\n[other]\nprompt = "{source} baz"\nshots = 1\n', "utf-8"
     )

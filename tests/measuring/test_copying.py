@@ -72,7 +72,7 @@ def atlas(copiers):
         Relation("near", tuple(zip(SOURCES[:NEAR], TARGETS, strict=False)), "Linguistic", k=1),
         Relation("same", tuple((word, word) for word in OTHERS), "Algorithmic", k="copying"),
     ]
-    return headatlas.map_heads(copiers, relations=relations)
+    return headatlas.map_heads(copiers, relations=relations, profile="maps")
 
 
 def names(atlas, relation, **options):
@@ -92,7 +92,9 @@ def test_the_embedding_and_the_layers_own_input_are_copies(atlas):
     copied = atlas.copied.sel(relation="planted").values
     assert copied.tolist() == [NEAR, NEAR + NEAR_LATER, NEAR + NEAR_LATER]
     uncopied = atlas.uncopied().sel(relation="planted").values
-    assert uncopied[0].max() < 0.05 and uncopied[1].tolist() == [0, 0, 1, 0]
+    knowing = uncopied[1][2]
+    uncopied[1][2] = 0
+    assert knowing == 1 and uncopied.max() < 0.1
     assert atlas.uncopied_q_values().sel(relation="planted").values[1, 2] < 1e-6
 
 
@@ -113,7 +115,10 @@ def test_the_manifest_says_how_copying_was_measured(atlas, copiers):
         "embedding", "row of the unembedding", "input of the layer's heads",
     )  # fmt: skip
     without = headatlas.map_heads(
-        copiers, relations=[Relation("planted", tuple(zip(SOURCES, TARGETS, strict=True)), k=1)], chance=False
+        copiers,
+        relations=[Relation("planted", tuple(zip(SOURCES, TARGETS, strict=True)), k=1)],
+        chance=False,
+        profile="maps",
     )
     assert without.manifest.copying is None and not without.has_copying
     assert without.heads()["copying"].isna().all() and without.uncopied() is None

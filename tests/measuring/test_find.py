@@ -11,7 +11,7 @@ from planted import HEAD, LAYER, PAIRS, make_planted, write_relation
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("find")
-    make_planted(place / "tiny")
+    make_planted(place / "tiny", profile="alone")
     headatlas.map_heads(place / "tiny", place / "atlas", relations=write_relation(place / "planted.json", k="standard"))
     return place
 

@@ -33,7 +33,9 @@ def map_tiny(folder, tmp_path, **options):
     """The atlas of a model, a copy for this test; the model is mapped once."""
     mapped = folder.with_name(f"{folder.name}-atlas{options}")
     if not mapped.exists():
-        headatlas.map_heads(folder, mapped, relations=write_relation(tmp_path / "planted.json"), **options)
+        headatlas.map_heads(
+            folder, mapped, relations=write_relation(tmp_path / "planted.json"), **options, profile="maps"
+        )
     shutil.copytree(mapped, tmp_path / "atlas")
     return headatlas.load_atlas(tmp_path / "atlas")
 

@@ -17,6 +17,7 @@ from planted import PAIRS, WORDS, make_planted, write_relation
 
 LIST = """
 relations = "planted.json"
+profile = "maps"
 
 [[model]]
 name = "first"

@@ -11,6 +11,7 @@ import gguf_models
 import headatlas
 from headatlas.architectures.open import open_checkpoint
 from headatlas.relations import Relation
+from headatlas.settings import PROFILES
 from served import serve
 
 FIRST, LETTERS = "bcdfghjkl", [chr(code) for code in range(97, 123)]
@@ -63,14 +64,17 @@ def without_errors(self_check):
     return [(layer.tried, layer.layers, layer.scaled) for layer in self_check.layers]
 
 
+@pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("twins", CASES, indirect=True)
-def test_the_same_weights_give_the_same_map(twins):
+def test_the_same_weights_give_the_same_map(twins, profile):
     order = np.random.default_rng(0).permutation(len(WORDS))
     relations = [
         Relation("shuffled", tuple((WORDS[i], WORDS[j]) for i, j in enumerate(order)), k=9),
         Relation("same", tuple((word, word) for word in WORDS), k="copying"),
     ]
-    atlases = {name: headatlas.map_heads(source, relations=relations) for name, source in twins.items()}
+    atlases = {
+        name: headatlas.map_heads(source, relations=relations, profile=profile) for name, source in twins.items()
+    }
     expected = atlases.pop("one file")
     assert expected.data["hits"].sum() > 10 and expected.data["suppression_hits"].sum() > 10
     assert expected.data.sizes["relation"] == 2

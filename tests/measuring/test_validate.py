@@ -30,7 +30,7 @@ def planted(tmp_path_factory):
     plant_values(place / "model")
     write_relation(place / "r.json")
     (place / "t.toml").write_text(TEMPLATE, "utf-8")
-    headatlas.map_heads(place / "model", place / "atlas", relations=place / "r.json")
+    headatlas.map_heads(place / "model", place / "atlas", relations=place / "r.json", profile="maps")
     return place
 
 
@@ -279,7 +279,9 @@ def test_scores_are_compared_with_the_same_terms(planted, tmp_path):
     assert found == {"own", "all"}
     plain = {row.counted for row in known_correlations(atlas)}
     assert plain == {"own"}
-    headatlas.map_heads(planted / "model", tmp_path / "gains", relations=planted / "r.json", final_norm_gain=True)
+    headatlas.map_heads(
+        planted / "model", tmp_path / "gains", relations=planted / "r.json", final_norm_gain=True, profile="maps"
+    )
     (tmp_path / "r.json").write_bytes((planted / "r.json").read_bytes())
     (tmp_path / "t.toml").write_bytes((planted / "t.toml").read_bytes())
     (tmp_path / "gains").rename(tmp_path / "atlas")

@@ -29,6 +29,9 @@ _FORWARD = (
     "scale_attn_by_inverse_layer_idx", "clip_qkv",
 )  # fmt: skip
 
+_UNUSED = ("training", "_is_hf_initialized", "name_or_path", "padding_idx")
+"""Attributes of modules that a forward pass does not depend on."""
+
 
 def digest_parts(
     tree: ModuleTree, meaning: list, parts: Sequence[Part], progress: Callable[[int, int], None] | None = None
@@ -102,7 +105,7 @@ def _comparable(value: Any) -> Any:
 
 
 def _is_used(name: str, value: object) -> bool:
-    return _is_plain(value) and "dropout" not in name and name not in ("training", "_is_hf_initialized")
+    return _is_plain(value) and "dropout" not in name and name not in _UNUSED
 
 
 def settings_of_modules(tree: ModuleTree, paths: Sequence[str]) -> list:

@@ -49,10 +49,10 @@ def map_command(
     ] = None,
     threshold: Threshold = None,
     contextualize: Annotated[
-        str | None, typer.Option(help="What the heads read: first-mlp, embedding or alone; default: the profile's.")
+        str | None, typer.Option(help="What the heads read: alone, first-mlp or embedding; default: the profile's.")
     ] = None,
     profile: Annotated[
-        str, typer.Option(help="maps: as published. alone: words as the model's own layers hand them to the heads.")
+        str, typer.Option(help="alone: heads read words as the model's own layers hand them on. maps: as published.")
     ] = DEFAULT_PROFILE,
     rule: Annotated[
         str, typer.Option(help="How heads are classified: plain, or calibrated (beyond chance and copying).")
@@ -61,12 +61,12 @@ def map_command(
         str | None,
         typer.Option(metavar="TOKEN", help="With alone, the token before each word; default: the tokenizer's own."),
     ] = None,
-    value_bias: Annotated[bool, typer.Option("--value-bias", help="Count the bias of the values too.")] = False,
+    value_bias: Annotated[bool, typer.Option("--value-bias", help="With maps, count the bias of the values too.")] = False,
     attention_gain: Annotated[
-        bool, typer.Option("--attention-gain", help="Count the gain of a norm behind the attention too.")
+        bool, typer.Option("--attention-gain", help="With maps, count the gain of a norm behind the attention too.")
     ] = False,
     final_norm_gain: Annotated[
-        bool, typer.Option("--final-norm-gain", help="Count the gain of the final norm too.")
+        bool, typer.Option("--final-norm-gain", help="With maps, count the gain of the final norm too.")
     ] = False,
     adapter: Annotated[
         Path | None, typer.Option(metavar="PATH", help="LoRA adapter that is added to the weights.")

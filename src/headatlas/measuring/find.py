@@ -94,8 +94,8 @@ def find_heads(
     Logits, input vectors and terms are those of the scores: `x @ W_V @ W_O @ W_U`, all rows of W_U competing.
 
     Args:
-        source: an atlas or its folder, whose settings are then used; or a model, mapped or not; None is the demo
-            model.
+        source: an atlas or its folder, whose settings are then used; or a model, mapped or not, which is then read
+            with the default profile; None is the demo model.
         pairs: such as `France->Paris`, or (source, target). Both words have to be one token each.
         model: where the atlas's model is now; default: where the atlas says.
         adapter: LoRA adapter.
@@ -142,7 +142,7 @@ def _open(
     if model is not None:
         raise SettingsError("model: this option belongs to an atlas; expected an atlas's folder as the first argument.")
     session = Session(source, adapter, progress=progress)
-    return session, Settings.of_profile(session.heads.d_vocab, contextualize=session.contextualize)
+    return session, Settings.of_profile(session.heads.d_vocab, session.profile)
 
 
 def _rank(

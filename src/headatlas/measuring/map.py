@@ -106,10 +106,10 @@ def map_heads(
         k: how many highest (lowest) logits count, at least 1; default 10, and 25 above 100,000 tokens. Copying
             relations keep theirs (1 and 3).
         threshold: strict limit above which a head implements a relation, 0 to 1; default 0.15.
-        contextualize: what the heads read: `first-mlp` (the embedding in the first layer, the first MLP's output in
-            later ones; default of the profile `maps`), `embedding`, or `alone` (what the model's own layers hand to
-            them for the token alone, behind a prefix; default of the profile `alone`).
-        profile: `maps`, as published, or `alone`, which also counts all terms that the model has.
+        contextualize: what the heads read: `alone` (what the model's own layers hand to them for the token alone,
+            behind a prefix; default of the profile `alone`), `first-mlp` (the embedding in the first layer, the first
+            MLP's output in later ones; default of the profile `maps`), or `embedding`.
+        profile: `alone`, which also counts all terms that the model has, or `maps`, as published.
         prefix: for `alone`, the token before each source; default: the one that the tokenizer puts before every text,
             otherwise an ordinary word.
         rule: how scores are counted when heads are classified: `plain`, or `calibrated`, which also requires that a
@@ -143,7 +143,7 @@ def map_heads(
         if terms != NO_TERMS:
             raise SettingsError(
                 "value_bias, attention_gain, final_norm_gain: the profile alone counts all that the model has. Omit "
-                "these options."
+                "these options, or choose the profile maps."
             )
         terms = None
     session = Session(model, adapter, terms, profile, contextualize, progress)
