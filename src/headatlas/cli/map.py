@@ -61,7 +61,9 @@ def map_command(
         str | None,
         typer.Option(metavar="TOKEN", help="With alone, the token before each word; default: the tokenizer's own."),
     ] = None,
-    value_bias: Annotated[bool, typer.Option("--value-bias", help="With maps, count the bias of the values too.")] = False,
+    value_bias: Annotated[
+        bool, typer.Option("--value-bias", help="With maps, count the bias of the values too.")
+    ] = False,
     attention_gain: Annotated[
         bool, typer.Option("--attention-gain", help="With maps, count the gain of a norm behind the attention too.")
     ] = False,

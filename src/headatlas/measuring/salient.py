@@ -58,8 +58,8 @@ OUTPUTS_IN_MEMORY = 2**29
 BLOCK = 4096
 
 MOST_ALONE = 4096
-"""Tokens that are looked at where each has to pass through the model: the first of the vocabulary, which are the most
-common ones in byte-pair vocabularies."""
+"""Tokens that are looked at where each has to pass through the model: words first, then by id, so that in byte-pair
+vocabularies the most common words are looked at."""
 
 
 @dataclass(frozen=True)
@@ -245,9 +245,12 @@ class _Work:
 
         self.model, self.vocabulary, self.wanted, self.device, self.room = model, vocabulary, wanted, device, room
         self.settings = settings
-        self.ids = torch.tensor(vocabulary.ids(wanted.junk))
+        ids = vocabulary.ids(wanted.junk)
         if settings.contextualize == "alone":
-            self.ids = self.ids[:MOST_ALONE]
+            # Pieces of words mean little where they follow the prefix.
+            words = set(vocabulary.words())
+            ids = sorted(sorted(ids, key=lambda token: (token not in words, token))[:MOST_ALONE])
+        self.ids = torch.tensor(ids)
         if not len(self.ids):
             raise SettingsError("junk: all tokens of this model are junk; expected others. Ask for them with --junk.")
         competing = torch.zeros(model.d_vocab, dtype=torch.bool)

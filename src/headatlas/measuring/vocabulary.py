@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 JUNK = ("padding", "special", "unused", "bytes", "empty")
 
 _UNUSED = re.compile(r"[\[<]?\|?_*(unused|reserved|extra_id|padding|placeholder|dummy)[ _a-z-]*\d+_*\|?[\]>]?", re.I)
+_SPACED = re.compile(r" [^\W\d_]{2,}")
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
@@ -42,6 +43,14 @@ class Vocabulary:
     def ids(self, junk: bool) -> list[int]:
         """All tokens, or those that are not junk, in ascending order."""
         return [token for token, why in enumerate(self.junk) if junk or why is None]
+
+    def words(self) -> list[int]:
+        """Tokens that can be whole words, in ascending order.
+
+        Those of a space and letters or, if the tokenizer keeps no spaces, all tokens of letters.
+        """
+        spaced = [token for token in self.ids(junk=False) if _SPACED.fullmatch(self.texts[token])]
+        return spaced or [token for token in self.ids(junk=False) if self.texts[token].isalpha()]
 
 
 def read_vocabulary(tokenizer: PreTrainedTokenizerBase, d_vocab: int) -> Vocabulary:

@@ -23,7 +23,7 @@ METHOD = """@inproceedings{elhelo-geva-2025-inferring,
 }"""
 
 MEASURED = {
-    "weights": "the weights alone, without a forward pass",
+    "weights": "the weights alone, without any text",
     "attention-fixed": "the running model, with attention fixed on the source token",
     "in-context": "the running model, as it reads a context",
 }
