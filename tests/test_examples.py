@@ -38,7 +38,8 @@ def test_notebooks_run(path, tmp_path):
     notebook = read(path)
     # One target for each source, and at most as many as a planted head can hold.
     pairs = list(dict(planted_pairs(notebook)).items())[:40]
-    model = make_planted(tmp_path / "model", pairs=pairs, words=list(dict.fromkeys(sum(pairs, ()))))
+    words = list(dict.fromkeys(sum(pairs, ())))
+    model = make_planted(tmp_path / "model", pairs=pairs, words=words, profile="alone")
     (parameters,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
     assert 'model = "demo"' in parameters.source
     parameters.source = re.sub('"demo"', repr(str(model)), parameters.source)
