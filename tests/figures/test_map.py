@@ -241,13 +241,13 @@ def test_the_caption_says_what_was_measured():
     atlas = make_atlas(categories=CATEGORIES[:3], unmeasured=("Translation",), note="weights stored as Q4_1")
     words = "  ·  ".join(text.get_text() for text in draw_map(atlas).texts)
     for part in (
-        "demo-135M  ·  scores from weights  ·  settings: maps",
+        "demo-135M  ·  scores from weights  ·  profile maps",
         "score above 0.15: ",
         "weights stored as Q4_1",
         "not measurable on this model: Translation",
     ):
         assert part in words
-    assert "settings: maps, modified: threshold=0.3" in draw_map(atlas, threshold=0.3).texts[-1].get_text()
+    assert "profile maps, modified: threshold=0.3" in draw_map(atlas, threshold=0.3).texts[-1].get_text()
     suppression = draw_map(atlas, side="suppression")
     assert "Suppression" in [text.get_text() for text in suppression.texts]
     assert "suppression above 0.15: " in suppression.texts[-1].get_text()

@@ -45,7 +45,7 @@ def test_png_says_what_it_shows(figure):
     assert image.text["Settings"] == "maps" and image.text["Measure"] == "weights" and image.text["Side"] == "score"
     assert image.text["Fingerprint"] == "f" * 64 and image.text["Relations-SHA256"] == "a" * 64
     assert image.text["Software"] == f"headatlas {headatlas.__version__}"
-    assert image.text["Description"].startswith('demo "1" (\\) · scores from weights · settings: maps · score above')
+    assert image.text["Description"].startswith('demo "1" (\\) · scores from weights · profile maps · score above')
 
 
 def test_svg_says_what_it_shows_and_keeps_its_text(figure):

@@ -51,7 +51,7 @@ def caption(atlas: Atlas, classification: Classification, relation: str | None =
     parts = [
         one_line(atlas.name),
         f"{measured}, imported" if imported else measured,
-        *([] if imported else [f"settings: {one_line(settings_label(atlas, classification), 120)}"]),
+        *([] if imported else [f"profile {one_line(settings_label(atlas, classification), 120)}"]),
     ]
     if relation is None:
         beyond = (
