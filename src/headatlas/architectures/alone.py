@@ -77,7 +77,9 @@ def read_alone(
 
     source = heads.checkpoint.source
     if (why := heads.checkpoint.why_not_run) is not None:
-        raise ArchitectureError(f"{source}: cannot be run: {why}. Use the model's safetensors checkpoint.")
+        raise ArchitectureError(
+            f"{source}: words cannot pass through the model: {why}. Use its safetensors checkpoint, or --profile maps."
+        )
     at, compared = (_evenly(len(ids), n) for n in (N_CHECKED, N_COMPARED))
     behind = torch.full_like(ids, prefix)
     inputs: dict[int, Tensor] = {}

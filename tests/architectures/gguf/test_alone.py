@@ -39,6 +39,6 @@ def test_a_file_whose_positions_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(ArchitectureError) as caught:
         next(read_alone(open_model(open_checkpoint(path)), torch.arange(5), PREFIX))
     assert str(caught.value) == (
-        f"{path}: cannot be run: its positions are scaled by YaRN, but it does not state rope.scaling.factor. "
-        f"Use the model's safetensors checkpoint."
+        f"{path}: words cannot pass through the model: its positions are scaled by YaRN, but it does not state "
+        f"rope.scaling.factor. Use its safetensors checkpoint, or --profile maps."
     )
