@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from headatlas.architectures.empty_model import build_empty_model, common
@@ -54,7 +55,7 @@ class ModuleTree:
         self._sources = ParameterSources(checkpoint, self.model, self.base_path, f"{embedding}.weight")
         if self.embedding not in self._sources and self._is_tied(whole_config):
             # Some programs store a tied tensor only under the name of the unembedding.
-            head = self._unembedding_name()
+            head = self._unembedding_name
             self._shapes.setdefault(head, self._shapes[self.embedding])
             self.embedding = head if head in self._sources else self.embedding
         if self.embedding not in self._sources:
@@ -195,7 +196,7 @@ class ModuleTree:
 
     def stored_as(self, parameter: str) -> str:
         """The parameter under which the checkpoint stores one of the model's; they differ only if they are tied."""
-        if parameter == self._unembedding_name():
+        if parameter == self._unembedding_name:
             return self.unembedding
         return self.embedding if parameter == self._embedding_name else parameter
 
@@ -242,7 +243,7 @@ class ModuleTree:
         return found[0]
 
     def _find_unembedding(self, whole_config: PretrainedConfig) -> str:
-        name = self._unembedding_name()
+        name = self._unembedding_name
         if name in self._sources:
             return name
         if not self._is_tied(whole_config):
@@ -252,6 +253,7 @@ class ModuleTree:
             )
         return self.embedding
 
+    @cached_property
     def _unembedding_name(self) -> str:
         output = self.model.get_output_embeddings()
         return next((f"{path}.weight" for path, module in self.model.named_modules() if module is output), UNEMBEDDING)

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+BLOCK = 4096
+"""Numbers of each head that are multiplied at once, so that no copy of all outputs is made."""
+
 
 def salient_table(layers: Sequence[dict[str, np.ndarray]], texts: Sequence[str]) -> tuple[pd.DataFrame, int, int]:
     """The table `salient`; heads whose output is 0, and salient tokens whose output is 0, which have no rows."""
@@ -66,11 +69,12 @@ def similar_table(outputs: Sequence[np.ndarray | None], n_similar: int) -> pd.Da
     if len(rows) < 2:
         return pd.DataFrame({name: np.empty(0, float if name == "similarity" else int) for name in columns})
     unit = np.stack(rows)
+    # In float64 and rounded, so that the order does not depend on how the products were summed.
+    parts = (unit[:, start : start + BLOCK].astype(np.float64) for start in range(0, unit.shape[1], BLOCK))
+    all_cosines = np.round(sum(part @ part.T for part in parts), 5).clip(-1, 1)
+    np.fill_diagonal(all_cosines, -np.inf)
     pairs_of_heads = []
-    for at, place in enumerate(places):
-        # Rounded, so that the order does not depend on how the products were summed.
-        cosines = np.round((unit @ unit[at]).astype(np.float64), 5).clip(-1, 1)
-        cosines[at] = -np.inf
+    for place, cosines in zip(places, all_cosines, strict=True):
         for rank, other in enumerate(np.argsort(-cosines, kind="stable")[: min(n_similar, len(rows) - 1)]):
             pairs_of_heads.append((*place, rank, *places[other], float(cosines[other])))
     return pd.DataFrame(pairs_of_heads, columns=columns)
