@@ -29,7 +29,7 @@ RULES = ("plain", "calibrated")
 """How scores are counted, which changes no score: `calibrated` counts a score only if it is also beyond
 chance and beyond copying."""
 
-TERMS = ("value_bias", "attention_gain", "final_norm_gain")
+TERMS = ("value_bias", "attention_gain", "final_norm_gain", "input_norm_gain")
 
 LEAST_AGREEMENT = 0.5
 """A prefix behaves unlike ordinary words if `headatlas.architectures.FirstPass.agreement` is below this. On the demo
@@ -53,8 +53,9 @@ class Settings:
             later ones. `embedding`: the embedding in all layers. `alone`: what each layer's values are computed from
             when the token passes through the model's own layers alone, behind a prefix.
         prefix: the token before it, for `alone`.
-        value_bias, attention_gain, final_norm_gain: terms that are counted in addition to the OV circuits, see
-            `headatlas.architectures.Terms`; the profile `maps` counts none of them, `alone` all that the model has.
+        value_bias, attention_gain, final_norm_gain, input_norm_gain: terms that are counted in addition to the OV
+            circuits, see `headatlas.architectures.Terms`; the profile `maps` counts none of them, `alone` all that the
+            model has and its input does not contain.
         profile: the named set of settings that these were derived from.
         rule: how scores are counted unless one says otherwise.
     """
@@ -69,6 +70,7 @@ class Settings:
     value_bias: bool = False
     attention_gain: bool = False
     final_norm_gain: bool = False
+    input_norm_gain: bool = False
 
     def __post_init__(self) -> None:
         parse_threshold(self.threshold)

@@ -157,8 +157,8 @@ def test_the_bias_of_the_values(tmp_path):
 def test_a_wrong_bias_of_the_values_is_noticed(tmp_path, monkeypatch, case):
     with_bias = run(case, tmp_path, value_bias=True)
     assert max(check.error for check in check_circuits(with_bias)) < 1e-6
-    read = ov_circuits._bias
-    monkeypatch.setattr(ov_circuits, "_bias", lambda attention, layer: read(attention, layer).roll(1, 0))
+    read = ov_circuits.read_bias
+    monkeypatch.setattr(ov_circuits, "read_bias", lambda attention, layer: read(attention, layer).roll(1, 0))
     with pytest.raises(ArchitectureError, match=r"layer 0, head \d: the OV circuit that was read differs"):
         check_circuits(with_bias)
 
@@ -220,9 +220,63 @@ def test_the_gain_of_the_final_norm(tmp_path, case):
     torch.testing.assert_close(found * scale, behind.detach(), rtol=1e-3, atol=1e-4)
 
 
+GAINS = torch.tensor([0.0, -6.0, 513.0, -0.0])
+
+
 @pytest.mark.parametrize(
-    ("case", "term"), [("mistral", "value_bias"), ("llama", "attention_gain"), ("opt-narrow", "final_norm_gain")]
-)
+    ("case", "norm", "less_one"),
+    [
+        ("llama", "input_layernorm", 0), ("gemma3_text", "input_layernorm", 1), ("gpt2", "ln_1", 0),
+        ("opt", "self_attn_layer_norm", 0), ("falcon-new", "ln_attn", 0), ("deepseek_v3", "input_layernorm", 0),
+        ("gemma4_text-shared", "input_layernorm", 0),
+    ],
+)  # fmt: skip
+def test_the_gain_before_the_attention(tmp_path, case, norm, less_one):
+    """Of every family's own norm, with gains of zero and below; a LayerNorm also subtracts the mean."""
+    from headatlas.architectures import Terms
+
+    model = make_model(case)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(f"{norm}.weight"):
+                parameter[:4] = GAINS - less_one
+    folder = save_model(model, tmp_path)
+    with_gain, plain = (open_model(open_checkpoint(folder), Terms(input_norm_gain=gain)) for gain in (True, False))
+    layer = with_gain.attention.value_layer(2)
+    gain = with_gain.tree.read(with_gain.tree.path_of(f"{with_gain.family.layers}.{layer}.{norm}.weight")) + less_one
+    assert torch.equal(gain[:4], GAINS)
+    found, W_V = (each.values_and_outputs(2)[0] for each in (with_gain, plain))
+    expected = W_V * gain[:, None]
+    if case in ("gpt2", "opt", "falcon-new"):
+        expected -= expected.mean(1, keepdim=True)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    # Up to a positive factor per token, the values are those behind the norm.
+    x = torch.randn(3, with_gain.d_model, generator=torch.Generator().manual_seed(1))
+    module = with_gain.tree.fill(f"{with_gain.family.layers}.{layer}.{norm}")
+    behind = (module(x) - module(torch.zeros_like(x))).detach() @ W_V[0]
+    cosines = torch.nn.functional.cosine_similarity(x @ found[0], behind, dim=-1)
+    torch.testing.assert_close(cosines, torch.ones(3), rtol=1e-4, atol=0)
+    assert max(check.error for check in check_circuits(with_gain)) < 1e-5
+    assert with_gain.fingerprint() != plain.fingerprint()
+
+
+def test_words_that_pass_through_the_model_contain_the_gain_before_the_attention(tmp_path):
+    from headatlas.architectures import Terms
+
+    checkpoint = open_checkpoint(saved(tmp_path, "llama"))
+    assert open_model(checkpoint, None, "first-mlp").terms.input_norm_gain
+    assert not open_model(checkpoint, None, "alone").terms.input_norm_gain
+    with pytest.raises(SettingsError, match="contain this gain already"):
+        open_model(checkpoint, Terms(input_norm_gain=True), "alone")
+
+
+@pytest.mark.parametrize(
+    ("case", "term"),
+    [
+        ("mistral", "value_bias"), ("llama", "attention_gain"), ("opt-narrow", "final_norm_gain"),
+        ("olmo2", "input_norm_gain"),
+    ],
+)  # fmt: skip
 def test_a_term_that_the_model_lacks(tmp_path, case, term):
     with pytest.raises(SettingsError) as caught:
         run(case, tmp_path, **{term: True})

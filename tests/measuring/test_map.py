@@ -99,6 +99,7 @@ def test_the_manifest_says_what_was_measured(planted, relation):
     assert vars(manifest.settings) == {
         "k": 7, "k_copying": 1, "threshold": "0.2", "contextualize": "first-mlp", "profile": "maps", "prefix": None,
         "rule": "plain", "min_pairs": 30, "value_bias": False, "attention_gain": False, "final_norm_gain": False,
+        "input_norm_gain": False,
     }  # fmt: skip
     assert manifest.relations.set == "the user's" and len(manifest.relations.hash) == 64
     assert set(manifest.packages) > {"torch", "transformers"}

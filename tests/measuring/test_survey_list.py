@@ -10,7 +10,7 @@ from headatlas.measuring.survey_list import read_model_list
 FIRST = '[[model]]\nname = "a"\nsource = "gpt2"\n'
 NAMES = (
     "relations, add_relations, k, threshold, contextualize, profile, rule, prefix, "
-    "value_bias, attention_gain, final_norm_gain, "
+    "value_bias, attention_gain, final_norm_gain, input_norm_gain, "
 )
 NAMED = "up to 100 letters, digits and ._+@=- that can name a folder"
 

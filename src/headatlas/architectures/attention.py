@@ -6,12 +6,14 @@ The only place that knows grouped, fused and latent attention.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from headatlas.architectures.empty_model import common
 from headatlas.architectures.families import Family
 from headatlas.architectures.layouts import Sizes, separate
 from headatlas.architectures.module_tree import ModuleTree
+from headatlas.architectures.structure import find_input_norm
 from headatlas.errors import ArchitectureError
 
 if TYPE_CHECKING:
@@ -100,6 +102,12 @@ class AttentionLayers:
     def value_reader(self, layer: int) -> str:
         """The module that reads the residual for a layer's values, in the base model."""
         return f"{self.path(layer)}.kv_a_proj_with_mqa" if self.family.latent else self.value_path(layer)
+
+    @cached_property
+    def input_norm_name(self) -> str | None:
+        """The norm in a layer whose output its attention reads; None if there is none."""
+        first = next(layer for layer in range(self.n_layers) if self.has_heads(layer))
+        return find_input_norm(self.tree, self.family.layers, first, self.family.attention)
 
     def value_place(self, layer: int) -> tuple[str, Tensor]:
         """Where a running model computes the values that a layer's heads read.

@@ -29,6 +29,8 @@ from headatlas.architectures.terms import (
     Terms,
     attention_norm,
     check_terms,
+    input_norm,
+    left_out,
     linear_part,
     terms_of,
 )
@@ -77,9 +79,10 @@ class HeadModel:
         self.validity = [self._validity(layer) for layer in range(self.n_layers)]
         first = next(sizes for sizes in self.attention.all_sizes if sizes is not None)
         self.n_kv_heads, self.d_head = first.n_kv_heads, first.d_head
+        alone = contextualize == "alone"
         if terms is None:
-            terms = terms_of(self.attention)
-        check_terms(terms, self.attention)
+            terms = terms_of(self.attention, alone)
+        check_terms(terms, self.attention, alone)
         self.terms = terms
 
     @property
@@ -161,13 +164,26 @@ class HeadModel:
             W_V: Float[Tensor, "n_kv_heads d_model d_head"]; with `terms.value_bias`, the bias is one more row.
             W_O: Float[Tensor, "n_heads d_head d_model"].
         """
+        import torch
+
         W_V = read_values(self.attention, layer, self.terms.value_bias)
+        if self.terms.input_norm_gain:
+            of_input, bias = W_V[:, : self.d_model], W_V[:, self.d_model :]
+            W_V = torch.cat([self.input_norm(layer).of_directions(of_input.mT).mT, bias], dim=1)
         W_O = read_outputs(self.attention, layer)
         return W_V, self.norm_of_attention(layer).of_outputs(W_O) if self.terms.attention_gain else W_O
 
     def norm_of_attention(self, layer: int) -> LinearPart:
         """The linear part of the norm after a layer's attention."""
         return linear_part(self.tree, str(attention_norm(self.attention, layer)), self.d_model)
+
+    def input_norm(self, layer: int) -> LinearPart:
+        """The linear part of the norm before a layer's attention."""
+        return linear_part(self.tree, str(input_norm(self.attention, layer)), self.d_model)
+
+    def left_out(self) -> tuple[str, ...]:
+        """The names of the terms that the model has, that are not counted, and that may change ranks."""
+        return left_out(self.attention, self.terms, self.contextualize == "alone")
 
     def first_mlp(self, embedding: Tensor) -> Tensor:
         """`MLP_0(norm_0(embedding))`, the output of the first layer's MLP alone: Float[Tensor, "n_ids d_model"].
@@ -198,8 +214,9 @@ class HeadModel:
             return []
         parts = parts_of_layer(self.attention, layer, self.terms.value_bias)
         if self.terms.attention_gain:
-            norm = self.tree.path_of(str(attention_norm(self.attention, layer)))
-            parts.append(Part(Role.ATTENTION_GAIN, f"{norm}.weight", layer=layer))
+            parts += self._weight_of(attention_norm(self.attention, layer), Role.ATTENTION_GAIN, layer)
+        if self.terms.input_norm_gain:
+            parts += self._weight_of(input_norm(self.attention, layer), Role.INPUT_NORM_GAIN, layer)
         return parts
 
     def stored(self, parts: Iterable[Part]) -> list[tuple[str, slice | None]]:
@@ -233,6 +250,11 @@ class HeadModel:
         elif not self.has_entry:
             meaning.append(settings_of_modules(self.tree, self._first_mlp_paths()))
         return digest_parts(self.tree, meaning, self.parts() if parts is None else parts, progress)
+
+    def _weight_of(self, norm: str | None, role: Role, layer: int) -> list[Part]:
+        """The weight of a norm, unless it has none (OLMo)."""
+        name = self.tree.path_of(f"{norm}.weight")
+        return [Part(role, name, layer=layer)] if name in self.tree else []
 
     def _parts_of_embedding(self) -> list[Part]:
         after = self.family.after_embedding

@@ -18,7 +18,7 @@ def read_values(attention: AttentionLayers, layer: int, bias: bool = False) -> T
     sizes = attention.sizes(layer)
     value = _latent_values(attention, layer) if attention.family.latent else _values(attention, layer)
     if bias:
-        value = torch.cat([value, _bias(attention, layer)], dim=1)
+        value = torch.cat([value, read_bias(attention, layer)], dim=1)
     return value.reshape(sizes.n_kv_heads, sizes.d_head, -1).transpose(1, 2).contiguous()
 
 
@@ -79,8 +79,8 @@ def _latent_values(attention: AttentionLayers, layer: int) -> Tensor:
     return ((up * gain).flatten(0, 1).double() @ down.double()).float()
 
 
-def _bias(attention: AttentionLayers, layer: int) -> Tensor:
-    """Float[Tensor, "n_kv_heads*d_head 1"]; zeros if the layer has none."""
+def read_bias(attention: AttentionLayers, layer: int) -> Tensor:
+    """The bias of a layer's values, Float[Tensor, "n_kv_heads*d_head 1"]; zeros if it has none."""
     import torch
 
     sizes = attention.sizes(layer)

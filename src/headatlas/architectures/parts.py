@@ -19,6 +19,7 @@ class Role(Enum):
     OUTPUT = "W_O"
     VALUE_BIAS = "b_V"
     ATTENTION_GAIN = "attention gain"
+    INPUT_NORM_GAIN = "input norm gain"
 
 
 @dataclass(frozen=True)

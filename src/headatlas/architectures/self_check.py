@@ -98,7 +98,8 @@ def compare_layer(model: HeadModel, layer: int) -> tuple[float, bool, int]:
     x = torch.randn(N_ROWS, model.d_model, generator=generator, dtype=torch.float64)
     if model.validity[layer].clips:
         x *= 1e-4  # small enough that nothing is clipped
-    expected = _real_heads(model, layer, x)
+    # Compared behind the gain: in front of it, nothing is left to compare of a channel whose gain is zero.
+    expected = _real_heads(model, layer, model.input_norm(layer).of_outputs(x) if model.terms.input_norm_gain else x)
     W_V, W_O = model.values_and_outputs(layer)
     if model.terms.value_bias:
         # The bias is the last row of W_V: an input of zeros with a final 1 reads it alone.
@@ -108,7 +109,6 @@ def compare_layer(model: HeadModel, layer: int) -> tuple[float, bool, int]:
         expected = expected[:, :-1]
     found = torch.stack([x @ W_V[kv].double() @ W_O[head].double() for head, kv in enumerate(model.kv_head_of(layer))])
     if model.terms.attention_gain:
-        # Compared behind the gain: of a channel whose gain is zero, nothing is left to compare in front of it.
         expected = model.norm_of_attention(layer).of_outputs(expected)
     norm = torch.linalg.vector_norm
     size = norm(expected, dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)

@@ -109,6 +109,22 @@ def find_first_mlp(tree: ModuleTree, layers: str) -> FirstMlp:
     )
 
 
+def find_input_norm(tree: ModuleTree, layers: str, number: int, attention: str) -> str | None:
+    """The norm in a layer whose output its attention reads; None if there is none."""
+    layer = tree.base.get_submodule(f"{layers}.{number}")
+    outputs: dict[int | None, str] = {}
+    kept, read = [], []
+    hooks = [module.register_forward_hook(_note_output(outputs, kept, name)) for name, module in layer.named_children()]
+    reader = layer.get_submodule(attention)
+    hooks.append(reader.register_forward_pre_hook(_note_input(read, attention), with_kwargs=True))
+    try:
+        _run_empty(layer, *layer_arguments(tree, layers, number, 2))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return outputs.get(_storage(read[0][1])) if read else None
+
+
 def propose_families(tree: ModuleTree) -> Iterator[Family]:
     """Possible layouts of the heads of a model type without an entry; the self-check decides between them.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from headatlas.architectures.attention import AttentionLayers
 from headatlas.architectures.module_tree import ModuleTree
-from headatlas.architectures.ov_circuits import has_value_bias
+from headatlas.architectures.ov_circuits import has_value_bias, read_bias
 from headatlas.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -26,11 +26,14 @@ class Terms:
         value_bias: the bias of the values.
         attention_gain: the norm that follows the attention (Gemma 2 to 4, OLMo 2 and 3).
         final_norm_gain: the norm before the unembedding.
+        input_norm_gain: the norm before the attention. Words that pass through the model alone have been through it
+            already: their input contains this term, which cannot be counted again.
     """
 
     value_bias: bool = False
     attention_gain: bool = False
     final_norm_gain: bool = False
+    input_norm_gain: bool = False
 
     @classmethod
     def of_settings(cls, settings: Settings) -> Terms:
@@ -41,20 +44,53 @@ class Terms:
 NO_TERMS = Terms()
 
 
-def terms_of(attention: AttentionLayers) -> Terms:
-    """All terms that exist in the model."""
+def terms_of(attention: AttentionLayers, alone: bool = False) -> Terms:
+    """All terms that exist in the model.
+
+    Args:
+        alone: without those that the input of words that pass through the model alone contains.
+    """
     family, tree = attention.family, attention.tree
-    layers = [layer for layer in range(attention.n_layers) if attention.has_heads(layer)]
+    layers = _layers_with_heads(attention)
     norm = attention_norm(attention, layers[0])
     return Terms(
         value_bias=any(has_value_bias(attention, layer) for layer in layers),
         attention_gain=norm is not None and tree.module(norm) is not None,
         final_norm_gain=family.final_norm is not None and tree.module(family.final_norm) is not None,
+        input_norm_gain=not alone and input_norm(attention, layers[0]) is not None,
     )
 
 
-def check_terms(terms: Terms, attention: AttentionLayers) -> None:
-    """Raise `SettingsError` if a requested term does not exist in the model."""
+def left_out(attention: AttentionLayers, counted: Terms, alone: bool = False) -> tuple[str, ...]:
+    """The names of the terms that the model has, that are not counted, and that may change ranks.
+
+    A bias of zeros changes none, nor does a norm with one gain for all channels that does not subtract the mean.
+    """
+    exist = terms_of(attention, alone)
+    missing = [each.name for each in fields(Terms) if getattr(exist, each.name) and not getattr(counted, each.name)]
+    return tuple(name for name in missing if _matters(attention, name))
+
+
+def _matters(attention: AttentionLayers, term: str) -> bool:
+    layers, tree, d_model = _layers_with_heads(attention), attention.tree, attention.tree.config.hidden_size
+    if term == "value_bias":
+        return any(bool(read_bias(attention, layer).any()) for layer in layers)
+    if term == "final_norm_gain":
+        return not linear_part(tree, str(attention.family.final_norm), d_model).is_uniform
+    find = attention_norm if term == "attention_gain" else input_norm
+    return any(not linear_part(tree, str(find(attention, layer)), d_model).is_uniform for layer in layers)
+
+
+def _layers_with_heads(attention: AttentionLayers) -> list[int]:
+    return [layer for layer in range(attention.n_layers) if attention.has_heads(layer)]
+
+
+def check_terms(terms: Terms, attention: AttentionLayers, alone: bool = False) -> None:
+    """Raise `SettingsError` if a requested term does not exist in the model, or is in its input already."""
+    if alone and terms.input_norm_gain:
+        raise SettingsError(
+            "input_norm_gain: words that pass through the model alone contain this gain already. Omit this option."
+        )
     there = terms_of(attention)
     for term in fields(Terms):
         if getattr(terms, term.name) and not getattr(there, term.name):
@@ -65,6 +101,14 @@ def attention_norm(attention: AttentionLayers, layer: int) -> str | None:
     """The norm that follows a layer's attention, in the base model; None if the family has none."""
     name = attention.family.norm_after_attention
     return None if name is None else f"{attention.family.layers}.{layer}.{name}"
+
+
+def input_norm(attention: AttentionLayers, layer: int) -> str | None:
+    """The norm that a layer's values read, in the base model; None if the attention reads the residual itself."""
+    family, source = attention.family, attention.value_layer(layer)
+    name = attention.input_norm_name
+    path = f"{family.layers}.{source}.{name}"
+    return None if name is None or attention.tree.module(path) is None else path
 
 
 @dataclass(frozen=True)
@@ -78,6 +122,12 @@ class LinearPart:
 
     gain: Tensor
     centres: bool
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether the norm only scales, which changes no rank."""
+        spread = self.gain.max() - self.gain.min()
+        return not self.centres and bool((self.gain.min() > 0) & (spread <= 1e-4 * self.gain.max()))
 
     def of_outputs(self, rows: Tensor) -> Tensor:
         """The linear part of the norm, of vectors that it reads: Float[Tensor, "... d_model"]."""
@@ -100,7 +150,7 @@ def linear_part(tree: ModuleTree, norm: str, d_model: int) -> LinearPart:
 
     signs, ones = torch.ones(d_model), torch.ones(d_model)
     signs[1::2] = -1
-    module = tree.fill(norm)
+    module = tree.fill(norm, blank=("bias",))  # which the difference does not contain
     with torch.no_grad():
         of_signs, of_ones = ((module(x[None]) - module(-x[None]))[0] / 2 for x in (signs, ones))
     return LinearPart(of_signs * signs, bool(of_ones.norm() < 1e-3 * of_signs.norm()))

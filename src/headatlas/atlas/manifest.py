@@ -117,6 +117,7 @@ class SettingsFacts:
     value_bias: bool | None = None
     attention_gain: bool | None = None
     final_norm_gain: bool | None = None
+    input_norm_gain: bool | None = None
     min_pairs: Count | None = None
 
     @property

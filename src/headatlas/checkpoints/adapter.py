@@ -90,6 +90,10 @@ class AdaptedCheckpoint:
         self._check()
 
     @property
+    def is_local(self) -> bool:
+        return self.base.is_local
+
+    @property
     def why_not_run(self) -> str | None:
         return self.base.why_not_run
 

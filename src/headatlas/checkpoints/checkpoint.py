@@ -45,6 +45,11 @@ class Checkpoint(Protocol):
     size: int
     """Bytes of all tensors."""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether all tensors are on this machine; of others, only what is read is transferred."""
+        ...
+
     def load_tokenizer(self) -> PreTrainedTokenizerBase: ...
 
     def names(self) -> Iterable[str]: ...

@@ -67,6 +67,10 @@ class ModelFolder:
                 part.__dict__.pop("quantization_config", None)
         return config
 
+    @property
+    def is_local(self) -> bool:
+        return self._store.is_local
+
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         return config_file.load_tokenizer(self.folder)
 

@@ -58,6 +58,9 @@ class TensorStore(Protocol):
     size: int
     """Bytes of all tensors."""
 
+    is_local: bool
+    """Whether all tensors are on this machine."""
+
     def names(self) -> Iterable[str]: ...
 
     def __contains__(self, name: str) -> bool: ...
@@ -93,6 +96,8 @@ class TensorFiles:
     Raises:
         CheckpointError: a tensor is in two of the files.
     """
+
+    is_local = True
 
     def __init__(self, where: str, files: Mapping[str, TensorFile]) -> None:
         self.where = where

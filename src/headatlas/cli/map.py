@@ -70,6 +70,9 @@ def map_command(
     final_norm_gain: Annotated[
         bool, typer.Option("--final-norm-gain", help="With maps, count the gain of the final norm too.")
     ] = False,
+    input_norm_gain: Annotated[
+        bool, typer.Option("--input-norm-gain", help="With maps, count the gain of the norm before the attention.")
+    ] = False,
     adapter: Annotated[
         Path | None, typer.Option(metavar="PATH", help="LoRA adapter that is added to the weights.")
     ] = None,
@@ -114,6 +117,7 @@ def map_command(
             value_bias=value_bias,
             attention_gain=attention_gain,
             final_norm_gain=final_norm_gain,
+            input_norm_gain=input_norm_gain,
             adapter=adapter,
             self_check=self_check,
             chance=chance,

@@ -51,7 +51,7 @@ from headatlas.relations import (
     encode_relations,
     set_hash,
 )
-from headatlas.settings import DEFAULT_PROFILE, MIN_PAIRS, MIN_UNCOPIED, Settings
+from headatlas.settings import DEFAULT_PROFILE, MIN_PAIRS, MIN_UNCOPIED, TERMS, Settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,6 +80,7 @@ def map_heads(
     value_bias: bool = False,
     attention_gain: bool = False,
     final_norm_gain: bool = False,
+    input_norm_gain: bool = False,
     adapter: str | Path | None = None,
     self_check: bool = True,
     chance: bool = True,
@@ -114,8 +115,9 @@ def map_heads(
             otherwise an ordinary word.
         rule: how scores are counted when heads are classified: `plain`, or `calibrated`, which also requires that a
             score is beyond chance and beyond copying.
-        value_bias, attention_gain, final_norm_gain: count also the bias of the values, the gain per channel of a norm
-            behind the attention, the gain of the final norm. Each may change ranks; the profile `maps` counts none.
+        value_bias, attention_gain, final_norm_gain, input_norm_gain: count also the bias of the values, the gain per
+            channel of a norm behind the attention, of the final norm, of the norm before the attention. Each may change
+            ranks; the profile `maps` counts none.
         adapter: folder of a LoRA adapter, which is added to the weights as they are read.
         self_check: compare the circuits with the model's own attention modules before scoring.
         chance: measure also what each head would score if the targets were paired at random, and which pairs a head
@@ -138,11 +140,11 @@ def map_heads(
 
     engine = _choose_engine(engine, device, threads)
     options = MapOptions(relations, add_relations, k, threshold, rule, prefix, self_check, chance, salient, overwrite)
-    terms = Terms(value_bias, attention_gain, final_norm_gain)
+    terms = Terms(value_bias, attention_gain, final_norm_gain, input_norm_gain)
     if profile == "alone":
         if terms != NO_TERMS:
             raise SettingsError(
-                "value_bias, attention_gain, final_norm_gain: the profile alone counts all that the model has. Omit "
+                f"{', '.join(TERMS)}: the profile alone counts all that the model has. Omit "
                 "these options, or choose the profile maps."
             )
         terms = None

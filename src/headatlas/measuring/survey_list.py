@@ -34,6 +34,7 @@ SETTINGS = {
     "value_bias": SWITCH,
     "attention_gain": SWITCH,
     "final_norm_gain": SWITCH,
+    "input_norm_gain": SWITCH,
     "self_check": SWITCH,
     "chance": SWITCH,
 }

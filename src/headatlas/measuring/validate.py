@@ -179,6 +179,8 @@ def _variants(heads: HeadModel) -> dict[str, HeadModel]:
 
     every = {}
     for field in fields(Terms):
+        if field.name == "input_norm_gain":  # in front of the heads
+            continue
         try:
             check_terms(Terms(**{field.name: True}), heads.attention)
         except SettingsError:

@@ -72,6 +72,10 @@ class GgufCheckpoint:
         return f"Weights are quantised ({kinds}" + (f"; embedding {embedding})." if others != [embedding] else ").")
 
     @property
+    def is_local(self) -> bool:
+        return True  # one that is remote was transferred as a whole
+
+    @property
     def why_not_run(self) -> str | None:
         return self._family.why_not_run
 

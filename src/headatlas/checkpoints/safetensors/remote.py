@@ -34,6 +34,7 @@ class RemoteSafetensors(TensorFiles):
         CheckpointError: a file cannot be reached, or its header is damaged.
     """
 
+    is_local = False
     _files: dict[str, RemoteSafetensorsFile]
 
     def __init__(self, where: str, files: dict[str, RemoteFile]) -> None:
