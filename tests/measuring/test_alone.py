@@ -1,5 +1,6 @@
 """The profile `alone`: hits against a plain float64 loop over transformers' own hidden states, and what goes wrong."""
 
+import pandas as pd
 import pytest
 import torch
 
@@ -178,6 +179,35 @@ def test_an_interrupted_run_goes_on_from_its_residuals(tmp_path, monkeypatch, ca
     assert len(ran) == 2 and ran[1] == ([last] if kept else list(range(last + 1)))
     assert atlas.table.equals(whole.table)
     assert not (out / ".unfinished").exists()
+
+
+def test_a_map_measures_salient_operations_in_the_same_pass(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept_residuals, "SAVE_EVERY", 0)
+    _, folder = saved("llama", tmp_path)
+    apart = headatlas.measure_salient(map_alone(folder, tmp_path / "apart"))
+    ran, forward = [], reading.run_streamed
+
+    def note(heads, ids, *rest, **named):
+        ran.append(len(ids))
+        return forward(heads, ids, *rest, **named)
+
+    monkeypatch.setattr(reading, "run_streamed", note)
+    together = map_alone(folder, salient=True)
+    assert len(ran) == 2
+    out = tmp_path / "interrupted"
+    with monkeypatch.context() as patch:
+        interrupt_at_layer(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            map_alone(folder, out, salient=True, self_check=False)
+    assert list(out.glob(".unfinished/residuals-*.npz"))
+    # Those residuals are of other tokens too.
+    assert map_alone(folder, out).table.equals(apart.table)
+    later = map_alone(folder, out, salient=True)
+    for atlas in (together, later):
+        assert atlas.table.equals(apart.table)
+        assert atlas.manifest.prefix == apart.manifest.prefix
+        for name in ("salient", "similar", "descriptions"):
+            pd.testing.assert_frame_equal(atlas.evidence(name), apart.evidence(name), rtol=1e-6)
 
 
 def test_a_damaged_residual_is_not_used(tmp_path, monkeypatch):

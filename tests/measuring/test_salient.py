@@ -103,11 +103,11 @@ def test_input_vectors_in_a_file_and_a_restart_change_nothing(folder, tmp_path, 
     monkeypatch.setattr(salient, "BLOCK", 17)
     whole, seen = salient._Work.layer, []
 
-    def interrupted(self, layer):
+    def interrupted(self, layer, x=None):
         seen.append(layer)
         if layer == 2 and seen.count(2) == 1:
             raise KeyboardInterrupt
-        return whole(self, layer)
+        return whole(self, layer, x)
 
     monkeypatch.setattr(salient._Work, "layer", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -56,6 +56,7 @@ def read_alone(
     earlier: KeptRun | None = None,
     ordinary: Sequence[int] = (),
     examine: Callable[[FirstPass], None] | None = None,
+    n_examined: int | None = None,
 ) -> Generator[tuple[int, Tensor]]:
     """Yield each layer that has heads, in order, with their input for each token: Float32[Tensor, "n_tokens d_model"].
 
@@ -69,6 +70,7 @@ def read_alone(
         earlier: what an interrupted run has kept of its residuals, and where this one keeps its own.
         ordinary: prefixes to compare this one with.
         examine: called after the first pass.
+        n_examined: the tokens of the first pass are some of the first of `ids`, so many; default: all.
 
     Raises:
         ArchitectureError: the model cannot run, a value is not finite, or both passes disagree.
@@ -80,7 +82,7 @@ def read_alone(
         raise ArchitectureError(
             f"{source}: words cannot pass through the model: {why}. Use its safetensors checkpoint, or --profile maps."
         )
-    at, compared = (_evenly(len(ids), n) for n in (N_CHECKED, N_COMPARED))
+    at, compared = (_evenly(n_examined or len(ids), n) for n in (N_CHECKED, N_COMPARED))
     behind = torch.full_like(ids, prefix)
     inputs: dict[int, Tensor] = {}
     pairs = torch.stack([behind[at], ids[at]], dim=1)

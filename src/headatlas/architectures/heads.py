@@ -5,6 +5,7 @@ Weights are read on demand, checked against the config, and refused if they are 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,7 @@ class HeadModel:
             terms = terms_of(self.attention, alone)
         check_terms(terms, self.attention, alone)
         self.terms = terms
+        self._W_U: Callable[[], Tensor | None] = lambda: None
 
     @property
     def alike(self) -> bool:
@@ -128,7 +130,13 @@ class HeadModel:
         return rows
 
     def W_U(self) -> Tensor:
-        """The unembedding as rows: Float[Tensor, "d_vocab d_model"]."""
+        """The unembedding as rows, one tensor for all who use it at the same time: Float[Tensor, "d_vocab d_model"]."""
+        if (W_U := self._W_U()) is None:
+            W_U = self._read_W_U()
+            self._W_U = weakref.ref(W_U)
+        return W_U
+
+    def _read_W_U(self) -> Tensor:
         import torch
 
         W_U, before = self.tree.read(self.tree.unembedding), self.family.before_unembedding

@@ -53,7 +53,7 @@ class SalientFacts:
         heads_without_output: heads whose output is 0 for every token.
         tokens_without_output: salient tokens whose output is 0; they have no rows.
         tool: version of headatlas.
-        seconds, processor_seconds: that it took.
+        seconds, processor_seconds: that it took; of a map, without what was measured together with the scores.
         device: where it ran.
     """
 

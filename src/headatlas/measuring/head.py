@@ -34,6 +34,6 @@ def atlas_for_head(source: str | Path, name: str, progress: Progress | None = No
     session = Session(source, progress=progress)
     atlas = map_session(session)
     parse_head(atlas, name)
-    if is_salient_wanted(atlas, None):
+    if is_salient_wanted(session.heads, None):
         atlas = add_evidence(atlas, measure_evidence(atlas, session))
     return atlas

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from headatlas.measuring.run_folder import RunParts
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 SAVE_EVERY = 30.0
 """Seconds of work, about, that an interruption costs; residuals of large models are hundreds of megabytes a layer."""
 
-PART = "residuals-"
+PART, IDS = "residuals-", "ids"
 
 
 class KeptResiduals:
@@ -21,24 +22,27 @@ class KeptResiduals:
 
     Args:
         parts: of the run; None keeps nothing.
+        ids: the tokens of the residuals; those of other tokens are not loaded.
     """
 
-    def __init__(self, parts: RunParts | None) -> None:
-        self.parts = parts
+    def __init__(self, parts: RunParts | None, ids: np.ndarray) -> None:
+        self.parts, self.ids = parts, ids
         self._saved_at = time.monotonic()
 
     def load(self, layer: int) -> tuple[int, dict[str, Tensor]] | None:
+        import numpy as np
         import torch
 
         for kept in sorted((each for each in self._kept() if each <= layer), reverse=True):
             assert self.parts is not None
-            if (arrays := self.parts.load(_name(kept))) is not None:
+            arrays = self.parts.load(_name(kept))
+            if arrays is not None and np.array_equal(arrays.pop(IDS), self.ids):
                 return kept, {name: torch.from_numpy(array) for name, array in arrays.items()}
         return None
 
     def save(self, layer: int, residuals: dict[str, Tensor]) -> None:
         if self.parts is not None and time.monotonic() - self._saved_at >= SAVE_EVERY:
-            self.parts.save(_name(layer), {name: each.numpy() for name, each in residuals.items()})
+            self.parts.save(_name(layer), {IDS: self.ids} | {name: each.numpy() for name, each in residuals.items()})
             self._saved_at = time.monotonic()
 
     def drop_before(self, layer: int) -> None:

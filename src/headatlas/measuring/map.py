@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 import time
-from contextlib import closing, nullcontext
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +42,14 @@ from headatlas.measuring.output import Evidence, add_evidence
 from headatlas.measuring.prefix import Examination, Prefix, choose_prefix, ordinary_prefixes
 from headatlas.measuring.progress import Progress, Stage
 from headatlas.measuring.run_folder import RunFolder
-from headatlas.measuring.salient import PARTS, is_salient_wanted, measure_evidence
+from headatlas.measuring.salient import (
+    PARTS,
+    SalientLayers,
+    Wanted,
+    is_salient_wanted,
+    measure_evidence,
+    open_salient,
+)
 from headatlas.measuring.session import Session, validity_facts
 from headatlas.relations import (
     BUILTIN_VERSION,
@@ -56,6 +65,7 @@ from headatlas.settings import DEFAULT_PROFILE, MIN_PAIRS, MIN_UNCOPIED, TERMS, 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from torch import Tensor
 
     from headatlas.architectures import HeadModel, LayerCheck
 
@@ -236,20 +246,30 @@ def _map(
     heads = session.fetched_heads
     checks = check_circuits(heads) if wanted.self_check else None
     identity = wanted.identity(session.fingerprint)
-    with nullcontext() if output is None else RunFolder(output, identity, overwrite) as folder:
+    with ExitStack() as stack:
+        folder = None if output is None else stack.enter_context(RunFolder(output, identity, overwrite))
         if folder is not None and folder.finished:
             atlas = load_atlas(folder.folder)
-            if atlas.evidence("salient") is None and is_salient_wanted(atlas, salient):
+            if atlas.evidence("salient") is None and is_salient_wanted(heads, salient):
                 atlas = add_evidence(atlas, _salient(atlas, session, engine, folder.folder))
                 shutil.rmtree(folder.folder / PARTS, ignore_errors=True)
             return atlas
         examination = None if wanted.prefix is None else Examination(heads, wanted.prefix, wanted.self_check, folder)
-        run = _measure(session, _task(session, wanted), engine, folder, examination)
+        salient = is_salient_wanted(heads, salient)
+        parts = None if folder is None else folder.folder
+        if salient and parts is None:
+            parts = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        with ExitStack() as together:
+            layers = None
+            if salient and wanted.prefix is not None:
+                args = heads, session.vocabulary, wanted.settings, identity, Wanted(), *_device(engine), parts
+                layers = together.enter_context(open_salient(*args))
+            run = _measure(session, _task(session, wanted), engine, folder, examination, layers)
         manifest = _manifest(session, wanted, identity, checks, run, examination)
         measured = wanted.measurable
         atlas = Atlas(run.dataset(measured, heads), manifest, run.pair_hits(measured))
-        if is_salient_wanted(atlas, salient):
-            atlas = add_evidence(atlas, _salient(atlas, session, engine, None if folder is None else folder.folder))
+        if salient:
+            atlas = add_evidence(atlas, _salient(atlas, session, engine, parts))
         if folder is not None:
             folder.finish(atlas)
             shutil.rmtree(folder.folder / PARTS, ignore_errors=True)
@@ -257,10 +277,12 @@ def _map(
 
 
 def _salient(atlas: Atlas, session: Session, engine: Engine, folder: Path | None) -> Evidence:
-    """Salient operations are measured in this process, whatever scores the layers."""
-    local = isinstance(engine, LocalEngine)
-    device, threads = (engine.device, engine.threads) if local else ("cpu", None)
-    return measure_evidence(atlas, session, None, device, threads, folder)
+    return measure_evidence(atlas, session, None, *_device(engine), folder)
+
+
+def _device(engine: Engine) -> tuple[str, int | None]:
+    """Device and threads of salient operations: they are measured in this process, whatever scores the layers."""
+    return (engine.device, engine.threads) if isinstance(engine, LocalEngine) else ("cpu", None)
 
 
 def _check_measurable(encoded: list[EncodedRelation]) -> None:
@@ -365,8 +387,18 @@ def _task(session: Session, wanted: _Wanted) -> Task:
 
 
 def _measure(
-    session: Session, task: Task, engine: Engine, folder: RunFolder | None, examination: Examination | None
+    session: Session,
+    task: Task,
+    engine: Engine,
+    folder: RunFolder | None,
+    examination: Examination | None,
+    salient: SalientLayers | None,
 ) -> _Run:
+    """Measure all layers.
+
+    Args:
+        salient: measured of the same layers, for words that pass through the model together with the sources.
+    """
     import numpy as np
 
     from headatlas.architectures import head_inputs
@@ -382,13 +414,16 @@ def _measure(
     if progress is not None:
         progress(Stage.LAYERS, n_kept, model.n_layers)
     if missing := [layer for layer in range(model.n_layers) if layer not in done]:
-        kept_residuals = KeptResiduals(folder)
+        ids = task.input_ids if salient is None else _joined(task.input_ids, salient.ids)
+        kept_residuals = KeptResiduals(folder, ids.numpy())
         alone: dict[str, Any] = {}
         if examination is not None:
             ordinary = ordinary_prefixes(session.tokenizer, model.d_vocab)
             alone = {"earlier": kept_residuals, "ordinary": ordinary, "examine": examination.examine}
-        with closing(head_inputs(model, task.input_ids, missing, task.settings.prefix, **alone)) as inputs:
-            for layer, hits in engine.score(model, task, missing, inputs):
+            alone["n_examined"] = len(task.input_ids)
+        with closing(head_inputs(model, ids, missing, task.settings.prefix, **alone)) as inputs:
+            of_sources = inputs if salient is None else _measure_salient(salient, ids, len(task.input_ids), inputs)
+            for layer, hits in engine.score(model, task, missing, of_sources):
                 if folder is not None:
                     folder.save_layer(layer, hits.to_arrays())
                 done[layer] = hits
@@ -423,6 +458,26 @@ def _measure(
     )
     ranks = promoted_ranks, suppressed_ranks
     return _Run(promoted, suppressed, ranks, chance, np.stack(copied).astype(bool) if task.chance else None, facts)
+
+
+def _joined(sources: Tensor, others: Tensor) -> Tensor:
+    """The sources, and behind them the other tokens that are none."""
+    import torch
+
+    return torch.cat([sources, others[~torch.isin(others, sources)]])
+
+
+def _measure_salient(
+    salient: SalientLayers, ids: Tensor, n_sources: int, inputs: Iterator[tuple[int, Tensor]]
+) -> Generator[tuple[int, Tensor]]:
+    """Measure the salient operations of each layer, and hand on what its heads read for the first of `ids`."""
+    import torch
+
+    in_order, order = ids.sort()
+    rows = order[torch.searchsorted(in_order, salient.ids)]
+    for layer, x in inputs:
+        salient.measure(layer, x[rows])
+        yield layer, x[:n_sources]
 
 
 def _manifest(

@@ -112,7 +112,6 @@ def plan_map(
     sources = {token for relation in measured for token in relation.source_ids}
     seconds = _seconds(opened, len(sources), count_threads(threads)) if sources else 0.0
     n_kv_heads, d_head = (opened.n_kv_heads, opened.d_head) if opened.alike else (None, None)
-    work = estimated_work(opened.n_layers, opened.n_heads, n_kv_heads, opened.d_model, d_head, opened.d_vocab)
     return Plan(
         name=checkpoint.name,
         source=checkpoint.source,
@@ -131,7 +130,9 @@ def plan_map(
         memory=_memory(opened, measured, len(sources), count_threads(threads)),
         seconds=seconds,
         chance_seconds=CHANCE * seconds,
-        salient_seconds=estimate_salient(work, count_threads(threads)),
+        salient_seconds=estimate_salient(
+            estimated_work(opened, opened.contextualize == "alone"), count_threads(threads)
+        ),
         input_seconds=_input_seconds(opened, len(sources), count_threads(threads)),
         measurable=[relation.name for relation in measured],
         not_measurable=[relation.name for relation in encoded if not relation.measurable],

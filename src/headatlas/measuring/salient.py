@@ -10,11 +10,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headatlas._version import __version__
 from headatlas.atlas.evidence import SalientFacts, SimilarFacts
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from headatlas.architectures import HeadModel
     from headatlas.atlas import Atlas
+    from headatlas.atlas.manifest import ModelFacts
     from headatlas.measuring.vocabulary import Vocabulary
     from headatlas.settings import Settings
 
@@ -42,7 +43,7 @@ TOKENS, MAPPED, SIMILAR = 30, 5, 5
 N_PROBES, SEED = 256, 20
 """Tokens over which the outputs of heads are compared, and what they are drawn with."""
 
-SMALL = 1e12
+SMALL = 2e12
 """Multiplications up to which `headatlas map` measures salient operations by itself."""
 
 OVERHEAD = 1.8
@@ -154,17 +155,20 @@ def measure_evidence(
     }
 
 
-def is_salient_wanted(atlas: Atlas, salient: bool | None) -> bool:
+def is_salient_wanted(model: HeadModel, salient: bool | None) -> bool:
     """Whether a map measures salient operations too: as asked for, or, for None, if that is little work."""
-    return work_of(atlas) <= SMALL if salient is None else salient
+    return estimated_work(model, model.contextualize == "alone") <= SMALL if salient is None else salient
 
 
 def salient_seconds(atlas: Atlas, threads: int | None = None) -> float | None:
     """Time that `measure_salient` would take on this machine, an estimate; None if the atlas has its results."""
     from headatlas.engines.devices import count_threads
 
-    measured = atlas.evidence("salient") is not None
-    return None if measured else estimate_salient(work_of(atlas), count_threads(threads))
+    if atlas.evidence("salient") is not None:
+        return None
+    manifest = atlas.manifest
+    work = estimated_work(manifest.model, manifest.settings.settings.contextualize == "alone")
+    return estimate_salient(work, count_threads(threads))
 
 
 def estimate_salient(work: float, threads: int) -> float:
@@ -172,28 +176,23 @@ def estimate_salient(work: float, threads: int) -> float:
     return OVERHEAD * 2 * work / speed.products_per_second(threads)
 
 
-def work_of(atlas: Atlas) -> float:
-    """`estimated_work` of an atlas's model."""
-    model = atlas.manifest.model
-    assert model.d_model is not None and model.d_vocab is not None, "scores of a model, not imported ones"
-    return estimated_work(model.n_layers, model.n_heads, model.n_kv_heads, model.d_model, model.d_head, model.d_vocab)
-
-
-def estimated_work(
-    n_layers: int, n_heads: int, n_kv_heads: int | None, d_model: int, d_head: int | None, d_vocab: int
-) -> float:
-    """Multiplications of the default salient operations, about: each token's values and amplifications, the first MLP
-    (taken as four times as wide as the model), and the logits of each head's salient tokens.
+def estimated_work(model: HeadModel | ModelFacts, alone: bool) -> float:
+    """Multiplications of the default salient operations, about: each token's values and amplifications, the logits of
+    each head's salient tokens, and the modules that each token passes through.
 
     Args:
-        n_kv_heads, d_head: None where layers differ.
+        alone: tokens pass through all layers, each taken as a layer with an MLP four times as wide as the model;
+            otherwise through the first MLP.
     """
-    d_head = d_head or d_model // n_heads
-    n_kv_heads = n_kv_heads or n_heads
-    values = d_vocab * d_head * (n_kv_heads * d_model + n_heads * d_head)
+    n_heads, d_model, d_vocab = model.n_heads, model.d_model, model.d_vocab
+    assert d_model is not None and d_vocab is not None, "a model, not imported scores"
+    d_head, n_kv_heads = model.d_head or d_model // n_heads, model.n_kv_heads or n_heads
+    n_tokens = min(d_vocab, MOST_ALONE) if alone else d_vocab
+    values = n_tokens * d_head * (n_kv_heads * d_model + n_heads * d_head)
     logits = n_heads * TOKENS * d_vocab * d_model
-    # The first MLP computes in float64, which takes about twice as long.
-    return float(n_layers * (values + logits) + 2 * d_vocab * 8 * d_model**2)
+    # Modules compute in float64, which takes about twice as long.
+    modules = 2 * n_tokens * (model.n_layers * 12 if alone else 8) * d_model**2
+    return float(model.n_layers * (values + logits) + modules)
 
 
 @dataclass
@@ -221,18 +220,75 @@ def measure_salient_operations(
     Args:
         folder: where finished layers are kept; default: nowhere.
     """
+    started, used = time.perf_counter(), time.process_time()
+    manifest = atlas.manifest
+    with open_salient(
+        model, vocabulary, manifest.settings.settings, manifest.identity, wanted, device, threads, folder
+    ) as layers:
+        return _tables(layers.work, layers.all(progress), started, used)
+
+
+@contextmanager
+def open_salient(
+    model: HeadModel,
+    vocabulary: Vocabulary,
+    settings: Settings,
+    identity: dict[str, Any],
+    wanted: Wanted,
+    device: str = "cpu",
+    threads: int | None = None,
+    folder: Path | None = None,
+) -> Iterator[SalientLayers]:
+    """The salient operations of a model's layers, while they are measured.
+
+    Args:
+        settings, identity: of the atlas that they are part of.
+        folder: where finished layers are kept; default: nowhere.
+    """
     from headatlas.engines.devices import check_device, use_threads
 
     check_device(device)
-    started, used = time.perf_counter(), time.process_time()
     with ExitStack() as stack:
         stack.enter_context(use_threads(threads))
-        identity = {"atlas": atlas.manifest.identity, "wanted": asdict(wanted), "format": 1}
-        parts = stack.enter_context(RunParts(folder, PARTS, identity, "measuring salient operations"))
+        run = {"atlas": identity, "wanted": asdict(wanted), "format": 1}
+        parts = stack.enter_context(RunParts(folder, PARTS, run, "measuring salient operations"))
         room = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=parts.path)))
-        work = _Work(model, vocabulary, wanted, atlas.manifest.settings.settings, device, room)
-        layers = _layers(work, parts, progress)
-        return _tables(work, layers, started, used)
+        yield SalientLayers(_Work(model, vocabulary, wanted, settings, device, room), parts)
+
+
+class SalientLayers:
+    """The salient operations of layers, each measured once.
+
+    Attributes:
+        ids: tokens that are looked at, Int64[Tensor, "n_ids"].
+    """
+
+    def __init__(self, work: _Work, parts: RunParts) -> None:
+        self.work, self._parts = work, parts
+        self.ids = work.ids
+
+    def measure(self, layer: int, x: Tensor | None = None) -> dict[str, np.ndarray]:
+        """The arrays of a layer, as kept or as `_Work.layer` makes them.
+
+        Args:
+            x: what its heads read for `ids`, if that is known.
+        """
+        arrays = self._parts.load_layer(layer)
+        if arrays is None:
+            arrays = self.work.layer(layer, x)
+            self._parts.save_layer(layer, arrays)
+        return arrays
+
+    def all(self, progress: Progress | None) -> list[dict[str, np.ndarray]]:
+        """The arrays of all layers."""
+        n_layers, done = self.work.model.n_layers, []
+        for layer in range(n_layers):
+            if progress is not None:
+                progress(Stage.SALIENT, layer, n_layers)
+            done.append(self.measure(layer))
+        if progress is not None:
+            progress(Stage.SALIENT, n_layers, n_layers)
+        return done
 
 
 class _Work:
@@ -316,8 +372,12 @@ class _Work:
             self._W_U = self.model.W_U().to(self.device)
         return self._W_U
 
-    def layer(self, layer: int) -> dict[str, np.ndarray]:
-        """A layer's arrays, by head: `token`, `amplification`, `promoted`, `suppressed`, and `outputs` for probes."""
+    def layer(self, layer: int, x: Tensor | None = None) -> dict[str, np.ndarray]:
+        """A layer's arrays, by head: `token`, `amplification`, `promoted`, `suppressed`, and `outputs` for probes.
+
+        Args:
+            x: what its heads read for `ids`; default: `inputs` computes it.
+        """
         import numpy as np
         import torch
 
@@ -325,7 +385,7 @@ class _Work:
 
         if not self.model.has_heads(layer):
             return {}
-        x, lengths = self.inputs(layer)
+        x, lengths = self.inputs(layer) if x is None else (x, self._lengths(x))
         W_V, W_O = (factor.to(self.device) for factor in self.model.values_and_outputs(layer))
         kv_head_of = self.model.kv_head_of(layer)
         rows, amplification, outputs = most_amplified(x, lengths, W_V, W_O, kv_head_of, self.wanted.tokens)
@@ -353,22 +413,6 @@ class _Work:
             signs = torch.randint(2, (self.model.d_model, self.width), generator=generator, dtype=torch.int8)
             projected[:, probe] = outputs[:, probe] @ (2 * signs - 1).to(outputs)
         return projected
-
-
-def _layers(work: _Work, parts: RunParts, progress: Progress | None) -> list[dict[str, np.ndarray]]:
-    n_layers = work.model.n_layers
-    done = []
-    for layer in range(n_layers):
-        if progress is not None:
-            progress(Stage.SALIENT, layer, n_layers)
-        arrays = parts.load_layer(layer)
-        if arrays is None:
-            arrays = work.layer(layer)
-            parts.save_layer(layer, arrays)
-        done.append(arrays)
-    if progress is not None:
-        progress(Stage.SALIENT, n_layers, n_layers)
-    return done
 
 
 def _tables(work: _Work, layers: Sequence[dict[str, np.ndarray]], started: float, used: float) -> SalientTables:
