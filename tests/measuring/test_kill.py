@@ -14,6 +14,7 @@ import pytest
 import headatlas
 from interrupts import start_hearing
 from models import make_model, save_model
+from needs import ROOT, need_demo_model
 from planted import PAIRS, WORDS, write_relation
 
 N_LAYERS = 40
@@ -68,6 +69,33 @@ def test_killed_runs_go_on(place):
         atlas = headatlas.load_atlas(out)
         assert atlas.table.equals(whole.table) and atlas.pair_hits.equals(whole.pair_hits)
         assert not (out / ".unfinished").exists()
+
+
+KEEP_EVERY_RESIDUAL = """
+from headatlas.measuring import kept_residuals
+kept_residuals.SAVE_EVERY = 0
+from headatlas.cli import main
+main()
+"""
+
+
+@pytest.mark.system
+def test_a_killed_map_of_a_real_model_goes_on(tmp_path):
+    need_demo_model()
+    relation = ROOT / "src/headatlas/relations/data/country_to_capital.json"
+    options = ["map", "demo", "--profile", "alone", "--relations", str(relation), "--no-chance", "--no-self-check"]
+    python, pipes = [sys.executable], {"stderr": subprocess.PIPE, "encoding": "utf-8"}
+    out = tmp_path / "killed"
+    with subprocess.Popen([*python, "-c", KEEP_EVERY_RESIDUAL, *options, "-o", str(out)], **pipes) as process:
+        wait_until_written(out, process, "layer-0013.npz")
+        process.kill()
+    assert list(out.glob(".unfinished/residuals-*.npz")) and not (out / "atlas.json").exists()
+    for folder in (out, tmp_path / "whole"):
+        subprocess.run([*python, "-m", "headatlas", *options, "-o", str(folder)], check=True, **pipes)
+    again, whole = (headatlas.load_atlas(folder) for folder in (out, tmp_path / "whole"))
+    assert again.manifest.run.layers_from_earlier_run >= 14 > 0 == whole.manifest.run.layers_from_earlier_run
+    assert again.table.equals(whole.table) and again.pair_hits.equals(whole.pair_hits)
+    assert again.manifest.prefix == whole.manifest.prefix and whole.table["hits"].sum() > 100
 
 
 @pytest.mark.system
