@@ -52,9 +52,9 @@ def _show_plan(plan: Plan) -> None:
     from rich.text import Text
 
     from headatlas.printable import printable
-    from headatlas.reports.text import listed
+    from headatlas.reports.text import count, listed
 
-    n_kv_heads = "" if plan.n_kv_heads in (None, plan.n_heads) else f", {plan.n_kv_heads} key-value heads"
+    n_kv_heads = "" if plan.n_kv_heads in (None, plan.n_heads) else f", {count(plan.n_kv_heads, 'key-value head')}"
     alone = len(plan.validity) == 1
     validity = [
         each.kind + (f" ({each.why})" if each.why else "") + ("" if alone else f": {len(each.layers)} layers")
