@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from headatlas.scoring.close_calls import CloseCalls
-from headatlas.scoring.scan import FIRST_STOP, Tasks, Work, finish, scan, stops
+from headatlas.scoring.scan import FIRST_STOP, Columns, Tasks, Work, finish, scan, stops
 
 D_HEAD, D_MODEL, D_VOCAB = 7, 23, 3_001
 
@@ -45,18 +45,31 @@ def arrays():
 
 
 @pytest.mark.parametrize("n_parts", [1, 3])
-@pytest.mark.parametrize("as_outputs", [False, True])
-def test_ranks_are_found_from_values_and_outputs_in_any_number_of_parts(arrays, n_parts, as_outputs):
+@pytest.mark.parametrize(("as_outputs", "kept_bytes"), [(False, 0), (False, 10**6), (True, 0)])
+def test_ranks_are_found_from_values_and_outputs_in_any_number_of_parts(arrays, n_parts, as_outputs, kept_bytes):
     value, W_O, W_U, source, target_id, side, rank = arrays
     tasks = make_tasks(value, W_O, W_U, source, target_id, side)
     if as_outputs:
         tasks.rows = tasks.rows @ W_O
     ranks, close_calls, work = torch.full((26,), -1, dtype=torch.int32), CloseCalls(), Work()
+    columns = Columns(W_U, None if as_outputs else W_O, kept_bytes)
     parts = tasks.split(n_parts)
     assert sum(map(len, parts)) == 26
     for part in [Tasks.joined(parts[:2]), *parts[2:]]:
         for start, stop in ((0, 1_000), (1_000, D_VOCAB)):
-            scan(part, W_U, None if as_outputs else W_O, start, stop, close_calls, work)
+            scan(part, columns, start, stop, close_calls, work)
         finish(part, ranks, close_calls, exact_ranks=True)
     assert ranks.tolist() == [int(each) if each < 10 else -1 for each in rank]
     assert 0 < work.logits <= 26 * D_VOCAB and not close_calls.calls()
+
+
+def test_products_with_the_vocabulary_are_kept_as_far_as_they_fit(arrays, monkeypatch):
+    _, W_O, W_U, *_ = arrays
+    monkeypatch.setattr("headatlas.scoring.scan.LARGEST_BLOCK", 512)
+    columns = Columns(W_U, W_O, kept_bytes=4 * D_HEAD * 512 * 2)
+    starts = range(0, D_VOCAB, 512)
+    for start in starts:
+        torch.testing.assert_close(columns.at(start + 3, start + 50), W_O @ W_U[start + 3 : start + 50].T)
+        torch.testing.assert_close(columns.at(start, 10**6), W_O @ W_U[start : start + 512].T)
+    W_U.zero_()
+    assert [bool(columns.at(start, start + 9).any()) for start in starts] == [True, True, False, False, False, False]

@@ -20,7 +20,7 @@ from headatlas.scoring.questions import AllPairs
 from headatlas.scoring.rank_search import MISS
 from headatlas.scoring.rounding import Reach, vector_margin
 from headatlas.scoring.sample import find_limits
-from headatlas.scoring.scan import Tasks, Work, finish, scan
+from headatlas.scoring.scan import Columns, Tasks, Work, finish, scan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,7 +77,7 @@ def hit_by_vectors(search: RankSearch, x: Tensor, wanted: Tensor | None = None) 
 
     def look(part: Tasks) -> tuple[CloseCalls, Work]:
         close_calls, work = CloseCalls(), Work()
-        scan(part, search.W_U, None, 0, search.d_vocab, close_calls, work)
+        scan(part, Columns(search.W_U), 0, search.d_vocab, close_calls, work)
         finish(part, ranks, close_calls, exact_ranks=False)
         return close_calls, work
 

@@ -11,6 +11,8 @@ from headatlas.scoring.rounding import Reach, certain_margin, error_lengths
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from headatlas.scoring.scan import Columns
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -38,6 +40,7 @@ class LayerHeads:
         margins: for each head, the difference beyond which the order of two logits is certain,
             Float[Tensor, "n_sources"].
         limits: for each head and each k, what the sample decides.
+        columns: for each head, the vocabulary behind its W_O.
     """
 
     x: Tensor
@@ -47,6 +50,7 @@ class LayerHeads:
     values: list[Tensor]
     margins: list[Tensor]
     limits: list[dict[int, Limits]]
+    columns: list[Columns]
 
     @property
     def n_heads(self) -> int:

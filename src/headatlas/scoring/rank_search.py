@@ -28,10 +28,14 @@ from headatlas.scoring.layer_heads import LayerHeads, Limits
 from headatlas.scoring.questions import AllPairs, CellBlock, Cells, ChosenCells, Questions
 from headatlas.scoring.rounding import Reach, certain_margin, error_lengths
 from headatlas.scoring.sample import find_limits, sample_tokens
-from headatlas.scoring.scan import BLOCK_ELEMENTS, Tasks, Work, finish, scan, stops
+from headatlas.scoring.scan import BLOCK_ELEMENTS, Columns, Tasks, Work, finish, scan, stops
 
 MISS = -1
 """The rank of a target that is not among the k highest (lowest)."""
+
+
+COLUMNS_BYTES = 2**28
+"""Bytes of products of a layer's W_O with the vocabulary that the search of pairs keeps for that of cells."""
 
 
 class HeadOverflowError(OverflowError):
@@ -96,7 +100,9 @@ class RankSearch:
         def limits_of(head: int) -> dict[int, Limits]:
             return find_limits(self.sample, values[kv_head[head]], W_O[head], margins[head], ks)
 
-        return LayerHeads(x, W_V, W_O, kv_head, values, margins, list(self.workers.map(limits_of, range(len(W_O)))))
+        columns = [Columns(self.W_U, factor, COLUMNS_BYTES // len(W_O)) for factor in W_O]
+        limits = list(self.workers.map(limits_of, range(len(W_O))))
+        return LayerHeads(x, W_V, W_O, kv_head, values, margins, limits, columns)
 
     def pairs(self, heads: LayerHeads) -> tuple[Tensor, Tensor]:
         """All pairs for all heads of a layer.
@@ -168,7 +174,7 @@ class RankSearch:
             for start, stop in parts:
                 if len(tasks.rows) <= many:
                     break
-                scan(tasks, self.W_U, heads.W_O[head], start, stop, close_calls, work)
+                scan(tasks, heads.columns[head], start, stop, close_calls, work)
                 done = stop
             if done == self.d_vocab:
                 finish(tasks, ranks, close_calls, questions.exact_ranks)
@@ -183,7 +189,7 @@ class RankSearch:
                 here = [each for each in (tasks, pools.get(start)) if each is not None]
                 if here:
                     tasks = Tasks.joined(here)
-                    scan(tasks, self.W_U, None, start, stop, close_calls, work)
+                    scan(tasks, Columns(self.W_U), start, stop, close_calls, work)
             if tasks is not None:
                 finish(tasks, ranks, close_calls, questions.exact_ranks)
             return close_calls, work

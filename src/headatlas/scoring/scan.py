@@ -144,6 +144,40 @@ class Tasks:
 _PER_TASK = ("row", "target_logit", "margin", "k", "target_id", "place", "beaten", "near")
 
 
+class Columns:
+    """The vocabulary as columns that are multiplied with rows: of the unembedding, or of a head's W_O with it.
+
+    Args:
+        W_U: Float[Tensor, "d_vocab d_model"].
+        W_O: Float[Tensor, "d_head d_model"]; None if rows are outputs.
+        kept_bytes: of products with W_O that are kept for another scan.
+    """
+
+    def __init__(self, W_U: Tensor, W_O: Tensor | None = None, kept_bytes: int = 0) -> None:
+        self._W_U, self._W_O = W_U, W_O
+        self._n_kept = 0 if W_O is None else kept_bytes // (W_O.element_size() * len(W_O) * LARGEST_BLOCK)
+        self._kept: dict[int, Tensor] = {}
+        self._last: tuple[int, Tensor] | None = None
+
+    def at(self, start: int, stop: int) -> Tensor:
+        """Columns of tokens from `start` up to `stop` or, if that is earlier, a multiple of LARGEST_BLOCK:
+        Float[Tensor, "d n"]."""
+        first = start // LARGEST_BLOCK * LARGEST_BLOCK
+        here = slice(start - first, min(stop, first + LARGEST_BLOCK) - first)
+        rows = self._W_U[first : first + LARGEST_BLOCK]
+        if self._W_O is None:
+            return rows[here].T
+        block = self._kept.get(first)
+        if block is None and self._last is not None and self._last[0] == first:
+            block = self._last[1]
+        if block is None:
+            block = self._W_O @ rows.T
+            self._last = first, block
+            if len(self._kept) < self._n_kept:
+                self._kept[first] = block
+        return block[:, here]
+
+
 def stops(d_vocab: int) -> list[tuple[int, int]]:
     """The vocabulary in parts, each as long as all before it: (first token, first token of the next part)."""
     ends, end = [], FIRST_STOP
@@ -153,25 +187,22 @@ def stops(d_vocab: int) -> list[tuple[int, int]]:
     return list(zip([0, *ends], [*ends, d_vocab], strict=True))
 
 
-def scan(
-    tasks: Tasks, W_U: Tensor, W_O: Tensor | None, start: int, stop: int, close_calls: CloseCalls, work: Work
-) -> None:
+def scan(tasks: Tasks, columns: Columns, start: int, stop: int, close_calls: CloseCalls, work: Work) -> None:
     """Go through tokens `start` to `stop` of the vocabulary; tasks that are beaten often enough are dropped.
 
     Args:
-        tasks: their rows are values (d_head) if `W_O` is given, and outputs (d_model) if it is None.
-        W_U: Float[Tensor, "d_vocab d_model"].
-        W_O: Float[Tensor, "d_head d_model"].
+        columns: of the vocabulary, for the rows of the tasks.
         close_calls: gets the tokens near a target, and the tasks with too many of them, which are dropped.
         work: gets the number of logits.
     """
     while start < stop and len(tasks):
         fitting = BLOCK_ELEMENTS // len(tasks.rows) // GROUP * GROUP
-        block = W_U[start : min(start + min(max(fitting, SMALLEST_BLOCK), LARGEST_BLOCK), stop)]
-        logits = tasks.rows @ (block.T if W_O is None else W_O @ block.T)
+        block = columns.at(start, min(start + min(max(fitting, SMALLEST_BLOCK), LARGEST_BLOCK), stop))
+        logits = tasks.rows @ block
         work.logits += logits.numel()
-        # A padding token of the last block beats no target.
-        logits = torch.nn.functional.pad(logits, (0, -len(block) % GROUP), value=-torch.inf)
+        if padding := -block.shape[1] % GROUP:
+            # A padding token of the last block beats no target.
+            logits = torch.nn.functional.pad(logits, (0, padding), value=-torch.inf)
         logits = logits.view(len(logits), GROUP, -1)
         highest = logits.amax(1)[tasks.row]
         above = (tasks.target_logit + tasks.margin)[:, None]
@@ -190,7 +221,7 @@ def scan(
         crowded = tasks.near > MAX_NEAR
         close_calls.crowded.append(tasks.place[crowded & unbeaten])
         tasks.keep((unbeaten & (tasks.beaten < tasks.k) & ~crowded).nonzero()[:, 0])
-        start += len(block)
+        start += block.shape[1]
 
 
 def finish(tasks: Tasks, ranks: Tensor, close_calls: CloseCalls, exact_ranks: bool) -> None:
