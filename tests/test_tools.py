@@ -1,11 +1,13 @@
 """The scripts of tools/ that the Makefile and the release workflow run."""
 
+import importlib.util
 import re
 import subprocess
 import sys
 
 import pytest
 
+from atlases import make_atlas, make_evidence
 from needs import ROOT
 
 
@@ -50,3 +52,23 @@ def test_github_s_files_are_yaml(path):
     import yaml
 
     assert isinstance(yaml.safe_load(path.read_text("utf-8")), dict)
+
+
+def test_evidence_compares_both_profiles_with_one_running_model():
+    import numpy as np
+
+    spec = importlib.util.spec_from_file_location("evidence", ROOT / "tools" / "evidence.py")
+    evidence = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(evidence)
+    alone, maps = make_evidence(make_atlas(5, 3)), make_atlas(5, 3, seed=1)
+    table = evidence.running(alone, "in-context")
+    for atlas in (alone, maps):
+        expected = [
+            np.corrcoef(atlas.share("score").sel(relation=name).values.ravel(), of_relation["score"])[0, 1]
+            for name, of_relation in table.groupby("relation")
+        ]
+        assert evidence.mean(atlas, table).mean == pytest.approx(np.mean(expected))
+    figure = evidence.draw_agreement({"model": {"alone": alone, "maps": maps}})
+    fixed_maps, fixed_alone, *_ = (axes.collections[0].get_offsets() for axes in figure.axes)
+    assert len(fixed_maps) == len(fixed_alone) == len(alone.relations) * 15
+    assert np.array_equal(fixed_maps[:, 1], fixed_alone[:, 1]) and not np.array_equal(fixed_maps, fixed_alone)
