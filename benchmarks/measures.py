@@ -126,7 +126,7 @@ class Bounds:
         self.workers = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
         checkpoint = open_checkpoint(source)
         self.model = model = open_model(checkpoint)
-        settings = Settings.of_profile(model.d_vocab)
+        settings = Settings.of_profile(model.d_vocab, "maps")
         encoded = encode_relations(choose_relations(), checkpoint.load_tokenizer(), model.d_vocab, settings)
         self.relations = [relation for relation in encoded if relation.measurable]
         sources = torch.tensor([token for relation in self.relations for token in relation.source_ids])
@@ -310,7 +310,7 @@ def measure_bounds(source: str, threads: int, pair_hits: pd.DataFrame, looped: d
 
 def model_size(source: str) -> dict[str, int]:
     """Counts, widths and bytes to read, from the plan of a map; `to_read_base` are the bytes outside all layers."""
-    plan, model = plan_map(source), open_model(open_checkpoint(source))
+    plan, model = plan_map(source, profile="maps"), open_model(open_checkpoint(source))
     names = ("n_layers", "n_heads", "d_model", "d_vocab", "n_pairs", "n_sources", "to_read")
     base = sum(map(model.checkpoint.n_bytes, parts_of(model, None)))
     return {name: getattr(plan, name) for name in names} | {"n_relations": len(plan.measurable), "to_read_base": base}

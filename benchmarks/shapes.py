@@ -206,7 +206,7 @@ def write_checkpoint(shape: Shape, folder: Path, shares: HitShares, n_layers: in
 
     checkpoint = open_checkpoint(folder)
     model = open_model(checkpoint)
-    settings = Settings.of_profile(model.d_vocab)
+    settings = Settings.of_profile(model.d_vocab, "maps")
     relations = encode_relations(builtin_relations(), checkpoint.load_tokenizer(), model.d_vocab, settings)
     ids = torch.arange(model.d_vocab)
     place = {token: row for row, token in enumerate(sorted({t for each in relations for t in each.source_ids}))}
