@@ -295,9 +295,11 @@ def find_final_norm(tree: ModuleTree, layers: str) -> str | None:
 
 
 def _run_empty(module: nn.Module, args: tuple, kwargs: dict) -> None:
-    """Run a module on the meta device, without values, as far as that works."""
+    """Run a module on the meta device, without values, as far as that works; the module stays as it was."""
     import torch
 
+    # Some rotary embeddings keep the frequencies that they last used, on the device of that run.
+    states = [(part, dict(vars(part)), dict(part._buffers)) for part in module.modules()]
     try:
         with torch.no_grad(), torch.device("meta"):
             module(*args, **kwargs)
@@ -305,6 +307,11 @@ def _run_empty(module: nn.Module, args: tuple, kwargs: dict) -> None:
         pass
     except Exception:  # needing values (as routing of experts does) ends the run; hooks have seen the calls before
         pass
+    finally:
+        for part, attributes, buffers in states:
+            for now, before in ((vars(part), attributes), (part._buffers, buffers)):
+                now.clear()
+                now.update(before)
 
 
 def _note_input(calls: list, name: str):
