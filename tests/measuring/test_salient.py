@@ -8,6 +8,7 @@ import torch
 
 import headatlas
 from atlases import with_model
+from headatlas.analysis.descriptions import describing
 from headatlas.architectures import Terms, open_model
 from headatlas.architectures.open import open_checkpoint
 from headatlas.checkpoints.open import demo_model
@@ -169,3 +170,15 @@ def test_projected_outputs_are_alike_within_the_stated_error(folder, tmp_path, m
     found = atlas.evidence("similar").set_index(["layer", "head", "other_layer", "other_head"])["similarity"]
     errors = (found - exact).to_numpy()
     assert 0 < np.sqrt((errors**2).mean()) < 2 * facts.standard_error
+
+
+def test_topics_are_compared_with_tokens_that_could_be_salient(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(salient, "MOST_ALONE", 20)
+    seen, make = [], describing.neighbourhood_of
+    monkeypatch.setattr(
+        describing, "neighbourhood_of", lambda model, table, ids: seen.append(ids) or make(model, table, ids)
+    )
+    relation = write_relation(tmp_path / "planted.json")
+    atlas = headatlas.map_heads(folder, relations=relation, profile="alone", salient=True)
+    (ids,) = seen
+    assert len(ids) == 20 and set(atlas.evidence("salient")["token_id"]) <= set(ids)

@@ -146,7 +146,9 @@ def measure_evidence(
     vocabulary, heads = session.vocabulary, session.fetched_heads
     folder = atlas.folder if folder is None else folder
     found = measure_salient_operations(atlas, heads, vocabulary, wanted, device, threads, session.progress, folder)
-    neighbourhood = neighbourhood_of(heads, found.salient, vocabulary.ids(wanted.junk))
+    # A topic is compared with tokens that could have been salient: common words lie closer together than all tokens.
+    could_be = _looked_at(vocabulary, wanted.junk, heads.contextualize == "alone")
+    neighbourhood = neighbourhood_of(heads, found.salient, could_be)
     descriptions, of_descriptions = describe_heads(atlas, found.salient, neighbourhood)
     return {
         "salient": (found.salient, found.facts),
@@ -291,6 +293,16 @@ class SalientLayers:
         return done
 
 
+def _looked_at(vocabulary: Vocabulary, junk: bool, alone: bool) -> list[int]:
+    """The tokens among which the salient ones are, ascending; if they pass through the model alone, words first."""
+    ids = vocabulary.ids(junk)
+    if alone:
+        # Pieces of words mean little where they follow the prefix.
+        words = set(vocabulary.words())
+        ids = sorted(sorted(ids, key=lambda token: (token not in words, token))[:MOST_ALONE])
+    return ids
+
+
 class _Work:
     """A model's vocabulary and input vectors, made once for all layers that read them."""
 
@@ -301,12 +313,7 @@ class _Work:
 
         self.model, self.vocabulary, self.wanted, self.device, self.room = model, vocabulary, wanted, device, room
         self.settings = settings
-        ids = vocabulary.ids(wanted.junk)
-        if settings.contextualize == "alone":
-            # Pieces of words mean little where they follow the prefix.
-            words = set(vocabulary.words())
-            ids = sorted(sorted(ids, key=lambda token: (token not in words, token))[:MOST_ALONE])
-        self.ids = torch.tensor(ids)
+        self.ids = torch.tensor(_looked_at(vocabulary, wanted.junk, settings.contextualize == "alone"))
         if not len(self.ids):
             raise SettingsError("junk: all tokens of this model are junk; expected others. Ask for them with --junk.")
         competing = torch.zeros(model.d_vocab, dtype=torch.bool)
