@@ -253,7 +253,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
           <p class="ha-quiet">
             {counted(atlas.facts.layers, "layer")} × {counted(atlas.facts.heads, "head")}
             {atlas.facts.kvHeads && atlas.facts.kvHeads < atlas.facts.heads
-              ? ` in ${atlas.facts.kvHeads} key-value groups`
+              ? ` in ${counted(atlas.facts.kvHeads, "key-value group")}`
               : ""}{" "}
             ·{" "}
             {shownOnes.map((number, at) => (
@@ -272,6 +272,14 @@ function App({ explored, first, onChange, bind }: AppProps) {
             · {atlas.facts.measure}, settings {atlas.facts.label}, rule {view.rule}
             {atlas.facts.note ? ` · ${atlas.facts.note}` : ""}
           </p>
+          {shownOnes
+            .filter((number) => explored.atlases[number].facts.warning)
+            .map((number) => (
+              <p class="ha-note" key={number}>
+                {shownOnes.length > 1 && `${"AB"[number]}: `}
+                {explored.atlases[number].facts.warning}
+              </p>
+            ))}
         </div>
         <div class="ha-exports" role="group" aria-label="Save this view">
           <button type="button" onClick={() => save(`${file}.svg`, svg(drawing()), "image/svg+xml")}>

@@ -86,6 +86,7 @@ export interface AtlasFacts {
   heads: number;
   kvHeads: number | null;
   note: string;
+  warning: string;
   validity: string[];
   validityGroups: Validity[];
   hasHeads: boolean[];

@@ -35,6 +35,10 @@ LEAST_AGREEMENT = 0.5
 """A prefix behaves unlike ordinary words if `headatlas.architectures.FirstPass.agreement` is below this. On the demo
 model and Gemma 3 270M, prefixes that agree well with texts have 0.65 to 0.98; a chat model's marks of turns 0.42."""
 
+LEAST_COSINE = 0.2
+"""A map does not see its model if the median over layers of `headatlas.atlas.manifest.InputFacts.cosines` is below
+this; docs/evidence.md has the measurement behind it."""
+
 MAX_Q, MIN_EXCESS = 0.01, 0.1
 """With `calibrated`, a score is beyond chance if its q-value is below MAX_Q and it exceeds the chance level by more
 than MIN_EXCESS."""

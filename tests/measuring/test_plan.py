@@ -37,7 +37,7 @@ class Shapes:
     """A store of tensors that has shapes and no content: reading is an error."""
 
     def __init__(self, shapes, width=2):
-        self.shapes, self.width = shapes, width
+        self.shapes, self.width, self.is_local = shapes, width, False
         self.size = sum(self.n_bytes(name) for name in shapes)
 
     def names(self):

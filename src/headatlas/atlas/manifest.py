@@ -217,6 +217,24 @@ class PrefixFacts:
 
 
 @dataclass(frozen=True)
+class InputFacts:
+    """How far the input that a map assumes is from what the model's own layers hand to the heads.
+
+    Args:
+        tokens: sources in the sample; 0 if they were not compared.
+        cosines: of each layer, mean over the tokens of the cosine between both, as differences from the mean token;
+            None for layers without heads. Empty if they were not compared.
+        left_out: terms of the model that are not counted and may change ranks.
+        why_not: why the inputs were not compared; None if they were.
+    """
+
+    tokens: Count = 0
+    cosines: tuple[Coefficient | None, ...] = ()
+    left_out: tuple[Text, ...] = ()
+    why_not: Text | None = None
+
+
+@dataclass(frozen=True)
 class ChanceFacts:
     """How chance levels were measured: exactly from so many hits on, otherwise as a mean over re-pairings."""
 
@@ -282,6 +300,7 @@ class Manifest:
         identity: a JSON value that is equal for two runs that make the same atlas.
         self_check: None if it was switched off, or for imported scores.
         prefix: None unless heads read words alone.
+        input: None if they do, or for imported scores.
         chance, copying: None if chance levels were not measured, and if the pairs that copying hits were not.
         packages: versions of Python and libraries; empty for imported scores.
         run: None for imported scores.
@@ -300,6 +319,7 @@ class Manifest:
     relations: RelationsFacts
     self_check: SelfCheckFacts | None = None
     prefix: PrefixFacts | None = None
+    input: InputFacts | None = None
     chance: ChanceFacts | None = None
     copying: CopyingFacts | None = None
     packages: Mapping[str, Text] = field(default_factory=dict)
@@ -371,6 +391,8 @@ def _contradictions(manifest: Manifest):
         yield "relations.items", "each relation once", f"{describe(twice)} twice"
     if unknown := [name for name in manifest.files if name not in TABLES]:
         yield "files", f"files of an atlas ({', '.join(TABLES)})", describe(unknown[0])
+    if manifest.input is not None and len(manifest.input.cosines) not in (0, model.n_layers):
+        yield "input.cosines", f"none or one of each of {model.n_layers} layers", str(len(manifest.input.cosines))
     yield from _ablations_contradict(manifest)
 
 

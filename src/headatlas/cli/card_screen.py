@@ -71,7 +71,12 @@ def _subtitle(card: dict[str, Any]) -> Text:
     from rich.text import Text
 
     why = f" ({card['validity']['why']})" if card["validity"]["why"] else ""
-    parts = [card["model"]["name"], f"layer {card['layer']}", f"{card['validity']['kind']}{why}", card["measure"]]
+    parts = [
+        card["model"]["name"],
+        f"layer {card['layer']}",
+        f"circuit {card['validity']['kind']}{why}",
+        card["measure"],
+    ]
     parts.append(card["label"] if card["rule"] == "plain" else f"{card['label']}; {card['rule']}")
     return Text(printable(" · ".join(parts)), style="dim")
 

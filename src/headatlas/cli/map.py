@@ -197,7 +197,11 @@ def import_command(
 
 
 def _show_summary(atlas: Atlas, folder: Path) -> None:
+    from rich.text import Text
+
+    from headatlas.analysis.assumed_input import input_warning
     from headatlas.figures import PALETTES
+    from headatlas.printable import printable
     from headatlas.reports import category_rows, strongest_rows
 
     names = tuple(dict.fromkeys(item.category for item in atlas.manifest.relations.items))
@@ -206,6 +210,9 @@ def _show_summary(atlas: Atlas, folder: Path) -> None:
     show_table(title, ["category", "heads", "share", "this alone"], category_rows(atlas), (1, 2, 3), colours)
     if note := atlas.manifest.model.note:
         console().print(f"{note}\n", markup=False, soft_wrap=True)
+    if warning := input_warning(atlas):
+        console().print(Text(printable(str(warning)), style="bold"), soft_wrap=True)
+        console().print()
     rows = sorted(strongest_rows(atlas), key=lambda row: (names.index(row[1]), -float(row[3] or -1)))
     columns = ["relation", "category", "head", "score"]
     show_table("Strongest head of each relation", columns, rows, (3,), colours)

@@ -63,12 +63,16 @@ def _show_plan(plan: Plan) -> None:
     kept, of = len(plan.measurable), len(plan.measurable) + len(plan.not_measurable)
     missing = f"; not: {listed(plan.not_measurable)}" if plan.not_measurable else ""
     inputs = f"{format_duration(plan.input_seconds)} for what the heads read, " if plan.input_seconds else ""
+    if plan.compare_seconds:
+        inputs = f"{format_duration(plan.compare_seconds)} to compare the input with the model's own layers, "
     everything = "; words pass through all layers" if plan.input_seconds else ""
+    if plan.compare_seconds:
+        everything = "; the comparison of the input reads all"
     rows = {
         "family": f"{plan.model_type}, read by "
         + ("its entry" if plan.read_by == "entry" else "its module structure, if the self-check agrees"),
         "heads": f"{plan.n_layers} layers x {plan.n_heads} heads{n_kv_heads}",
-        "validity": "\n".join(validity),
+        "circuits": "\n".join(validity),
         "to read": f"{format_bytes(plan.to_read)} of {format_bytes(plan.size)} "
         f"({plan.to_read / max(plan.size, 1):.0%}){everything}",
         "memory": f"about {format_bytes(plan.memory)} (estimate)",

@@ -99,6 +99,7 @@ class AtlasFacts(TypedDict):
     heads: int
     kvHeads: int | None
     note: str
+    warning: str
     validity: list[str]
     validityGroups: list[Validity]
     hasHeads: list[bool]

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from headatlas.analysis.ablation import is_random_order
+from headatlas.analysis.assumed_input import input_warning
 from headatlas.atlas import COPYING_VARIABLES, HITS_VARIABLES, SIDES, Atlas
 from headatlas.atlas.evidence import CONDITIONS, TOKENS
 from headatlas.explorer import message
@@ -156,6 +157,7 @@ def _atlas(atlas: Atlas, report: blocks.Blocks, prefix: str, arrays: _Arrays, wo
         heads=atlas.n_heads,
         kvHeads=model.n_kv_heads,
         note=model.note or "",
+        warning=printable(str(input_warning(atlas) or "")),
         validity=atlas.validity,
         validityGroups=[
             message.Validity(kind=each.kind, why=each.why, layers=list(each.layers)) for each in model.validity

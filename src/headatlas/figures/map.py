@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from headatlas.analysis.assumed_input import input_warning
 from headatlas.analysis.categories import Classification, classify
 from headatlas.atlas import Atlas
 from headatlas.figures.canvas import AtlasFigure
@@ -19,7 +20,7 @@ from headatlas.figures.layout import MARGIN, Content, Layout, Look, arrange, cho
 from headatlas.figures.palettes import Palette, checked_palette
 from headatlas.figures.ruler import Ruler
 from headatlas.figures.style import FRAME, INK, QUIET, plain_style
-from headatlas.figures.wording import caption, metadata, one_line
+from headatlas.figures.wording import MAX_WARNING, caption, metadata, one_line
 from headatlas.settings import parse_threshold
 
 COMPOSITE = "All Categories"
@@ -85,6 +86,9 @@ class _Picture:
         lines = self.ruler.wrap(
             caption(self.atlas, self.classification, self.relation), look.caption, layout.width - 2.5 * MARGIN
         )
+        warned = input_warning(self.atlas)
+        warning = [] if warned is None else [one_line(warned, MAX_WARNING)]
+        lines += self.ruler.wrap(warning, look.caption, layout.width - 2.5 * MARGIN) if warning else []
         line = _points(look.caption) * LINE
         heading = _points(look.title + 1) * 1.5 if self.classification.side == "suppression" else 0.0
         below = heading + layout.body + 0.04

@@ -11,6 +11,9 @@ from headatlas.settings import MAX_Q, MIN_EXCESS, parse_threshold
 MAX_NAME, MAX_NOTE = 60, 240
 """Longest name, and longest sentence about the model, in characters."""
 
+MAX_WARNING = 400
+"""Longest warning with its command, in characters."""
+
 MEASURED = {
     "weights": "scores from weights",
     "attention-fixed": "attention-fixed scores of the running model",
@@ -84,7 +87,7 @@ def validity(atlas: Atlas) -> list[str]:
         if each.kind != "exact":
             n = len(each.layers)
             extent = "all layers" if n == atlas.n_layers else f"{n:,} of {atlas.n_layers:,} layers"
-            texts.append(f"{each.kind}: {extent}" + (f" ({each.why})" if each.why else ""))
+            texts.append(f"circuits {each.kind}: {extent}" + (f" ({each.why})" if each.why else ""))
     return texts
 
 

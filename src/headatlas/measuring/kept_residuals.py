@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from headatlas.measuring.run_folder import RunParts
@@ -23,10 +24,11 @@ class KeptResiduals:
     Args:
         parts: of the run; None keeps nothing.
         ids: the tokens of the residuals; those of other tokens are not loaded.
+        before: called before residuals are saved, to keep what was found in earlier layers.
     """
 
-    def __init__(self, parts: RunParts | None, ids: np.ndarray) -> None:
-        self.parts, self.ids = parts, ids
+    def __init__(self, parts: RunParts | None, ids: np.ndarray, before: Callable[[], None] | None = None) -> None:
+        self.parts, self.ids, self.before = parts, ids, before
         self._saved_at = time.monotonic()
 
     def load(self, layer: int) -> tuple[int, dict[str, Tensor]] | None:
@@ -42,6 +44,8 @@ class KeptResiduals:
 
     def save(self, layer: int, residuals: dict[str, Tensor]) -> None:
         if self.parts is not None and time.monotonic() - self._saved_at >= SAVE_EVERY:
+            if self.before is not None:
+                self.before()
             self.parts.save(_name(layer), {IDS: self.ids} | {name: each.numpy() for name, each in residuals.items()})
             self._saved_at = time.monotonic()
 

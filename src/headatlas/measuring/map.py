@@ -37,6 +37,7 @@ from headatlas.atlas.manifest import (
 )
 from headatlas.engines import Engine, LayerResult, LocalEngine, Task
 from headatlas.errors import RelationError, SettingsError
+from headatlas.measuring.assumed_input import compare_input
 from headatlas.measuring.kept_residuals import KeptResiduals
 from headatlas.measuring.output import Evidence, add_evidence
 from headatlas.measuring.prefix import Examination, Prefix, choose_prefix, ordinary_prefixes
@@ -264,8 +265,10 @@ def _map(
             if salient and wanted.prefix is not None:
                 args = heads, session.vocabulary, wanted.settings, identity, Wanted(), *_device(engine), parts
                 layers = together.enter_context(open_salient(*args))
-            run = _measure(session, _task(session, wanted), engine, folder, examination, layers)
-        manifest = _manifest(session, wanted, identity, checks, run, examination)
+            task = _task(session, wanted)
+            compared = compare_input(session, task.source_ids.tolist(), wanted.self_check, folder)
+            run = _measure(session, task, engine, folder, examination, layers)
+        manifest = replace(_manifest(session, wanted, identity, checks, run, examination), input=compared)
         measured = wanted.measurable
         atlas = Atlas(run.dataset(measured, heads), manifest, run.pair_hits(measured))
         if salient:

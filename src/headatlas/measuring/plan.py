@@ -45,6 +45,8 @@ class Plan:
         chance_seconds: for the chance levels, an estimate; `--no-chance` saves them.
         salient_seconds: for `headatlas salient`, an estimate.
         input_seconds: for what the heads read, with the profile `alone`; an estimate.
+        compare_seconds: for comparing the input with what the model's own layers hand to the heads, with other
+            profiles; an estimate. It reads all weights; `--no-self-check` saves it. 0 for weights that are remote.
         seconds: for the scores on this machine's processors, an estimate from its speed in matrix products, without
             reading and transfer.
         measurable, not_measurable: names of relations.
@@ -70,6 +72,7 @@ class Plan:
     chance_seconds: float
     salient_seconds: float
     input_seconds: float
+    compare_seconds: float
     measurable: list[str]
     not_measurable: list[str]
     n_pairs: int
@@ -97,6 +100,7 @@ def plan_map(
     from headatlas.architectures.open import open_checkpoint
     from headatlas.checkpoints.open import DEMO
     from headatlas.engines.devices import count_threads
+    from headatlas.measuring.assumed_input import N_TOKENS, is_comparable
     from headatlas.measuring.salient import estimate_salient, estimated_work
     from headatlas.relations import choose_relations, encode_relations
 
@@ -109,6 +113,8 @@ def plan_map(
     measured = [relation for relation in encoded if relation.measurable]
     sources = {token for relation in measured for token in relation.source_ids}
     seconds = _seconds(opened, len(sources), count_threads(threads)) if sources else 0.0
+    alone = opened.contextualize == "alone"
+    n_compared = 0 if alone or not is_comparable(checkpoint) else min(N_TOKENS, len(sources))
     n_kv_heads, d_head = (opened.n_kv_heads, opened.d_head) if opened.alike else (None, None)
     return Plan(
         name=checkpoint.name,
@@ -125,13 +131,12 @@ def plan_map(
         validity=validity_facts(opened),
         to_read=_bytes_to_read(opened),
         size=checkpoint.size,
-        memory=_memory(opened, measured, len(sources), count_threads(threads)),
+        memory=_memory(opened, measured, len(sources), count_threads(threads), n_compared),
         seconds=seconds,
         chance_seconds=CHANCE * seconds,
-        salient_seconds=estimate_salient(
-            estimated_work(opened, opened.contextualize == "alone"), count_threads(threads)
-        ),
-        input_seconds=_input_seconds(opened, len(sources), count_threads(threads)),
+        salient_seconds=estimate_salient(estimated_work(opened, alone), count_threads(threads)),
+        input_seconds=_pass_seconds(opened, len(sources), count_threads(threads)) if alone else 0.0,
+        compare_seconds=_pass_seconds(opened, 2 * n_compared, count_threads(threads)) if n_compared else 0.0,
         measurable=[relation.name for relation in measured],
         not_measurable=[relation.name for relation in encoded if not relation.measurable],
         n_pairs=sum(len(relation.pairs) for relation in measured),
@@ -151,8 +156,11 @@ def _bytes_to_read(model: HeadModel) -> int:
     return round(sum(wanted.values()))
 
 
-def _memory(model: HeadModel, measured: list[EncodedRelation], n_sources: int, threads: int) -> int:
-    """Inputs, and either the first MLP or, later, the unembedding, two layers and the search's own arrays; float32."""
+def _memory(model: HeadModel, measured: list[EncodedRelation], n_sources: int, threads: int, n_compared: int) -> int:
+    """Inputs, and either the first MLP or, later, the unembedding, two layers and the search's own arrays; float32.
+
+    Where the input is compared, a whole layer is in memory before, and one of its weights in float64.
+    """
     from headatlas.architectures.parts import Role
     from headatlas.architectures.streamed import SEQUENCES_AT_ONCE
 
@@ -173,7 +181,11 @@ def _memory(model: HeadModel, measured: list[EncodedRelation], n_sources: int, t
         layer = max(sum(map(_numbers, _layer_shapes(model, layer))) for layer in range(model.n_layers))
         widest = max(shape[0] for layer in range(model.n_layers) for shape in _layer_shapes(model, layer) if shape)
         search += layer + 2 * (4 * n_sources * model.d_model + 3 * SEQUENCES_AT_ONCE * widest)
-    return PROGRAM + 4 * (inputs + max(W_U + 2 * max(of_layers) + search, 2 * of_input))
+    compared = 0
+    if n_compared:
+        sizes = [[_numbers(shape) for shape in _layer_shapes(model, layer)] for layer in range(model.n_layers)]
+        compared = max(sum(each) + 2 * max(each) for each in sizes)
+    return PROGRAM + 4 * (inputs + max(W_U + 2 * max(of_layers) + search, 2 * of_input, compared))
 
 
 def _layer_shapes(model: HeadModel, layer: int) -> list[tuple[int, ...]]:
@@ -181,12 +193,10 @@ def _layer_shapes(model: HeadModel, layer: int) -> list[tuple[int, ...]]:
     return [tuple(value.shape) for value in module.state_dict().values()]
 
 
-def _input_seconds(model: HeadModel, n_sources: int, threads: int) -> float:
+def _pass_seconds(model: HeadModel, n_tokens: int, threads: int) -> float:
     """Of a pass through all layers; of experts, a token passes through some."""
     from headatlas.architectures.empty_model import common
 
-    if model.contextualize != "alone":
-        return 0.0
     n_experts = common(model.tree.config, "num_local_experts") or common(model.tree.config, "num_experts")
     chosen = common(model.tree.config, "num_experts_per_tok")
     products = 0.0
@@ -194,7 +204,7 @@ def _input_seconds(model: HeadModel, n_sources: int, threads: int) -> float:
         for shape in _layer_shapes(model, layer):
             is_expert = n_experts and chosen and len(shape) == 3 and shape[0] == n_experts
             products += _numbers(shape) * (chosen / n_experts if is_expert else 1)
-    return ALONE * 2 * n_sources * products / speed.products_per_second(threads)
+    return ALONE * 2 * n_tokens * products / speed.products_per_second(threads)
 
 
 def _numbers(shape: tuple[int, ...]) -> int:

@@ -63,12 +63,18 @@ def choose_prefix(session: Session, sources: Collection[int], given: str | None 
         if given is not None:
             raise SettingsError("prefix: only heads that read words alone need one. Use it with --profile alone.")
         return None
-    tokenizer, d_vocab = session.tokenizer, session.heads.d_vocab
     if given is not None:
+        tokenizer, d_vocab = session.tokenizer, session.heads.d_vocab
         ids = tokenizer(given, add_special_tokens=False)["input_ids"]
         if len(ids) != 1 or not 0 <= ids[0] < d_vocab:
             raise SettingsError(f"prefix: expected one token of this model, found {given!r} ({len(ids)} tokens).")
         return Prefix(ids[0], given, "user")
+    return default_prefix(session, sources)
+
+
+def default_prefix(session: Session, sources: Collection[int]) -> Prefix:
+    """The tokenizer's own prefix or an ordinary word; one of `sources` if none is one token."""
+    tokenizer, d_vocab = session.tokenizer, session.heads.d_vocab
     leading = [token for token in leading_ids(tokenizer) if 0 <= token < d_vocab]
     if leading:
         return Prefix(leading[-1], str(tokenizer.convert_ids_to_tokens(leading[-1])), "tokenizer")

@@ -15,6 +15,9 @@ class Stage(StrEnum):
     FINGERPRINT = "fingerprint"
     """Tensors whose digest is computed."""
 
+    INPUT = "input"
+    """Layers whose input is compared with what the model's own layers hand to them."""
+
     LAYERS = "layers"
     """Layers that are scored."""
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from headatlas._version import __version__
 from headatlas.analysis import DRAWS, Findings
+from headatlas.analysis.assumed_input import input_cosines, input_warning
 from headatlas.atlas import Atlas
-from headatlas.reports.blocks import Block, Code, CodeBlock, Inline, heading, join, line, paragraph, table
+from headatlas.reports.blocks import Block, Code, CodeBlock, Inline, Strong, heading, join, line, paragraph, table
 from headatlas.reports.text import agree, count, listed, listed_pieces
-from headatlas.settings import LEAST_AGREEMENT, MAX_Q, MIN_EXCESS, parse_threshold
+from headatlas.settings import LEAST_AGREEMENT, LEAST_COSINE, MAX_Q, MIN_EXCESS, parse_threshold
 
 METHOD = """@inproceedings{elhelo-geva-2025-inferring,
   title         = {Inferring Functionality of Attention Heads from their Parameters},
@@ -39,6 +40,12 @@ COVERAGE = {
     "target_dropped": "target not one token",
     "duplicates": "duplicates",
 }
+
+
+def warning(atlas: Atlas) -> list[Block]:
+    """That a map does not see its model, if so."""
+    found = input_warning(atlas)
+    return [] if found is None else [paragraph(Strong(found.sentence), " ", Code(found.command))]
 
 
 def settings_line(atlas: Atlas, found: Findings) -> list[Block]:
@@ -108,13 +115,14 @@ def validity(atlas: Atlas) -> list[Block]:
     else:
         sentence = "The comparison of the circuits with the model's own attention modules was switched off."
     meaning = (
-        "Exact: the circuit is what the head adds for a token that it attends to. Up to scale: up to a positive factor "
-        "per token, which changes no rank. Not applicable: the layer has no attention heads; it is not counted."
+        "This concerns the circuits that were read, neither their input nor the map. Exact: for a given input, the "
+        "circuit is what the head adds for a token that it attends to. Up to scale: up to a positive factor per token, "
+        "which changes no rank. Not applicable: the layer has no attention heads; it is not counted."
     )
     return [
         heading("Validity"),
         paragraph(sentence),
-        table(["heads are", "why", "layers"], rows),
+        table(["circuits are", "why", "layers"], rows),
         paragraph(meaning),
     ]
 
@@ -169,7 +177,7 @@ def limits(atlas: Atlas, found: Findings) -> list[Block]:
             "A score shows what a head would write if it read a single token, judged by the weights alone. It does not "
             "show when, or whether, the head reads that token: the attention pattern is left out. Words of several "
             "tokens are left out.",
-            _input(atlas, imported),
+            join(" ", [_input(atlas, imported), *_compared_input(atlas)]),
             "A high score shows a capability, not a role in the running model; a low one does not show that the model "
             "lacks the function, which may lie in MLPs, in other heads, or in several heads together.",
         ]
@@ -231,6 +239,33 @@ def _input(atlas: Atlas, imported: bool) -> str:
     if way == "alone":
         return _alone(atlas)
     return "In later layers the input of a weight-based score is an approximation; it is not known which."
+
+
+TERMS = {
+    "value_bias": "the bias of the values",
+    "attention_gain": "the gain of the norm behind the attention",
+    "final_norm_gain": "the gain of the final norm",
+    "input_norm_gain": "the gain of the norm before the attention",
+}
+
+
+def _compared_input(atlas: Atlas) -> list[Inline]:
+    """How far the input is from what the model's own layers hand to the heads, and which terms are left out."""
+    facts, found = atlas.manifest.input, input_cosines(atlas)
+    if facts is None:
+        return []
+    if found is None:
+        why_not = (facts.why_not or "no layer has heads").rstrip(".")
+        return [f"How far it is from what the model's own layers hand to the heads was not measured ({why_not})."]
+    sentences: list[Inline] = [
+        f"It was compared with what the model's own layers hand to the heads, for {count(facts.tokens, 'word')}: the "
+        f"mean cosine of a layer is {found.lowest:.2f} to {found.highest:.2f}, median {found.median:.2f} (1: the same "
+        f"up to scale; below {LEAST_COSINE}, scores have little to do with the running model)."
+    ]
+    if facts.left_out:
+        terms = listed(TERMS.get(name, name) for name in facts.left_out)
+        sentences.append(f"Of this model the map leaves out, though it may change ranks: {terms}.")
+    return sentences
 
 
 def _alone(atlas: Atlas) -> str:

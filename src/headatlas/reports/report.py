@@ -40,6 +40,7 @@ def build_report(
     return (
         Title(line(f"{'Suppression' if suppressing else 'Heads'} of {atlas.name}")),
         *_picture(of_suppression if suppressing else "Map of the heads by category", figure),
+        *provenance.warning(atlas),
         *findings.in_short(atlas, found),
         *provenance.settings_line(atlas, found),
         *findings.heads_per_category(atlas, found),
