@@ -46,8 +46,8 @@ def validate_command(
         int, typer.Option(min=2, help="Most pairs of a relation, for sources of one and of several tokens each.")
     ] = 40,
     effects: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Pairs of a relation whose total effects are measured; 0: none.")
-    ] = 3,
+        int, typer.Option(metavar="N", min=0, help="Pairs of a relation whose total effects are measured too; slow.")
+    ] = 0,
     seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,

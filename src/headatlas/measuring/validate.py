@@ -38,9 +38,6 @@ PARTS = ".unfinished-validation"
 MOST_PROMPTS, MOST_NUMBERS = 1024, 2**26
 """Of a part, what is safe on disk when it is finished: prompts, and numbers of head outputs held at once."""
 
-EFFECTS = 3
-"""Pairs of a relation whose total effects are measured, unless one says otherwise; each in one text."""
-
 VERSION = 2
 """Of how hits are counted: parts of an earlier version are not used."""
 
@@ -54,7 +51,7 @@ def validate_atlas(
     add_relations: Any = None,
     templates: str | Path | None = None,
     pairs: int | None = PAIRS,
-    effects: int = EFFECTS,
+    effects: int = 0,
     seed: int = 0,
     device: str = "cpu",
     threads: int | None = None,
@@ -78,7 +75,8 @@ def validate_atlas(
         add_relations: as for `map_heads`, where the atlas's relations are not built in.
         templates: a TOML file of texts instead of the package's own.
         pairs: most pairs of a relation, for sources of one and of several tokens each; None: all.
-        effects: most pairs of a relation whose total effects are measured, each in one text. 0: none.
+        effects: most pairs of a relation whose total effects are measured too, each in one text; slow, since each head
+            needs a pass of its own.
         seed: of the choice of pairs.
         device: `cpu` or `cuda`.
 
@@ -90,7 +88,7 @@ def validate_atlas(
 
     >>> atlas = validate_atlas(atlas, relations=["country_to_capital"], pairs=10)
     >>> atlas.evidence("validation")["condition"].unique().tolist()
-    ['attention-fixed', 'in-context', 'total-effect']
+    ['attention-fixed', 'in-context']
     """
     import pandas as pd
     import torch
