@@ -41,12 +41,12 @@ sys.exit(main())
 """
 """The command line on a disk that is full once a given number of files is in place."""
 
-DESCRIPTION = 1
-"""Files that a run writes before its layers: what it measures."""
+DESCRIPTION = 2
+"""Files that a run writes before its layers: what it measures, and how far its input is from the model's."""
 
 
 def run(place: Path, *program: str) -> subprocess.CompletedProcess:
-    arguments = ["map", "tiny", "-o", "out", "--relations", "r.json"]
+    arguments = ["map", "tiny", "-o", "out", "--relations", "r.json", "--profile", "maps"]
     command = [sys.executable, *program, *arguments]
     return subprocess.run(command, cwd=place, capture_output=True, encoding="utf-8", timeout=600)
 
@@ -54,7 +54,7 @@ def run(place: Path, *program: str) -> subprocess.CompletedProcess:
 def test_a_full_disk_loses_nothing(tmp_path):
     save_model(make_model("llama", num_hidden_layers=N_LAYERS), tmp_path / "tiny", WORDS)
     relation = write_relation(tmp_path / "r.json", PAIRS)
-    whole = headatlas.map_heads(tmp_path / "tiny", relations=relation)
+    whole = headatlas.map_heads(tmp_path / "tiny", relations=relation, profile="maps")
     out = tmp_path / "out"
     salient = DESCRIPTION + N_LAYERS
     # There is room for some layers, then for all, then for their salient operations, then for the first figure.
