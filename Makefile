@@ -48,7 +48,7 @@ demo: install
 	$(BIN)/headatlas map -o demo-atlas
 
 demo-gemma: install $(GEMMA)
-	$(BIN)/headatlas map $(GEMMA) --profile alone -o demo-gemma-atlas
+	$(BIN)/headatlas map $(GEMMA) -o demo-gemma-atlas
 
 # System tests that need this model are skipped without it, and fail in CI.
 gemma: $(GEMMA)

@@ -54,12 +54,31 @@ def test_github_s_files_are_yaml(path):
     assert isinstance(yaml.safe_load(path.read_text("utf-8")), dict)
 
 
+def load_tool(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool
+
+
+def test_separation_counts_uncopied_hits_below_k():
+    import pandas as pd
+
+    tool = load_tool("separation_by_k")
+    # Source n has the target n; copying gives the first two pairs rank 0, and the others none that counts.
+    copied = {(name, at, at): 0 if at < 2 else 99 for name in ("r", "r-shuffled") for at in range(14)}
+    hits = [("r", 0, 1, at, at, at % 3) for at in range(9)] + [("r-shuffled", 1, 0, 5, 5, 0)]
+    ranks = pd.DataFrame(hits, columns=["relation", "layer", "head", "source_id", "target_id", "rank"])
+    # Uncopied are the pairs 2 to 13; of the hits among them, 2 to 8, those of rank 0 are 3 and 6.
+    assert tool.separation(ranks, copied, "r", 1) == (2 / 12, 1 / 12)
+    assert tool.separation(ranks, copied, "r", 3) == (7 / 12, 1 / 12)
+    assert tool.separation(ranks, copied, "r", 100) is None
+
+
 def test_evidence_compares_both_profiles_with_one_running_model():
     import numpy as np
 
-    spec = importlib.util.spec_from_file_location("evidence", ROOT / "tools" / "evidence.py")
-    evidence = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(evidence)
+    evidence = load_tool("evidence")
     alone, maps = make_evidence(make_atlas(5, 3)), make_atlas(5, 3, seed=1)
     table = evidence.running(alone, "in-context")
     for atlas in (alone, maps):

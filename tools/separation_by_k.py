@@ -60,11 +60,8 @@ def choose(session: Session, n_pairs: int) -> list[Relation]:
         pairs = random.Random(each.name).sample(list(each.pairs), min(n_pairs, len(each.pairs)))
         true = replace(each.relation, pairs=tuple(pairs), k="standard")
         anew = tuple(pair_anew(pairs, set(each.pairs), random.Random(each.name)))
-        chosen += [true]
         if len(set(anew)) >= MIN_PAIRS:
-            chosen += [replace(true, name=each.name + SHUFFLED, pairs=anew)]
-        else:
-            chosen.pop()
+            chosen += [true, replace(true, name=each.name + SHUFFLED, pairs=anew)]
     return chosen
 
 

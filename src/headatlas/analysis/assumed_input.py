@@ -48,7 +48,7 @@ def input_warning(atlas: Atlas) -> InputWarning | None:
         return None
     return InputWarning(
         f"This map does not see its model: what the heads of most layers read has little in common with the input that "
-        f"the map assumes (mean cosine {found.median:.2f}, expected at least {LEAST_COSINE}). The profile alone reads "
-        f"what the model's own layers hand to the heads:",
+        f"the map assumes (mean cosine {found.median:.2f}, the median over layers; expected at least {LEAST_COSINE}). "
+        f"The profile alone reads what the model's own layers hand to the heads:",
         f"headatlas map {shlex.quote(atlas.manifest.model.source)} --profile alone -o DIR",
     )

@@ -83,12 +83,10 @@ class _Picture:
 
     def draw(self) -> Figure:
         look, layout = self.look, self._arrange()
-        lines = self.ruler.wrap(
-            caption(self.atlas, self.classification, self.relation), look.caption, layout.width - 2.5 * MARGIN
-        )
-        warned = input_warning(self.atlas)
-        warning = [] if warned is None else [one_line(warned, MAX_WARNING)]
-        lines += self.ruler.wrap(warning, look.caption, layout.width - 2.5 * MARGIN) if warning else []
+        width = layout.width - 2.5 * MARGIN
+        lines = self.ruler.wrap(caption(self.atlas, self.classification, self.relation), look.caption, width)
+        if (warning := input_warning(self.atlas)) is not None:
+            lines += self.ruler.wrap([one_line(warning, MAX_WARNING)], look.caption, width)
         line = _points(look.caption) * LINE
         heading = _points(look.title + 1) * 1.5 if self.classification.side == "suppression" else 0.0
         below = heading + layout.body + 0.04

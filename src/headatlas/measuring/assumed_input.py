@@ -43,10 +43,8 @@ def compare_input(session: Session, sources: Collection[int], asked: bool, parts
         return None
     if not asked:
         return InputFacts(why_not="it was not asked for")
-    if not session.checkpoint.is_local:
-        return InputFacts(why_not="the whole model would have to be transferred")
-    if (why := session.checkpoint.why_not_run) is not None:
-        return InputFacts(why_not=f"the model cannot be run: {why}")
+    if (why := why_not_compared(session.checkpoint)) is not None:
+        return InputFacts(why_not=why)
     ids = choose_sample(sources)
     try:
         prefix = default_prefix(session, sources).token
@@ -56,9 +54,11 @@ def compare_input(session: Session, sources: Collection[int], asked: bool, parts
         return InputFacts(why_not=str(error).rstrip("."))
 
 
-def is_comparable(checkpoint: Checkpoint) -> bool:
-    """Whether the input of a map can be compared: the weights are here, and the model can be run."""
-    return checkpoint.is_local and checkpoint.why_not_run is None
+def why_not_compared(checkpoint: Checkpoint) -> str | None:
+    """Why the input of a map cannot be compared; None if the weights are here and the model can be run."""
+    if not checkpoint.is_local:
+        return "the whole model would have to be transferred"
+    return None if checkpoint.why_not_run is None else f"the model cannot be run: {checkpoint.why_not_run}"
 
 
 def choose_sample(sources: Collection[int]) -> Tensor:

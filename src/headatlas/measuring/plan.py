@@ -100,7 +100,7 @@ def plan_map(
     from headatlas.architectures.open import open_checkpoint
     from headatlas.checkpoints.open import DEMO
     from headatlas.engines.devices import count_threads
-    from headatlas.measuring.assumed_input import N_TOKENS, is_comparable
+    from headatlas.measuring.assumed_input import N_TOKENS, why_not_compared
     from headatlas.measuring.salient import estimate_salient, estimated_work
     from headatlas.relations import choose_relations, encode_relations
 
@@ -114,7 +114,7 @@ def plan_map(
     sources = {token for relation in measured for token in relation.source_ids}
     seconds = _seconds(opened, len(sources), count_threads(threads)) if sources else 0.0
     alone = opened.contextualize == "alone"
-    n_compared = 0 if alone or not is_comparable(checkpoint) else min(N_TOKENS, len(sources))
+    n_compared = 0 if alone or why_not_compared(checkpoint) is not None else min(N_TOKENS, len(sources))
     n_kv_heads, d_head = (opened.n_kv_heads, opened.d_head) if opened.alike else (None, None)
     return Plan(
         name=checkpoint.name,
