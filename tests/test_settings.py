@@ -8,11 +8,14 @@ from headatlas.errors import SettingsError
 from headatlas.settings import Settings, parse_threshold
 
 
-@pytest.mark.parametrize(("d_vocab", "k", "k_copying"), [(100_000, 10, 1), (100_001, 25, 3)])
-def test_k_of_the_profile(d_vocab, k, k_copying):
-    settings = Settings.of_profile(d_vocab)
+@pytest.mark.parametrize(
+    ("profile", "d_vocab", "k", "k_copying"),
+    [("maps", 100_000, 10, 1), ("maps", 100_001, 25, 3), ("alone", 100_000, 10, 1), ("alone", 100_001, 10, 1)],
+)
+def test_k_of_the_profile(profile, d_vocab, k, k_copying):
+    settings = Settings.of_profile(d_vocab, profile)
     assert (settings.k, settings.k_copying, settings.threshold) == (k, k_copying, "0.15")
-    assert settings.label(d_vocab) == "alone"
+    assert settings.label(d_vocab) == profile
 
 
 def test_labels_name_every_change():

@@ -15,7 +15,8 @@ MIN_UNCOPIED = 10
 """With fewer pairs that copying misses, a relation cannot be told from copying."""
 
 LARGE_VOCABULARY = 100_000
-"""With more tokens than this, the profile `maps` uses larger `k`. The paper does so for Llama 3, by name."""
+"""With more tokens than this, the profile `maps` uses larger `k`, as the paper does for Llama 3, by name. The profile
+`alone` does not: more targets would be near their source (docs/evidence.md)."""
 
 CONTEXTUALIZE = ("first-mlp", "embedding", "alone")
 CONTEXTUALIZE_OF = {"maps": "first-mlp", "alone": "alone"}
@@ -104,11 +105,11 @@ class Settings:
         >>> Settings.of_profile(50_000, k=5).label(50_000)
         'alone, modified: k=5'
         """
-        large = d_vocab > LARGE_VOCABULARY
+        larger_k = checked_profile(profile) == "maps" and d_vocab > LARGE_VOCABULARY
         chosen = {
-            "k": 25 if large else 10,
-            "k_copying": 3 if large else 1,
-            "contextualize": CONTEXTUALIZE_OF[checked_profile(profile)],
+            "k": 25 if larger_k else 10,
+            "k_copying": 3 if larger_k else 1,
+            "contextualize": CONTEXTUALIZE_OF[profile],
             "profile": profile,
             "rule": rule,
         }

@@ -45,7 +45,7 @@ def map_command(
     add_relations: AddRelations = None,
     k: Annotated[
         int | None,
-        typer.Option("--k", min=1, help="How many highest logits count; default 10 (25 above 100,000 tokens)."),
+        typer.Option("--k", min=1, help="How many highest logits count; default 10 (maps: 25 above 100,000 tokens)."),
     ] = None,
     threshold: Threshold = None,
     contextualize: Annotated[

@@ -115,8 +115,8 @@ def map_heads(
             continues where it stopped. Without one, nothing is written.
         relations: instead of the built-in ones; relations, or the files and folders that hold them.
         add_relations: in addition to the built-in ones or `relations`.
-        k: how many highest (lowest) logits count, at least 1; default 10, and 25 above 100,000 tokens. Copying
-            relations keep theirs (1 and 3).
+        k: how many highest (lowest) logits count, at least 1; default 10, and 25 with `maps` above 100,000
+            tokens. Copying relations keep theirs (1 and 3).
         threshold: strict limit above which a head implements a relation, 0 to 1; default 0.15.
         contextualize: what the heads read: `alone` (what the model's own layers hand to them for the token alone,
             behind a prefix; default of the profile `alone`), `first-mlp` (the embedding in the first layer, the first
