@@ -19,10 +19,11 @@ import pandas as pd
 import torch
 
 import headatlas.scoring
-from headatlas.architectures import HeadModel, open_model
-from headatlas.architectures.open import open_checkpoint
+from headatlas.architectures import HeadModel, head_inputs
 from headatlas.measuring.map import map_heads
 from headatlas.measuring.plan import plan_map
+from headatlas.measuring.prefix import choose_prefix
+from headatlas.measuring.session import Session
 from headatlas.relations import choose_relations, encode_relations
 from headatlas.scoring import RankSearch
 from headatlas.settings import Settings
@@ -33,6 +34,9 @@ from reference import plain_loop
 
 TOKENS_AT_ONCE = 8192
 """Tokens of the vocabulary in one product of the hits' column, so that memory stays small."""
+
+SEQUENCES_AT_ONCE = 512
+"""Sequences of two tokens in one batch of transformers' own pass."""
 
 _OF_HIT = ["relation", "source_id", "target_id", "head", "side"]
 
@@ -76,7 +80,7 @@ class MapRun:
         return HitShares(*(tuple((count / self.n_pairs).tolist()) for count in counts.values()))
 
 
-def measure_map(source: str, threads: int) -> MapRun:
+def measure_map(source: str, threads: int, profile: str = "maps") -> MapRun:
     """Map a model as a user would, without writing to disk."""
     torch.set_num_threads(threads)
     searches: list[RankSearch] = []
@@ -94,7 +98,7 @@ def measure_map(source: str, threads: int) -> MapRun:
 
     whole, headatlas.scoring.RankSearch = headatlas.scoring.RankSearch, Watched
     try:
-        atlas = map_heads(source, profile="maps", chance=False, threads=threads, progress=note_time)
+        atlas = map_heads(source, profile=profile, chance=False, threads=threads, progress=note_time)
     finally:
         headatlas.scoring.RankSearch = whole
     measurable = [item for item in atlas.manifest.relations.items if item.measurable]
@@ -116,18 +120,20 @@ class Bounds:
     Args:
         source: a path.
         threads: of every product.
+        profile: the map's.
 
     Attributes:
         inputs_seconds: time to compute the input vectors; a map needs it, the floor does not include it.
+        plain_inputs_seconds: with `alone`, the same by transformers in float32; otherwise 0.
     """
 
-    def __init__(self, source: str, threads: int) -> None:
+    def __init__(self, source: str, threads: int, profile: str = "maps") -> None:
         torch.set_num_threads(threads)
         self.workers = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-        checkpoint = open_checkpoint(source)
-        self.model = model = open_model(checkpoint)
-        settings = Settings.of_profile(model.d_vocab, "maps")
-        encoded = encode_relations(choose_relations(), checkpoint.load_tokenizer(), model.d_vocab, settings)
+        session = Session(source, profile=profile)
+        self.model = model = session.heads
+        settings = Settings.of_profile(model.d_vocab, profile)
+        encoded = encode_relations(choose_relations(), session.tokenizer, model.d_vocab, settings)
         self.relations = [relation for relation in encoded if relation.measurable]
         sources = torch.tensor([token for relation in self.relations for token in relation.source_ids])
         self.ids, self.source = sources.unique(return_inverse=True)
@@ -142,13 +148,15 @@ class Bounds:
         self.W_U = model.W_U()
         target_ids, self.target = self.targets.unique(return_inverse=True)
         self.W_U_targets = self.W_U[target_ids]
-        started = time.perf_counter()
-        self.embedding = model.W_E(self.ids)
-        self.later = model.first_mlp(self.embedding)
-        self.inputs_seconds = time.perf_counter() - started
-
-    def inputs(self, layer: int) -> torch.Tensor:
-        return self.later if layer else self.embedding
+        prefix = choose_prefix(session, self.ids.tolist())
+        token = None if prefix is None else prefix.token
+        self.inputs: dict[int, torch.Tensor] = {}
+        self.inputs_seconds = _seconds(
+            lambda: self.inputs.update(head_inputs(model, self.ids, range(model.n_layers), token))
+        )
+        self.plain_inputs, self.plain_inputs_seconds = self.inputs, 0.0
+        if token is not None:
+            self.plain_inputs, self.plain_inputs_seconds = transformers_inputs(Path(source), self.ids, token)
 
     def hits_of(self, layer: int, pair_hits: pd.DataFrame) -> torch.Tensor:
         """The map's hits of a layer: Bool[Tensor, "side head pair"]."""
@@ -173,7 +181,7 @@ class Bounds:
             values: the inputs times W_V of all kv heads; own: the logit of each target; hits: a row of logits for every
             head and source with a hit.
         """
-        x, (W_V, W_O) = self.inputs(layer), self.model.values_and_outputs(layer)
+        x, (W_V, W_O) = self.inputs[layer], self.model.values_and_outputs(layer)
         kv_head = self.model.kv_head_of(layer)
         joined = W_V.transpose(0, 1).flatten(1)
         values: list[torch.Tensor] = []
@@ -191,7 +199,7 @@ class Bounds:
         kv_head, found = self.model.kv_head_of(layer), []
         started = time.perf_counter()
         for head in heads:
-            found.append(self._loop_head(self.inputs(layer), W_V[kv_head[head]], W_O[head]))
+            found.append(self._loop_head(self.plain_inputs[layer], W_V[kv_head[head]], W_O[head]))
         seconds = time.perf_counter() - started
         return seconds, torch.stack(found, dim=1)
 
@@ -212,7 +220,7 @@ class Bounds:
     def in_float64(self, layer: int, head: int, side: int, pair: int) -> bool:
         """Whether a pair is a hit, with all products in float64; side 0 is promoted, side 1 suppressed."""
         (W_V, W_O), k = self.model.values_and_outputs(layer), self.k[pair]
-        x = self.inputs(layer)[self.source[pair]].double()
+        x = self.inputs[layer][self.source[pair]].double()
         output = x @ W_V[self.model.kv_head_of(layer)[head]].double() @ W_O[head].double() * (1 - 2 * side)
         logits = torch.cat([block.double() @ output for block in self.W_U.split(TOKENS_AT_ONCE)])
         return int((logits >= logits[self.targets[pair]]).sum()) - 1 < k
@@ -254,6 +262,7 @@ class BoundsRun:
 
     Args:
         inputs: seconds to compute the input vectors.
+        plain_inputs: with `alone`, the same by transformers, which the plain loop needs; otherwise 0.
         read_base: seconds to read the tensors outside all layers.
         loop_seconds: of the plain loop over all its heads.
         n_looped: heads of the loop.
@@ -263,6 +272,7 @@ class BoundsRun:
     """
 
     inputs: float
+    plain_inputs: float
     read_base: float
     read: list[float]
     values: list[float]
@@ -280,16 +290,44 @@ class BoundsRun:
         return [sum(parts) for parts in zip(self.read, self.values, self.own, strict=True)]
 
 
-def measure_bounds(source: str, threads: int, pair_hits: pd.DataFrame, looped: dict[int, list[int]]) -> BoundsRun:
+def transformers_inputs(source: Path, ids: torch.Tensor, prefix: int) -> tuple[dict[int, torch.Tensor], float]:
+    """What the heads of a Llama read for tokens behind a prefix, from transformers' hidden states in float32.
+
+    Returns:
+        Layer -> Float[Tensor, "n_ids d_model"], and the seconds that it took without opening the model.
+    """
+    from transformers import AutoModel
+
+    folder, file = (source, None) if source.is_dir() else (source.parent, source.name)
+    model = AutoModel.from_pretrained(folder, gguf_file=file, dtype=torch.float32)
+    found: dict[int, list[torch.Tensor]] = {layer: [] for layer in range(len(model.layers))}
+
+    def run() -> None:
+        for part in ids.split(SEQUENCES_AT_ONCE):
+            sequences = torch.stack([torch.full_like(part, prefix), part], dim=1)
+            states = model(sequences, output_hidden_states=True, use_cache=False).hidden_states
+            for layer, read in found.items():
+                read.append(model.layers[layer].input_layernorm(states[layer][:, -1]))
+
+    with torch.no_grad():
+        seconds = _seconds(run)
+    return {layer: torch.cat(read) for layer, read in found.items()}, seconds
+
+
+def measure_bounds(
+    source: str, threads: int, pair_hits: pd.DataFrame, looped: dict[int, list[int]], profile: str = "maps"
+) -> BoundsRun:
     """The floor and the hits' column of all layers, and the plain loop over some heads, layer by layer.
 
     Args:
         pair_hits: the map's hits.
         looped: layer -> the heads that the plain loop covers.
     """
-    bounds = Bounds(source, threads)
+    bounds = Bounds(source, threads, profile)
     bounds.read(None)  # into the page cache
-    run = BoundsRun(bounds.inputs_seconds, bounds.read(None), [], [], [], [], 0.0, 0, 0, 0, 0)
+    run = BoundsRun(
+        bounds.inputs_seconds, bounds.plain_inputs_seconds, bounds.read(None), [], [], [], [], 0.0, 0, 0, 0, 0
+    )
     for layer in range(bounds.model.n_layers):
         bounds.model.values_and_outputs(layer)  # into the page cache
         run.read.append(bounds.read(layer))
@@ -308,9 +346,9 @@ def measure_bounds(source: str, threads: int, pair_hits: pd.DataFrame, looped: d
     return run
 
 
-def model_size(source: str) -> dict[str, int]:
+def model_size(source: str, profile: str = "maps") -> dict[str, int]:
     """Counts, widths and bytes to read, from the plan of a map; `to_read_base` are the bytes outside all layers."""
-    plan, model = plan_map(source, profile="maps"), open_model(open_checkpoint(source))
+    plan, model = plan_map(source, profile=profile), Session(source, profile=profile).heads
     names = ("n_layers", "n_heads", "d_model", "d_vocab", "n_pairs", "n_sources", "to_read")
     base = sum(map(model.checkpoint.n_bytes, parts_of(model, None)))
     return {name: getattr(plan, name) for name in names} | {"n_relations": len(plan.measurable), "to_read_base": base}
@@ -320,7 +358,10 @@ def parts_of(model: HeadModel, layer: int | None) -> dict[str, slice | None]:
     """The stored tensors, and their rows, that a map reads for a layer; None: those outside all layers."""
     wanted = {}
     for part in model.parts():
-        if part.layer == layer:
+        # With `alone`, the parts of a layer belong to the modules that compute the heads' input.
+        _, of_module, place = part.path.partition(f"{model.family.layers}.")
+        own = int(place.partition(".")[0]) if of_module and model.contextualize == "alone" else part.layer
+        if own == layer:
             wanted |= dict(model.stored([part]))
     return wanted
 

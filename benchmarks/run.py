@@ -30,6 +30,11 @@ from measures import BoundsRun, MapRun, measure_bounds, measure_map, model_size
 from shapes import SHAPES, HitShares, Shape, checkpoint_of
 
 DEMO = "demo"
+ROWS = {name: (name, "maps") for name in (DEMO, *SHAPES)} | {
+    f"{name}-alone": (name, "alone") for name in (DEMO, "llama-3.1-8b", "llama-70b")
+}
+"""Row -> model and profile."""
+
 LOOPED_HEADS = 6
 """Heads that the plain loop covers, because all heads would take hours. For the demo model it covers all heads."""
 
@@ -62,49 +67,62 @@ def main(given: Sequence[str] | None = None) -> int:
 def measure_rows(options: argparse.Namespace) -> Iterator[tuple[str, Row]]:
     """Measure the chosen rows; the share of hits of the demo model decides how many hits are planted in the others."""
     source = str(demo_model())
-    shares = None
+    shares: dict[str, HitShares] = {}
     for name in options.rows:
-        if name == DEMO:
-            row, run = measure_row(name, source, options)
-            shares = run.shares()
+        model, profile = ROWS[name]
+        if model == DEMO:
+            row, run = measure_row(DEMO, source, options, profile)
+            shares[profile] = run.shares()
         else:
-            if shares is None:
+            if profile not in shares:
                 _report(f"{name}: mapping the demo model for its share of hits")
-                shares = run_apart(measure_map, source, options.threads)[0].shares()
-            row = measure_shape(SHAPES[name], shares, options)
-        yield name, row
+                shares[profile] = run_apart(measure_map, source, options.threads, profile)[0].shares()
+            row = measure_shape(SHAPES[model], shares[profile], options, profile)
+        yield name, row | {"name": name}
 
 
-def measure_shape(shape: Shape, shares: HitShares, options: argparse.Namespace) -> Row:
+def measure_shape(shape: Shape, shares: HitShares, options: argparse.Namespace, profile: str = "maps") -> Row:
     """The row of a checkpoint that is written for the measurement and removed afterwards."""
     _report(f"{shape.name}: writing the checkpoint")
-    with checkpoint_of(shape, shares, options.layers, Path(options.scratch)) as folder:
-        return measure_row(shape.name, str(folder), options, shape.n_layers, shares.mean)[0]
+    with checkpoint_of(shape, shares, options.layers, Path(options.scratch), profile) as folder:
+        return measure_row(shape.name, str(folder), options, profile, shape.n_layers, shares.mean)[0]
 
 
 def measure_row(
-    name: str, source: str, options: argparse.Namespace, n_layers: int | None = None, wanted: float | None = None
+    name: str,
+    source: str,
+    options: argparse.Namespace,
+    profile: str = "maps",
+    n_layers: int | None = None,
+    wanted: float | None = None,
 ) -> tuple[Row, MapRun]:
     """A row of the table, and the last map.
 
     Args:
+        profile: of the map.
         n_layers: of the real model, if the checkpoint may have fewer.
         wanted: the planted share of hits.
     """
-    size = model_size(source)
+    size = model_size(source, profile)
     looped = choose_heads(size["n_layers"], size["n_heads"], _n_looped(name, options), options.layers)
     maps, bounds = [], []
     for number in range(options.rounds):
         _report(f"{name}: round {number + 1} of {options.rounds}, map")
-        run, peak = run_apart(measure_map, source, options.threads)
+        run, peak = run_apart(measure_map, source, options.threads, profile)
         run.peak_bytes = peak
         maps.append(run)
         part = looped[number :: options.rounds]
         _report(f"{name}: {run.seconds:.1f} s; floor, and the loop over {len(part)} heads")
         of_layer = {layer: [head for at, head in part if at == layer] for layer, _ in part}
-        bounds.append(run_apart(measure_bounds, source, options.threads, run.pair_hits, of_layer)[0])
+        bounds.append(run_apart(measure_bounds, source, options.threads, run.pair_hits, of_layer, profile)[0])
     row = row_of(size, maps, bounds, n_layers or size["n_layers"])
-    row |= {"name": name, "share": maps[-1].share, "share_wanted": wanted, "threads": options.threads}
+    row |= {
+        "name": name,
+        "profile": profile,
+        "share": maps[-1].share,
+        "share_wanted": wanted,
+        "threads": options.threads,
+    }
     _report(f"{name}: share of hits {row['share']:.3%}" + (f", the demo model's {wanted:.3%}" if wanted else ""))
     return row | conditions(), maps[-1]
 
@@ -114,12 +132,20 @@ def row_of(size: dict[str, int], maps: list[MapRun], bounds: list[BoundsRun], n_
     measured = size["n_layers"]
     n_looped = sum(run.n_looped for run in bounds)
     n_heads = size["n_heads"] * n_layers
-    seconds = [_extrapolate(_differences(run.layer_ends), n_layers) for run in maps]
+    plain_pass = statistics.median(run.plain_inputs for run in bounds)
+    forward = statistics.median(run.inputs for run in bounds) if plain_pass else 0.0
     if n_layers == measured:
         seconds = [run.seconds for run in maps]
+    elif plain_pass:  # the first layer reads embeddings: nothing passes through a layer before it
+        passed = forward * (n_layers - measured) / (measured - 1) / measured
+        seconds = [run.seconds * n_layers / measured + passed for run in maps]
+        forward *= (n_layers - 1) / (measured - 1)
+    else:
+        seconds = [_extrapolate(_differences(run.layer_ends), n_layers) for run in maps]
     floor = statistics.median(run.read_base + _extrapolate(run.floor, n_layers) for run in bounds)
     hits = statistics.median(_extrapolate(run.hits, n_layers) for run in bounds)
-    loop = sum(run.loop_seconds for run in bounds) / n_looped * n_heads
+    plain_pass *= n_layers / measured
+    loop = sum(run.loop_seconds for run in bounds) / n_looped * n_heads + plain_pass
     ours = statistics.median(seconds)
     return size | {
         "layers": n_layers,
@@ -130,6 +156,8 @@ def row_of(size: dict[str, int], maps: list[MapRun], bounds: list[BoundsRun], n_
         "seconds_of_rounds": seconds,
         "loop_seconds": loop,
         "loop_heads": n_looped,
+        "pass_seconds": forward,
+        "plain_pass_seconds": plain_pass,
         "loop_hits": sum(run.n_loop_hits for run in bounds),
         "different": sum(run.n_different for run in bounds),
         "wrong": sum(run.n_wrong for run in bounds),
@@ -171,6 +199,7 @@ def choose_heads(n_layers: int, n_heads: int, n_wanted: int | None, n_first: int
 COLUMNS: dict[str, Callable[[Row], str]] = {
     "model": lambda row: row["name"] + ("*" if row["layers"] > row["layers_measured"] else ""),
     "seconds": lambda row: _number(row["seconds"]),
+    "of these, forward pass": lambda row: _pass_cell(row),
     "plain loop (s)": lambda row: ("≈ " if row["loop_heads"] < row["heads"] else "") + _number(row["loop_seconds"]),
     "heads looped": lambda row: f"{row['loop_heads']:,} of {row['heads']:,}",
     "× faster": lambda row: _number(row["to_loop"]),
@@ -220,7 +249,7 @@ def conditions() -> Row:
 
 def _parse(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = (DEMO, *SHAPES)
+    names = tuple(ROWS)
 
     def row_names(text: str) -> list[str]:
         chosen = text.split(",")
@@ -276,6 +305,11 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def _pass_cell(row: Row) -> str:
+    """Seconds of the forward pass of `alone`, in a process of its own."""
+    return _number(row["pass_seconds"]) if row.get("pass_seconds") else "none"
+
+
 def _wrong_cell(row: Row) -> str:
     return f" ({row['wrong']:,} wrong)" if row["different"] else ""
 
@@ -290,6 +324,8 @@ def _note(row: Row) -> str:
     if row["share_wanted"] is not None:
         share += f" (planted; the demo model has {row['share_wanted']:.2%})"
     parts = ", ".join(f"{name} {_number(seconds)} s" for name, seconds in row["floor_parts"].items())
+    if row.get("plain_pass_seconds"):
+        loop += f" and the forward pass of transformers in float32 ({_number(row['plain_pass_seconds'])} s)"
     versions = ", ".join(f"{name} {number}" for name, number in row["versions"].items())
     return (
         f"- **{row['name']}**: {layers}; {row['n_relations']} relations, {row['n_pairs']:,} pairs, "

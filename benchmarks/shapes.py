@@ -1,8 +1,9 @@
 """Checkpoints with the shape of a known model, random weights and planted hits, in bf16.
 
-They contain only the tensors that a map reads: embedding, unembedding, first MLP with its norm, and the values and
-outputs of the layers. Hits are planted by adding a low-rank map to the output factor of a head, which takes the values
-of chosen sources to the unembedding rows of their targets. The shares of hits are those of the demo model's heads.
+They contain only the tensors that a map reads. With the profile `maps`, these are embedding, unembedding, first MLP
+with its norm, and the values and outputs of the layers; with `alone`, whole layers and the final norm. Hits are planted
+by adding a low-rank map to the output factor of a head, which takes the values of chosen sources to the unembedding
+rows of their targets. The shares of hits are those of the demo model's heads.
 
 Real weights have more near misses than these checkpoints; the share of logits looked at in each row shows the
 difference.
@@ -10,6 +11,7 @@ difference.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import random
@@ -23,13 +25,17 @@ from typing import Any
 
 import torch
 
-from headatlas.architectures import open_model
-from headatlas.architectures.open import open_checkpoint
+from headatlas.architectures import head_inputs
+from headatlas.measuring.prefix import choose_prefix
+from headatlas.measuring.session import Session
 from headatlas.relations import EncodedRelation, builtin_relations, encode_relations
 from headatlas.settings import Settings
 
 MOST_BYTES = 6_000_000_000
-"""Largest checkpoint on disk; layers that do not fit are left out."""
+"""Largest checkpoint on disk with the profile `maps`; layers that do not fit are left out."""
+
+LAYERS_OF_ALONE = 2
+"""Layers of a checkpoint with the profile `alone`, each of which takes minutes to pass through."""
 
 SPARE_BYTES = 1_000_000_000
 """Free space that must remain in addition to a checkpoint."""
@@ -49,7 +55,7 @@ class Shape:
         name: of the row.
         model_type: `llama` or `gpt_neox`, as in transformers.
         n_layers: of the real model; the checkpoint may have fewer.
-        d_mlp: width of the first MLP.
+        d_mlp: width of the MLPs.
         settings: further values of the config.
     """
 
@@ -67,8 +73,8 @@ class Shape:
     def d_head(self) -> int:
         return self.d_model // self.n_heads
 
-    def base(self) -> dict[str, tuple[int, ...]]:
-        """Names and sizes of the tensors outside all layers, and of the first MLP."""
+    def base(self, profile: str = "maps") -> dict[str, tuple[int, ...]]:
+        """Names and sizes of the tensors outside all layers that a profile reads; with `maps`, of the first MLP too."""
         d, mlp = self.d_model, self.d_mlp
         if self.model_type == "gpt_neox":
             first = "gpt_neox.layers.0"
@@ -82,18 +88,23 @@ class Shape:
                 f"{first}.mlp.dense_4h_to_h.weight": (d, mlp),
                 f"{first}.mlp.dense_4h_to_h.bias": (d,),
             }
-        first = "model.layers.0"
+        embeddings = {"model.embed_tokens.weight": (self.d_vocab, d), "lm_head.weight": (self.d_vocab, d)}
+        if profile == "alone":
+            return embeddings | {"model.norm.weight": (d,)}
+        return embeddings | self._mlp(0)
+
+    def _mlp(self, layer: int) -> dict[str, tuple[int, ...]]:
+        """The MLP of a Llama with its norm."""
+        path, d, mlp = f"model.layers.{layer}", self.d_model, self.d_mlp
         return {
-            "model.embed_tokens.weight": (self.d_vocab, d),
-            "lm_head.weight": (self.d_vocab, d),
-            f"{first}.post_attention_layernorm.weight": (d,),
-            f"{first}.mlp.gate_proj.weight": (mlp, d),
-            f"{first}.mlp.up_proj.weight": (mlp, d),
-            f"{first}.mlp.down_proj.weight": (d, mlp),
+            f"{path}.post_attention_layernorm.weight": (d,),
+            f"{path}.mlp.gate_proj.weight": (mlp, d),
+            f"{path}.mlp.up_proj.weight": (mlp, d),
+            f"{path}.mlp.down_proj.weight": (d, mlp),
         }
 
-    def layer(self, layer: int) -> dict[str, tuple[int, ...]]:
-        """Names and sizes of the tensors of a layer: first values, then outputs."""
+    def layer(self, layer: int, profile: str = "maps") -> dict[str, tuple[int, ...]]:
+        """Names and sizes of the tensors of a layer that a profile reads: first values, then outputs."""
         d = self.d_model
         if self.model_type == "gpt_neox":
             path = f"gpt_neox.layers.{layer}.attention"
@@ -103,8 +114,12 @@ class Shape:
                 f"{path}.query_key_value.bias": (3 * d,),
                 f"{path}.dense.bias": (d,),
             }
-        path = f"model.layers.{layer}.self_attn"
-        return {f"{path}.v_proj.weight": (self.n_kv_heads * self.d_head, d), f"{path}.o_proj.weight": (d, d)}
+        path, of_kv = f"model.layers.{layer}.self_attn", (self.n_kv_heads * self.d_head, d)
+        sizes: dict[str, tuple[int, ...]] = {f"{path}.v_proj.weight": of_kv, f"{path}.o_proj.weight": (d, d)}
+        if profile == "alone":
+            sizes |= {f"{path}.q_proj.weight": (d, d), f"{path}.k_proj.weight": of_kv}
+            sizes |= {f"model.layers.{layer}.input_layernorm.weight": (d,)} | self._mlp(layer)
+        return sizes
 
     def values(self, weight: torch.Tensor) -> torch.Tensor:
         """W_V from the weight that contains the values: Float[Tensor, "n_kv_heads d_model d_head"]."""
@@ -130,10 +145,10 @@ class Shape:
         config.architectures = ["GPTNeoXForCausalLM" if self.model_type == "gpt_neox" else "LlamaForCausalLM"]
         return config
 
-    def n_bytes(self, n_layers: int) -> int:
+    def n_bytes(self, n_layers: int, profile: str = "maps") -> int:
         """Size of a checkpoint with this number of layers."""
-        layer = sum(map(math.prod, self.layer(0).values()))
-        return 2 * (sum(map(math.prod, self.base().values())) + n_layers * layer)
+        layer = sum(map(math.prod, self.layer(0, profile).values()))
+        return 2 * (sum(map(math.prod, self.base(profile).values())) + n_layers * layer)
 
     def n_layers_within(self, most_bytes: int) -> int:
         """The number of layers that fit in a checkpoint of this size, at most that of the real model."""
@@ -173,54 +188,72 @@ class HitShares:
 
 
 @contextmanager
-def checkpoint_of(shape: Shape, shares: HitShares, n_layers: int | None, scratch: Path) -> Iterator[Path]:
+def checkpoint_of(
+    shape: Shape, shares: HitShares, n_layers: int | None, scratch: Path, profile: str = "maps"
+) -> Iterator[Path]:
     """A folder with a checkpoint of the shape, which is removed at the end, even after an error.
 
     Args:
         shares: of the hits to plant.
-        n_layers: layers to write; default: as many as fit in MOST_BYTES.
+        n_layers: layers to write; default: as many as fit in MOST_BYTES, or, for `alone`, LAYERS_OF_ALONE.
         scratch: the folder's parent.
 
     Raises:
         SystemExit: no layer fits, or the disk has not enough free space.
     """
-    n_layers = min(n_layers or shape.n_layers, shape.n_layers_within(MOST_BYTES))
+    if profile == "alone":
+        n_layers = n_layers or LAYERS_OF_ALONE
+    else:
+        n_layers = min(n_layers or shape.n_layers, shape.n_layers_within(MOST_BYTES))
     if not n_layers:
         raise SystemExit(f"{shape.name}: expected one layer or more within {MOST_BYTES:,} bytes, found none.")
-    needed, free = shape.n_bytes(n_layers) + SPARE_BYTES, shutil.disk_usage(scratch).free
+    needed, free = shape.n_bytes(n_layers, profile) + SPARE_BYTES, shutil.disk_usage(scratch).free
     if free < needed:
         raise SystemExit(f"{scratch}: {shape.name} needs {needed:,} free bytes, found {free:,}. Use --scratch DIR.")
     with tempfile.TemporaryDirectory(prefix="headatlas-benchmark-", dir=scratch) as folder:
-        write_checkpoint(shape, Path(folder), shares, n_layers)
+        write_checkpoint(shape, Path(folder), shares, n_layers, profile)
         yield Path(folder)
 
 
-def write_checkpoint(shape: Shape, folder: Path, shares: HitShares, n_layers: int, seed: int = 0) -> None:
-    """Write config, tokenizer and weights; the layers come last, because planting needs the model's own inputs."""
+def write_checkpoint(
+    shape: Shape, folder: Path, shares: HitShares, n_layers: int, profile: str = "maps", seed: int = 0
+) -> None:
+    """Write config, tokenizer and weights; then plant hits, layer by layer, as each is read behind the planted ones."""
     words = sorted({word for relation in builtin_relations() for pair in relation.pairs for word in pair})
     shape.config(n_layers).save_pretrained(folder)
     make_tokenizer(words, shape.d_vocab).save_pretrained(folder)
     numbers = torch.Generator().manual_seed(seed)
-    for number, (name, size) in enumerate(shape.base().items()):
-        _save(folder / f"base-{number}.safetensors", _random({name: size}, numbers))
+    files = {
+        f"base-{number}.safetensors": {name: size} for number, (name, size) in enumerate(shape.base(profile).items())
+    }
+    files |= {_file_of(layer): shape.layer(layer, profile) for layer in range(n_layers)}
+    for file, sizes in files.items():
+        _save(folder / file, _random(sizes, numbers))
+    index = {"metadata": {}, "weight_map": {name: file for file, sizes in files.items() for name in sizes}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
 
-    checkpoint = open_checkpoint(folder)
-    model = open_model(checkpoint)
-    settings = Settings.of_profile(model.d_vocab, "maps")
-    relations = encode_relations(builtin_relations(), checkpoint.load_tokenizer(), model.d_vocab, settings)
-    ids = torch.arange(model.d_vocab)
-    place = {token: row for row, token in enumerate(sorted({t for each in relations for t in each.source_ids}))}
-    embedding = model.W_E(ids[sorted(place)])
-    inputs = [embedding, model.first_mlp(embedding) if n_layers > 1 else embedding]
+    session = Session(folder, profile=profile)
+    settings = Settings.of_profile(shape.d_vocab, profile)
+    relations = encode_relations(builtin_relations(), session.tokenizer, shape.d_vocab, settings)
+    sources = sorted({token for each in relations for token in each.source_ids})
+    prefix = choose_prefix(session, sources)
     chance = random.Random(seed)
-    planting = _Planting(shape, relations, place, checkpoint, chance)
+    planting = _Planting(
+        shape, relations, {token: row for row, token in enumerate(sources)}, session.heads.W_U(), chance
+    )
     wanted = shares.spread_over(n_layers * shape.n_heads, shares.mean - planting.share_by_chance, chance)
     for layer in range(n_layers):
-        tensors = _random(shape.layer(layer), numbers)
+        model = Session(folder, profile=profile).heads  # its files have changed
+        ((_, x),) = head_inputs(model, torch.tensor(sources), [layer], None if prefix is None else prefix.token)
+        tensors = {name: model.checkpoint.read(name).to(torch.bfloat16) for name in files[_file_of(layer)]}
         values, outputs, *_ = tensors
         heads = wanted[layer * shape.n_heads : (layer + 1) * shape.n_heads]
-        planting.plant(tensors[values], tensors[outputs], inputs[min(layer, 1)], heads)
-        _save(folder / f"layer-{layer:02}.safetensors", tensors)
+        planting.plant(tensors[values], tensors[outputs], x, heads)
+        _save(folder / _file_of(layer), tensors)
+
+
+def _file_of(layer: int) -> str:
+    return f"layer-{layer:02}.safetensors"
 
 
 def make_tokenizer(words: Sequence[str], d_vocab: int):
@@ -245,20 +278,20 @@ class _Planting:
     Args:
         relations: encoded.
         place: row of each source's id among the input vectors.
+        W_U: the unembedding as rows, Float[Tensor, "d_vocab d_model"].
     """
 
     shape: Shape
     relations: list[EncodedRelation]
     place: dict[int, int]
-    checkpoint: Any
+    W_U: torch.Tensor
     chance: random.Random
 
     def __post_init__(self) -> None:
-        """Read the unembedding rows of the targets."""
+        """Keep the unembedding rows of the targets."""
         targets = sorted({token for each in self.relations for token in each.target_ids})
         self.target_row = {token: row for row, token in enumerate(targets)}
-        name = list(self.shape.base())[1]
-        self.W_U = self.checkpoint.read(name)[targets]
+        self.W_U = self.W_U[targets]
         self.n_pairs = sum(len(each.pairs) for each in self.relations)
         # How often a random head has a target among its k highest or lowest logits.
         k = sum(each.k * len(each.pairs) for each in self.relations) / self.n_pairs

@@ -21,8 +21,8 @@ TINY = shapes.Shape("tiny", "llama", 5, 2, 1, 128, 96, 9511)
 SHARES = shapes.HitShares((0.0, 0.006, 0.002, 0.02), (0.0, 0.0, 0.004, 0.002))
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory) -> tuple[run.Row, Path]:
+@pytest.fixture(scope="module", params=["maps", "alone"])
+def measured(request, tmp_path_factory) -> tuple[run.Row, Path]:
     """A row of a tiny shape, measured in this process, and the folder in which its checkpoint was made."""
     scratch = tmp_path_factory.mktemp("scratch")
     options = run._parse(
@@ -36,12 +36,12 @@ def measured(tmp_path_factory) -> tuple[run.Row, Path]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "run_apart", run_here)
-        return run.measure_shape(TINY, SHARES, options), scratch
+        return run.measure_shape(TINY, SHARES, options, request.param), scratch
 
 
-def _flip_one_decision(source, threads, pair_hits, looped):
+def _flip_one_decision(source, threads, pair_hits, looped, profile):
     """While the checkpoint is there: a decision in which map and loop differ is found, and who is wrong."""
-    bounds, (layer, heads) = Bounds(source, threads), *looped.items()
+    bounds, (layer, heads) = Bounds(source, threads, profile), *looped.items()
     right = bounds.hits_of(layer, pair_hits)[:, heads]
     flipped = right.clone()
     flipped[1, 0, 17] = ~flipped[1, 0, 17]
@@ -59,7 +59,8 @@ def test_no_hit_differs_from_the_plain_loop(measured):
 def test_planted_share_is_near_the_wanted_one(measured):
     row, _ = measured
     assert row["share_wanted"] == pytest.approx(0.0085)
-    assert row["share"] == pytest.approx(row["share_wanted"], rel=0.1)
+    # What an earlier layer adds makes the words of a narrow model alike, so that fewer planted targets are hit.
+    assert row["share"] == pytest.approx(row["share_wanted"], rel=0.1 if row["profile"] == "maps" else 0.4)
 
 
 def test_files_are_freed(measured):
