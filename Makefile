@@ -31,7 +31,7 @@ help:
 	@echo 'make gemma        install Gemma 3 270M into .gemma/ for the system tests'
 	@echo 'make browser      install Chromium for the tests of the explorer (Debian or Ubuntu, as root)'
 	@echo 'make explorer     bundle the explorer from explorer/src into the package'
-	@echo 'make benchmark    time maps against the plain loop and a floor (hours, 7 GB of disk)'
+	@echo 'make benchmark    time maps against the plain loop and a floor (hours, 9 GB of disk)'
 
 install: $(INSTALLED)
 
