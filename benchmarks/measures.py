@@ -30,7 +30,7 @@ from headatlas.settings import Settings
 from shapes import HitShares
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from reference import plain_loop
+from reference import load_by_transformers, plain_loop
 
 TOKENS_AT_ONCE = 8192
 """Tokens of the vocabulary in one product of the hits' column, so that memory stays small."""
@@ -298,8 +298,10 @@ def transformers_inputs(source: Path, ids: torch.Tensor, prefix: int) -> tuple[d
     """
     from transformers import AutoModel
 
-    folder, file = (source, None) if source.is_dir() else (source.parent, source.name)
-    model = AutoModel.from_pretrained(folder, gguf_file=file, dtype=torch.float32)
+    if source.is_dir():
+        model = AutoModel.from_pretrained(source, dtype=torch.float32)
+    else:
+        model = load_by_transformers(source).model
     found: dict[int, list[torch.Tensor]] = {layer: [] for layer in range(len(model.layers))}
 
     def run() -> None:

@@ -34,3 +34,15 @@ def plain_layer(x, W_V, W_O, W_U, source, target_ids, k, kv_head):
                 x, W_V[kv], W_O[head], W_U, source[chosen], target_ids[chosen], each
             )
     return promoted, suppressed
+
+
+def load_by_transformers(path):
+    """The model of a GGUF file, read by transformers' own loader, which would ask for another package to open it."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path.parent, gguf_file=path.name))
+    tensors = load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=model)["tensors"]
+    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    assert missing == ["lm_head.weight"] and not unexpected  # tied to the embedding
+    return model.eval()

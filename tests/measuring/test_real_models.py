@@ -18,6 +18,7 @@ from headatlas.architectures.run_modules import in_float64
 from headatlas.checkpoints.open import demo_model
 from headatlas.relations import builtin_relations
 from needs import find_gemma, need_demo_model
+from reference import load_by_transformers
 
 RELATIONS = (
     "country_to_capital", "country_to_demonym", "country_to_language", "verb_to_past_tense", "verb_to_gerund",
@@ -31,17 +32,6 @@ PAIRS = 12
 
 HEADS = int(os.environ.get("HEADATLAS_HEADS", "0"))
 """Heads of each layer, by hand: `HEADATLAS_HEADS=9 pytest -m system tests/measuring/test_real_models.py` for all."""
-
-
-def load_by_transformers(path):
-    from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
-
-    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path.parent, gguf_file=path.name))
-    tensors = load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=model)["tensors"]
-    missing, unexpected = model.load_state_dict(tensors, strict=False)
-    assert missing == ["lm_head.weight"] and not unexpected  # tied to the embedding
-    return model.eval().double()
 
 
 def read_behind(model, prefix, tokens):
@@ -116,7 +106,7 @@ def test_no_hit_differs_from_the_plain_loop_s(name, of_each_layer, gain_offset):
     place = {source: number for number, source in enumerate(sources)}
     pairs = {name: sorted(pair for pair in each if pair[0] in place) for name, each in pairs.items()}
 
-    model = load_by_transformers(path)
+    model = load_by_transformers(path).double()
     x = read_behind(model, atlas.manifest.prefix.token, torch.tensor(sources))
     compared, expected = set(), set()
     with torch.no_grad():
