@@ -46,3 +46,24 @@ def load_by_transformers(path):
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     assert missing == ["lm_head.weight"] and not unexpected  # tied to the embedding
     return model.eval()
+
+
+def looked_at(name, ids, words, delimiters, i):
+    """The places that a behaviour of reading names for token i of one sequence, in the words of the documentation.
+
+    Args:
+        ids, words, delimiters: of all tokens of the sequence.
+    """
+    before = range(1, i)  # the first token is for the sink alone
+    return {
+        "previous": [j for j in before if j == i - 1],
+        "induction": [j for j in before if ids[j - 1] == ids[i]],
+        "duplicate": [j for j in before if ids[j] == ids[i]],
+        "same_word": [j for j in before if words[j] == words[i] and words[i] >= 0],
+        "self": [i],
+        "near": [j for j in before if 2 <= i - j <= 8],
+        "middle": [j for j in before if 9 <= i - j <= 64],
+        "long": [j for j in before if i - j >= 65],
+        "local": [j for j in before if i - j <= 8],
+        "delimiter": [j for j in before if delimiters[j]],
+    }[name]
