@@ -10,6 +10,7 @@ import pandas as pd
 from headatlas.atlas import CHANCE_VARIABLES, COPYING_VARIABLES, Atlas, Manifest, build_dataset
 from headatlas.atlas.evidence import (
     AblationFacts,
+    AttentionFacts,
     DescriptionsFacts,
     SalientFacts,
     SimilarFacts,
@@ -149,6 +150,12 @@ VALIDATION = ValidationFacts(
     templates=("The {source} is",), pairs=40, seed=0, relations=(), left_out=(), groups=(), prompts=1, effects=0,
     seconds=1, device="cpu", packages={}, correlations=(),
 )  # fmt: skip
+ATTENTION = AttentionFacts(
+    prefix=28, seeds=2, sequences=8, random_tokens=48, text=None, text_sha256="c" * 64, text_tokens=4131, pieces=17,
+    limits={"previous": 0.3, "induction": 0.3, "duplicate": 0.3, "self": 0.3, "sink": 0.5, "local": 0.5,
+            "delimiter": 0.3},
+    tool="1", seconds=1, device="cpu", packages={},
+)  # fmt: skip
 
 HOSTILE = ("</script><b>", '"quote"', "=1+1", "\x1b[31m", "\u202eright-to-left", "👩‍🚀", " Paris", "<|im_start|>")
 """Tokens as a tokenizer may hold them."""
@@ -203,4 +210,35 @@ def make_evidence(atlas: Atlas, n_tokens: int = 4, n_mapped: int = 2, seed: int 
     ]
     names = ("relation", "task", "order", "removed", "correct", "prompts", "log_probability")
     atlas = atlas.with_evidence({"ablation": (pd.DataFrame(ablation, columns=list(names)), AblationFacts({}))})
-    return atlas
+    return make_attention(atlas)
+
+
+ATTENTION_COLUMNS = [
+    "layer", "head", "input", "behaviour", "value", "low", "high", "chance", "p_value", "q_value", "rows",
+]  # fmt: skip
+READ = (
+    ("random", "previous"), ("random", "induction"), ("random", "duplicate"), ("random", "self"), ("text", "sink"),
+    ("text", "local"), ("text", "delimiter"), ("text", "entropy"),
+)  # fmt: skip
+
+
+def make_attention(atlas: Atlas, shares: dict[str, dict[tuple[int, int], float]] | None = None, seed: int = 0) -> Atlas:
+    """The atlas with the evidence `attention`.
+
+    Args:
+        shares: behaviour -> head -> share of its attention, all others 0.05; default: random ones.
+    """
+    generator = np.random.default_rng(seed)
+    rows = []
+    for kind, behaviour in READ:
+        for layer in np.flatnonzero(atlas.has_heads):
+            for head in range(atlas.n_heads):
+                value = float(generator.random() ** 3)
+                if shares is not None:
+                    value = shares.get(behaviour, {}).get((int(layer), head), 0.05)
+                known = behaviour != "entropy"
+                q = 1e-9 if value > 0.1 else 1.0
+                statistics = (0.05, q, q) if known else (np.nan, np.nan, np.nan)
+                low, high = max(0, value - 0.02), min(1, value + 0.02)
+                rows.append((int(layer), head, kind, behaviour, value, low, high, *statistics, 100))
+    return atlas.with_evidence({"attention": (pd.DataFrame(rows, columns=ATTENTION_COLUMNS), ATTENTION)})

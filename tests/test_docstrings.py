@@ -28,6 +28,7 @@ def example(tmp_path_factory):
     (place / "models.toml").write_text(
         '[[model]]\nname = "tiny"\nsource = "path/to/model"\n[[model]]\nname = "gone"\nsource = "./gone"\n', "utf-8"
     )
+    (place / "text.txt").write_text(f" {' '.join(words)}" * 10, "utf-8")
     return place
 
 

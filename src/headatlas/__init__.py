@@ -33,6 +33,7 @@ _HOME = {
     "load_atlas": "headatlas.atlas",
     "load_relations": "headatlas.relations",
     "map_heads": "headatlas.measuring.map",
+    "measure_attention": "headatlas.measuring.attention",
     "measure_salient": "headatlas.measuring.salient",
     "plan_map": "headatlas.measuring.plan",
     "save_atlas": "headatlas.atlas",
@@ -59,6 +60,7 @@ __all__ = [
     "load_atlas",
     "load_relations",
     "map_heads",
+    "measure_attention",
     "measure_salient",
     "plan_map",
     "save_atlas",
@@ -76,6 +78,7 @@ if TYPE_CHECKING:
     from headatlas.explorer import explore
     from headatlas.figures import draw_map
     from headatlas.measuring.ablate import ablate_heads
+    from headatlas.measuring.attention import measure_attention
     from headatlas.measuring.find import find_heads
     from headatlas.measuring.import_scores import import_scores
     from headatlas.measuring.map import map_heads

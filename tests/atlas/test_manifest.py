@@ -15,6 +15,7 @@ from headatlas.atlas.evidence import (
     Ablation,
     AblationFacts,
     Against,
+    AttentionFacts,
     Control,
     Correlation,
     GroupFacts,
@@ -47,8 +48,12 @@ def full_manifest() -> Manifest:
         (GroupFacts("knowledge_relation", "one", 20, 1),), 40, 3, 1.5, "cpu", {"torch": "2"},
         (Correlation("score", "in-context", "own", "one", "knowledge_relation", 20, 24, 0.5, None, 0.25),),
     )  # fmt: skip
+    attention = AttentionFacts(
+        260, 8, 32, 48, "text.txt", "b" * 64, 4131, 17, {"induction": 0.3}, "1", 1.5, "cpu", {"torch": "2"}
+    )
+    evidence = {"validation": validation, "ablation": AblationFacts({ablation.relation: ablation})}
     return replace(
-        manifest.with_evidence({"validation": validation, "ablation": AblationFacts({ablation.relation: ablation})}),
+        manifest.with_evidence(evidence | {"attention": attention}),
         self_check=SelfCheckFacts(1e-9, (LayerCheckFacts((0, 3), (0, 1, 3), 1e-9, False),)),
         prefix=PrefixFacts(260, " the", "ordinary", 0.99, 1e-7, "why not"),
         input=InputFacts(256, (0.5, -0.25, None, 1.0), ("value_bias",), "why not"),

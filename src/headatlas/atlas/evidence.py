@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Annotated
 
-from headatlas.atlas.json_facts import Count, OneOf, Positive, Share, Size, Text, Whole, Within
+from headatlas.atlas.json_facts import Count, Digest, OneOf, Positive, Share, Size, Text, Whole, Within
 from headatlas.atlas.table import SIDES
 from headatlas.errors import SettingsError
 
@@ -20,6 +20,7 @@ EVIDENCE = {
     "descriptions": "salient",
     "validation": "validate",
     "ablation": "ablate",
+    "attention": "attention",
 }
 """Tables that other measurements add to an atlas, see docs/folder.md, and the command that gathers each."""
 
@@ -181,6 +182,36 @@ class ValidationFacts:
     correlations: tuple[Correlation, ...]
 
 
+@dataclass(frozen=True)
+class AttentionFacts:
+    """Settings behind the table `attention`.
+
+    Args:
+        prefix: the token in front of each sequence.
+        seeds, sequences: of random tokens; `random_tokens`: different ones in a sequence, which shows each twice.
+        text: name of the file; None for the package's own text.
+        text_sha256: of the text; `text_tokens`: that were shown, in so many `pieces`.
+        limits: a behaviour is named if its share is strictly above this.
+        tool: version of headatlas.
+        seconds: that it took; `device`: where the model ran.
+        packages: versions.
+    """
+
+    prefix: Count
+    seeds: Size
+    sequences: Size
+    random_tokens: Size
+    text: Text | None
+    text_sha256: Digest
+    text_tokens: Size
+    pieces: Size
+    limits: Mapping[str, Share]
+    tool: Text
+    seconds: Positive
+    device: Text
+    packages: Mapping[str, Text]
+
+
 class Status(StrEnum):
     """Whether a relation could be tested by ablation."""
 
@@ -273,7 +304,7 @@ class AblationFacts:
     relations: Mapping[str, Ablation]
 
 
-Facts = SalientFacts | SimilarFacts | DescriptionsFacts | ValidationFacts | AblationFacts
+Facts = SalientFacts | SimilarFacts | DescriptionsFacts | ValidationFacts | AblationFacts | AttentionFacts
 
 
 @dataclass(frozen=True)
@@ -285,6 +316,7 @@ class EvidenceFacts:
     descriptions: DescriptionsFacts | None = None
     validation: ValidationFacts | None = None
     ablation: AblationFacts | None = None
+    attention: AttentionFacts | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -1,0 +1,129 @@
+"""Where heads look, by name: the behaviours of reading that are large enough, and beyond chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from headatlas.settings import MAX_Q, MIN_EXCESS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from headatlas.atlas import Atlas
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """A behaviour that heads can be named for.
+
+    Args:
+        name: as users write it, also in the table `attention`.
+        title: as figures and reports show it.
+        input: where it is measured, `random` tokens or `text`.
+        limit: a head is named if the share of its attention is strictly above this.
+        looks: what the head looks at, behind `Looks at`.
+    """
+
+    name: str
+    title: str
+    input: str
+    limit: float
+    looks: str
+
+
+BEHAVIOURS = (
+    Behaviour("previous", "Previous token", "random", 0.3, "the previous token"),
+    Behaviour("induction", "Induction", "random", 0.3, "the token behind an earlier copy of the current one"),
+    Behaviour("duplicate", "Duplicate", "random", 0.3, "an earlier copy of the current token"),
+    Behaviour("self", "Self", "random", 0.3, "the current token"),
+    Behaviour("sink", "Sink", "text", 0.5, "the first token, which all texts have"),
+    Behaviour("local", "Local", "text", 0.5, "the few tokens before"),
+    Behaviour("delimiter", "Delimiter", "text", 0.3, "punctuation and line breaks"),
+)
+"""In the order in which figures and reports show them; docs/evidence.md says how the limits were chosen."""
+
+LIMITS = {each.name: each.limit for each in BEHAVIOURS}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Where the heads of an atlas look; all arrays (behaviour, layer, head), NaN where nothing was measured.
+
+    Args:
+        value, chance, q: the share of attention, what shuffled attention would give, and the q-value.
+        limits: of each behaviour.
+        measured: heads whose attention was measured: Bool[ndarray, "layer head"].
+    """
+
+    value: np.ndarray
+    chance: np.ndarray
+    q: np.ndarray
+    limits: Mapping[str, float]
+    measured: np.ndarray
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(each.name for each in BEHAVIOURS)
+
+    @cached_property
+    def has(self) -> np.ndarray:
+        """The behaviours of each head: Bool[ndarray, "behaviour layer head"].
+
+        A share is above its limit, significant (q < MAX_Q), and exceeds chance by more than MIN_EXCESS. A head of the
+        previous token is local for that reason, so it is not named local too.
+        """
+        import numpy as np
+
+        limits = np.array([self.limits[name] for name in self.names])[:, None, None]
+        has = (self.value > limits) & (self.q < MAX_Q) & (self.value - self.chance > MIN_EXCESS)
+        has[self.names.index("local")] &= ~has[self.names.index("previous")]
+        has.flags.writeable = False
+        return has
+
+    @cached_property
+    def count(self) -> np.ndarray:
+        """The number of behaviours of each head: Int[ndarray, "layer head"]."""
+        return self.has.sum(0)
+
+    def of(self, name: str) -> np.ndarray:
+        """The heads with this behaviour: Bool[ndarray, "layer head"]."""
+        return self.has[self.names.index(name)]
+
+    def only(self, name: str) -> np.ndarray:
+        """The heads with this behaviour and no other: Bool[ndarray, "layer head"]."""
+        return self.of(name) & (self.count == 1)
+
+    def strongest(self, name: str) -> list[tuple[int, int, float]]:
+        """The heads with this behaviour, the strongest first: (layer, head, share)."""
+        import numpy as np
+
+        value = self.value[self.names.index(name)]
+        places = [(int(layer), int(head)) for layer, head in np.argwhere(self.of(name))]
+        return sorted(((*place, float(value[place])) for place in places), key=lambda each: (-each[2], each))
+
+
+def find_reading(atlas: Atlas, limits: Mapping[str, float] | None = None) -> Reading | None:
+    """Where the heads of an atlas look; None if that was not measured.
+
+    Args:
+        limits: of some behaviours; default: those of the measurement.
+    """
+    import numpy as np
+
+    table: Any = atlas.evidence("attention")
+    facts = atlas.manifest.evidence.attention
+    if table is None or facts is None:
+        return None
+    columns = ("value", "chance", "q_value")
+    arrays = {name: np.full((len(BEHAVIOURS), atlas.n_layers, atlas.n_heads), np.nan) for name in columns}
+    measured = np.zeros((atlas.n_layers, atlas.n_heads), dtype=bool)
+    for number, behaviour in enumerate(BEHAVIOURS):
+        rows = table[(table["input"] == behaviour.input) & (table["behaviour"] == behaviour.name)]
+        layers, heads = rows["layer"].to_numpy(), rows["head"].to_numpy()
+        measured[layers, heads] = True
+        for name, array in arrays.items():
+            array[number, layers, heads] = rows[name]
+    return Reading(*arrays.values(), limits=LIMITS | dict(facts.limits) | dict(limits or {}), measured=measured)

@@ -1,0 +1,95 @@
+"""The command that measures where heads look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headatlas.cli.app import command
+from headatlas.cli.options import AdapterOption, AtlasFolder, DeviceOption, JsonOption, ModelOption, ThreadsOption
+from headatlas.cli.screen import Bar, print_json, print_message, show_table
+
+if TYPE_CHECKING:
+    from headatlas.analysis.reading import Reading
+    from headatlas.atlas import Atlas
+
+SHOWN = 5
+"""Heads of each behaviour."""
+
+
+@command("attention", resumes=True)
+def attention_command(
+    atlas: AtlasFolder,
+    model: ModelOption = None,
+    adapter: AdapterOption = None,
+    seeds: Annotated[int, typer.Option(metavar="N", min=1, help="Of random tokens, four sequences each.")] = 8,
+    text: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A plain text of your own instead of the package's.")
+    ] = None,
+    device: DeviceOption = "cpu",
+    threads: ThreadsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure where the heads of the running model look."""
+    from headatlas.analysis.reading import find_reading
+    from headatlas.atlas import load_atlas, records
+    from headatlas.atlas.json_facts import write_facts
+    from headatlas.measuring.attention import measure_attention
+
+    loaded = load_atlas(atlas)
+    with Bar() as bar:
+        loaded = measure_attention(
+            loaded,
+            model=model,
+            adapter=adapter,
+            seeds=seeds,
+            text=text,
+            device=device,
+            threads=threads,
+            progress=bar.show,
+        )
+    reading, facts = find_reading(loaded), loaded.manifest.evidence.attention
+    assert reading is not None and facts is not None
+    if as_json:
+        table: Any = loaded.evidence("attention")
+        print_json(write_facts(facts) | {"named": named_heads(reading), "rows": records(table)})
+        return
+    show_reading(loaded, reading)
+    without = [str(layer) for layer in range(loaded.n_layers) if not loaded.has_heads[layer]]
+    if without:
+        print_message(f"Not measured, because they have no softmax attention: layers {', '.join(without)}.")
+    print_message(
+        f"{facts.sequences} sequences of {facts.random_tokens} random tokens, shown twice; {facts.text_tokens} tokens "
+        f"of text in {facts.pieces} pieces; {facts.seconds:.0f} s."
+    )
+    print_message(f"Table: {atlas / 'attention.parquet'}")
+
+
+def named_heads(reading: Reading) -> dict[str, list[str]]:
+    """The heads of each behaviour, the strongest first."""
+    from headatlas.atlas import head_name
+
+    return {name: [head_name(layer, head) for layer, head, _ in reading.strongest(name)] for name in reading.names}
+
+
+def show_reading(atlas: Atlas, reading: Reading) -> None:
+    from headatlas.analysis.reading import BEHAVIOURS
+    from headatlas.atlas import head_name
+
+    n_heads = int(reading.measured.sum())
+    n_named = int((reading.count > 0).sum())
+    only = int(reading.only("sink").sum())
+    rows = []
+    for each in BEHAVIOURS:
+        strongest = reading.strongest(each.name)
+        shown = [f"{head_name(layer, head)} {share:.2f}" for layer, head, share in strongest[:SHOWN]]
+        rows.append([each.title, str(len(strongest)), f"{reading.limits[each.name]:g}", ", ".join(shown)])
+    show_table(
+        f"{atlas.name}: {n_named} of {n_heads} heads ({n_named / n_heads:.0%}) have a named way of reading, {only} of "
+        f"them only a sink",
+        ["looks at", "heads", "share above", "the strongest, with the share of their attention"],
+        rows,
+        right=(1, 2),
+    )

@@ -1,0 +1,227 @@
+"""Where the heads of the running model look: shares of attention by behaviour, on random tokens and on text."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headatlas._version import __version__
+from headatlas.analysis.reading import LIMITS
+from headatlas.atlas.evidence import AttentionFacts
+from headatlas.atlas.statistics import benjamini_hochberg
+from headatlas.errors import SettingsError
+from headatlas.measuring.output import add_evidence
+from headatlas.measuring.prefix import default_prefix
+from headatlas.measuring.progress import Progress, Stage, report_stage
+from headatlas.measuring.run_folder import RunParts
+from headatlas.measuring.running.attention import most_tokens, watch_attention
+from headatlas.measuring.running.model import RunningModel, batches
+from headatlas.measuring.running.passages import kinds_of, load_text, repeated_tokens, text_pieces
+from headatlas.measuring.session import Session
+from headatlas.scoring.behaviours import (
+    ON_RANDOM,
+    ON_TEXT,
+    find_matches,
+    find_text_matches,
+    mean_interval,
+    measure_rows,
+    p_values,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from torch import Tensor
+
+    from headatlas.atlas import Atlas
+    from headatlas.scoring.behaviours import Sums
+
+SEEDS, SEQUENCES = 8, 4
+"""Seeds of random tokens, and sequences of each."""
+
+PARTS = ".unfinished-attention"
+
+VERSION = 1
+"""Of how attention is counted: parts of an earlier version are not used."""
+
+
+def measure_attention(
+    atlas: Atlas,
+    *,
+    model: str | Path | None = None,
+    adapter: str | Path | None = None,
+    seeds: int = SEEDS,
+    text: str | Path | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Atlas:
+    """Measure where all heads of the running model look, and keep it in the atlas as its `attention`.
+
+    On random tokens, each shown twice: the share of a head's attention on the previous token, on the token behind an
+    earlier copy of the current one (induction), on an earlier copy (duplicate), on the first token (sink) and on the
+    token itself. On text: also by distance, on delimiters and on the same word, and the entropy. Each share stands
+    beside what the same rows would give if their attention were shuffled; see `headatlas.scoring.behaviours`.
+
+    Args:
+        atlas: with a folder, the table is written there, and a call that was interrupted continues where it stopped.
+        model, adapter, device, threads: as for `validate_atlas`.
+        seeds: of random tokens; each gives four sequences.
+        text: a file of plain text instead of the package's own.
+
+    Returns:
+        The atlas with the evidence `attention`, a row per head, input and behaviour.
+
+    Raises:
+        HeadatlasError: another model than the atlas's, a text that is too short, a model that does not hand out its
+            attention, too little memory.
+
+    >>> atlas = measure_attention(atlas, seeds=2, text="text.txt")
+    >>> atlas.evidence("attention").columns[:5].tolist()
+    ['layer', 'head', 'input', 'behaviour', 'value']
+    """
+    import torch
+
+    from headatlas.engines.devices import check_device, use_threads
+
+    check_device(device)
+    if seeds < 1:
+        raise SettingsError(f"seeds: expected a whole number of at least 1, found {seeds}.")
+    shown, started = load_text(text), time.perf_counter()
+    session = Session.of_atlas(atlas, model, adapter, progress)
+    heads, vocabulary = session.heads, session.vocabulary
+    most, ordinary = most_tokens(heads), vocabulary.ids(junk=False)
+    prefix = atlas.manifest.prefix.token if atlas.manifest.prefix else default_prefix(session, ordinary).token
+    random_tokens = [repeated_tokens(ordinary, prefix, most, SEQUENCES, seed) for seed in range(seeds)]
+    where = "the package's text" if text is None else text
+    pieces = text_pieces(shown, session.tokenizer, heads.d_vocab, prefix, most, where)
+    runs = [(f"random-{seed:05}", ids) for seed, ids in enumerate(random_tokens)]
+    runs += [(f"text-{number:05}", ids) for number, (_, ids) in enumerate(batches(pieces.tolist()))]
+    kinds, total, done = kinds_of(vocabulary.texts), sum(len(ids) for _, ids in runs), 0
+    identity = {
+        "version": VERSION,
+        "atlas": atlas.manifest.identity,
+        "sequences": hashlib.sha256(str([ids.tolist() for _, ids in runs]).encode()).hexdigest(),
+    }
+    found: dict[str, list[dict[str, np.ndarray]]] = {"random": [], "text": []}
+    with (
+        use_threads(threads),
+        RunParts(atlas.folder, PARTS, identity, "measuring the attention of this atlas") as parts,
+    ):
+        running = None
+        for name, ids in runs:
+            if progress is not None:
+                progress(Stage.PROMPTS, done, total)
+            kind = name.split("-")[0]
+            kept = parts.load(name)
+            if kept is None:
+                running = running or RunningModel(heads, device, report_stage(progress, Stage.BYTES))
+                kept = _measure(running, ids, _matches(kind, ids, kinds))
+                parts.save(name, kept)
+            found[kind].append(kept)
+            done += len(ids)
+        if progress is not None:
+            progress(Stage.PROMPTS, total, total)
+        layers = [layer for layer in range(heads.n_layers) if heads.has_heads(layer)]
+        facts = AttentionFacts(
+            prefix=prefix,
+            seeds=seeds,
+            sequences=seeds * SEQUENCES,
+            random_tokens=(random_tokens[0].shape[1] - 1) // 2,
+            text=None if text is None else Path(text).name,
+            text_sha256=hashlib.sha256(shown.encode()).hexdigest(),
+            text_tokens=len(pieces) * (pieces.shape[1] - 1),
+            pieces=len(pieces),
+            limits=LIMITS,
+            tool=__version__,
+            seconds=round(time.perf_counter() - started, 1),
+            device=device,
+            packages={"torch": torch.__version__.split("+")[0], "transformers": _version("transformers")},
+        )
+        atlas = add_evidence(atlas, {"attention": (_table(found, layers), facts)})
+        parts.remove()
+    return atlas
+
+
+def _matches(kind: str, ids: Tensor, kinds: Any) -> dict[str, Tensor]:
+    if kind == "random":
+        return find_matches(ids)
+    return find_text_matches(ids, kinds.words[ids], kinds.delimiters[ids])
+
+
+def _measure(running: RunningModel, ids: Tensor, matches: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """What all layers do in some sequences: the arrays of `Sums`, with a dimension for the layer in front."""
+    import numpy as np
+
+    of_layer: dict[int, Sums] = {}
+
+    def see(layer: int, attention: Tensor, visible: Tensor) -> None:
+        of_layer[layer] = measure_rows(attention, visible, matches)
+
+    watch_attention(running, ids, see)
+    names = vars(of_layer[running.layers[0]])
+    return {name: np.stack([getattr(of_layer[layer], name) for layer in running.layers]) for name in names}
+
+
+def _table(found: dict[str, list[dict[str, np.ndarray]]], layers: list[int]) -> pd.DataFrame:
+    """The table `attention`, from the arrays of all parts, (layer, sequence, ...)."""
+    import numpy as np
+    import pandas as pd
+
+    tables = []
+    for kind, behaviours in (("random", ON_RANDOM), ("text", ON_TEXT)):
+        # Sequences come first: (sequence, layer, head, behaviour).
+        every = {
+            name: np.concatenate([part[name] for part in found[kind]], 1).swapaxes(0, 1) for name in found[kind][0]
+        }
+        rows = every["rows"][:, :, None]
+        n_sequences = (rows > 0).sum(0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            weight = np.where(rows > 0, 1 / rows, 0).max(0) / n_sequences
+            variance = np.where(rows > 0, every["variance"], 0).sum(0) / n_sequences**2
+        mean, low, high = mean_interval(every["share"])
+        chance = mean_interval(every["chance"])[0]
+        p = np.where(n_sequences > 0, p_values(mean - chance, variance, weight), np.nan)
+        counts = np.broadcast_to(rows.sum(0), mean.shape)
+        for number, behaviour in enumerate(behaviours):
+            columns = (mean, low.clip(0, 1), high.clip(0, 1), chance, p, counts)
+            tables.append(_rows(layers, kind, behaviour, [each[..., number] for each in columns]))
+        if kind == "text":
+            nothing = np.full(mean.shape[:2], np.nan)
+            n_rows = np.broadcast_to(every["rows"].max((0, 2))[:, None] * len(every["rows"]), nothing.shape)
+            entropy, distance = (mean_interval(every[name]) for name in ("entropy", "distance"))
+            expected = mean_interval(every["distance_chance"])[0]
+            tables.append(_rows(layers, kind, "entropy", [*entropy, nothing, nothing, n_rows]))
+            tables.append(_rows(layers, kind, "distance", [*distance, expected, nothing, n_rows]))
+    table = pd.concat(tables, ignore_index=True)
+    tested = table["p_value"].notna()
+    q_values = np.full(len(table), np.nan)
+    q_values[tested] = benjamini_hochberg(table.loc[tested, "p_value"].to_numpy())
+    table.insert(list(table).index("p_value") + 1, "q_value", q_values)
+    return table
+
+
+def _rows(layers: list[int], kind: str, behaviour: str, columns: list[np.ndarray]) -> pd.DataFrame:
+    """Rows of one behaviour for all heads, from arrays (layer, head)."""
+    import numpy as np
+    import pandas as pd
+
+    n_heads = columns[0].shape[1]
+    names = ("value", "low", "high", "chance", "p_value", "rows")
+    return pd.DataFrame(
+        {
+            "layer": np.repeat(layers, n_heads),
+            "head": np.tile(np.arange(n_heads), len(layers)),
+            "input": kind,
+            "behaviour": behaviour,
+            **{name: column.ravel() for name, column in zip(names, columns, strict=True)},
+        }
+    )
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import version
+
+    return version(package)

@@ -1,0 +1,56 @@
+"""Names for where heads look, from the shares of attention."""
+
+import numpy as np
+import pytest
+
+from atlases import make_atlas, make_attention
+from headatlas.analysis.reading import BEHAVIOURS, LIMITS, find_reading
+
+SHARES = {
+    "previous": {(0, 1): 0.9, (2, 3): 0.3},
+    "induction": {(2, 3): 0.83, (3, 4): 0.31},
+    "sink": {(2, 3): 0.6, (3, 0): 0.51, (0, 0): 0.5},
+    "local": {(0, 1): 0.95, (0, 2): 0.7},
+}
+
+
+def test_heads_are_named_strictly_above_the_limit():
+    reading = find_reading(make_attention(make_atlas(4, 5), SHARES))
+    assert reading.names == tuple(LIMITS) == tuple(each.name for each in BEHAVIOURS)
+    assert reading.strongest("previous") == [(0, 1, 0.9)]
+    assert reading.strongest("induction") == [(2, 3, 0.83), (3, 4, 0.31)]
+    assert reading.strongest("sink") == [(2, 3, 0.6), (3, 0, 0.51)]
+    # A head of the previous token is local for that reason.
+    assert reading.strongest("local") == [(0, 2, 0.7)]
+    assert reading.count[2, 3] == 2 and (reading.count > 0).sum() == 5
+    assert np.argwhere(reading.only("sink")).tolist() == [[3, 0]]
+    assert reading.measured.all() and not reading.of("delimiter").any()
+
+
+def test_a_share_has_to_be_beyond_chance():
+    atlas = make_attention(make_atlas(4, 5), SHARES)
+    table = atlas.evidence("attention")
+    place = (table["behaviour"] == "induction") & (table["layer"] == 2) & (table["head"] == 3)
+    for column, value in (("q_value", 0.01), ("chance", 0.75)):
+        changed = table.assign(**{column: table[column].mask(place, value)})
+        changed = atlas.with_evidence({"attention": (changed, atlas.manifest.evidence.attention)})
+        assert find_reading(changed).strongest("induction") == [(3, 4, 0.31)]
+
+
+def test_other_limits():
+    atlas = make_attention(make_atlas(4, 5), SHARES)
+    reading = find_reading(atlas, {"induction": 0.83, "previous": 0.2})
+    assert not reading.of("induction").any() and len(reading.strongest("previous")) == 2
+    assert reading.limits["sink"] == 0.5
+
+
+def test_layers_without_heads_and_atlases_without_attention():
+    assert find_reading(make_atlas(4, 5)) is None
+    reading = find_reading(make_attention(make_atlas(4, 5, without_heads=(1,)), SHARES))
+    assert not reading.measured[1].any() and reading.measured.sum() == 15
+    assert np.isnan(reading.value[:, 1]).all() and not reading.has[:, 1].any()
+
+
+def test_arrays_cannot_be_changed():
+    with pytest.raises(ValueError, match="read-only"):
+        find_reading(make_attention(make_atlas(2, 3))).has[0] = True

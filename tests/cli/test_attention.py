@@ -1,0 +1,56 @@
+"""The screen and the JSON of `attention`, for a tiny model with planted heads."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+import headatlas
+from headatlas.cli import app
+from planted import write_relation
+from planted_attention import PLANTED, random_text, save_reading_model
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("attention")
+    save_reading_model("rotary", place / "model")
+    write_relation(place / "r.json")
+    (place / "t.txt").write_text(random_text(), "utf-8")
+    headatlas.map_heads(
+        place / "model", place / "atlas", relations=place / "r.json", profile="maps", chance=False, self_check=False
+    )
+    return place
+
+
+def run(place, *options):
+    arguments = ["attention", str(place / "atlas"), "--seeds", "1", "--text", str(place / "t.txt"), *options]
+    return CliRunner().invoke(app, arguments)
+
+
+def test_the_finding_comes_first(place):
+    result = run(place)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == "model: 4 of 8 heads (50%) have a named way of reading, 1 of them only a sink"
+    for title, head in (("Previous token", "L0H1 1.00"), ("Induction", "L1H2 1.00"), ("Sink", "L1H0 1.00")):
+        (row,) = (line for line in lines if line.startswith(title))
+        assert head in row and row.split(title)[1].split()[0] == "1"
+    assert "4 sequences of 48 random tokens, shown twice; 696 tokens of text in 6 pieces" in result.stderr
+    assert f"Table: {place / 'atlas' / 'attention.parquet'}" in result.stderr
+
+
+def test_json_has_everything(place):
+    found = json.loads(run(place, "--json").stdout)
+    assert found["seeds"] == 1 and found["limits"]["induction"] == 0.3 and len(found["text_sha256"]) == 64
+    named = {name: heads for name, heads in found["named"].items() if heads}
+    assert named == {name: [f"L{layer}H{head}"] for name, (layer, head) in PLANTED["rotary"].items()}
+    assert len(found["rows"]) == 8 * (5 + 10 + 2)
+    assert {row["value"] for row in found["rows"] if row["behaviour"] == "delimiter"} == {None}
+
+
+def test_a_short_text_is_one_sentence(place):
+    (place / "short.txt").write_text("ba", "utf-8")
+    result = CliRunner().invoke(app, ["attention", str(place / "atlas"), "--text", str(place / "short.txt")])
+    assert result.exit_code == 2
+    assert "short.txt: expected a text of at least 500 tokens, found 1." in result.stderr.replace("\n", " ")
