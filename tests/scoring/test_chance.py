@@ -153,7 +153,7 @@ def test_large_relations_are_looked_at_in_parts(monkeypatch):
     case = make_case()
     copied = np.arange(len(case[1])) % 5 == 0
     whole = measure(case, copied=copied)[1]
-    monkeypatch.setattr("headatlas.scoring.rank_search.BLOCK_ELEMENTS", 60)
+    monkeypatch.setattr("headatlas.scoring.cell_search.BLOCK_ELEMENTS", 60)
     parts = measure(case, copied=copied)[1]
     for name, array in vars(whole).items():
         assert np.array_equal(array, getattr(parts, name), equal_nan=True), name

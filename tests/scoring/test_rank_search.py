@@ -56,9 +56,16 @@ def make_case(d_vocab: int, seed: int = 0, n_sources: int = 31, n_pairs: int = 2
     return case
 
 
+@pytest.fixture(params=["noted", "one by one"])
+def kind(request, monkeypatch):
+    """How targets are decided: by the tokens noted for their vector, or by themselves, as with a large k."""
+    if request.param == "one by one":
+        monkeypatch.setattr(rank_search, "MOST_NOTED", 0)
+
+
 # Below and above the size that gets a first look, and with a last block that is no multiple of a group.
 @pytest.mark.parametrize("d_vocab", [61, 1_021, 3_067, 3_079, 9_973, 20_011])
-def test_every_hit_is_the_plain_loop_s(d_vocab):
+def test_every_hit_is_the_plain_loop_s(d_vocab, kind):
     case = make_case(d_vocab)
     promoted, suppressed, _ = case.search()
     expected_promoted, expected_suppressed = case.loop()
@@ -67,21 +74,31 @@ def test_every_hit_is_the_plain_loop_s(d_vocab):
     assert torch.equal(suppressed, expected_suppressed)
 
 
+def test_ranks_do_not_depend_on_how_targets_are_decided(monkeypatch):
+    case = make_case(9_973, seed=6)
+    found = []
+    for most in (128, 0):
+        monkeypatch.setattr(rank_search, "MOST_NOTED", most)
+        search = RankSearch(case.W_U, case.source, case.target_ids, case.k)
+        found.append(torch.stack(search.pairs(search.heads(case.x, case.W_V, case.W_O, KV_HEAD))))
+    assert torch.equal(*found) and found[0].max() > 5
+
+
 def test_float32_loop_agrees_too():
     case = make_case(9_973, seed=3)
     assert torch.equal(torch.stack(case.search()[:2]), torch.stack(case.loop(torch.float32)))
 
 
-def test_rows_shared_out_over_many_blocks_change_nothing(monkeypatch):
+def test_rows_shared_out_over_many_blocks_change_nothing(monkeypatch, kind):
     case = make_case(20_011, seed=1)
     expected = torch.stack(case.search()[:2])
-    for module in (rank_search, sample, scan):
+    for module in (sample, scan):
         monkeypatch.setattr(module, "BLOCK_ELEMENTS", 1)
     monkeypatch.setattr(scan, "SMALLEST_BLOCK", 48)
     assert torch.equal(torch.stack(case.search()[:2]), expected)
 
 
-def test_only_a_small_share_of_the_vocabulary_is_looked_at():
+def test_only_a_small_share_of_the_vocabulary_is_looked_at(kind):
     case = make_case(40_009)
     case.target_ids = torch.randint(40_009, case.target_ids.shape, generator=torch.Generator().manual_seed(5))
     *_, work = case.search()
@@ -110,7 +127,7 @@ def test_planted_head_is_found_there_and_nowhere_else():
 
 
 @pytest.mark.parametrize("d_vocab", [61, 4_003])
-def test_ties_count_against_the_target(d_vocab):
+def test_ties_count_against_the_target(d_vocab, kind):
     case = make_case(d_vocab, seed=2)
     case.k[:] = 1
     case.target_ids[:] = 5
@@ -125,7 +142,7 @@ def test_ties_count_against_the_target(d_vocab):
     assert torch.equal(torch.stack(case.search()[:2]), alone)
 
 
-def test_many_doubles_are_decided_in_float64(monkeypatch):
+def test_many_doubles_are_decided_in_float64(monkeypatch, kind):
     case = make_case(4_003, seed=2)
     case.W_U[2_499:] = 3 * case.W_U[2_499]
     case.target_ids[:] = 2_499
@@ -137,7 +154,7 @@ def test_many_doubles_are_decided_in_float64(monkeypatch):
         assert work.in_float64 > 0
 
 
-def test_a_difference_within_float32_rounding_is_decided_in_float64():
+def test_a_difference_within_float32_rounding_is_decided_in_float64(kind):
     # The rival beats or misses the target by 1e-9 of the logit: float32 products cannot show which.
     case = make_case(4_003, seed=4)
     case.k[:] = 1

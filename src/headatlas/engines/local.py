@@ -100,7 +100,7 @@ class LayerScorer:
                     f"layer {layer}, head {error.head}: the output of this head exceeds what float32 can hold. Are the "
                     f"weights damaged?"
                 ) from error
-            ranks = tuple(each.numpy() for each in self.search.pairs(heads))
+            ranks = tuple(each.numpy() for each in self.search.pairs(heads, remember=self.chance is not None))
             found, copied = None, np.zeros(self.n_pairs, bool)
             if self.chance is not None and self.copying is not None:
                 copied = self.copying.layer(x).cpu().numpy()

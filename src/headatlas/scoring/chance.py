@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from headatlas.scoring.questions import CellBlock, Cells
+from headatlas.scoring.cell_search import CellSearch
+from headatlas.scoring.questions import CellBlock
 from headatlas.settings import MIN_UNCOPIED
 
 if TYPE_CHECKING:
@@ -114,19 +115,19 @@ class ChanceLevels:
     """
 
     def __init__(self, search: RankSearch, ends: Sequence[int]) -> None:
-        self._search, self._ends = search, list(ends)
+        self._ends = list(ends)
         self._relations = [_Relation(search, slice(*bounds)) for bounds in itertools.pairwise(ends)]
         device = search.W_U.device
-        self._blocks = [
-            CellBlock(torch.from_numpy(each.sources).to(device), torch.from_numpy(each.targets).to(device), each.k)
+        blocks = [
+            CellBlock(
+                source=torch.from_numpy(each.sources).to(device),
+                target=torch.from_numpy(each.targets).to(device),
+                drawn=torch.from_numpy(each.drawn).to(device),
+                k=each.k,
+            )
             for each in self._relations
         ]
-        sizes = [len(each.sources) * each.n_columns for each in self._relations]
-        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype("int64")
-        self._starts = torch.from_numpy(starts)
-        self._n_columns = torch.tensor([each.n_columns for each in self._relations])
-        drawn = [start + each.drawn for start, each in zip(starts, self._relations, strict=True)]
-        self._drawn = torch.from_numpy(np.concatenate(drawn))
+        self._cells = CellSearch(search, blocks)
 
     def layer(self, heads: LayerHeads, is_hit: np.ndarray, copied: np.ndarray | None = None) -> Chance:
         """Chance levels of all heads of one layer.
@@ -144,10 +145,8 @@ class ChanceLevels:
         possible = np.array([each.has_matrix for each in self._relations])
         exact = possible[:, None] & (always[:, None] | (hits >= FEWEST_HITS))
         level, p_value = np.zeros(hits.shape), np.ones(hits.shape)
-        open_cells = self._search.candidates(
-            heads, self._blocks, lambda head, cells: self._needed(cells, exact[:, :, head])
-        )
-        found_cells = self._search.cells(heads, self._blocks, open_cells)
+        open_cells = self._cells.candidates(heads, torch.from_numpy(exact))
+        found_cells = self._cells.decide(heads, open_cells)
         for head, (of_head, found) in enumerate(zip(open_cells, found_cells, strict=True)):
             cells = of_head.chosen(found.nonzero()[:, 0])
             block, sides, row, column = (
@@ -180,16 +179,6 @@ class ChanceLevels:
     def _count(self, is_hit: np.ndarray) -> np.ndarray:
         """Hits of each side, relation and head: Int[ndarray, "2 n_relations n_heads"]."""
         return np.stack([part.sum(-1, dtype=np.int64) for part in self._split(is_hit)], axis=1)
-
-    def _needed(self, cells: Cells, exact: np.ndarray) -> Cells:
-        """The cells of a head that relations with exact levels, or the re-pairings, need."""
-        device = cells.row.device
-        number = (
-            self._starts.to(device)[cells.block] + cells.row * self._n_columns.to(device)[cells.block] + cells.column
-        )
-        needed = torch.from_numpy(exact).to(device)[cells.side, cells.block]
-        needed |= torch.isin(number, self._drawn.to(device))
-        return cells.chosen(needed.nonzero()[:, 0])
 
 
 def p_value_bound(sums: np.ndarray, hits: int) -> float:

@@ -20,7 +20,7 @@ from headatlas.scoring.questions import AllPairs
 from headatlas.scoring.rank_search import MISS
 from headatlas.scoring.rounding import Reach, vector_margin
 from headatlas.scoring.sample import find_limits
-from headatlas.scoring.scan import Columns, Tasks, Work, finish, scan
+from headatlas.scoring.scan import Columns, Tasks, Work, finish, inner_products, scan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +54,7 @@ def hit_by_vectors(search: RankSearch, x: Tensor, wanted: Tensor | None = None) 
     """
     margin = vector_margin(x, search.reach)
     limits = find_limits(search.sample, x, None, margin, search.k.unique().tolist())
-    target_logit = (x[search.source] * search.W_U[search.target_ids]).sum(1)
+    target_logit = inner_products(x, search.source, search.W_U, search.target_ids)
     highest = torch.empty_like(target_logit)
     for k, of_k in limits.items():
         highest[search.k == k] = of_k.highest[search.source[search.k == k]]

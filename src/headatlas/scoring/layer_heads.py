@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from headatlas.scoring.rounding import Reach, certain_margin, error_lengths
@@ -11,6 +11,7 @@ from headatlas.scoring.rounding import Reach, certain_margin, error_lengths
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from headatlas.scoring.row_scan import Rows
     from headatlas.scoring.scan import Columns
 
 
@@ -25,6 +26,10 @@ class Limits:
 
     highest: Tensor
     lowest: Tensor
+
+    def of_side(self, side: int) -> Tensor:
+        """The limit of the highest logits (side 0) or of the lowest (1)."""
+        return self.lowest if side else self.highest
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class LayerHeads:
             Float[Tensor, "n_sources"].
         limits: for each head and each k, what the sample decides.
         columns: for each head, the vocabulary behind its W_O.
+        seen: rows that a search has compared with the whole vocabulary, for the next one.
     """
 
     x: Tensor
@@ -51,6 +57,7 @@ class LayerHeads:
     margins: list[Tensor]
     limits: list[dict[int, Limits]]
     columns: list[Columns]
+    seen: list[Rows] = field(default_factory=list)
 
     @property
     def n_heads(self) -> int:

@@ -75,22 +75,26 @@ class CellBlock:
     Args:
         source: index of each source among the input vectors, Int[Tensor, "n_rows"].
         target: index of each target among `RankSearch.targets`, Int[Tensor, "n_columns"].
+        drawn: some of the cells, as ascending numbers `row * n_columns + column`: Int[Tensor, "n_drawn"].
         k: how many highest logits count; one that occurs among the search's pairs.
     """
 
     source: Tensor
     target: Tensor
+    drawn: Tensor
     k: int
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells of blocks: number of the block, side (1: lowest logits), row and column; all Int[Tensor, "n_cells"]."""
+    """Cells of blocks: number of the block, side (1: lowest logits), row and column, all Int[Tensor, "n_cells"], and
+    the logit of the target, Float[Tensor, "n_cells"]."""
 
     block: Tensor
     side: Tensor
     row: Tensor
     column: Tensor
+    logit: Tensor
 
     def __len__(self) -> int:
         return len(self.row)
@@ -100,10 +104,10 @@ class Cells:
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in _OF_CELL))
 
     def chosen(self, which: Tensor) -> Cells:
-        return Cells(self.block[which], self.side[which], self.row[which], self.column[which])
+        return Cells(**{name: getattr(self, name)[which] for name in _OF_CELL})
 
 
-_OF_CELL = ("block", "side", "row", "column")
+_OF_CELL = ("block", "side", "row", "column", "logit")
 
 
 class ChosenCells:

@@ -15,24 +15,29 @@ This module knows arrays; it knows neither models nor relations.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from headatlas.scoring.close_calls import CloseCalls, decide_close_calls
 from headatlas.scoring.layer_heads import LayerHeads, Limits
-from headatlas.scoring.questions import AllPairs, CellBlock, Cells, ChosenCells, Questions
+from headatlas.scoring.questions import AllPairs, Questions
 from headatlas.scoring.rounding import Reach, certain_margin, error_lengths
+from headatlas.scoring.row_scan import Rows, SeenRows, finish_rows, scan_rows
 from headatlas.scoring.sample import find_limits, sample_tokens
-from headatlas.scoring.scan import BLOCK_ELEMENTS, Columns, Tasks, Work, finish, scan, stops
+from headatlas.scoring.scan import Columns, Tasks, Work, finish, inner_products, scan, stops
 
 MISS = -1
 """The rank of a target that is not among the k highest (lowest)."""
 
+
+MOST_NOTED = 128
+"""The largest k for which the highest tokens of each vector are noted, which then decide all of its targets; with a
+larger one, each target is compared with the vocabulary by itself."""
 
 COLUMNS_BYTES = 2**28
 """Bytes of products of a layer's W_O with the vocabulary that the search of pairs keeps for that of cells."""
@@ -72,9 +77,12 @@ class RankSearch:
         self.targets, self.target = self.target_ids.unique(return_inverse=True)
         self.W_U_targets = W_U[self.targets].T.contiguous()
         self.sample: Tensor | None = None
-        sampled = sample_tokens(self.d_vocab).to(device)
+        sampled = sample_tokens(W_U)
         if 0 < 2 * len(sampled) < self.d_vocab:
             self.sample = W_U[sampled].T.contiguous()
+        # Tokens are noted for many rows at once, and must fit in memory.
+        self.most = int(self.k.max())
+        self.notes = self.most <= MOST_NOTED
         self.work = Work()
 
     def heads(self, x: Tensor, W_V: Tensor, W_O: Tensor, kv_head: Sequence[int]) -> LayerHeads:
@@ -104,8 +112,11 @@ class RankSearch:
         limits = list(self.workers.map(limits_of, range(len(W_O))))
         return LayerHeads(x, W_V, W_O, kv_head, values, margins, limits, columns)
 
-    def pairs(self, heads: LayerHeads) -> tuple[Tensor, Tensor]:
+    def pairs(self, heads: LayerHeads, remember: bool = False) -> tuple[Tensor, Tensor]:
         """All pairs for all heads of a layer.
+
+        Args:
+            remember: keep what a search of cells of the same layer can use.
 
         Returns:
             promoted, suppressed: Int32[Tensor, "n_heads n_pairs"], on the CPU: how many other tokens have a logit of
@@ -113,107 +124,90 @@ class RankSearch:
         """
         self.work.full += heads.n_heads * len(heads.x) * self.d_vocab
         questions = AllPairs(heads.n_heads, self.source, self.target, self.k)
-        ranks = self._search(heads, questions, lambda head, work: self._open_pairs(head, heads, work))
+        remember &= self.notes
+        ranks, ended = self.ranks(heads, questions, lambda head, work: self._open_pairs(head, heads, work, remember))
+        if remember:
+            heads.seen.extend(ended)
         promoted, suppressed = ranks.view(heads.n_heads, 2, -1).cpu().unbind(1)
         return promoted, suppressed
 
-    def candidates(
-        self, heads: LayerHeads, blocks: Sequence[CellBlock], keep: Callable[[int, Cells], Cells]
-    ) -> list[Cells]:
-        """The wanted cells of each head, without those that the sample shows to be misses.
+    def start_tasks(self, **arguments: Any) -> Any:
+        """Tasks of one head that have seen no token yet, of the kind that this search uses: see `Rows.start`."""
+        return Rows.start(**arguments, most=self.most) if self.notes else Tasks.start(**arguments)
 
-        Args:
-            blocks: sources and targets, each source with each target is a cell.
-            keep: given a head and some of its cells, returns those that are wanted; called before there are many.
-        """
-
-        def find(head: int) -> Cells:
-            value, limits = heads.value(head), heads.limits[head]
-            projected = heads.W_O[head] @ self.W_U_targets
-            kept, fresh, n_fresh = [], [], 0
-            for number, block in enumerate(blocks):
-                of_targets = projected[:, block.target]
-                highest, lowest = limits[block.k].highest, limits[block.k].lowest
-                at_once = max(1, BLOCK_ELEMENTS // max(1, of_targets.shape[1]))
-                for start, rows in zip(itertools.count(0, at_once), block.source.split(at_once), strict=False):
-                    logits = value[rows] @ of_targets
-                    for side, is_open in enumerate((logits >= highest[rows, None], logits <= lowest[rows, None])):
-                        row, column = is_open.nonzero(as_tuple=True)
-                        number_of, side_of = torch.full_like(row, number), torch.full_like(row, side)
-                        fresh.append(Cells(number_of, side_of, row + start, column))
-                        n_fresh += len(row)
-                    if n_fresh > BLOCK_ELEMENTS:
-                        kept.append(keep(head, Cells.joined(fresh)))
-                        fresh, n_fresh = [], 0
-            return Cells.joined([*kept, keep(head, Cells.joined(fresh))] if fresh else kept)
-
-        return list(self.workers.map(find, range(heads.n_heads)))
-
-    def cells(self, heads: LayerHeads, blocks: Sequence[CellBlock], chosen: Sequence[Cells]) -> list[Tensor]:
-        """Which of the chosen cells are hits, for each head: Bool[Tensor, "n_cells"], on the device."""
-        questions = ChosenCells(blocks, chosen)
-        ranks = self._search(heads, questions, lambda head, work: self._all_cells(head, heads, questions))
-        return [of_head != MISS for of_head in questions.split(ranks)]
-
-    def _search(self, heads: LayerHeads, questions: Questions, open_tasks: Callable[[int, Work], Tasks]) -> Tensor:
+    def ranks(
+        self, heads: LayerHeads, questions: Questions, tasks_of: Callable[[int, Work], Any]
+    ) -> tuple[Tensor, list[Any]]:
         """The rank of each question, or MISS.
 
         Args:
-            open_tasks: the tasks of a head; questions that it leaves out are misses.
+            tasks_of: the tasks of a head; questions that it leaves out are misses.
+
+        Returns:
+            Ranks, Int32[Tensor, "n_places"], on the device; the tasks that went through the whole vocabulary.
         """
         ranks = torch.full((questions.n_places,), MISS, dtype=torch.int32, device=self.W_U.device)
         parts = stops(self.d_vocab)
+        go: Callable[..., None]
+        end: Callable[..., None]
+        go, end = (scan_rows, finish_rows) if self.notes else (scan, finish)
+        seen = SeenRows(heads.seen, 2 * heads.n_heads * len(heads.x)) if heads.seen else None
         _, d_head, d_model = heads.W_O.shape
         # More rows than this are cheaper as values, with W_O multiplied into the vocabulary.
         many = d_model * d_head / (d_model - d_head) if d_model > d_head else math.inf
 
-        def search_head(head: int) -> tuple[int, Tasks, CloseCalls, Work]:
+        def search_head(head: int) -> tuple[int, Any, CloseCalls, Work]:
             work, close_calls = Work(), CloseCalls()
-            tasks = open_tasks(head, work)
+            tasks, columns = tasks_of(head, work), heads.columns[head]
+            if seen is not None:
+                end(seen.take_from(tasks), ranks, close_calls, questions.exact_ranks)
             done = 0
             for start, stop in parts:
-                if len(tasks.rows) <= many:
+                if len(tasks.rows) <= many and not columns.kept(start, stop):
                     break
-                scan(tasks, heads.columns[head], start, stop, close_calls, work)
+                go(tasks, columns, start, stop, close_calls, work)
                 done = stop
             if done == self.d_vocab:
-                finish(tasks, ranks, close_calls, questions.exact_ranks)
+                end(tasks, ranks, close_calls, questions.exact_ranks)
             else:
                 tasks.rows = tasks.rows @ heads.W_O[head]
             return done, tasks, close_calls, work
 
-        def search_pool(pools: dict[int, Tasks]) -> tuple[CloseCalls, Work]:
+        def search_pool(pools: dict[int, Any]) -> tuple[Any, CloseCalls, Work]:
             work, close_calls = Work(), CloseCalls()
-            tasks: Tasks | None = None
+            tasks: Any = None
             for start, stop in parts:
                 here = [each for each in (tasks, pools.get(start)) if each is not None]
                 if here:
-                    tasks = Tasks.joined(here)
-                    scan(tasks, Columns(self.W_U), start, stop, close_calls, work)
+                    tasks = type(here[0]).joined(here)
+                    go(tasks, Columns(self.W_U), start, stop, close_calls, work)
             if tasks is not None:
-                finish(tasks, ranks, close_calls, questions.exact_ranks)
-            return close_calls, work
+                end(tasks, ranks, close_calls, questions.exact_ranks)
+            return tasks, close_calls, work
 
         per_head = list(self.workers.map(search_head, range(heads.n_heads)))
-        pools: list[dict[int, Tasks]] = [{} for _ in range(self.threads)]
+        ended = [tasks for done, tasks, _, _ in per_head if done == self.d_vocab]
+        pools: list[dict[int, Any]] = [{} for _ in range(self.threads)]
         for start, _ in parts:
             if here := [tasks for done, tasks, _, _ in per_head if done == start and len(tasks)]:
-                for pool, part in zip(pools, Tasks.joined(here).split(self.threads), strict=True):
+                for pool, part in zip(pools, type(here[0]).joined(here).split(self.threads), strict=True):
                     pool[start] = part
+        per_pool = list(self.workers.map(search_pool, pools))
+        ended += [tasks for tasks, _, _ in per_pool if tasks is not None]
         all_close_calls = CloseCalls()
-        found = [(close_calls, work) for _, _, close_calls, work in per_head]
-        for close_calls, work in [*found, *self.workers.map(search_pool, pools)]:
+        for *_, close_calls, work in (*per_head, *per_pool):
             self.work.add(work)
             all_close_calls.add(close_calls)
         self.work.in_float64 += decide_close_calls(
             all_close_calls, heads, questions, self.W_U, self.reach, self.targets, ranks, self.workers
         )
-        return ranks
+        return ranks, ended
 
-    def _open_pairs(self, head: int, heads: LayerHeads, work: Work) -> Tasks:
+    def _open_pairs(self, head: int, heads: LayerHeads, work: Work, remember: bool) -> Any:
         """The pairs that the sample leaves open, as tasks; all pairs if the vocabulary is too small to sample."""
         value, W_O = heads.value(head), heads.W_O[head]
-        target_logit = (value[self.source] * (W_O @ self.W_U_targets).T[self.target]).sum(1)
+        projected = (W_O @ self.W_U_targets).T.contiguous()
+        target_logit = inner_products(value, self.source, projected, self.target)
         if self.sample is not None:
             work.logits += len(value) * self.sample.shape[1]
         highest, lowest = (torch.empty_like(target_logit) for _ in range(2))
@@ -224,8 +218,8 @@ class RankSearch:
         pair = torch.cat(pairs)
         side = torch.zeros_like(pair)
         side[len(pairs[0]) :] = 1
-        return Tasks.start(
-            value,
+        return self.start_tasks(
+            value=value,
             source=self.source[pair],
             side=side,
             target_logit=target_logit[pair],
@@ -233,21 +227,6 @@ class RankSearch:
             k=self.k[pair],
             target_id=self.target_ids[pair],
             place=(head * 2 + side) * len(self.source) + pair,
-        )
-
-    def _all_cells(self, head: int, heads: LayerHeads, questions: ChosenCells) -> Tasks:
-        """All cells of a head that are to be decided, as tasks."""
-        value, W_O = heads.value(head), heads.W_O[head]
-        places = questions.places(head)
-        place = torch.arange(places.start, places.stop, device=value.device)
-        asked = questions.at(place)
-        return Tasks.start(
-            value,
-            source=asked.source,
-            side=asked.side,
-            target_logit=(value[asked.source] * (W_O @ self.W_U_targets).T[asked.target]).sum(1),
-            margin=heads.margins[head][asked.source],
-            k=asked.k,
-            target_id=self.targets[asked.target],
-            place=place,
+            head=head,
+            remember=remember,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,8 @@ SMALLEST_BLOCK, LARGEST_BLOCK = 512, 4096
 
 BLOCK_ELEMENTS = 1024 * 1024
 """Logits to hold at once, so that memory stays small and caches are used."""
+
+PRODUCTS_AT_ONCE = 512
 
 MAX_NEAR = 2048
 """With more tokens than this within rounding of its target, a task is decided in float64 against all tokens."""
@@ -93,6 +96,7 @@ class Tasks:
         k: Tensor,
         target_id: Tensor,
         place: Tensor,
+        **_: object,
     ) -> Tasks:
         """Tasks of one head that have seen no token yet.
 
@@ -135,13 +139,18 @@ class Tasks:
     @classmethod
     def joined(cls, parts: Sequence[Tasks]) -> Tasks:
         """Tasks of several heads as one set."""
-        whole = {name: torch.cat([getattr(part, name) for part in parts]) for name in ("rows", *_PER_TASK)}
-        offsets = torch.tensor([0, *(len(part.rows) for part in parts[:-1])]).cumsum(0).tolist()
-        whole["row"] = torch.cat([part.row + offset for part, offset in zip(parts, offsets, strict=True)])
-        return cls(**whole)
+        return cls(**joined_rows(parts, ("rows", *_PER_TASK)))
 
 
 _PER_TASK = ("row", "target_logit", "margin", "k", "target_id", "place", "beaten", "near")
+
+
+def joined_rows(parts: Sequence[Any], names: Sequence[str]) -> dict[str, Tensor]:
+    """The named tensors of all parts one after the other, with `row` counted through all `rows`."""
+    whole = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+    offsets = torch.tensor([0, *(len(part.rows) for part in parts[:-1])]).cumsum(0).tolist()
+    whole["row"] = torch.cat([part.row + offset for part, offset in zip(parts, offsets, strict=True)])
+    return whole
 
 
 class Columns:
@@ -177,6 +186,22 @@ class Columns:
                 self._kept[first] = block
         return block[:, here]
 
+    def kept(self, start: int, stop: int) -> bool:
+        """Whether the products of all tokens from `start` up to `stop` are at hand."""
+        return all(first in self._kept for first in range(start // LARGEST_BLOCK * LARGEST_BLOCK, stop, LARGEST_BLOCK))
+
+
+def inner_products(a: Tensor, row: Tensor, b: Tensor, other: Tensor) -> Tensor:
+    """The product of a row of `a` with a row of `b` for each pair of them: Float[Tensor, "n"].
+
+    Args:
+        a, b: Float[Tensor, "n_a d"], Float[Tensor, "n_b d"].
+        row, other: of a and of b, Int[Tensor, "n"].
+    """
+    # A few at once, so that they stay in caches.
+    parts = zip(row.split(PRODUCTS_AT_ONCE), other.split(PRODUCTS_AT_ONCE), strict=True)
+    return torch.cat([(a[some] * b[others]).sum(1) for some, others in parts])
+
 
 def stops(d_vocab: int) -> list[tuple[int, int]]:
     """The vocabulary in parts, each as long as all before it: (first token, first token of the next part)."""
@@ -185,6 +210,12 @@ def stops(d_vocab: int) -> list[tuple[int, int]]:
         ends.append(end)
         end *= 2
     return list(zip([0, *ends], [*ends, d_vocab], strict=True))
+
+
+def fitting_stop(n_rows: int, start: int, stop: int) -> int:
+    """The end of a block of tokens whose logits for all rows can be held at once."""
+    fitting = BLOCK_ELEMENTS // n_rows // 64 * 64
+    return min(start + min(max(fitting, SMALLEST_BLOCK), LARGEST_BLOCK), stop)
 
 
 def scan(tasks: Tasks, columns: Columns, start: int, stop: int, close_calls: CloseCalls, work: Work) -> None:
@@ -196,8 +227,7 @@ def scan(tasks: Tasks, columns: Columns, start: int, stop: int, close_calls: Clo
         work: gets the number of logits.
     """
     while start < stop and len(tasks):
-        fitting = BLOCK_ELEMENTS // len(tasks.rows) // GROUP * GROUP
-        block = columns.at(start, min(start + min(max(fitting, SMALLEST_BLOCK), LARGEST_BLOCK), stop))
+        block = columns.at(start, fitting_stop(len(tasks.rows), start, stop))
         logits = tasks.rows @ block
         work.logits += logits.numel()
         if padding := -block.shape[1] % GROUP:
