@@ -238,10 +238,11 @@ def put_into(page: Path, table: str) -> None:
 
 
 def conditions() -> Row:
-    """Machine, cores, date and versions."""
+    """Machine, cores, load, date and versions."""
     return {
         "machine": _processor(),
         "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "date": datetime.now(UTC).date().isoformat(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }
@@ -327,13 +328,14 @@ def _note(row: Row) -> str:
     if row.get("plain_pass_seconds"):
         loop += f" and the forward pass of transformers in float32 ({_number(row['plain_pass_seconds'])} s)"
     versions = ", ".join(f"{name} {number}" for name, number in row["versions"].items())
+    load = f" (load {row['load']} at the end)" if row.get("load") else ""
     return (
         f"- **{row['name']}**: {layers}; {row['n_relations']} relations, {row['n_pairs']:,} pairs, "
         f"{row['n_sources']:,} sources; {share}; plain loop over {loop}; floor: {parts}, "
         f"without {_number(row['inputs_seconds'])} s for the inputs; "
         f"{row['in_float64']:,} close calls in float64. Median of {row['rounds']} rounds, "
         f"{min(row['seconds_of_rounds']):.3g} to {max(row['seconds_of_rounds']):.3g} s; {row['threads']} threads of "
-        f"{row['cores']} cores, {row['machine']}, {row['date']}; {versions}."
+        f"{row['cores']} cores{load}, {row['machine']}, {row['date']}; {versions}."
     )
 
 

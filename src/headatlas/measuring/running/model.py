@@ -163,6 +163,17 @@ class RunningModel:
         with torch.inference_mode():
             return self.base(input_ids=ids.to(self.device), use_cache=True).past_key_values
 
+    def can_continue(self, ids: Tensor) -> bool:
+        """Whether a run that continues from kept keys and values gives the logits of a whole run, for these tokens."""
+        if ids.shape[1] < 2:
+            return False
+        whole = self.last_logits(ids)
+        try:
+            found = self.last_logits(ids[:, -1:], self.past(ids[:, :-1]))
+        except Exception:  # each family keeps what it likes
+            return False
+        return float((found - whole).abs().max()) <= NEAR * float(whole.abs().max())
+
     @contextlib.contextmanager
     def without(self, removed: dict[int, list[int]], instead: dict[int, Tensor] | None = None) -> Iterator[None]:
         """Inside the block, the output of some heads at the last token is replaced by zeros, or by `instead`.
@@ -201,7 +212,7 @@ class Continuations:
     def __init__(self, running: RunningModel, prompts: Sequence[Sequence[int]]) -> None:
         self.running, self.n_prompts = running, len(prompts)
         found = list(batches(prompts))
-        keeps = bool(found) and self._keeps(found[-1][1])
+        keeps = bool(found) and running.can_continue(found[-1][1][:2])
         self._batches = [
             (places, ids, self.running.past(ids[:, :-1]) if keeps and ids.shape[1] > 1 else None)
             for places, ids in found
@@ -222,19 +233,6 @@ class Continuations:
                 yield places, self.running.last_logits(ids)
             else:
                 yield places, self.running.last_logits(ids[:, -1:], copy.deepcopy(past))
-
-    def _keeps(self, ids: Tensor) -> bool:
-        """Whether a run from kept keys and values is the whole run, on some of the longest prompts."""
-        if ids.shape[1] < 2:
-            return False
-        ids = ids[:2]
-        whole = self.running.last_logits(ids)
-        try:
-            past = self.running.past(ids[:, :-1])
-            found = self.running.last_logits(ids[:, -1:], copy.deepcopy(past))
-        except Exception:  # each family keeps what it likes
-            return False
-        return float((found - whole).abs().max()) <= NEAR * float(whole.abs().max())
 
 
 def batches(prompts: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Tensor]]:
