@@ -98,7 +98,9 @@ def measure_map(source: str, threads: int, profile: str = "maps") -> MapRun:
 
     whole, headatlas.scoring.RankSearch = headatlas.scoring.RankSearch, Watched
     try:
-        atlas = map_heads(source, profile=profile, chance=False, threads=threads, progress=note_time)
+        # With `alone`, the check loads the whole model, if it fits.
+        check = profile == "maps"
+        atlas = map_heads(source, profile=profile, chance=False, self_check=check, threads=threads, progress=note_time)
     finally:
         headatlas.scoring.RankSearch = whole
     measurable = [item for item in atlas.manifest.relations.items if item.measurable]

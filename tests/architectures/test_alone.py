@@ -1,5 +1,7 @@
 """What heads read for a token alone behind a prefix, against plain sequences of two tokens in transformers."""
 
+import weakref
+
 import pytest
 import torch
 
@@ -51,6 +53,17 @@ def test_batches_and_order_change_nothing(llama, monkeypatch):
     order = torch.randperm(41, generator=torch.Generator().manual_seed(0))
     for layer, x in read_alone(llama, ids[order], PREFIX):
         assert torch.equal(x, whole[layer][order])
+
+
+def test_what_an_earlier_layer_read_is_not_kept(llama):
+    read = []
+
+    def see(layer, x):
+        assert [layer for layer, each in enumerate(read) if each() is not None] == []
+        read.append(weakref.ref(x))
+
+    streamed.run_streamed(llama, torch.arange(14).view(7, 2), see)
+    assert len(read) == llama.n_layers
 
 
 def test_one_layer_is_read_at_a_time_and_only_on_demand(llama, monkeypatch):

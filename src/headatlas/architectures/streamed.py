@@ -89,6 +89,10 @@ class _Run:
             self.kept.layers = list(self.kept.layers)
         self.last = max(layer for layer in range(heads.n_layers) if heads.has_heads(layer))
         self.read: dict[int, Tensor] = {}
+        # The last layer whose heads read the values of each layer; nearly always the layer itself.
+        self.needed_until = {
+            heads.attention.value_layer(layer): layer for layer in range(self.last + 1) if heads.has_heads(layer)
+        }
         # A layer that reads what an earlier one has computed, other than its output, cannot be the first to run.
         read = [layer for layer in range(self.last + 1) if heads.has_heads(layer)]
         in_turn = all(heads.attention.value_layer(layer) == layer for layer in read)
@@ -120,6 +124,7 @@ class _Run:
             self.read[number] = torch.cat(seen)
         if heads.has_heads(number):
             self.see(number, self.read[heads.attention.value_layer(number)])
+            self.read = {layer: x for layer, x in self.read.items() if self.needed_until[layer] > number}
         if number == self.last and not self.keep:
             raise _LastLayerRead
         output = _joined(outputs)
