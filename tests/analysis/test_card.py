@@ -69,7 +69,9 @@ def test_categories_follow_the_rule(full):
 
 def test_what_was_not_measured_is_none_and_reads_so(bare):
     card = head_card(bare, "L3H3").as_dict()
-    assert all(card[name] is None for name in ("description", "salient", "similar", "validation", "ablation"))
+    assert all(
+        card[name] is None for name in ("description", "reading", "salient", "similar", "validation", "ablation")
+    )
     assert card["relations"][0]["score_q"] is None and card["relations"][0]["examples"] is None
     for text in (write_card(head_card(bare, "L3H3")), shown(head_card(bare, "L3H3"))):
         assert text.count("not measured") >= 5

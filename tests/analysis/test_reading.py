@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from atlases import make_atlas, make_attention
-from headatlas.analysis.reading import BEHAVIOURS, LIMITS, find_reading
+from headatlas.analysis.reading import BEHAVIOURS, LIMITS, find_reading, reading_heads
+from headatlas.errors import AtlasError, SettingsError
 
 SHARES = {
     "previous": {(0, 1): 0.9, (2, 3): 0.3},
@@ -54,3 +55,25 @@ def test_layers_without_heads_and_atlases_without_attention():
 def test_arrays_cannot_be_changed():
     with pytest.raises(ValueError, match="read-only"):
         find_reading(make_attention(make_atlas(2, 3))).has[0] = True
+
+
+def test_a_sentence_for_each_head():
+    reading = find_reading(make_attention(make_atlas(4, 5, without_heads=(1,)), SHARES))
+    assert reading.sentence(2, 3) == (
+        "Looks at the token behind an earlier copy of the current one (induction, 0.83 of its attention) and at the "
+        "first token (sink, 0.60 of its attention on text)."
+    )
+    assert reading.sentence(3, 3) == "Where it looks has no name: no share of its attention is above its limit."
+    assert reading.sentence(1, 0) is None
+
+
+def test_a_table_of_the_heads_that_read_so():
+    atlas = make_attention(make_atlas(4, 5), SHARES)
+    table = reading_heads(atlas, "induction")
+    assert table["name"].tolist() == ["L2H3", "L3H4"] and table["share"].tolist() == [0.83, 0.31]
+    assert table["low"].tolist() == pytest.approx([0.81, 0.29]) and (table["q"] == 1e-9).all()
+    assert len(reading_heads(atlas, "delimiter")) == 0
+    with pytest.raises(SettingsError, match=r"reads: expected .*induction.*, found 'inductive'"):
+        reading_heads(atlas, "inductive")
+    with pytest.raises(AtlasError, match="expected where its heads look, found nothing"):
+        reading_heads(make_atlas(4, 5), "induction")

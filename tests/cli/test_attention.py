@@ -37,7 +37,8 @@ def test_the_finding_comes_first(place):
         (row,) = (line for line in lines if line.startswith(title))
         assert head in row and row.split(title)[1].split()[0] == "1"
     assert "4 sequences of 48 random tokens, shown twice; 696 tokens of text in 6 pieces" in result.stderr
-    assert f"Table: {place / 'atlas' / 'attention.parquet'}" in result.stderr
+    assert f"Picture: {place / 'atlas' / 'reading.png'}" in result.stderr
+    assert (place / "atlas" / "reading.svg").exists()
 
 
 def test_json_has_everything(place):
@@ -47,6 +48,42 @@ def test_json_has_everything(place):
     assert named == {name: [f"L{layer}H{head}"] for name, (layer, head) in PLANTED["rotary"].items()}
     assert len(found["rows"]) == 8 * (5 + 10 + 2)
     assert {row["value"] for row in found["rows"] if row["behaviour"] == "delimiter"} == {None}
+
+
+@pytest.mark.usefixtures("rendered")
+def test_the_figure_and_what_it_refuses(place):
+    run(place)
+    target = place / "reading.png"
+    figure = ["figure", str(place / "atlas"), "-o", str(target), "--reading"]
+    assert CliRunner().invoke(app, [*figure, "--palette", "colour-blind", "--width", "column"]).exit_code == 0
+    assert target.stat().st_size > 10_000
+    for other in (["--relation", "r"], ["--sensitivity"], ["--threshold", "0.3"], ["--side", "suppression"]):
+        result = CliRunner().invoke(app, [*figure, *other])
+        assert result.exit_code == 2 and "reading: where heads look has no relation, side" in result.stderr
+
+
+def test_heads_by_what_they_read(place):
+    run(place)
+    heads = ["heads", str(place / "atlas"), "--reads"]
+    (row,) = CliRunner().invoke(app, [*heads, "induction"]).stdout.splitlines()
+    assert row.split("\t")[:3] == ["L1H2", "induction", "1.000"] and len(row.split("\t")) == 7
+    (found,) = json.loads(CliRunner().invoke(app, [*heads, "sink", "--json"]).stdout)
+    assert found["name"] == "L1H0" and found["share"] > 0.99 and found["q"] < 0.01
+    assert CliRunner().invoke(app, [*heads, "sink", "--category", "Planted"]).exit_code == 0
+    result = CliRunner().invoke(app, [*heads, "inductions"])
+    assert result.exit_code == 2 and "reads: expected" in result.stderr and "induction" in result.stderr
+
+
+def test_the_card_says_where_a_head_looks(place):
+    run(place)
+    card = ["head", str(place / "atlas"), "L1H2"]
+    sentence = "Looks at the token behind an earlier copy of the current one (induction, 1.00 of its attention)."
+    assert sentence in " ".join(CliRunner().invoke(app, card).stdout.split())
+    assert sentence in CliRunner().invoke(app, [*card, "--markdown"]).stdout
+    reading = json.loads(CliRunner().invoke(app, [*card, "--json"]).stdout)["reading"]
+    assert reading["sentence"] == sentence
+    (found,) = (each for each in reading["behaviours"] if each["named"])
+    assert (found["behaviour"], found["input"]) == ("induction", "random") and found["low"] <= found["value"]
 
 
 def test_a_short_text_is_one_sentence(place):

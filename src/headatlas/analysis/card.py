@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headatlas.analysis.categories import Classification, classify
 from headatlas.analysis.descriptions.describing import operations_of
+from headatlas.analysis.reading import BEHAVIOURS, find_reading
 from headatlas.atlas import COPYING_VARIABLES, HITS_VARIABLES, SIDES, Atlas, head_name, records
 from headatlas.errors import AtlasError, SettingsError
 
@@ -88,6 +89,7 @@ class Card:
             "validity": self.validity,
             "categories": list(self.categories),
             "description": self.description,
+            "reading": self.reading,
             "relations": self.relations,
             "validation": self.validation,
             "ablation": self.ablation,
@@ -116,6 +118,19 @@ class Card:
     def description(self) -> dict[str, Any] | None:
         rows = self._rows("descriptions")
         return None if not rows else {name: rows[0][name] for name in ("description", "rule", "confidence")}
+
+    @cached_property
+    def reading(self) -> dict[str, Any] | None:
+        """Where the head looks: a sentence, and all shares of its attention with what is named."""
+        found, rows = find_reading(self.atlas), self._rows("attention")
+        sentence = None if found is None else found.sentence(self.layer, self.head)
+        if found is None or rows is None or sentence is None:
+            return None
+        named = {(each.input, each.name) for each in BEHAVIOURS if found.of(each.name)[self.layer, self.head]}
+        return {
+            "sentence": sentence,
+            "behaviours": [row | {"named": (row["input"], row["behaviour"]) in named} for row in rows],
+        }
 
     @cached_property
     def relations(self) -> list[dict[str, Any]]:

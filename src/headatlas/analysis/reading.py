@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from headatlas.atlas import head_name
+from headatlas.errors import AtlasError, SettingsError, expected_names
 from headatlas.settings import MAX_Q, MIN_EXCESS
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
     from headatlas.atlas import Atlas
 
@@ -39,7 +42,7 @@ BEHAVIOURS = (
     Behaviour("induction", "Induction", "random", 0.3, "the token behind an earlier copy of the current one"),
     Behaviour("duplicate", "Duplicate", "random", 0.3, "an earlier copy of the current token"),
     Behaviour("self", "Self", "random", 0.3, "the current token"),
-    Behaviour("sink", "Sink", "text", 0.5, "the first token, which all texts have"),
+    Behaviour("sink", "Sink", "text", 0.5, "the first token"),
     Behaviour("local", "Local", "text", 0.5, "the few tokens before"),
     Behaviour("delimiter", "Delimiter", "text", 0.3, "punctuation and line breaks"),
 )
@@ -96,6 +99,16 @@ class Reading:
         """The heads with this behaviour and no other: Bool[ndarray, "layer head"]."""
         return self.of(name) & (self.count == 1)
 
+    @property
+    def n_heads(self) -> int:
+        """Number of heads whose attention was measured."""
+        return int(self.measured.sum())
+
+    @property
+    def n_named(self) -> int:
+        """Number of heads with a behaviour."""
+        return int((self.count > 0).sum())
+
     def strongest(self, name: str) -> list[tuple[int, int, float]]:
         """The heads with this behaviour, the strongest first: (layer, head, share)."""
         import numpy as np
@@ -103,6 +116,47 @@ class Reading:
         value = self.value[self.names.index(name)]
         places = [(int(layer), int(head)) for layer, head in np.argwhere(self.of(name))]
         return sorted(((*place, float(value[place])) for place in places), key=lambda each: (-each[2], each))
+
+    def places(self, name: str) -> dict[str, float]:
+        """The heads with a behaviour by their names, the strongest first, with their shares.
+
+        Raises:
+            SettingsError: there is no such behaviour.
+        """
+        if name not in self.names:
+            raise SettingsError(f"reads: expected {expected_names(list(self.names), name)}, found {name!r}.")
+        return {head_name(layer, head): share for layer, head, share in self.strongest(name)}
+
+    def sentence(self, layer: int, head: int) -> str | None:
+        """Where a head looks, in a sentence; None if that was not measured."""
+        if not self.measured[layer, head]:
+            return None
+        found = [
+            (float(self.value[number, layer, head]), each)
+            for number, each in enumerate(BEHAVIOURS)
+            if self.has[number, layer, head]
+        ]
+        if not found:
+            return "Where it looks has no name: no share of its attention is above its limit."
+        parts = [
+            f"at {each.looks} ({each.title.lower()}, {share:.2f} of its attention{' on text' * (each.input == 'text')})"
+            for share, each in sorted(found, key=lambda each: -each[0])
+        ]
+        return f"Looks {' and '.join(parts)}."
+
+
+def measured_reading(atlas: Atlas) -> Reading:
+    """As `find_reading`, where there has to be one.
+
+    Raises:
+        AtlasError: the attention of the heads was not measured.
+    """
+    reading = find_reading(atlas)
+    if reading is None:
+        raise AtlasError(
+            f"{atlas.name}: expected where its heads look, found nothing. Measure it with `headatlas attention`."
+        )
+    return reading
 
 
 def find_reading(atlas: Atlas, limits: Mapping[str, float] | None = None) -> Reading | None:
@@ -127,3 +181,20 @@ def find_reading(atlas: Atlas, limits: Mapping[str, float] | None = None) -> Rea
         for name, array in arrays.items():
             array[number, layers, heads] = rows[name]
     return Reading(*arrays.values(), limits=LIMITS | dict(facts.limits) | dict(limits or {}), measured=measured)
+
+
+def reading_heads(atlas: Atlas, name: str) -> pd.DataFrame:
+    """The heads with a behaviour, the strongest first: name, layer, head, behaviour, share, low, high, chance, q.
+
+    Raises:
+        AtlasError: the attention of the heads was not measured.
+        SettingsError: there is no such behaviour.
+    """
+    found = list(measured_reading(atlas).places(name))
+    behaviour = next(each for each in BEHAVIOURS if each.name == name)
+    table: Any = atlas.evidence("attention")
+    rows = table[(table["input"] == behaviour.input) & (table["behaviour"] == name)]
+    names = [head_name(*place) for place in zip(rows["layer"], rows["head"], strict=True)]
+    rows = rows.assign(name=names).set_index("name").loc[found].reset_index()
+    rows = rows.rename(columns={"value": "share", "q_value": "q"})
+    return rows[["name", "layer", "head", "behaviour", "share", "low", "high", "chance", "q"]]

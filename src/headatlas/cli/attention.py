@@ -64,7 +64,7 @@ def attention_command(
         f"{facts.sequences} sequences of {facts.random_tokens} random tokens, shown twice; {facts.text_tokens} tokens "
         f"of text in {facts.pieces} pieces; {facts.seconds:.0f} s."
     )
-    print_message(f"Table: {atlas / 'attention.parquet'}")
+    print_message(f"Picture: {atlas / 'reading.png'}")
 
 
 def named_heads(reading: Reading) -> dict[str, list[str]]:
@@ -78,8 +78,7 @@ def show_reading(atlas: Atlas, reading: Reading) -> None:
     from headatlas.analysis.reading import BEHAVIOURS
     from headatlas.atlas import head_name
 
-    n_heads = int(reading.measured.sum())
-    n_named = int((reading.count > 0).sum())
+    n_heads, n_named = reading.n_heads, reading.n_named
     only = int(reading.only("sink").sum())
     rows = []
     for each in BEHAVIOURS:

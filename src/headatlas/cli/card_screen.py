@@ -10,6 +10,7 @@ from headatlas.reports.card import (
     ablation_rows,
     counted,
     interval,
+    looks,
     q_value,
     share,
     shown_relations,
@@ -43,6 +44,7 @@ def show_card(card: dict[str, Any], colours: dict[str, str], screen: Console) ->
     screen.print(_subtitle(card))
     screen.print()
     screen.print(Padding(_description(card), (0, 0, 0, 2)))
+    screen.print(Padding(_looks(card), (0, 0, 0, 2)))
     sections = (
         ("Relations", _relations(card, colours, screen.width)),
         ("Examples", _examples(card)),
@@ -92,6 +94,12 @@ def _description(card: dict[str, Any]) -> Text:
     text = Text(printable(description["description"]) + ".", style="italic")
     text.append(f"  confidence {description['confidence']:.2f}", style="dim not italic")
     return text
+
+
+def _looks(card: dict[str, Any]) -> Text:
+    from rich.text import Text
+
+    return Text(looks(card), style="dim" if card["reading"] is None else "italic")
 
 
 def _relations(card: dict[str, Any], colours: dict[str, str], width: int) -> RenderableType:

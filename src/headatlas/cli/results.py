@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +23,9 @@ from headatlas.cli.options import (
 )
 from headatlas.cli.screen import print_json, print_message, print_or_write, show_table
 
+if TYPE_CHECKING:
+    from headatlas.atlas import Atlas
+
 
 @command("figure")
 def figure_command(
@@ -37,6 +40,7 @@ def figure_command(
     relation: Annotated[
         str | None, typer.Option(metavar="NAME", help="Draw this relation's score as a continuous heat map.")
     ] = None,
+    reading: Annotated[bool, typer.Option("--reading", help="Draw where the heads look instead.")] = False,
     palette: Annotated[
         Palette, typer.Option(help="Colours as in the paper, or safe for the colour-blind.")
     ] = Palette.paper,
@@ -44,13 +48,21 @@ def figure_command(
         str, typer.Option(help="screen, column (3.25 in), page (5.5 in) or a number of inches.")
     ] = "screen",
 ) -> None:
-    """Draw the map, or one relation's heat map."""
+    """Draw the map, one relation's heat map, or where the heads look."""
     from headatlas.atlas import load_atlas
-    from headatlas.figures import draw_map, draw_sensitivity, save_figure
+    from headatlas.errors import SettingsError
+    from headatlas.figures import draw_map, draw_reading, draw_sensitivity, save_figure
 
+    if reading and (sensitivity or relation or threshold or rule or side is not Side.score):
+        raise SettingsError(
+            "reading: where heads look has no relation, side, threshold or rule. Use --reading with --palette and "
+            "--width only."
+        )
     loaded = load_atlas(atlas)
     size = float(width) if width.replace(".", "", 1).isdigit() else width
-    if sensitivity:
+    if reading:
+        drawn = draw_reading(loaded, palette=palette.value, width=size)
+    elif sensitivity:
         drawn = draw_sensitivity(loaded, side=side.value)
     else:
         drawn = draw_map(
@@ -84,14 +96,25 @@ def heads_command(
     min_score: Annotated[
         str | None, typer.Option(metavar="SHARE", help="Strictly above this; default: the atlas's threshold.")
     ] = None,
+    reads: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only heads that look at this, such as induction or sink.")
+    ] = None,
     side: SideOption = Side.score,
     rule: RuleOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the heads of a relation or category, the strongest first; tab-separated when piped."""
+    from headatlas.analysis.reading import measured_reading
     from headatlas.atlas import load_atlas, records
 
-    rows = load_atlas(atlas).heads(category, relation, min_score, side.value, rule)
+    loaded = load_atlas(atlas)
+    reading = None if reads is None else measured_reading(loaded).places(reads)
+    if reads is not None and category is None and relation is None and min_score is None:
+        _list_readers(loaded, reads, as_json)
+        return
+    rows = loaded.heads(category, relation, min_score, side.value, rule)
+    if reading is not None:
+        rows = rows.loc[rows["name"].isin(list(reading))]
     columns = [
         "name",
         "relation",
@@ -129,6 +152,26 @@ def heads_command(
             typer.echo("\t".join(row))
         return
     show_table(f"{len(cells)} heads x relations", columns, cells, right=(3, 4, 5, 6, 7, 8))
+
+
+def _list_readers(atlas: Atlas, reads: str, as_json: bool) -> None:
+    """The heads that look at something, the strongest first."""
+    from headatlas.analysis.reading import reading_heads
+    from headatlas.atlas import records
+
+    found = records(reading_heads(atlas, reads))
+    if as_json:
+        print_json(found)
+        return
+    numbers = ("share", "low", "high", "chance")
+    cells = [
+        [row["name"], row["behaviour"], *(f"{row[name]:.3f}" for name in numbers), f"{row['q']:.2g}"] for row in found
+    ]
+    if not sys.stdout.isatty():
+        for row in cells:
+            typer.echo("\t".join(row))
+        return
+    show_table(f"{len(cells)} heads", ["name", "reads", *numbers, "q"], cells, right=(2, 3, 4, 5, 6))
 
 
 @command("export")

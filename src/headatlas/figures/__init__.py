@@ -15,6 +15,7 @@ _HOME = {
     "draw_ablation": "headatlas.figures.ablation",
     "draw_comparison": "headatlas.figures.comparison",
     "draw_map": "headatlas.figures.map",
+    "draw_reading": "headatlas.figures.reading",
     "draw_sensitivity": "headatlas.figures.sensitivity",
     "draw_survey": "headatlas.figures.survey",
     "draw_validation": "headatlas.figures.validation",
@@ -27,6 +28,7 @@ __all__ = [
     "draw_ablation",
     "draw_comparison",
     "draw_map",
+    "draw_reading",
     "draw_sensitivity",
     "draw_survey",
     "draw_validation",
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from headatlas.figures.ablation import draw_ablation
     from headatlas.figures.comparison import draw_comparison
     from headatlas.figures.map import draw_map
+    from headatlas.figures.reading import draw_reading
     from headatlas.figures.saving import render, save_figure
     from headatlas.figures.sensitivity import draw_sensitivity
     from headatlas.figures.survey import draw_survey

@@ -202,18 +202,25 @@ def _place(content: Content, look: Look, columns: int, alone: bool) -> Layout:
     panel = n_heads * cell
     layout = Layout(width, cell)
     bar = max(panel, content.legend_height)
+    legend = bar + content.legend_below + MARGIN
     y = MARGIN
     places = [number + (alone and number > 0) for number in range(len(content.titles))]
+    # The legend may go on beside the next rows, unless one of their titles would run into it.
+    beside = not alone and all(
+        content.titles[place] - n_layers * cell <= LEGEND_GAP for place in places[columns:] if place % columns < 2
+    )
     for row in range(places[-1] // columns + 1):
         top = y + content.top
         for place in places:
             if place // columns == row:
                 column = place % columns
                 layout.panels.append((_snap(starts[column] + shift + spread * column, look), _snap(top, look)))
-        below = max(panel + content.bottom, bar + content.legend_below + MARGIN) if row == 0 else panel + content.bottom
+        below = panel + content.bottom
+        if row == 0 and not beside:
+            below = max(below, legend)
         y = top + below + ROW_GAP
-    layout.body = y - ROW_GAP
     x, top = layout.panels[0]
+    layout.body = max(y - ROW_GAP, top + legend)
     layout.legend = (x + n_layers * cell + LEGEND_GAP, top, bar)
     return layout
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -62,20 +63,43 @@ def draw_map(
     if relation is not None:
         atlas.check_relation(relation)
     with plain_style():
-        return _Picture(atlas, classification, colours, look, relation).draw()
+        words = MapWords(caption(atlas, classification, relation), metadata(atlas, classification, relation))
+        return MapPicture(atlas, classification, colours, look, words, relation).draw()
 
 
-class _Picture:
+@dataclass(frozen=True)
+class MapWords:
+    """What a map says about itself.
+
+    Args:
+        caption: parts of the caption; metadata: of the file.
+        composite: title of the first panel.
+        several: what a head with several colours has so many of.
+    """
+
+    caption: list[str]
+    metadata: dict[str, str]
+    composite: str = COMPOSITE
+    several: str = "categories"
+
+
+class MapPicture:
     """One map while it is drawn."""
 
     def __init__(
-        self, atlas: Atlas, classification: Classification, palette: Palette, look: Look, relation: str | None
+        self,
+        atlas: Atlas,
+        classification: Classification,
+        palette: Palette,
+        look: Look,
+        words: MapWords,
+        relation: str | None = None,
     ) -> None:
         self.atlas, self.classification, self.look, self.relation = atlas, classification, look, relation
-        self.palette = palette
+        self.palette, self.words = palette, words
         self.ruler = Ruler(look.dpi)
         self.colours = palette.of_categories(classification.categories)
-        names = [relation] if relation else [COMPOSITE, *classification.categories]
+        names = [relation] if relation else [words.composite, *classification.categories]
         self.room = min(look.width * 0.35, 14 * _points(look.label))
         most = look.width * 0.6 if relation else self.room * look.title / look.label
         self.titles = [self.ruler.shorten(one_line(name), look.title, most) for name in names]
@@ -84,7 +108,7 @@ class _Picture:
     def draw(self) -> Figure:
         look, layout = self.look, self._arrange()
         width = layout.width - 2.5 * MARGIN
-        lines = self.ruler.wrap(caption(self.atlas, self.classification, self.relation), look.caption, width)
+        lines = self.ruler.wrap(self.words.caption, look.caption, width)
         if (warning := input_warning(self.atlas)) is not None:
             lines += self.ruler.wrap([one_line(warning, MAX_WARNING)], look.caption, width)
         line = _points(look.caption) * LINE
@@ -92,8 +116,7 @@ class _Picture:
         below = heading + layout.body + 0.04
         height = _whole(below + len(lines) * line + MARGIN / 2, look)
         self.size = (_whole(layout.width, look), height)
-        facts = metadata(self.atlas, self.classification, self.relation)
-        self.figure = AtlasFigure(self.size, facts, dpi=look.dpi, layout=None)
+        self.figure = AtlasFigure(self.size, self.words.metadata, dpi=look.dpi, layout=None)
         offset = _whole(heading, look)
 
         for number, (x, y) in enumerate(layout.panels):
@@ -250,7 +273,7 @@ class _Picture:
         occurring = set(found.count.ravel().tolist())
         counts = [n for n in range(n_categories, 1, -1) if n_categories <= 4 or n in occurring]
         return [
-            *((f"{count} categories", self.palette.of_count(count)) for count in counts),
+            *((f"{count} {self.words.several}", self.palette.of_count(count)) for count in counts),
             *(
                 (self.ruler.shorten(one_line(name), self.look.label, self.room), self.colours[name])
                 for name in reversed(found.categories)

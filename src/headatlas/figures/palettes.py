@@ -81,13 +81,55 @@ PALETTES = {
     ),
 }
 
+READING_PALETTES = {
+    # Away from the colours of the categories; the sink, where most heads rest, is the quietest.
+    "paper": Palette(
+        unclassified="#d9d9d9",
+        not_applicable="#f4f4f4",
+        categories={
+            "Previous token": "#f2b701",
+            "Induction": "#c2185b",
+            "Duplicate": "#6a3d9a",
+            "Self": "#b39ddb",
+            "Sink": "#7ba7bc",
+            "Local": "#3fae8f",
+            "Delimiter": "#a6761d",
+        },
+        further=(),
+        counts=("#2b2b2b", "#005f5f", "#7a0000"),
+        scale="magma_r",
+    ),
+    # Found by a search as that of PALETTES: a minimum distance of 30 between any two behaviours, 2 and 3 of them, and
+    # `unclassified`, under all kinds of sight.
+    "colour-blind": Palette(
+        unclassified="#dcdcdc",
+        not_applicable="#f6f6f6",
+        categories={
+            "Previous token": "#edc010",
+            "Induction": "#bb4475",
+            "Duplicate": "#8a329b",
+            "Self": "#914ff4",
+            "Sink": "#8fbbf0",
+            "Local": "#00fe8c",
+            "Delimiter": "#266903",
+        },
+        further=(),
+        counts=("#15073c", "#450d19", "#667788"),
+        scale="cividis",
+    ),
+}
+"""The same for where heads look, by the title of the behaviour."""
 
-def checked_palette(name: str) -> Palette:
+
+def checked_palette(name: str, reading: bool = False) -> Palette:
     """The palette of this name.
+
+    Args:
+        reading: for where heads look.
 
     Raises:
         SettingsError: there is no such palette.
     """
     if name not in PALETTES:
         raise SettingsError(f"palette: expected one of {', '.join(PALETTES)}, found {name!r}.")
-    return PALETTES[name]
+    return (READING_PALETTES if reading else PALETTES)[name]

@@ -66,7 +66,8 @@ def measure_attention(
     beside what the same rows would give if their attention were shuffled; see `headatlas.scoring.behaviours`.
 
     Args:
-        atlas: with a folder, the table is written there, and a call that was interrupted continues where it stopped.
+        atlas: with a folder, the table, `reading.png` and `.svg` are written there, and a call that was interrupted
+            continues where it stopped.
         model, adapter, device, threads: as for `validate_atlas`.
         seeds: of random tokens; each gives four sequences.
         text: a file of plain text instead of the package's own.
@@ -141,6 +142,12 @@ def measure_attention(
             packages={"torch": torch.__version__.split("+")[0], "transformers": _version("transformers")},
         )
         atlas = add_evidence(atlas, {"attention": (_table(found, layers), facts)})
+        if atlas.folder is not None:
+            from headatlas.figures import draw_reading, save_figure
+
+            figure = draw_reading(atlas)
+            for suffix in ("png", "svg"):
+                save_figure(figure, atlas.folder / f"reading.{suffix}")
         parts.remove()
     return atlas
 

@@ -62,7 +62,7 @@ def _head(facts: dict[str, Any]) -> list[Block]:
     ]
     if facts["model"]["note"]:
         lines.append(facts["model"]["note"])
-    return [paragraph(sentence), bullets(lines)]
+    return [paragraph(sentence), paragraph(looks(facts)), bullets(lines)]
 
 
 def _relations(facts: dict[str, Any]) -> list[Block]:
@@ -133,6 +133,12 @@ def _neighbours(facts: dict[str, Any]) -> list[Block]:
 
 
 # Pieces that the screen shows as well
+
+
+def looks(facts: dict[str, Any]) -> str:
+    """Where the head looks, in a sentence."""
+    reading = facts["reading"]
+    return f"Where it looks: {NOT_MEASURED}." if reading is None else reading["sentence"]
 
 
 def shown_relations(facts: dict[str, Any]) -> list[dict[str, Any]]:
