@@ -26,8 +26,8 @@ PYTHIA = Path(__file__).parents[3] / "shared" / "reference" / "pythia-6.9b-score
 HEADINGS = ["In short", "Heads per category", "How far it could be chance",
             "How far it could be copying", "Where in the layers", "Early and late",
             "Which categories meet",
-            "Layers or heads", "Rare and exceptional", "Strongest heads of each relation", "Suppression", "Coverage",
-            "Validity",
+            "Layers or heads", "Rare and exceptional", "Strongest heads of each relation", "Suppression",
+            "Where heads look", "Coverage", "Validity",
             "Settings and versions", "How to cite", "Limits"]  # fmt: skip
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from typing import TYPE_CHECKING
 
 from headatlas.analysis.significance import holm
 
 if TYPE_CHECKING:
     import numpy as np
+
+    Named = tuple[str, np.ndarray]
 
 EQUAL = 1 + 1e-7
 """Probabilities with a smaller ratio count as equal, because of rounding; R's fisher.test uses the same factor."""
@@ -53,11 +56,18 @@ class Meeting:
         return self.observed / self.expected_in_layers if self.expected_in_layers else None
 
 
-def find_meetings(named: list[tuple[str, np.ndarray]]) -> tuple[Meeting, ...]:
+def find_meetings(named: list[Named]) -> tuple[Meeting, ...]:
     """The meetings of all pairs of (name, Bool[ndarray, "layer head"]) that have heads."""
-    rows = [
-        ((first, second), *_meet(a, b)) for (first, a), (second, b) in combinations(named, 2) if a.any() and b.any()
-    ]
+    return _test(combinations(named, 2))
+
+
+def find_meetings_between(one: list[Named], other: list[Named]) -> tuple[Meeting, ...]:
+    """The meetings of each property of one list with each of another, as `find_meetings`."""
+    return _test(product(one, other))
+
+
+def _test(pairs: Iterable[tuple[Named, Named]]) -> tuple[Meeting, ...]:
+    rows = [((first, second), *_meet(a, b)) for (first, a), (second, b) in pairs if a.any() and b.any()]
     adjusted, adjusted_in_layers = holm([row[3] for row in rows]), holm([row[5] for row in rows])
     return tuple(
         Meeting(pair, observed, expected, p, p_adjusted, in_layers, p_in_layers, p_in_layers_adjusted)

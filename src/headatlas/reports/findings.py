@@ -43,9 +43,9 @@ BOUNDARY_TEST = "maximum likelihood ratio, permuted layers"
 WITHIN_TEST = "exact test within layers"
 
 
-def in_short(atlas: Atlas, found: Findings) -> list[Block]:
-    """Sentences that can be quoted, at most six, each with its numbers."""
-    sentences: list[Inline] = [_classified(atlas, found)]
+def in_short(atlas: Atlas, found: Findings, first: str = "") -> list[Block]:
+    """Sentences that can be quoted, at most six behind the first, each with its numbers."""
+    sentences: list[Inline] = [first, _classified(atlas, found)]
     if found.overall.n_heads:
         sentences += [_overall_boundary(found), _several(found), _met(found), _bands(found)]
     sentences.append(_best(found))

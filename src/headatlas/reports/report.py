@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from headatlas.analysis import analyse
+from headatlas.analysis.functions import find_functions
 from headatlas.atlas import Atlas
 from headatlas.reports import beyond_chance as chance
-from headatlas.reports import copying, findings, provenance, running
+from headatlas.reports import copying, findings, provenance, reading, running
 from headatlas.reports.blocks import Blocks, Picture, Title, line
 from headatlas.reports.markdown import to_markdown
 
@@ -36,12 +37,13 @@ def build_report(
     """
     found = analyse(atlas, threshold, side, rule)
     suppressing = side == "suppression"
+    functions = None if suppressing else find_functions(atlas, threshold)
     of_suppression = "Map of the suppressing heads by category"
     return (
         Title(line(f"{'Suppression' if suppressing else 'Heads'} of {atlas.name}")),
         *_picture(of_suppression if suppressing else "Map of the heads by category", figure),
         *provenance.warning(atlas),
-        *findings.in_short(atlas, found),
+        *findings.in_short(atlas, found, reading.named_functions(functions)),
         *provenance.settings_line(atlas, found),
         *findings.heads_per_category(atlas, found),
         *chance.how_far_chance(atlas, found),
@@ -54,6 +56,7 @@ def build_report(
         *findings.rare_and_exceptional(found),
         *findings.strongest_heads(atlas, side),
         *([] if suppressing else findings.suppression(atlas, found, _picture(of_suppression, suppression_figure))),
+        *([] if suppressing else reading.where_heads_look(atlas, functions)),
         *running.agreement(atlas),
         *running.removal(atlas),
         *provenance.coverage(atlas, found),

@@ -1,0 +1,103 @@
+"""The section of the report about where heads look."""
+
+from __future__ import annotations
+
+from headatlas.analysis.functions import STEP, Functions
+from headatlas.analysis.meetings import Meeting
+from headatlas.analysis.reading import BEHAVIOURS
+from headatlas.analysis.spans import find_span
+from headatlas.atlas import Atlas, head_name
+from headatlas.reports.blocks import Block, Code, bullets, heading, paragraph, table
+from headatlas.reports.text import agree, count, is_clear, or_none, p_value, percent, ratio
+from headatlas.settings import MAX_Q, MIN_EXCESS
+
+STRONGEST = 3
+
+
+def named_functions(found: Functions | None) -> str:
+    """The share of heads with a named function, writing or reading, in a sentence; empty if it is not known."""
+    if found is None:
+        return ""
+    beyond = "beyond chance and copying" if found.rule == "calibrated" else "not compared with chance"
+    return (
+        f"{found.any:,} of {found.n_heads:,} heads ({percent(found.any / found.n_heads)}) "
+        f"{agree(found.any, 'has', 'have')} a named function: {found.writing:,} by what they write ({beyond}), "
+        f"{found.looking:,} by where they look, {found.both:,} by both; {found.only_sink:,} "
+        f"{agree(found.only_sink, 'is', 'are')} only a sink."
+    )
+
+
+def where_heads_look(atlas: Atlas, found: Functions | None) -> list[Block]:
+    title = heading("Where heads look")
+    facts = atlas.manifest.evidence.attention
+    if found is None or facts is None:
+        return [title, paragraph("Not measured; ", Code("headatlas attention"), " runs the model and measures it.")]
+    reading = found.reading
+    rows = []
+    for each in BEHAVIOURS:
+        span, strongest = find_span(None, reading.of(each.name)), reading.strongest(each.name)
+        heads = len(strongest)
+        rows.append(
+            [
+                each.title,
+                f"{reading.limits[each.name]:g}",
+                f"{heads:,}",
+                percent(heads / found.n_heads),
+                "-" if span.first is None else str(span.first),
+                "-" if span.quartiles is None else str(span.quartiles[1]),
+                "-" if span.last is None else str(span.last),
+                ", ".join(f"{head_name(layer, head)} ({value:.2f})" for layer, head, value in strongest[:STRONGEST])
+                or "-",
+            ]
+        )
+    rows.append(["Any", "", f"{found.looking:,}", percent(found.looking / found.n_heads), "", "", "", ""])
+    text = "the package's text" if facts.text is None else facts.text
+    lower = [f"{each.title} {', '.join(f'{heads:,}' for heads in found.by_limit[each.name])}" for each in BEHAVIOURS]
+    return [
+        title,
+        paragraph(
+            f"Share of a head's attention in the running model, on {count(facts.sequences, 'sequence')} of random "
+            f"tokens that are shown twice (previous token, induction, duplicate, self) and on {facts.text_tokens:,} "
+            f"tokens of {text} (sink, local, delimiter). A head is named if the share is above the limit, significant "
+            f"against shuffled attention (Bernstein's bound; q < {MAX_Q:g}) and larger by more than {MIN_EXCESS:g}."
+        ),
+        table(
+            ["looks at", "limit", "heads", "share of heads", "first layer", "median", "last layer", "strongest"],
+            rows,
+            right=(1, 2, 3, 4, 5, 6),
+        ),
+        paragraph(
+            f"Heads if all limits are lower by {STEP:g}, as they are, and higher by {STEP:g}: {'; '.join(lower)}."
+        ),
+        *_meetings(found),
+    ]
+
+
+def _meetings(found: Functions) -> list[Block]:
+    tested = [each for each in found.meetings if each.p_in_layers is not None]
+    if not tested:
+        return [paragraph("Whether ways of reading meet categories cannot be tested.")]
+    clear = [each for each in tested if is_clear(each.p_in_layers_adjusted)]
+    test = f"exact test within layers, p adjusted by Holm's method for {count(len(tested), 'pair')}"
+    if not clear:
+        smallest = min(each.p_in_layers_adjusted or 0.0 for each in tested)
+        return [
+            paragraph(
+                f"No way of reading clearly meets a category more or less often than the layers they share explain "
+                f"({test}, smallest {p_value(smallest)})."
+            )
+        ]
+    return [
+        paragraph(f"These meet more or less often than the layers they share explain ({test}):"),
+        bullets(_sentence(each) for each in sorted(clear, key=lambda each: each.p_in_layers_adjusted or 0.0)),
+    ]
+
+
+def _sentence(each: Meeting) -> str:
+    reads, writes = each.pair
+    more = "more" if each.observed > each.expected_in_layers else "fewer"
+    times = or_none(each.ratio_in_layers, ratio)
+    return (
+        f"{reads} and {writes}: {count(each.observed, 'head')}, {more} than {each.expected_in_layers:.1f} expected "
+        f"({times} times; exact test within layers, {p_value(each.p_in_layers_adjusted)})."
+    )
