@@ -152,6 +152,7 @@ VALIDATION = ValidationFacts(
 )  # fmt: skip
 ATTENTION = AttentionFacts(
     prefix=28, seeds=2, sequences=8, random_tokens=48, text=None, text_sha256="c" * 64, text_tokens=4131, pieces=17,
+    samples=32, sample_tokens=127, samples_sha256="d" * 64,
     limits={"previous": 0.3, "induction": 0.3, "duplicate": 0.3, "self": 0.3, "sink": 0.5, "local": 0.5,
             "delimiter": 0.3},
     tool="1", seconds=1, device="cpu", packages={},
@@ -214,7 +215,7 @@ def make_evidence(atlas: Atlas, n_tokens: int = 4, n_mapped: int = 2, seed: int 
 
 
 ATTENTION_COLUMNS = [
-    "layer", "head", "input", "behaviour", "value", "low", "high", "chance", "p_value", "q_value", "rows",
+    "layer", "head", "input", "behaviour", "value", "low", "high", "chance", "p_value", "q_value", "predicted", "rows",
 ]  # fmt: skip
 READ = (
     ("random", "previous"), ("random", "induction"), ("random", "duplicate"), ("random", "self"), ("text", "sink"),
@@ -240,5 +241,6 @@ def make_attention(atlas: Atlas, shares: dict[str, dict[tuple[int, int], float]]
                 q = 1e-9 if value > 0.1 else 1.0
                 statistics = (0.05, q, q) if known else (np.nan, np.nan, np.nan)
                 low, high = max(0, value - 0.02), min(1, value + 0.02)
-                rows.append((int(layer), head, kind, behaviour, value, low, high, *statistics, 100))
+                predicted = value / 2 if kind == "text" else np.nan
+                rows.append((int(layer), head, kind, behaviour, value, low, high, *statistics, predicted, 100))
     return atlas.with_evidence({"attention": (pd.DataFrame(rows, columns=ATTENTION_COLUMNS), ATTENTION)})

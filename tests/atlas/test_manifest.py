@@ -49,7 +49,22 @@ def full_manifest() -> Manifest:
         (Correlation("score", "in-context", "own", "one", "knowledge_relation", 20, 24, 0.5, None, 0.25),),
     )  # fmt: skip
     attention = AttentionFacts(
-        260, 8, 32, 48, "text.txt", "b" * 64, 4131, 17, {"induction": 0.3}, "1", 1.5, "cpu", {"torch": "2"}
+        260,
+        8,
+        32,
+        48,
+        "text.txt",
+        "b" * 64,
+        4131,
+        17,
+        32,
+        127,
+        "d" * 64,
+        {"induction": 0.3},
+        "1",
+        1.5,
+        "cpu",
+        {"torch": "2"},
     )
     evidence = {"validation": validation, "ablation": AblationFacts({ablation.relation: ablation})}
     return replace(

@@ -39,6 +39,7 @@ def test_the_finding_comes_first(place):
     assert "4 sequences of 48 random tokens, shown twice; 696 tokens of text in 6 pieces" in result.stderr
     assert f"Picture: {place / 'atlas' / 'reading.png'}" in result.stderr
     assert (place / "atlas" / "reading.svg").exists()
+    assert "By the weights alone: attention on text, predicted from each token by itself, agrees" in result.stderr
 
 
 def test_json_has_everything(place):
@@ -46,7 +47,7 @@ def test_json_has_everything(place):
     assert found["seeds"] == 1 and found["limits"]["induction"] == 0.3 and len(found["text_sha256"]) == 64
     named = {name: heads for name, heads in found["named"].items() if heads}
     assert named == {name: [f"L{layer}H{head}"] for name, (layer, head) in PLANTED["rotary"].items()}
-    assert len(found["rows"]) == 8 * (5 + 10 + 2)
+    assert len(found["rows"]) == 8 * (5 + 10 + 3)
     assert {row["value"] for row in found["rows"] if row["behaviour"] == "delimiter"} == {None}
 
 

@@ -12,7 +12,9 @@ from headatlas.architectures.open import open_checkpoint
 from headatlas.errors import AtlasError, HeadatlasError, SettingsError
 from headatlas.measuring import attention as measuring
 from headatlas.measuring.running.passages import kinds_of, load_text, repeated_tokens, text_pieces
+from headatlas.measuring.running.predicted import SAMPLE_TOKENS, SAMPLES
 from headatlas.measuring.vocabulary import read_vocabulary
+from headatlas.scoring.behaviours import ON_RANDOM, ON_TEXT
 from models import make_model, save_model
 from needs import need_demo_model
 from planted import WORDS, write_relation
@@ -148,7 +150,7 @@ def compare_with_plain_loop(table, model, random_ids, pieces, kinds, near, layer
     for name, sequences in (("random", random_ids), ("text", pieces)):
         here = table[table["input"] == name]
         of_layer = list(dict.fromkeys(here["layer"]))
-        behaviours = [each for each in dict.fromkeys(here["behaviour"]) if each not in ("entropy", "distance")]
+        behaviours = [each for each in dict.fromkeys(here["behaviour"]) if each in (*ON_RANDOM, *ON_TEXT)]
         shares = {}
         for ids in sequences:
             with torch.no_grad():
@@ -205,6 +207,48 @@ def test_shares_of_the_demo_model_are_those_of_a_plain_loop(tmp_path):
     assert (strongest["layer"], strongest["head"]) == (18, 6)
 
 
+def rows_of(table, behaviour, kind="text"):
+    return table[(table["input"] == kind) & (table["behaviour"] == behaviour)].reset_index(drop=True)
+
+
+def test_attention_that_depends_on_each_token_alone_is_predicted(planted):
+    """All layers of the planted model read embeddings: its heads write nothing."""
+    model = planted / "silent"
+    whole = AutoModelForCausalLM.from_pretrained(planted / "model")
+    with torch.no_grad():
+        for layer in whole.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+    save_model(whole, model, [*WORDS, PREFIX])
+    place = planted / "of-silent"
+    place.mkdir()
+    (place / "model").symlink_to(model)
+    map_model(place)
+    _, table = measure(place)
+    agreement = rows_of(table, "agreement")
+    assert (agreement["value"] > 0.98).all()
+    assert (agreement["low"] <= agreement["value"]).all() and (agreement["value"] <= agreement["high"]).all()
+    for behaviour in ("previous", "self", "sink", "near", "long"):
+        row = rows_of(table, behaviour)
+        assert row["predicted"].to_numpy() == pytest.approx(row["value"].to_numpy(), abs=0.02), behaviour
+    assert rows_of(table, "previous", "random")["predicted"].isna().all()
+    # The head of the previous token looks at a place, whatever the tokens are; the others look for tokens.
+    assert {name: find_reading(measure(planted)[0]).of(name).sum() for name in ("previous", "induction")} == {
+        "previous": 1, "induction": 1,
+    }  # fmt: skip
+
+
+def test_what_a_head_knows_of_the_tokens_before_is_not_predicted(planted):
+    """The planted induction head reads what another head wrote; the control is the same tokens in another order."""
+    atlas, table = measure(planted)
+    agreement = rows_of(table, "agreement").set_index(["layer", "head"])
+    place = PLANTED["rotary"]["induction"]
+    assert agreement.loc[place, "value"] < 0.9
+    assert (agreement["chance"] <= agreement["value"] + 0.1).all()
+    facts = atlas.manifest.evidence.attention
+    assert facts.samples == SAMPLES and 0 < facts.sample_tokens < SAMPLE_TOKENS + 1
+
+
 def test_an_interrupted_measurement_goes_on(planted, monkeypatch):
     _, whole = measure(planted)
     original, done = measuring._measure, []
@@ -219,7 +263,8 @@ def test_an_interrupted_measurement_goes_on(planted, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         measure(planted)
     parts = planted / "atlas" / measuring.PARTS
-    assert sorted(path.name for path in parts.glob("*.npz")) == ["random-00000.npz", "random-00001.npz"]
+    names = ["random-00000.npz", "random-00001.npz", "samples.npz"]
+    assert sorted(path.name for path in parts.glob("*.npz")) == names
     calls = []
     monkeypatch.setattr(measuring, "_measure", lambda *args: calls.append(args) or original(*args))
     assert measure(planted)[1].equals(whole)

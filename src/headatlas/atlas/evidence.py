@@ -191,6 +191,8 @@ class AttentionFacts:
         seeds, sequences: of random tokens; `random_tokens`: different ones in a sequence, which shows each twice.
         text: name of the file; None for the package's own text.
         text_sha256: of the text; `text_tokens`: that were shown, in so many `pieces`.
+        samples: texts that the model wrote for the prediction, of `sample_tokens` each behind the prefix;
+            `samples_sha256`: of their tokens.
         limits: a behaviour is named if its share is strictly above this.
         tool: version of headatlas.
         seconds: that it took; `device`: where the model ran.
@@ -205,6 +207,9 @@ class AttentionFacts:
     text_sha256: Digest
     text_tokens: Size
     pieces: Size
+    samples: Size
+    sample_tokens: Size
+    samples_sha256: Digest
     limits: Mapping[str, Share]
     tool: Text
     seconds: Positive

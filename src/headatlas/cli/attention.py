@@ -32,7 +32,8 @@ def attention_command(
     threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure where the heads of the running model look."""
+    """Measure where the heads of the running model look, and predict it from weights."""
+    from headatlas.analysis.prediction import GOOD, find_prediction
     from headatlas.analysis.reading import find_reading
     from headatlas.atlas import load_atlas, records
     from headatlas.atlas.json_facts import write_facts
@@ -60,6 +61,12 @@ def attention_command(
     without = [str(layer) for layer in range(loaded.n_layers) if not loaded.has_heads[layer]]
     if without:
         print_message(f"Not measured, because they have no softmax attention: layers {', '.join(without)}.")
+    if (prediction := find_prediction(loaded)) is not None:
+        print_message(
+            f"By the weights alone: attention on text, predicted from each token by itself, agrees with real attention "
+            f"with a mean correlation of {prediction.mean:.2f} (tokens in shuffled order: "
+            f"{prediction.control_mean:.2f}); {prediction.good:.0%} of the heads are above {GOOD:g}."
+        )
     print_message(
         f"{facts.sequences} sequences of {facts.random_tokens} random tokens, shown twice; {facts.text_tokens} tokens "
         f"of text in {facts.pieces} pieces; {facts.seconds:.0f} s."

@@ -1,4 +1,8 @@
-"""Where the heads of the running model look: shares of attention by behaviour, on random tokens and on text."""
+"""Where the heads of the running model look, and where they would look by their weights alone.
+
+Shares of attention by behaviour, on random tokens and on text; on text also the attention that is predicted from each
+token by itself, and how far both agree.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,9 @@ from headatlas.measuring.run_folder import RunParts
 from headatlas.measuring.running.attention import most_tokens, watch_attention
 from headatlas.measuring.running.model import RunningModel, batches
 from headatlas.measuring.running.passages import kinds_of, load_text, repeated_tokens, text_pieces
+from headatlas.measuring.running.predicted import SAMPLE_TOKENS, PredictedInputs, predict_inputs, write_samples
 from headatlas.measuring.session import Session
+from headatlas.scoring.agreement import pooled_correlation, score_products
 from headatlas.scoring.behaviours import (
     ON_RANDOM,
     ON_TEXT,
@@ -31,12 +37,16 @@ from headatlas.scoring.behaviours import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     import pandas as pd
     from torch import Tensor
 
     from headatlas.atlas import Atlas
-    from headatlas.scoring.behaviours import Sums
+
+PREDICTED = ("share", "entropy", "distance")
+"""What is also measured of predicted attention, fields of `Sums`."""
 
 SEEDS, SEQUENCES = 8, 4
 """Seeds of random tokens, and sequences of each."""
@@ -64,6 +74,10 @@ def measure_attention(
     earlier copy of the current one (induction), on an earlier copy (duplicate), on the first token (sink) and on the
     token itself. On text: also by distance, on delimiters and on the same word, and the entropy. Each share stands
     beside what the same rows would give if their attention were shuffled; see `headatlas.scoring.behaviours`.
+
+    On text, the attention is also predicted from each token alone, see `headatlas.measuring.running.predicted`, and
+    `agreement` is the correlation of predicted with real scores before the softmax, beside that of a prediction from
+    the tokens in shuffled order.
 
     Args:
         atlas: with a folder, the table, `reading.png` and `.svg` are written there, and a call that was interrupted
@@ -107,25 +121,34 @@ def measure_attention(
         "sequences": hashlib.sha256(str([ids.tolist() for _, ids in runs]).encode()).hexdigest(),
     }
     found: dict[str, list[dict[str, np.ndarray]]] = {"random": [], "text": []}
+    running: RunningModel | None = None
+    inputs: PredictedInputs | None = None
+
+    def run() -> RunningModel:
+        nonlocal running
+        running = running or RunningModel(heads, device, report_stage(progress, Stage.BYTES))
+        return running
+
     with (
         use_threads(threads),
         RunParts(atlas.folder, PARTS, identity, "measuring the attention of this atlas") as parts,
     ):
-        running = None
         for name, ids in runs:
             if progress is not None:
                 progress(Stage.PROMPTS, done, total)
             kind = name.split("-")[0]
             kept = parts.load(name)
             if kept is None:
-                running = running or RunningModel(heads, device, report_stage(progress, Stage.BYTES))
-                kept = _measure(running, ids, _matches(kind, ids, kinds))
+                if kind == "text" and inputs is None:
+                    inputs = predict_inputs(run(), prefix, pieces[:, 1:], _samples(run, parts, prefix, most))
+                kept = _measure(run(), ids, _matches(kind, ids, kinds), inputs if kind == "text" else None)
                 parts.save(name, kept)
             found[kind].append(kept)
             done += len(ids)
         if progress is not None:
             progress(Stage.PROMPTS, total, total)
         layers = [layer for layer in range(heads.n_layers) if heads.has_heads(layer)]
+        samples = _samples(run, parts, prefix, most)
         facts = AttentionFacts(
             prefix=prefix,
             seeds=seeds,
@@ -135,6 +158,9 @@ def measure_attention(
             text_sha256=hashlib.sha256(shown.encode()).hexdigest(),
             text_tokens=len(pieces) * (pieces.shape[1] - 1),
             pieces=len(pieces),
+            samples=len(samples),
+            sample_tokens=samples.shape[1] - 1,
+            samples_sha256=hashlib.sha256(str(samples.tolist()).encode()).hexdigest(),
             limits=LIMITS,
             tool=__version__,
             seconds=round(time.perf_counter() - started, 1),
@@ -158,18 +184,48 @@ def _matches(kind: str, ids: Tensor, kinds: Any) -> dict[str, Tensor]:
     return find_text_matches(ids, kinds.words[ids], kinds.delimiters[ids])
 
 
-def _measure(running: RunningModel, ids: Tensor, matches: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    """What all layers do in some sequences: the arrays of `Sums`, with a dimension for the layer in front."""
+def _samples(run: Callable[[], RunningModel], parts: RunParts, prefix: int, most: int | None) -> Tensor:
+    """Texts of the model itself: Int[Tensor, "n_samples n_tokens"]."""
+    import torch
+
+    kept = parts.load("samples")
+    if kept is None:
+        kept = {"ids": write_samples(run(), prefix, min(SAMPLE_TOKENS, most or SAMPLE_TOKENS)).numpy()}
+        parts.save("samples", kept)
+    return torch.from_numpy(kept["ids"])
+
+
+def _measure(
+    running: RunningModel, ids: Tensor, matches: dict[str, Tensor], inputs: PredictedInputs | None
+) -> dict[str, np.ndarray]:
+    """What all layers do in some sequences: arrays with a dimension for the layer in front.
+
+    Those of `Sums`, and, with predicted inputs, `predicted_` and the names of those that are predicted too, and
+    `products` and `products_shuffled` of `score_products`, (layer, sequence, head, 3).
+    """
     import numpy as np
+    import torch
 
-    of_layer: dict[int, Sums] = {}
+    of_layer: dict[int, dict[str, np.ndarray]] = {}
 
-    def see(layer: int, attention: Tensor, visible: Tensor) -> None:
-        of_layer[layer] = measure_rows(attention, visible, matches)
+    def see(layer: int, attention: Tensor, visible: Tensor, *predicted: Tensor) -> None:
+        of_layer[layer] = dict(vars(measure_rows(attention, visible, matches)))
+        if predicted:
+            sums = measure_rows(predicted[0], visible, matches)
+            of_layer[layer] |= {f"predicted_{name}": getattr(sums, name) for name in PREDICTED}
+            for name, other in zip(("products", "products_shuffled"), predicted, strict=True):
+                products = score_products(attention, other, visible)
+                of_layer[layer][name] = products.permute(1, 2, 0).cpu().numpy()
 
-    watch_attention(running, ids, see)
-    names = vars(of_layer[running.layers[0]])
-    return {name: np.stack([getattr(of_layer[layer], name) for layer in running.layers]) for name in names}
+    instead = []
+    if inputs is not None:
+        # The same tokens in another order: what positions alone, and being tokens of this text, would give.
+        order = torch.randperm(ids.shape[1] - 1, generator=torch.Generator().manual_seed(0)) + 1
+        shuffled = torch.cat([ids[:, :1], ids[:, order]], dim=1)
+        instead = [inputs.of(ids), inputs.of(shuffled)]
+    watch_attention(running, ids, see, instead)
+    names = of_layer[running.layers[0]]
+    return {name: np.stack([of_layer[layer][name] for layer in running.layers]) for name in names}
 
 
 def _table(found: dict[str, list[dict[str, np.ndarray]]], layers: list[int]) -> pd.DataFrame:
@@ -192,16 +248,23 @@ def _table(found: dict[str, list[dict[str, np.ndarray]]], layers: list[int]) -> 
         chance = mean_interval(every["chance"])[0]
         p = np.where(n_sequences > 0, p_values(mean - chance, variance, weight), np.nan)
         counts = np.broadcast_to(rows.sum(0), mean.shape)
+        predicted = {
+            name: mean_interval(every[f"predicted_{name}"])[0] for name in PREDICTED if f"predicted_{name}" in every
+        }
+        shares = predicted.get("share", np.full(mean.shape, np.nan))
         for number, behaviour in enumerate(behaviours):
-            columns = (mean, low.clip(0, 1), high.clip(0, 1), chance, p, counts)
+            columns = (mean, low.clip(0, 1), high.clip(0, 1), chance, p, shares, counts)
             tables.append(_rows(layers, kind, behaviour, [each[..., number] for each in columns]))
         if kind == "text":
             nothing = np.full(mean.shape[:2], np.nan)
             n_rows = np.broadcast_to(every["rows"].max((0, 2))[:, None] * len(every["rows"]), nothing.shape)
-            entropy, distance = (mean_interval(every[name]) for name in ("entropy", "distance"))
-            expected = mean_interval(every["distance_chance"])[0]
-            tables.append(_rows(layers, kind, "entropy", [*entropy, nothing, nothing, n_rows]))
-            tables.append(_rows(layers, kind, "distance", [*distance, expected, nothing, n_rows]))
+            for behaviour, expected in (("entropy", nothing), ("distance", mean_interval(every["distance_chance"])[0])):
+                columns = [*mean_interval(every[behaviour]), expected, nothing, predicted[behaviour], n_rows]
+                tables.append(_rows(layers, kind, behaviour, columns))
+            r, control = (
+                pooled_correlation(np.moveaxis(every[name], -1, 0)) for name in ("products", "products_shuffled")
+            )
+            tables.append(_rows(layers, kind, "agreement", [*r, control[0], nothing, nothing, n_rows]))
     table = pd.concat(tables, ignore_index=True)
     tested = table["p_value"].notna()
     q_values = np.full(len(table), np.nan)
@@ -216,7 +279,7 @@ def _rows(layers: list[int], kind: str, behaviour: str, columns: list[np.ndarray
     import pandas as pd
 
     n_heads = columns[0].shape[1]
-    names = ("value", "low", "high", "chance", "p_value", "rows")
+    names = ("value", "low", "high", "chance", "p_value", "predicted", "rows")
     return pd.DataFrame(
         {
             "layer": np.repeat(layers, n_heads),

@@ -8,6 +8,7 @@ from headatlas.architectures.open import open_checkpoint
 from headatlas.errors import ArchitectureError
 from headatlas.measuring.running.attention import most_tokens, watch_attention
 from headatlas.measuring.running.model import RunningModel
+from headatlas.measuring.running.predicted import inputs_of
 from models import CASES, STRUCTURE_CASES, make_model
 
 IDS = torch.randint(1, 90, (2, 23), generator=torch.Generator().manual_seed(0))
@@ -56,6 +57,21 @@ def test_a_window_inside_the_module_counts(tmp_path):
 def test_attention_that_is_not_handed_out_is_refused(tmp_path):
     with pytest.raises(ArchitectureError, match="transformers' FalconAttention does not hand out its attention"):
         watch("falcon-serial", tmp_path)
+
+
+@pytest.mark.parametrize("case", [each for each in (*CASES, *STRUCTURE_CASES) if each not in WITHOUT])
+def test_another_input_gives_its_own_attention_and_changes_nothing_else(case, tmp_path):
+    """The attention's own input gives its own attention; the model runs on as if the other had not been there."""
+    running, seen = watch(case, tmp_path)
+    own = inputs_of(running, IDS)
+    others = {layer: x.flip(1) for layer, x in own.items()}
+    again = {}
+    watch_attention(running, IDS, lambda layer, *each: again.setdefault(layer, each), [own, others])
+    for layer, [(attention, visible)] in seen.items():
+        same, visible_again, of_own, _ = again[layer]
+        assert torch.equal(same, attention) and torch.equal(visible_again, visible)
+        assert torch.allclose(of_own, attention, atol=1e-5), layer
+    assert any(not torch.allclose(each[3], each[0], atol=1e-5) for each in again.values())
 
 
 def test_hooks_are_removed_after_an_error(tmp_path):

@@ -5,7 +5,7 @@ Knows modules and token ids. Weights come from transformers' own modules, after 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headatlas.errors import ArchitectureError
@@ -20,13 +20,21 @@ NONE = 1e-6
 """Most attention on a token that the mask hides."""
 
 
-def watch_attention(running: RunningModel, ids: Tensor, see: Callable[[int, Tensor, Tensor], None]) -> None:
+def watch_attention(
+    running: RunningModel,
+    ids: Tensor,
+    see: Callable[..., None],
+    instead: Sequence[Mapping[int, Tensor]] = (),
+) -> None:
     """Run sequences of one length and show the attention of each layer to `see` as soon as it is there.
 
     Args:
         ids: Int[Tensor, "n_sequences n_tokens"].
-        see: called with the layer, its attention, Float[Tensor, "n_sequences n_heads n_tokens n_tokens"], and the
-            tokens that each token may see, Bool[Tensor, "n_sequences n_tokens n_tokens"].
+        see: called with the layer, its attention, Float[Tensor, "n_sequences n_heads n_tokens n_tokens"], the tokens
+            that each token may see, Bool[Tensor, "n_sequences n_tokens n_tokens"], and what the attention would be for
+            each of `instead`.
+        instead: other inputs of the attention; layer -> Float[Tensor, "n_sequences n_tokens d_model"]. The model runs
+            on with its own.
 
     Raises:
         ArchitectureError: a module does not hand out its attention, or it is not what its mask allows.
@@ -37,16 +45,34 @@ def watch_attention(running: RunningModel, ids: Tensor, see: Callable[[int, Tens
     expected = (n_sequences, running.heads.n_heads, n_tokens, n_tokens)
     source = running.heads.checkpoint.source
     hooks = []
+    # Layers that hand keys and values on to later ones do so in a dictionary of their own for each input.
+    shared: list[dict[str, Any]] = [{} for _ in instead]
+
+    def attention_in(module: Any, output: Any) -> Tensor:
+        parts = output if isinstance(output, tuple) else ()
+        attention = next((part for part in parts if getattr(part, "shape", None) == expected), None)
+        if attention is None:
+            raise ArchitectureError(
+                f"{source}: transformers' {type(module).__name__} does not hand out its attention, so where its "
+                f"heads look cannot be measured."
+            )
+        return attention
+
+    def attention_for(module: Any, args: tuple, kwargs: dict[str, Any], x: Tensor, own: dict[str, Any]) -> Tensor:
+        handed = {
+            name: own.setdefault(name, dict(value))
+            for name, value in kwargs.items()
+            if isinstance(value, MutableMapping)
+        }
+        x = x.to(running.device)
+        if args:
+            return attention_in(module, module.forward(x, *args[1:], **kwargs | handed))
+        return attention_in(module, module.forward(**kwargs | handed | {"hidden_states": x}))
+
     for layer in running.layers:
 
         def show(module: Any, args: tuple, kwargs: dict[str, Any], output: Any, layer: int = layer) -> None:
-            parts = output if isinstance(output, tuple) else ()
-            attention = next((part for part in parts if getattr(part, "shape", None) == expected), None)
-            if attention is None:
-                raise ArchitectureError(
-                    f"{source}: transformers' {type(module).__name__} does not hand out its attention, so where its "
-                    f"heads look cannot be measured."
-                )
+            attention = attention_in(module, output)
             visible = _visible(module, kwargs.get("attention_mask"), attention)
             hidden = attention.masked_fill(visible[:, None], 0)
             if not torch.isfinite(attention).all() or float(hidden.abs().max()) > NONE:
@@ -54,7 +80,10 @@ def watch_attention(running: RunningModel, ids: Tensor, see: Callable[[int, Tens
                     f"{source}: layer {layer}: expected attention to tokens that the mask shows, found other values. "
                     f"Are the weights damaged?"
                 )
-            see(layer, attention, visible)
+            others = [
+                attention_for(module, args, kwargs, x[layer], own) for x, own in zip(instead, shared, strict=True)
+            ]
+            see(layer, attention, visible, *others)
 
         module = running.base.get_submodule(running.heads.attention.path(layer))
         hooks.append(module.register_forward_hook(show, with_kwargs=True))
