@@ -34,6 +34,13 @@ interface AppProps {
   bind: (setter: (given: Partial<View>) => void) => void;
 }
 
+/** What the counted heads of a view do. */
+function does(view: View): string {
+  if (view.what === "reading") return "have a way of reading";
+  const writes = view.relation ? `implement ${view.relation}` : "have a category";
+  return view.what === "both" ? `${writes} or a way of reading` : writes;
+}
+
 const TABS = [
   ["heads", "Heads"],
   ["report", "What the map shows"],
@@ -70,11 +77,11 @@ function App({ explored, first, onChange, bind }: AppProps) {
   const [atlas, found] = [explored.atlases[which], classified[which]];
   const { panels, legend } = useMemo(
     () => panelsOf(explored, classified, view, dark),
-    [explored, classified, view.relation, view.compare, view.palette, view.side, dark],
+    [explored, classified, view.relation, view.compare, view.palette, view.side, view.what, dark],
   );
   const { rows, summary, matches } = useMemo(
     () => search(explored, classified, view),
-    [explored, classified, view.side, view.query, view.relation, view.compare],
+    [explored, classified, view.side, view.query, view.relation, view.compare, view.what],
   );
   const colours = useMemo(() => new Map(explored.palettes[view.palette].categories), [explored, view.palette]);
   const place = selected(atlas, view);
@@ -159,9 +166,15 @@ function App({ explored, first, onChange, bind }: AppProps) {
         return `${name} ${share.toFixed(2)}${chance ? ` (chance ${level(chance, 2)})` : ""}`;
       });
     const validity = of.facts.validity[layer];
+    const ways = of
+      .readingsOf(at)
+      .map((number) => `${of.facts.reading![number].title} ${of.reading(number, at).toFixed(2)}`);
+    const looks = of.facts.reading ? [`looks at: ${ways.join(", ") || "nothing that has a name"}`] : [];
+    if (view.what === "reading") return [title, ...looks];
     return [
       title,
       categories.join(", ") || "Unclassified",
+      ...looks,
       ...best,
       ...(validity === "exact" ? [] : [`circuit: ${validity}`]),
     ];
@@ -169,7 +182,14 @@ function App({ explored, first, onChange, bind }: AppProps) {
   const names = shownOnes.map((number) => atlasName(explored, number));
   const caption = [
     view.compare === "difference" ? `difference B − A; ${names.join(", ")}` : names.join(", "),
-    view.relation ? `${view.side} of ${view.relation}` : `${view.side} above ${view.threshold}, rule ${view.rule}`,
+    ...(view.what === "writing" ? [] : ["where heads look"]),
+    ...(view.what === "reading"
+      ? []
+      : [
+          view.relation
+            ? `${view.side} of ${view.relation}`
+            : `${view.side} above ${view.threshold}, rule ${view.rule}`,
+        ]),
     ...(view.query.trim() ? [`framed: ${view.query.trim()}`] : []),
     "headatlas",
   ].join(" · ");
@@ -213,8 +233,10 @@ function App({ explored, first, onChange, bind }: AppProps) {
   const file = [
     names.join(" "),
     ...(view.compare === "difference" ? ["difference"] : []),
-    view.side,
-    ...(view.relation ? [view.relation] : [`above ${view.threshold} ${view.rule}`]),
+    ...(view.what === "writing" ? [] : [view.what]),
+    ...(view.what === "reading"
+      ? []
+      : [view.side, ...(view.relation ? [view.relation] : [`above ${view.threshold} ${view.rule}`])]),
     view.query.trim(),
   ]
     .filter(Boolean)
@@ -222,6 +244,13 @@ function App({ explored, first, onChange, bind }: AppProps) {
   const relation = atlas.facts.relations.findIndex((each) => each.name === view.relation);
   const implementing = (number: number) => {
     const { implements: does } = classified[number];
+    if (view.what !== "writing") {
+      const of = explored.atlases[number];
+      const writes = (at: number) =>
+        view.what === "both" && (relation < 0 ? classified[number].counts[at] : does[relation * of.size + at]) > 0;
+      return Array.from({ length: of.size }, (_, at) => writes(at) || of.readingsOf(at).length > 0).filter(Boolean)
+        .length;
+    }
     return relation < 0
       ? classified[number].nClassified
       : does.subarray(relation * atlas.size, (relation + 1) * atlas.size).reduce((sum, one) => sum + one, 0);
@@ -263,7 +292,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
                 <strong>{implementing(number)}</strong>
               </>
             ))}{" "}
-            of {found.nHeads} heads {view.relation ? `implement ${view.relation}` : "have a category"}
+            of {found.nHeads} heads {does(view)}
             {view.compare === "difference" && !view.relation && (
               <>
                 ; {became(1, 0)} gain their first, {became(0, 1)} lose all

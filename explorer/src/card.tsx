@@ -118,6 +118,8 @@ export function Card({
       ) : (
         <p class="ha-quiet">{NOT_MEASURED}</p>
       )}
+      <h3>Where it looks</h3>
+      <Looks {...{ explored, atlas, view, place }} />
       <Bars {...{ explored, atlas, classified, view, place, colours, onRelation }} />
       <Examples {...{ atlas, view, place }} />
       <Operations {...{ atlas, place }} />
@@ -168,6 +170,43 @@ function CardHead({ name, choice, onClose }: { name: string; choice: ComponentCh
         ✕
       </button>
     </header>
+  );
+}
+
+/** Where the head looks: a sentence, and the shares of its attention that are named or near their limits. */
+function Looks({ explored, atlas, view, place }: Pick<CardProps, "explored" | "atlas" | "view" | "place">) {
+  const { reading } = atlas.facts;
+  const sentence = atlas.get("reading.sentence")?.[place];
+  if (!reading || sentence === undefined || sentence === NOTHING) return <p class="ha-quiet">{NOT_MEASURED}</p>;
+  const colours = new Map(explored.readingPalettes[view.palette].categories);
+  const rows = reading
+    .map((each, number) => ({ ...each, share: atlas.reading(number, place), named: atlas.reads(number, place) }))
+    .filter(({ share }) => !Number.isNaN(share))
+    .sort((one, other) => other.share - one.share)
+    .filter(({ named }, rank) => named || rank < FEW_BARS);
+  return (
+    <>
+      <p>{atlas.word(sentence)}</p>
+      <ul class="ha-bars">
+        {rows.map(({ title, limit, share, named }) => (
+          <li key={title}>
+            <span>{title}</span>
+            <span class="ha-number">{share.toFixed(2)}</span>
+            <div
+              class="ha-bar"
+              role="img"
+              aria-label={`${title}: ${share.toFixed(2)} of its attention, named above ${limit}`}
+            >
+              <i
+                class="fill"
+                style={{ width: `${share * 100}%`, background: colours.get(title), opacity: named ? 1 : 0.45 }}
+              />
+              <i class="threshold" style={{ left: `${limit * 100}%` }} />
+            </div>
+          </li>
+        ))}
+      </ul>
+    </>
   );
 }
 

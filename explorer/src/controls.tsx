@@ -18,6 +18,8 @@ interface ControlsProps {
 export function Controls({ explored, view, found, update, enter }: ControlsProps) {
   const atlas = explored.atlases[0];
   const noChance = !explored.atlases.every((each) => each.canCalibrate(view.side));
+  const measured = explored.atlases.every((each) => each.facts.reading !== null);
+  const noReading = !measured || view.compare === "difference";
   const noSuppression = !explored.atlases.every((each) => each.has("suppression"));
   const [typed, setTyped] = useState(view.query);
   useEffect(() => setTyped(view.query), [view.query]);
@@ -86,6 +88,18 @@ export function Controls({ explored, view, found, update, enter }: ControlsProps
         />
       </label>
       <Choice
+        name="Heads by"
+        value={view.what}
+        options={[
+          ["writing", "writing"],
+          ["reading", "reading"],
+          ["both", "both"],
+        ]}
+        disabled={noReading ? "reading both" : ""}
+        why={measured ? "not in the difference" : "where they look was not measured"}
+        onPick={(what) => update({ what } as Partial<View>)}
+      />
+      <Choice
         name="Heads that"
         value={view.side}
         options={[
@@ -144,7 +158,7 @@ interface ChoiceProps {
   name: string;
   value: string;
   options: [string, string][];
-  /** The option that cannot be chosen, and why. */
+  /** The options that cannot be chosen, a space between them, and why. */
   disabled?: string;
   why?: string;
   onPick: (value: string) => void;
@@ -162,7 +176,7 @@ export function Choice({ name, value, options, disabled = "", why = "", onPick }
           key={option}
           type="button"
           aria-pressed={value === option}
-          disabled={option === disabled}
+          disabled={disabled.split(" ").includes(option)}
           onClick={() => onPick(option)}
         >
           {text}

@@ -15,6 +15,7 @@ const TYPES: Record<string, new (buffer: ArrayBuffer, offset: number, length: nu
 export interface Explored {
   atlases: AtlasData[];
   palettes: Record<string, Palette>;
+  readingPalettes: Record<string, Palette>;
   maxQ: number;
   minExcess: number;
   minUncopied: number;
@@ -104,6 +105,24 @@ export class AtlasData {
     return layer < this.facts.layers && head < this.facts.heads ? layer * this.facts.heads + head : undefined;
   }
 
+  /** The share of a head's attention that a way of reading takes; NaN if it was not measured. */
+  reading(behaviour: number, place: number): number {
+    return this.get("reading.value")?.[behaviour * this.size + place] ?? NaN;
+  }
+
+  /** Whether a head is named for a way of reading. */
+  reads(behaviour: number, place: number): boolean {
+    return this.get("reading.has")?.[behaviour * this.size + place] === 1;
+  }
+
+  /** The ways of reading that a head is named for: numbers into the facts, the largest share first. */
+  readingsOf(place: number): number[] {
+    return (this.facts.reading ?? [])
+      .map((_, behaviour) => behaviour)
+      .filter((behaviour) => this.reads(behaviour, place))
+      .sort((one, other) => this.reading(other, place) - this.reading(one, place));
+  }
+
   /** Pairs that a head hits: numbers into `pair.*`. */
   hitsOf(place: number, side: Side): number[] {
     const places = this.get("hit.place");
@@ -149,6 +168,7 @@ export async function open(compressed: Uint8Array): Promise<Explored> {
   return {
     atlases: header.atlases.map((facts) => new AtlasData(facts, header.words, arrays)),
     palettes: header.palettes,
+    readingPalettes: header.readingPalettes,
     maxQ: header.maxQ,
     minExcess: header.minExcess,
     minUncopied: header.minUncopied,

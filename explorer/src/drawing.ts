@@ -134,33 +134,70 @@ export function panels(
   if (view.compare === "difference" && explored.atlases.length > 1)
     return differences(explored, classified, view, palette, ink, dark);
   const shownOnes = atlasesShown(view).filter((which) => which < explored.atlases.length);
-  const all = shownOnes.flatMap((which) =>
-    view.relation
-      ? [scalePanel(explored, view, scale, ink, which)]
-      : categoryPanels(explored, classified[which], palette, ink, which),
-  );
-  if (view.relation)
-    return {
-      panels: all,
-      legend: { swatches: noHeads(explored, ink), note: "", scale: { colours: scale, from: "0", to: "1" } },
-    };
-  const names = palette.categories.map(([name, colour]) => [name, colour] as [string, string]);
-  const counts = palette.counts
-    .slice(0, Math.max(0, names.length - 1))
-    .map((colour, number) => [`${number + 2} categories`, colour] as [string, string]);
+  const writes = view.what !== "reading";
+  const made: Panel[] = [];
+  const swatches: [string, string][] = [];
+  if (writes)
+    for (const which of shownOnes)
+      made.push(
+        ...(view.relation
+          ? [scalePanel(explored, view, scale, ink, which)]
+          : groupPanels(explored, classified[which], palette, ink, which, WRITING)),
+      );
+  if (writes && !view.relation) swatches.push(...swatchesOf(palette, WRITING, palette.counts.length));
+  if (view.what !== "writing") {
+    const chosen = explored.readingPalettes[view.palette];
+    const colours = dark ? { ...chosen, counts: DARK_COUNTS } : chosen;
+    const readings = shownOnes.map((which) => readingSet(explored.atlases[which]));
+    for (const [at, which] of shownOnes.entries())
+      made.push(...groupPanels(explored, readings[at], colours, ink, which, READING));
+    // Few heads look in many ways: only numbers that occur are named.
+    const most = readings.reduce((largest, each) => each.counts.reduce((a, b) => Math.max(a, b), largest), 0);
+    swatches.push(...swatchesOf(colours, READING, most - 1));
+  }
+  const grey: [string, string][] = swatches.length ? [["Unclassified", ink.unclassified]] : [];
   return {
-    panels: all,
+    panels: made,
     legend: {
-      swatches: [
-        ...counts.reverse(),
-        ...names.reverse(),
-        ["Unclassified", ink.unclassified],
-        ...noHeads(explored, ink),
-      ],
+      swatches: [...swatches, ...grey, ...noHeads(explored, ink)],
       note: "",
-      scale: null,
+      scale: writes && view.relation ? { colours: scale, from: "0", to: "1" } : null,
     },
   };
+}
+
+/** On a dark ground: heads that look in 2, 3 and more ways, whose own colours are nearly black. */
+const DARK_COUNTS = ["#f5f5f5", "#a5f3ef", "#ffc9c9"];
+
+/** What a group of panels is about: the end of its keys, the title of its first panel, and what its colours count. */
+interface Group {
+  key: string;
+  title: string;
+  several: string;
+}
+
+const WRITING: Group = { key: "", title: "All Categories", several: "categories" };
+const READING: Group = { key: "r", title: "All Ways of Reading", several: "ways of reading" };
+
+/** The heads of each set by place, and how many sets each has. */
+type Sets = Pick<Classified, "has" | "counts">;
+
+/** The heads of each way of reading. */
+export function readingSet(atlas: AtlasData): Sets {
+  const has = (atlas.facts.reading ?? []).map((_, behaviour) =>
+    Uint8Array.from({ length: atlas.size }, (_, place) => Number(atlas.reads(behaviour, place))),
+  );
+  const counts = new Uint16Array(atlas.size);
+  for (const each of has) for (let place = 0; place < atlas.size; place++) counts[place] += each[place];
+  return { has, counts };
+}
+
+function swatchesOf(palette: Palette, group: Group, counts: number): [string, string][] {
+  const names = palette.categories.map(([name, colour]) => [name, colour] as [string, string]);
+  const numbers = palette.counts
+    .slice(0, Math.max(0, Math.min(counts, names.length - 1)))
+    .map((colour, number) => [`${number + 2} ${group.several}`, colour] as [string, string]);
+  return [...numbers.reverse(), ...names.reverse()];
 }
 
 function noHeads(explored: Explored, ink: Ink): [string, string][] {
@@ -173,7 +210,14 @@ function rest(atlas: AtlasData, ink: Ink): string[] {
   );
 }
 
-function categoryPanels(explored: Explored, found: Classified, palette: Palette, ink: Ink, which: number): Panel[] {
+function groupPanels(
+  explored: Explored,
+  found: Sets,
+  palette: Palette,
+  ink: Ink,
+  which: number,
+  group: Group,
+): Panel[] {
   const atlas = explored.atlases[which];
   const two = explored.atlases.length > 1;
   const composite = rest(atlas, ink);
@@ -184,9 +228,9 @@ function categoryPanels(explored: Explored, found: Classified, palette: Palette,
   }
   const made: Panel[] = [
     {
-      key: `${which}:all`,
+      key: `${which}${group.key}:all`,
       which,
-      title: two ? atlasName(explored, which) : "All Categories",
+      title: two ? atlasName(explored, which) : group.title,
       atlas,
       colours: composite,
       counted: Uint8Array.from(found.counts, (count) => (count ? 1 : 0)),
@@ -202,7 +246,7 @@ function categoryPanels(explored: Explored, found: Classified, palette: Palette,
         counted[place] = 1;
       }
     made.push({
-      key: `${which}:${name}`,
+      key: `${which}${group.key}:${name}`,
       which,
       title: two ? `${"AB"[which]}: ${name}` : name,
       atlas,

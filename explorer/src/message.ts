@@ -32,6 +32,13 @@ export interface Salient {
   mapped: number;
 }
 
+/** A way of reading; a head is named for it above the limit. */
+export interface Behaviour {
+  name: string;
+  title: string;
+  limit: number;
+}
+
 /** Right answers by the number of heads removed, for heads in one order. */
 export interface Curve {
   relation: string;
@@ -99,6 +106,7 @@ export interface AtlasFacts {
   descriptions: boolean;
   validation: boolean;
   ablation: Curve[] | null;
+  reading: Behaviour[] | null;
   report: Block[];
 }
 
@@ -123,6 +131,7 @@ export interface Header {
   atlases: AtlasFacts[];
   words: string[];
   palettes: Record<string, Palette>;
+  readingPalettes: Record<string, Palette>;
   maxQ: number;
   minExcess: number;
   minUncopied: number;

@@ -1,4 +1,4 @@
-// "Which heads write Paris?": a query is a head, a layer, a category, a relation, a pair, or a word among hits and salient operations.
+// "Which heads write Paris?": a query is a head, a layer, a category, a relation, a way of reading, a pair, or a word among hits and salient operations.
 
 import type { Classified } from "./classify";
 import { type AtlasData, type Explored, NOTHING } from "./data";
@@ -8,7 +8,7 @@ import { atlasesShown, type View } from "./state";
 /** A head that matches a query in one atlas. */
 interface Match {
   place: number;
-  /** Number of the relation that the row is about; -1 if it is about none. */
+  /** Number of the relation that the row is about; -1 if it is about none, and -2 - n for the n-th way of reading. */
   relation: number;
   why: string;
 }
@@ -27,15 +27,31 @@ export interface Found {
   matches: (Uint8Array | null)[];
 }
 
+/** The number of the way of reading that a row is about; undefined if it is about none. */
+export const behaviourOf = (relation: number): number | undefined => (relation < -1 ? -2 - relation : undefined);
+
+/** What a row is about, in words. */
+export function aboutOf(atlas: AtlasData, relation: number): string {
+  const behaviour = behaviourOf(relation);
+  if (behaviour !== undefined) return `looks at: ${atlas.facts.reading![behaviour].title.toLowerCase()}`;
+  return atlas.facts.relations[relation]?.name ?? "salient operations";
+}
+
 /** The rows of a view. */
 export function search(explored: Explored, classified: Classified[], view: View): Found {
   const shownOnes = atlasesShown(view);
   const each = shownOnes.map((which) => searchOne(explored.atlases[which], classified[which], view));
   const asked = view.query.trim() !== "";
   const found = each.length === 1 ? each[0].found : joined(each[0].found, each[1].found);
-  const share = shownOnes.map((which) => explored.atlases[which].shares(view.side));
+  const share = shownOnes.map((which) => {
+    const [atlas, of] = [explored.atlases[which], explored.atlases[which].shares(view.side)];
+    return (relation: number, place: number) =>
+      relation < -1 ? atlas.reading(behaviourOf(relation)!, place) : relation < 0 ? NaN : of(relation, place);
+  });
   const does = (which: number, { place, relation }: Match) =>
-    relation >= 0 && classified[which].implements[relation * explored.atlases[which].size + place] === 1;
+    relation < -1
+      ? explored.atlases[which].reads(behaviourOf(relation)!, place)
+      : relation >= 0 && classified[which].implements[relation * explored.atlases[which].size + place] === 1;
   const changeOf = (match: Match): Row["change"] => {
     const [before, after] = [does(0, match), does(1, match)];
     return before && after ? "kept" : after ? "gained" : before ? "lost" : "";
@@ -46,7 +62,7 @@ export function search(explored: Explored, classified: Classified[], view: View)
       place,
       relation,
       why,
-      shares: share.map((of) => (relation < 0 ? NaN : of(relation, place))),
+      shares: share.map((of) => of(relation, place)),
       change: shownOnes.length > 1 ? changeOf(match) : "",
     };
   });
@@ -87,6 +103,12 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
   const wanted = fold(typed);
   const chosen = relations.findIndex((each) => each.name === view.relation);
   if (!wanted) {
+    if (view.what === "reading") return { found: looking(atlas, () => true), summary: "heads and where they look" };
+    if (view.what === "both" && chosen < 0)
+      return {
+        found: [...implementing(atlas, classified, () => true), ...looking(atlas, () => true)],
+        summary: "heads, the relations they implement, and where they look",
+      };
     if (chosen < 0)
       return { found: implementing(atlas, classified, () => true), summary: "heads and the relations they implement" };
     const found = places(atlas).filter((place) => atlas.share(side, chosen, place) > 0);
@@ -162,6 +184,21 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
     hitPairs(atlas, side, (one, other) => numbers.has(one) || numbers.has(other)),
     operating(atlas, side, (one, other, best) => numbers.has(other) || (best && numbers.has(one))),
   );
+  const behaviours = atlas.facts.reading ?? [];
+  const ways = behaviours
+    .map((each, number) => [fold(each.title), fold(each.name), number] as const)
+    .filter((each) => wanted.length > 2 && each.slice(0, 2).some((name) => String(name).startsWith(wanted)))
+    .map((each) => each[2]);
+  if (ways.length)
+    return within({
+      found: joined(
+        looking(atlas, (behaviour) => ways.includes(behaviour)),
+        spoken,
+      ),
+      summary:
+        `heads that look at: ${ways.map((number) => behaviours[number].title.toLowerCase()).join(", ")}` +
+        (spoken.length ? ", or with the word itself" : ""),
+    });
   const missing = naming(
     notMeasured.map((each) => each.name),
     wanted,
@@ -257,6 +294,17 @@ function implementing(atlas: AtlasData, classified: Classified, chosen: (relatio
       for (let place = 0; place < atlas.size; place++)
         if (classified.implements[relation * atlas.size + place]) found.push({ place, relation, why: "" });
   return found;
+}
+
+/** The heads that are named for some ways of reading. */
+function looking(atlas: AtlasData, chosen: (behaviour: number) => boolean): Match[] {
+  return (atlas.facts.reading ?? []).flatMap((_, behaviour) =>
+    chosen(behaviour)
+      ? places(atlas)
+          .filter((place) => atlas.reads(behaviour, place))
+          .map((place) => ({ place, relation: -2 - behaviour, why: "" }))
+      : [],
+  );
 }
 
 /** Each relation that these heads hit at least once. */

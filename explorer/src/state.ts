@@ -5,6 +5,7 @@ import type { AtlasData, Explored } from "./data";
 import type { Rule, Side } from "./message";
 
 export type Tab = "heads" | "report";
+export type What = "writing" | "reading" | "both";
 export type Compare = "a" | "b" | "both" | "difference";
 export const SORTED_BY = [
   "head",
@@ -25,6 +26,7 @@ export const SORTED_BY = [
 export const MOST_LETTERS = 200;
 
 export interface View {
+  what: What;
   side: Side;
   rule: Rule;
   threshold: string;
@@ -43,6 +45,7 @@ export interface View {
 export function firstView(explored: Explored): View {
   const { facts } = explored.atlases[0];
   return {
+    what: "writing",
     side: "score",
     rule: facts.rule,
     threshold: facts.threshold,
@@ -81,6 +84,8 @@ export function changed(explored: Explored, view: View, given: Partial<Record<ke
   next.tab = oneOf("tab", ["heads", "report"] as const) ?? next.tab;
   next.compare =
     explored.atlases.length > 1 ? (oneOf("compare", ["a", "b", "both", "difference"] as const) ?? next.compare) : "a";
+  const measured = explored.atlases.every((each) => each.facts.reading !== null) && next.compare !== "difference";
+  next.what = measured ? (oneOf("what", ["writing", "reading", "both"] as const) ?? next.what) : "writing";
   next.card =
     next.compare === "a" || next.compare === "b" ? next.compare : (oneOf("card", ["a", "b"] as const) ?? next.card);
   next.query = text("query")?.slice(0, MOST_LETTERS) ?? next.query;
@@ -113,7 +118,7 @@ export function atlasesShown(view: View): number[] {
 
 /** Whether going from one view to the other is a step that the browser's "back" should undo. */
 export function isStep(from: View, to: View): boolean {
-  return (["head", "relation", "tab", "compare"] as const).some((name) => from[name] !== to[name]);
+  return (["head", "relation", "tab", "compare", "what"] as const).some((name) => from[name] !== to[name]);
 }
 
 export function selected(atlas: AtlasData, view: View): number | undefined {

@@ -4,7 +4,7 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { formatted, level, shown } from "./card";
 import type { Classified } from "./classify";
 import type { AtlasData, Explored } from "./data";
-import type { Row } from "./search";
+import { aboutOf, behaviourOf, type Row } from "./search";
 import { atlasesShown, type SORTED_BY, type View } from "./state";
 
 const MOST_ROWS = 100;
@@ -28,7 +28,8 @@ function columnsOf(explored: Explored, view: View, rows: Row[]): Column[] {
   const shownOnes = atlasesShown(view);
   const atlas = explored.atlases[shownOnes[0]];
   const relation = (row: Row) => atlas.facts.relations[row.relation];
-  const chance = (row: Row) => atlas.chance(view.side, row.relation, row.place);
+  const chance = (row: Row) => chanceOf(atlas, view, row);
+  const known = (row: Row) => relation(row) || behaviourOf(row.relation) !== undefined;
   const hits = (row: Row) => atlas.hits(view.side, row.relation, row.place);
   const words = (key: Column["key"], text: (row: Row) => string, value: Column["value"] = text): Column => ({
     key,
@@ -51,7 +52,7 @@ function columnsOf(explored: Explored, view: View, rows: Row[]): Column[] {
       (row) => atlas.name(row.place),
       (row) => row.place,
     ),
-    words("relation", (row) => relation(row)?.name ?? "salient operations"),
+    words("relation", (row) => aboutOf(atlas, row.relation)),
     words("category", (row) => relation(row)?.category ?? ""),
   ];
   if (shownOnes.length > 1) {
@@ -80,7 +81,7 @@ function columnsOf(explored: Explored, view: View, rows: Row[]): Column[] {
     all.push(
       numbers(
         "share",
-        view.side,
+        view.what === "writing" ? view.side : view.what === "reading" ? "share of attention" : "share",
         (row) => number(row.shares[0]),
         (row) => real(row.shares[0]),
       ),
@@ -94,20 +95,28 @@ function columnsOf(explored: Explored, view: View, rows: Row[]): Column[] {
       numbers(
         "chance",
         "chance",
-        (row) => (relation(row) ? (chance(row) ? level(chance(row)!) : "not measured") : ""),
-        (row) => (relation(row) ? chance(row)?.level : undefined),
+        (row) => (known(row) ? (chance(row) ? level(chance(row)!) : "not measured") : ""),
+        (row) => (known(row) ? chance(row)?.level : undefined),
         false,
       ),
       numbers(
         "q",
         "q",
-        (row) => (relation(row) ? (chance(row) ? formatted(chance(row)!.q) : "not measured") : ""),
-        (row) => (relation(row) ? chance(row)?.q : undefined),
+        (row) => (known(row) ? (chance(row) ? formatted(chance(row)!.q) : "not measured") : ""),
+        (row) => (known(row) ? chance(row)?.q : undefined),
         false,
       ),
     );
   }
   return rows.some((row) => row.why) ? [...all, words("match", (row) => row.why)] : all;
+}
+
+/** The chance level of a row's share; undefined if it was not measured. */
+function chanceOf(atlas: AtlasData, view: View, row: Row): { level: number; q: number; exact: boolean } | undefined {
+  const behaviour = behaviourOf(row.relation);
+  if (behaviour === undefined) return row.relation < 0 ? undefined : atlas.chance(view.side, row.relation, row.place);
+  const at = behaviour * atlas.size + row.place;
+  return { level: atlas.get("reading.chance")![at], q: atlas.get("reading.q")![at], exact: true };
 }
 
 /** The column that rows are sorted by, and whether from the largest. */
@@ -152,15 +161,18 @@ export function tableOf(explored: Explored, classified: Classified[], view: View
       atlas.name(row.place),
       String(Math.floor(row.place / heads)),
       String(row.place % heads),
-      relation?.name ?? "salient operations",
+      aboutOf(atlas, row.relation),
       relation?.category ?? "",
     ];
     if (shownOnes.length > 1)
       return [...start, ...row.shares.map(text), text(row.shares[1] - row.shares[0]), row.change, row.why];
-    const chance = relation && atlas.chance(view.side, row.relation, row.place);
+    const chance = chanceOf(atlas, view, row);
+    const behaviour = behaviourOf(row.relation);
     const does = relation
       ? String(classified[shownOnes[0]].implements[row.relation * atlas.size + row.place] === 1)
-      : "";
+      : behaviour === undefined
+        ? ""
+        : String(atlas.reads(behaviour, row.place));
     const hits = relation && atlas.hits(view.side, row.relation, row.place);
     return [
       ...start,
@@ -194,7 +206,7 @@ export function Heads({ explored, view, rows, summary, colours, update, select }
   const [most, setMost] = useState(MOST_ROWS);
   const ordered = useMemo(
     () => sorted(explored, view, rows, most),
-    [explored, view.side, view.sort, view.compare, rows, most],
+    [explored, view.side, view.sort, view.compare, view.what, rows, most],
   );
   useEffect(() => setMost(MOST_ROWS), [rows]);
   const columns = columnsOf(explored, view, rows);
@@ -308,10 +320,12 @@ export function Matches({ explored, view, rows, summary, colours, select }: Matc
                     {relation.name}
                   </>
                 ) : (
-                  "salient operations"
+                  aboutOf(first, row.relation)
                 )}
               </span>
-              <span class="ha-number">{relation && row.shares.map((share) => share.toFixed(2)).join(" · ")}</span>
+              <span class="ha-number">
+                {row.relation !== -1 && row.shares.map((share) => share.toFixed(2)).join(" · ")}
+              </span>
               {row.why && (
                 <small>
                   <bdi>{shown(row.why)}</bdi>

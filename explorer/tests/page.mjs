@@ -116,6 +116,32 @@ const checks = {
     assert.equal(await page.locator(".ha-panel canvas").count(), 1);
     assert.ok((await rows(page)).every(([, relation]) => relation === given.relation));
   },
+  async "where heads look: switch, card, search"(page) {
+    const behaviours = given.behaviours.length;
+    const writing = await picture(page);
+    await choose(page, "Heads by", "reading");
+    await settled(page);
+    assert.equal(await page.locator(".ha-panel canvas").count(), 1 + behaviours);
+    assert.notEqual(await picture(page), writing);
+    assert.match(await page.locator(".ha-top p").first().innerText(), new RegExp(`${given.reading} of \\d+ heads`));
+    assert.ok((await rows(page)).every(([, about]) => about.startsWith("looks at: ")));
+    await choose(page, "Heads by", "both");
+    await settled(page);
+    assert.equal(await page.locator(".ha-panel canvas").count(), 2 + behaviours + given.categories.length);
+    await choose(page, "Heads by", "writing");
+    await search(page, "induction");
+    const found = (await rows(page)).filter(([, about]) => about === "looks at: induction").map(([head]) => head);
+    assert.deepEqual(found.sort(), [...given.induction].sort());
+    await search(page, "");
+    await page.getByRole("searchbox").fill(given.induction[0]);
+    await page.keyboard.press("Enter");
+    assert.match(await page.locator(".ha-card").innerText(), /Looks at .*\(induction, \d\.\d\d of its attention\)/);
+    const bare = await opened("bare", "#what=reading&head=L1H1");
+    const reading = bare.getByRole("button", { name: "reading", exact: true });
+    assert.ok(await reading.isDisabled());
+    assert.match(await bare.getByRole("group", { name: "Heads by" }).locator("legend").innerText(), /not measured/);
+    await bare.context().close();
+  },
   async "search: head, relation, category, word, nothing"(page) {
     await search(page, given.head.toLowerCase());
     assert.ok((await rows(page)).every(([head]) => head === given.head));

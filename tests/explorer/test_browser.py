@@ -11,6 +11,7 @@ import pytest
 
 from atlases import HOSTILE, make_atlas, make_evidence, with_model
 from headatlas.analysis.categories import classify
+from headatlas.analysis.reading import find_reading
 from headatlas.atlas import Atlas
 from headatlas.explorer import write_page
 from headatlas.figures import PALETTES
@@ -25,6 +26,7 @@ CHECKS = (
     "recounts the heads at each threshold, side and rule",
     "palette and theme change the picture",
     "shows one relation as a scale",
+    "where heads look: switch, card, search",
     "search: head, relation, category, word, nothing",
     "sorts the table by any column",
     "the report is in a tab",
@@ -78,7 +80,8 @@ def problems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "bare": write_page(folder / "bare.html", bare),
         "double": write_page(folder / "double.html", atlas, other),
     }
-    first = classify(atlas)
+    first, reading = classify(atlas), find_reading(atlas)
+    assert reading is not None
     relation = atlas.relations[0]
     does = np.argwhere(first.implements[0])
     hits = atlas.pair_hits
@@ -99,6 +102,9 @@ def problems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "hostile": HOSTILE,
         "size": atlas.n_layers * atlas.n_heads,
         "without": WITHOUT,
+        "behaviours": reading.names,
+        "reading": reading.n_named,
+        "induction": list(reading.places("induction")),
         "second": int(classify(other).has.any(0).sum()),
         "views": [
             {"side": side, "rule": rule, "threshold": threshold, "heads": int(found.has.any(0).sum())}

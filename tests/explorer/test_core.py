@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atlases import make_atlas, with_settings
+from atlases import make_atlas, make_attention, with_settings
 from headatlas.analysis.categories import classify
 from headatlas.atlas import Atlas
 from headatlas.explorer.payload import build_payload
@@ -180,3 +180,37 @@ def test_no_cell_of_a_csv_file_is_a_formula(tmp_path):
     cells = ask(make_atlas(n_layers=3, n_heads=2), [], tmp_path)["cells"]
     assert cells[:6] == ["'=1+1", "'+1", "-1", "-1.5", "'-1+1", "'@sum"]
     assert cells[6:] == ["'\t=1", '"\'\r=1"', '"a""b"', '"a,b"', '"a\nb"', "plain"]
+
+
+SHARES = {
+    "induction": {(2, 3): 0.83, (3, 1): 0.31},
+    "sink": {(2, 3): 0.6, (4, 0): 0.7},
+}
+
+
+@pytest.mark.parametrize("query, heads", [("induction", ["L2H3", "L3H1"]), ("Sink", ["L4H0", "L2H3"]), ("duplic", [])])
+def test_heads_are_found_by_where_they_look(query, heads, tmp_path):
+    atlas = make_attention(make_atlas(n_layers=6, n_heads=5), SHARES)
+    (answer,) = ask(atlas, [{"query": query}], tmp_path)["answers"]
+    rows = [dict(zip(answer["table"][0], row, strict=True)) for row in answer["table"][1:]]
+    assert [row["head"] for row in rows] == heads
+    assert "heads that look at: " in answer["summary"]
+    for row in rows:
+        name = "induction" if query == "induction" else "sink"
+        layer, head = int(row["layer"]), int(row["head_index"])
+        assert row["relation"] == f"looks at: {name}" and float(row["score"]) == SHARES[name][layer, head]
+        assert row["implements"] == "true" and float(row["chance"]) == 0.05 and float(row["q"]) == 1e-9
+
+
+def test_the_views_of_reading_and_of_both(tmp_path):
+    atlas = make_attention(make_atlas(n_layers=6, n_heads=5, categories=("Knowledge",)), SHARES)
+    views = [{"query": "", "what": what} for what in ("writing", "reading", "both")]
+    writing, reading, both = ([row[3] for row in each["table"][1:]] for each in ask(atlas, views, tmp_path)["answers"])
+    assert set(writing) == {"knowledge_relation"} and len(writing) == int(classify(atlas).implements.sum())
+    assert sorted(reading) == ["looks at: induction"] * 2 + ["looks at: sink"] * 2
+    assert sorted(both) == sorted(writing + reading)
+
+
+def test_without_attention_there_is_nothing_to_find(tmp_path):
+    (answer,) = ask(make_atlas(n_layers=6, n_heads=5), [{"query": "induction"}], tmp_path)["answers"]
+    assert len(answer["table"]) == 1 and answer["summary"].startswith("nothing matches")

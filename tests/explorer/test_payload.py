@@ -11,6 +11,7 @@ import pytest
 
 from atlases import HOSTILE, PAIRS, make_atlas, make_evidence
 from explorer_payload import unpack
+from headatlas.analysis.reading import find_reading
 from headatlas.atlas import COPYING_VARIABLES, SIDES, Atlas
 from headatlas.atlas.evidence import CONDITIONS, TOKENS
 from headatlas.errors import AtlasError
@@ -187,6 +188,7 @@ def test_evidence_that_an_atlas_lacks_is_absent_and_not_zero() -> None:
     (facts,) = header["atlases"]
     assert (facts["salient"], facts["similar"], facts["ablation"]) == (None, 0, None)
     assert not (facts["pairs"] or facts["descriptions"] or facts["validation"])
+    assert facts["reading"] is None and "0.reading.value" not in arrays
     assert set(arrays) == {"0.score.hits", "0.suppression.hits"}
 
 
@@ -236,3 +238,21 @@ def test_the_bytes_hold_no_time(atlas: Atlas) -> None:
     payload = build_payload([atlas])
     assert payload == build_payload([atlas])
     assert payload[4:8] == bytes(4)  # gzip's time stamp
+
+
+def test_where_heads_look_is_at_its_behaviour_and_head(atlas: Atlas) -> None:
+    header, arrays = unpack(build_payload([atlas]))
+    (facts,) = header["atlases"]
+    found = find_reading(atlas)
+    assert found is not None
+    assert [each["name"] for each in facts["reading"]] == list(found.names)
+    assert [each["limit"] for each in facts["reading"]] == [found.limits[name] for name in found.names]
+    shape = (len(found.names), N_LAYERS * N_HEADS)
+    np.testing.assert_array_equal(arrays["0.reading.value"], found.value.reshape(shape))
+    np.testing.assert_array_equal(arrays["0.reading.has"], found.has.reshape(shape))
+    for place, number in enumerate(arrays["0.reading.sentence"].tolist()):
+        sentence = found.sentence(*divmod(place, N_HEADS))
+        assert sentence == (None if number == NOTHING else header["words"][number])
+    titles = [each["title"] for each in facts["reading"]]
+    for name, palette in header["readingPalettes"].items():
+        assert [title for title, _ in palette["categories"]] == titles and name in PALETTES

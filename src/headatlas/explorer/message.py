@@ -42,6 +42,14 @@ class Salient(TypedDict):
     mapped: int
 
 
+class Behaviour(TypedDict):
+    """A way of reading; a head is named for it above the limit."""
+
+    name: str
+    title: str
+    limit: float
+
+
 class Curve(TypedDict):
     """Right answers by the number of heads removed, for heads in one order."""
 
@@ -112,6 +120,7 @@ class AtlasFacts(TypedDict):
     descriptions: bool
     validation: bool
     ablation: list[Curve] | None
+    reading: list[Behaviour] | None
     report: list[Block]
 
 
@@ -138,6 +147,7 @@ class Header(TypedDict):
     atlases: list[AtlasFacts]
     words: list[str]
     palettes: dict[str, Palette]
+    readingPalettes: dict[str, Palette]
     maxQ: float
     minExcess: float
     minUncopied: int

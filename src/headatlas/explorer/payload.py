@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from headatlas.figures.palettes import Palette
+
 FORMAT = 1
 NOTHING = 0xFFFFFFFF
 """In an array of numbers of words or heads: there is none."""
@@ -58,6 +60,7 @@ def build_payload(atlases: list[Atlas], reports: Sequence[blocks.Blocks] | None 
         atlases=facts,
         words=words.all,
         palettes=_palettes(atlases[0]),
+        readingPalettes=_reading_palettes(),
         maxQ=MAX_Q,
         minExcess=MIN_EXCESS,
         minUncopied=MIN_UNCOPIED,
@@ -176,6 +179,7 @@ def _atlas(atlas: Atlas, report: blocks.Blocks, prefix: str, arrays: _Arrays, wo
         descriptions=_descriptions(atlas, prefix, arrays, words),
         validation=_validation(atlas, prefix, arrays),
         ablation=_ablation(atlas),
+        reading=_reading(atlas, prefix, arrays, words),
         report=[_block(block) for block in report if not isinstance(block, blocks.Picture)],
     )
 
@@ -312,6 +316,25 @@ def _ablation(atlas: Atlas) -> list[message.Curve] | None:
     return curves
 
 
+def _reading(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> list[message.Behaviour] | None:
+    """Where the heads look, (behaviour, place), and a sentence for each head; NaN and no sentence if not measured."""
+    import numpy as np
+
+    from headatlas.analysis.reading import BEHAVIOURS, find_reading
+
+    found = find_reading(atlas)
+    if found is None:
+        return None
+    shape = (len(BEHAVIOURS), atlas.n_layers * atlas.n_heads)
+    for name, values in (("value", found.value), ("chance", found.chance), ("q", found.q)):
+        arrays.add(f"{prefix}reading.{name}", values.reshape(shape).astype("float64"))
+    arrays.add(f"{prefix}reading.has", found.has.reshape(shape).astype("uint8"))
+    sentences = [found.sentence(*divmod(place, atlas.n_heads)) for place in range(shape[1])]
+    numbers = [NOTHING if each is None else words.number(each) for each in sentences]
+    arrays.add(f"{prefix}reading.sentence", np.array(numbers, dtype="uint32"))
+    return [message.Behaviour(name=each.name, title=each.title, limit=found.limits[each.name]) for each in BEHAVIOURS]
+
+
 def _places(table: pd.DataFrame, atlas: Atlas, prefix: str = "") -> np.ndarray:
     """Layer x n_heads + head of each row: Int[ndarray, "n_rows"]."""
     return table[f"{prefix}layer"].to_numpy() * atlas.n_heads + table[f"{prefix}head"].to_numpy()
@@ -363,21 +386,30 @@ def _pieces(line: blocks.Text) -> list[message.Piece]:
 
 
 def _palettes(atlas: Atlas) -> dict[str, message.Palette]:
-    """The colours of the figures, for the categories of an atlas, with their continuous scales as 256 colours."""
-    import matplotlib
-    from matplotlib.colors import to_hex
-
+    """The colours of the figures, for the categories of an atlas."""
     from headatlas.analysis.categories import classify
     from headatlas.figures import PALETTES
 
     names = classify(atlas, rule="plain").categories
-    return {
-        name: message.Palette(
-            categories=list(palette.of_categories(names).items()),
-            counts=[palette.of_count(count) for count in range(2, max(3, len(names) + 1))],
-            unclassified=palette.unclassified,
-            notApplicable=palette.not_applicable,
-            scale=[to_hex(matplotlib.colormaps[palette.scale](step / 255)) for step in range(256)],
-        )
-        for name, palette in PALETTES.items()
-    }
+    return {name: _palette(palette, names) for name, palette in PALETTES.items()}
+
+
+def _reading_palettes() -> dict[str, message.Palette]:
+    """The colours of the figures for where heads look."""
+    from headatlas.figures.palettes import READING_PALETTES
+
+    return {name: _palette(palette, tuple(palette.categories)) for name, palette in READING_PALETTES.items()}
+
+
+def _palette(palette: Palette, names: tuple[str, ...]) -> message.Palette:
+    """Colours by name, with the continuous scale as 256 colours."""
+    import matplotlib
+    from matplotlib.colors import to_hex
+
+    return message.Palette(
+        categories=list(palette.of_categories(names).items()),
+        counts=[palette.of_count(count) for count in range(2, max(3, len(names) + 1))],
+        unclassified=palette.unclassified,
+        notApplicable=palette.not_applicable,
+        scale=[to_hex(matplotlib.colormaps[palette.scale](step / 255)) for step in range(256)],
+    )
