@@ -166,3 +166,12 @@ def test_version_and_help(run):
 
     assert run("--version").stdout.strip() == f"headatlas {headatlas.__version__}"
     assert "map" in run("--help").stdout
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_give_way_while_they_wait_unless_told_otherwise(chosen, expected, monkeypatch):
+    module, seen = sys.modules["headatlas.cli.app"], []
+    monkeypatch.setattr(module.os, "environ", dict(chosen))
+    monkeypatch.setattr(module, "app", lambda: seen.append(module.os.environ["OMP_WAIT_POLICY"]))
+    module.main()
+    assert seen == [expected]

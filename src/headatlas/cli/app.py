@@ -29,6 +29,9 @@ def debugging() -> bool:
 
 def main() -> None:
     """Entry point of the `headatlas` command."""
+    # Read when torch is imported. The forward pass and the search share the cores: a thread that waits for its
+    # neighbours by spinning, as by default, takes processor time from the threads that it waits for.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A pipe that closes early, as with `| head`, is no error.
     try:
         app()
