@@ -27,7 +27,7 @@ PATTERNS = {
 
 
 def compare(running, ids):
-    """Every head, sequence and pattern; the detector's score is a mean over all rows, ours over those that can match."""
+    """Every head, sequence and pattern; the detector's mean is over all rows, ours over those that can match."""
     matches, n_tokens = find_matches(ids), ids.shape[1]
 
     def see(layer, attention, visible):
