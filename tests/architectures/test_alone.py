@@ -1,5 +1,6 @@
 """What heads read for a token alone behind a prefix, against plain sequences of two tokens in transformers."""
 
+import gc
 import weakref
 
 import pytest
@@ -64,6 +65,31 @@ def test_what_an_earlier_layer_read_is_not_kept(llama):
 
     streamed.run_streamed(llama, torch.arange(14).view(7, 2), see)
     assert len(read) == llama.n_layers
+
+
+@pytest.mark.parametrize("case", ["llama", "gemma3_text", "mixtral", "qwen3_next", "bloom"])
+def test_the_weights_of_a_layer_are_dropped_as_soon_as_it_has_run(case, tmp_path, monkeypatch):
+    """Not when Python next looks for modules that refer to each other, which large layers would not wait for."""
+    model = open_model(open_checkpoint(save_model(make_model(case), tmp_path)))
+    fill, weights = model.tree.fill, []
+
+    def filled(path, *rest):
+        layer = fill(path, *rest)
+        weights.append([weakref.ref(each.untyped_storage()) for each in layer.parameters()])
+        return layer
+
+    monkeypatch.setattr(model.tree, "fill", filled)
+    alive = []
+
+    def see(layer, x):
+        alive.extend(each for of_layer in weights for each in of_layer if each() is not None)
+
+    gc.disable()
+    try:
+        streamed.run_streamed(model, torch.arange(14).view(7, 2), see)
+    finally:
+        gc.enable()
+    assert weights and not alive
 
 
 def test_one_layer_is_read_at_a_time_and_only_on_demand(llama, monkeypatch):

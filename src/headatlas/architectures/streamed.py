@@ -120,6 +120,7 @@ class _Run:
             kept_layers[number : number + 1] = [for_sequences(each, n) for each in before]
             outputs.append(layer(*part_args, **part_kwargs))
         kept_layers[number : number + 1] = before
+        layer.to_empty(device="meta")  # modules refer to each other, so their weights would stay for a while
         if reads:
             self.read[number] = torch.cat(seen)
         if heads.has_heads(number):
