@@ -1,5 +1,10 @@
 """What `attention` finds: planted heads and nothing else, the plain loop's numbers, and what it refuses."""
 
+import shutil
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +20,7 @@ from headatlas.measuring.running.passages import kinds_of, load_text, repeated_t
 from headatlas.measuring.running.predicted import SAMPLE_TOKENS, SAMPLES
 from headatlas.measuring.vocabulary import read_vocabulary
 from headatlas.scoring.behaviours import ON_RANDOM, ON_TEXT
+from interrupts import start_hearing
 from models import make_model, save_model
 from needs import need_demo_model
 from planted import WORDS, write_relation
@@ -269,6 +275,30 @@ def test_an_interrupted_measurement_goes_on(planted, monkeypatch):
     monkeypatch.setattr(measuring, "_measure", lambda *args: calls.append(args) or original(*args))
     assert measure(planted)[1].equals(whole)
     assert len(calls) == len(text_batches(planted)) and not parts.exists()
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("moment", ["random-00001.npz", "random-00070.npz", "text-00000.npz"])
+def test_a_killed_measurement_goes_on(planted, tmp_path, moment):
+    """The same command continues with the parts that are safe, and gives the same table."""
+    shutil.copytree(planted / "atlas", tmp_path / "atlas")
+    text = planted / "t.txt"
+    command = [sys.executable, "-m", "headatlas", "attention", tmp_path / "atlas", "--text", text, "--seeds", "80"]
+    part = tmp_path / "atlas" / measuring.PARTS / moment
+    with start_hearing(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as process:
+        while not part.exists() and process.poll() is None:
+            time.sleep(0.001)
+        process.kill()
+    assert part.exists(), "the run was over before it was killed"
+    kept = part.stat().st_mtime_ns
+    seen = []
+    atlas = headatlas.measure_attention(
+        headatlas.load_atlas(tmp_path / "atlas"), text=text, seeds=80,
+        progress=lambda *_: seen.append(part.exists() and part.stat().st_mtime_ns),
+    )  # fmt: skip
+    assert kept in seen and not part.parent.exists()
+    whole = headatlas.measure_attention(headatlas.load_atlas(planted / "atlas"), text=text, seeds=80)
+    assert atlas.evidence("attention").equals(whole.evidence("attention"))
 
 
 def text_batches(place):
