@@ -101,6 +101,11 @@ def test_of_a_llama_70b_about_an_eighth_has_to_be_read(tmp_path, monkeypatch):
     assert 6e9 < plan.memory < 12e9 and plan.seconds > 1
 
 
+def test_memory_of_the_demo_model_is_about_what_a_map_takes():
+    """Largest RssAnon of `headatlas map demo` on two threads: 2.1 GB; without chance and salient operations 1.6 GB."""
+    assert plan_map("demo", threads=2).memory == pytest.approx(2.1e9, rel=0.2)
+
+
 def test_of_fused_values_only_their_rows_count(tmp_path, monkeypatch):
     sizes = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 32, "num_attention_heads": 4,
              "vocab_size": 101, "num_key_value_heads": 4, "tie_word_embeddings": False, "pad_token_id": 0}  # fmt: skip

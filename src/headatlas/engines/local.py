@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from headatlas.engines.devices import check_device, count_threads
 from headatlas.engines.engine import LayerChance, LayerResult, Task
+from headatlas.engines.memory import FreedMemory
 from headatlas.errors import ArchitectureError
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class LayerScorer:
             assert of_layer == layer, f"the input of layer {of_layer} instead of {layer}"
             return x, *self.model.values_and_outputs(layer)
 
+        freed = FreedMemory()
         with ThreadPoolExecutor(1) as reader:
             ahead = reader.submit(read, layers[0]) if layers else None
             for number, layer in enumerate(layers):
@@ -76,6 +78,7 @@ class LayerScorer:
                 factors = ahead.result()
                 ahead = reader.submit(read, layers[number + 1]) if number + 1 < len(layers) else None
                 yield layer, self._score_layer(layer, factors)
+                freed.give_back()
 
     def _score_layer(self, layer: int, factors: tuple[Tensor, Tensor, Tensor] | None) -> LayerResult:
         import numpy as np

@@ -21,7 +21,7 @@ FULL_ROWS = 0.08
 """Share of the sources for which the search computes all logits of a head. With this and CHANCE, the times are within a
 factor of two of those measured on the demo model, Gemma 3 270M and the shapes of the benchmark."""
 
-CHANCE = 2.6
+CHANCE = 1.5
 """Time of the chance levels and of copying over that of the scores."""
 
 ALONE = 2.4
@@ -163,6 +163,9 @@ def _memory(model: HeadModel, measured: list[EncodedRelation], n_sources: int, t
     """
     from headatlas.architectures.parts import Role
     from headatlas.architectures.streamed import SEQUENCES_AT_ONCE
+    from headatlas.measuring.salient import MOST_ALONE, is_salient_wanted
+    from headatlas.scoring.rank_search import COLUMNS_BYTES
+    from headatlas.scoring.salient import LOGITS_AT_ONCE
 
     tree = model.tree
     of_layers = [
@@ -176,11 +179,19 @@ def _memory(model: HeadModel, measured: list[EncodedRelation], n_sources: int, t
     inputs = 2 * n_sources * model.d_model
     n_pairs = sum(len(relation.pairs) for relation in measured)
     search = threads * (n_sources * (model.d_model + 3 * 1536) + 8 * n_pairs) + 2 * model.n_heads * n_pairs
+    # Products of a layer's W_O with the vocabulary, for the heads that are at work or all of them.
+    search += min(COLUMNS_BYTES // 4, model.n_heads * model.d_head * model.d_vocab)
     if alone:
-        # A layer's weights, the residuals in float64, and what its widest module computes for some of the sequences.
+        # A layer's weights; and twice, as the C library keeps about as much of what is freed, the search, the residuals
+        # in float64, and what the widest module computes for some of the sequences.
         layer = max(sum(map(_numbers, _layer_shapes(model, layer))) for layer in range(model.n_layers))
         widest = max(shape[0] for layer in range(model.n_layers) for shape in _layer_shapes(model, layer) if shape)
-        search += layer + 2 * (4 * n_sources * model.d_model + 3 * SEQUENCES_AT_ONCE * widest)
+        n_words = n_sources
+        if is_salient_wanted(model, None):
+            n_words += min(MOST_ALONE, model.d_vocab)
+            # Logits, and what is compared of them.
+            search += 2 * LOGITS_AT_ONCE
+        search = layer + 2 * (search + 2 * (4 * n_words * model.d_model + 3 * SEQUENCES_AT_ONCE * widest))
     compared = 0
     if n_compared:
         sizes = [[_numbers(shape) for shape in _layer_shapes(model, layer)] for layer in range(model.n_layers)]
