@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from atlases import make_atlas, make_attention
+from atlases import make_atlas, make_attention, with_manifest
 from figures.test_map import colours, legend, overlaps, panels, texts
 from figures.test_palettes import SIGHTS, least_distance
 from headatlas.analysis.reading import BEHAVIOURS, find_reading
+from headatlas.atlas.manifest import InputFacts
 from headatlas.errors import AtlasError, SettingsError
-from headatlas.figures import PALETTES, draw_reading
+from headatlas.figures import PALETTES, draw_map, draw_reading
 from headatlas.figures.palettes import READING_PALETTES
 
 TITLES = ["All", *(each.title for each in BEHAVIOURS)]
@@ -34,6 +35,12 @@ def test_each_cell_is_at_its_layer_and_head():
     assert everything[3, 4] == palette.of_count(2) and everything[0, 5] == palette.categories["Induction"]
     assert (everything != palette.unclassified).sum() == 5
     assert dict(legend(figure))["2 ways"] == palette.of_count(2)
+
+
+def test_a_warning_about_what_the_map_of_writing_assumes_is_not_one_about_reading():
+    atlas = with_manifest(make_attention(make_atlas(7, 5), SHARES), input=InputFacts(40, (0.01,) * 7))
+    of_map, of_reading = (" ".join(each.get_text() for each in texts(draw(atlas))) for draw in (draw_map, draw_reading))
+    assert "does not see its model" in of_map and "does not see its model" not in of_reading
 
 
 def test_the_caption_and_the_metadata_say_what_was_measured():

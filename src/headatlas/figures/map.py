@@ -63,7 +63,11 @@ def draw_map(
     if relation is not None:
         atlas.check_relation(relation)
     with plain_style():
-        words = MapWords(caption(atlas, classification, relation), metadata(atlas, classification, relation))
+        words = MapWords(
+            caption(atlas, classification, relation),
+            metadata(atlas, classification, relation),
+            warning=str(input_warning(atlas) or ""),
+        )
         return MapPicture(atlas, classification, colours, look, words, relation).draw()
 
 
@@ -75,12 +79,14 @@ class MapWords:
         caption: parts of the caption; metadata: of the file.
         composite: title of the first panel.
         several: what a head with several colours has so many of.
+        warning: that follows the caption; empty for none.
     """
 
     caption: list[str]
     metadata: dict[str, str]
     composite: str = COMPOSITE
     several: str = "categories"
+    warning: str = ""
 
 
 class MapPicture:
@@ -109,8 +115,8 @@ class MapPicture:
         look, layout = self.look, self._arrange()
         width = layout.width - 2.5 * MARGIN
         lines = self.ruler.wrap(self.words.caption, look.caption, width)
-        if (warning := input_warning(self.atlas)) is not None:
-            lines += self.ruler.wrap([one_line(warning, MAX_WARNING)], look.caption, width)
+        if self.words.warning:
+            lines += self.ruler.wrap([one_line(self.words.warning, MAX_WARNING)], look.caption, width)
         line = _points(look.caption) * LINE
         heading = _points(look.title + 1) * 1.5 if self.classification.side == "suppression" else 0.0
         below = heading + layout.body + 0.04

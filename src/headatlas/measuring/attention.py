@@ -16,12 +16,12 @@ from headatlas.analysis.reading import LIMITS
 from headatlas.atlas.evidence import AttentionFacts
 from headatlas.atlas.statistics import benjamini_hochberg
 from headatlas.errors import SettingsError
-from headatlas.measuring.output import add_evidence
+from headatlas.measuring.output import EVIDENCE_FORMATS, add_evidence, save_pictures
 from headatlas.measuring.prefix import default_prefix
 from headatlas.measuring.progress import Progress, Stage, report_stage
 from headatlas.measuring.run_folder import RunParts
 from headatlas.measuring.running.attention import most_tokens, watch_attention
-from headatlas.measuring.running.model import RunningModel, batches
+from headatlas.measuring.running.model import RunningModel, batches, running_packages
 from headatlas.measuring.running.passages import kinds_of, load_text, repeated_tokens, text_pieces
 from headatlas.measuring.running.predicted import SAMPLE_TOKENS, PredictedInputs, predict_inputs, write_samples
 from headatlas.measuring.session import Session
@@ -97,7 +97,6 @@ def measure_attention(
     >>> atlas.evidence("attention").columns[:5].tolist()
     ['layer', 'head', 'input', 'behaviour', 'value']
     """
-    import torch
 
     from headatlas.engines.devices import check_device, use_threads
 
@@ -165,15 +164,13 @@ def measure_attention(
             tool=__version__,
             seconds=round(time.perf_counter() - started, 1),
             device=device,
-            packages={"torch": torch.__version__.split("+")[0], "transformers": _version("transformers")},
+            packages=running_packages(),
         )
         atlas = add_evidence(atlas, {"attention": (_table(found, layers), facts)})
         if atlas.folder is not None:
-            from headatlas.figures import draw_reading, save_figure
+            from headatlas.figures import draw_reading
 
-            figure = draw_reading(atlas)
-            for suffix in ("png", "svg"):
-                save_figure(figure, atlas.folder / f"reading.{suffix}")
+            save_pictures(draw_reading(atlas), atlas.folder / "reading", EVIDENCE_FORMATS)
         parts.remove()
     return atlas
 
@@ -289,9 +286,3 @@ def _rows(layers: list[int], kind: str, behaviour: str, columns: list[np.ndarray
             **{name: column.ravel() for name, column in zip(names, columns, strict=True)},
         }
     )
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FIGURE_FORMATS = ("png", "svg", "pdf")
+EVIDENCE_FORMATS = ("png", "svg")
 FIGURES = {"score": "figure", "suppression": "suppression"}
 SENSITIVITY = "sensitivity"
 REPORT = "report.md"
@@ -48,10 +50,10 @@ def write_results(atlas: Atlas, folder: str | Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for side in SIDES if atlas.has_suppression else ("score",):
-            _save(draw_map(atlas, side=side), folder / FIGURES[side])
+            save_pictures(draw_map(atlas, side=side), folder / FIGURES[side])
         has_ranks = atlas.pair_hits is not None and "rank" in atlas.pair_hits
         if has_ranks:
-            _save(draw_sensitivity(atlas), folder / SENSITIVITY)
+            save_pictures(draw_sensitivity(atlas), folder / SENSITIVITY)
         report = build_report(
             atlas,
             figure=f"{FIGURES['score']}.png",
@@ -75,8 +77,9 @@ def add_evidence(atlas: Atlas, tables: Evidence) -> Atlas:
     return atlas
 
 
-def _save(figure: Any, stem: Path) -> None:
+def save_pictures(figure: Any, stem: Path, formats: Sequence[str] = FIGURE_FORMATS) -> None:
+    """Save a figure in several formats, at a path without suffix."""
     from headatlas.figures import save_figure
 
-    for fmt in FIGURE_FORMATS:
+    for fmt in formats:
         save_figure(figure, stem.with_name(f"{stem.name}.{fmt}"))

@@ -16,12 +16,12 @@ from headatlas.architectures.terms import Terms, check_terms
 from headatlas.atlas import HITS_VARIABLES, SIDES
 from headatlas.atlas.evidence import CONDITIONS, TOTAL_EFFECT, ValidationFacts
 from headatlas.errors import ArchitectureError, SettingsError
-from headatlas.measuring.output import add_evidence
+from headatlas.measuring.output import EVIDENCE_FORMATS, add_evidence, save_pictures
 from headatlas.measuring.progress import Progress, Stage, report_stage
 from headatlas.measuring.run_folder import RunParts
 from headatlas.measuring.running.contexts import Contexts, load_templates, make_contexts
 from headatlas.measuring.running.effects import measure_effects
-from headatlas.measuring.running.model import RunningModel, batches
+from headatlas.measuring.running.model import RunningModel, batches, running_packages
 from headatlas.measuring.session import Session, relations_of
 
 if TYPE_CHECKING:
@@ -91,7 +91,6 @@ def validate_atlas(
     ['attention-fixed', 'in-context']
     """
     import pandas as pd
-    import torch
 
     from headatlas.engines.devices import check_device, use_threads
 
@@ -157,16 +156,14 @@ def validate_atlas(
             effects=effects,
             seconds=round(time.perf_counter() - started, 1),
             device=device,
-            packages={"torch": torch.__version__.split("+")[0], "transformers": _version("transformers")},
+            packages=running_packages(),
             correlations=tuple(correlations),
         )
         atlas = add_evidence(atlas, {"validation": (table, facts)})
         if atlas.folder is not None:
-            from headatlas.figures import draw_validation, save_figure
+            from headatlas.figures import draw_validation
 
-            figure = draw_validation(atlas)
-            for suffix in ("png", "svg"):
-                save_figure(figure, atlas.folder / f"validation.{suffix}")
+            save_pictures(draw_validation(atlas), atlas.folder / "validation", EVIDENCE_FORMATS)
         parts.remove()
     return atlas
 
@@ -345,9 +342,3 @@ def _identity(atlas: Atlas, contexts: Contexts, settings: dict[str, Any]) -> dic
         "settings": settings,
         "tasks": hashlib.sha256(json.dumps(tasks).encode()).hexdigest(),
     }
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)

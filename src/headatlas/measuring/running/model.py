@@ -249,6 +249,13 @@ def batches(prompts: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Tenso
             yield part, torch.tensor([list(prompts[place]) for place in part])
 
 
+def running_packages() -> dict[str, str]:
+    """The versions of the packages that run a model."""
+    from importlib.metadata import version
+
+    return {name: version(name).split("+")[0] for name in ("torch", "transformers")}
+
+
 def memory_needed(heads: HeadModel) -> int:
     """Bytes that the running model takes, an estimate from its parameters in float32."""
     tree = heads.tree
