@@ -12,6 +12,7 @@ from atlases import make_atlas
 from headatlas.analysis.ablation import BY_OTHER_SCORE, BY_SCORE
 from headatlas.errors import HeadatlasError, SettingsError
 from headatlas.measuring import ablate as ablation
+from headatlas.measuring.output import file_name
 from headatlas.measuring.running.bench import MEAN_PROMPTS, AblationSettings, Bench
 from headatlas.measuring.running.questions import PromptText, Questions, load_prompts, make_questions
 from planted import HEAD, LAYER, PAIRS, WORDS, make_planted, plant_values, write_relation
@@ -191,8 +192,8 @@ def test_every_builtin_relation_has_a_prompt():
 
 
 def test_names_of_files_are_safe():
-    assert ablation.file_name("country_to_capital") == "country_to_capital"
-    assert "/" not in ablation.file_name("../a b") and ablation.file_name("a b") != ablation.file_name("a_b")
+    assert file_name("country_to_capital") == "country_to_capital"
+    assert "/" not in file_name("../a b") and ablation.file_name("a b") != ablation.file_name("a_b")
 
 
 def test_the_means_are_means(planted):

@@ -5,11 +5,13 @@ import os
 import numpy as np
 import pytest
 
-from atlases import make_atlas
-from headatlas.atlas import EVIDENCE
+from atlases import ATTENTION, make_atlas, make_attention, make_evidence
+from headatlas.atlas import EVIDENCE, load_atlas, save_atlas
 from headatlas.errors import AtlasError
-from headatlas.measuring.output import OUTPUTS, write_results
+from headatlas.explorer import build_page
+from headatlas.measuring.output import OUTPUTS, add_evidence, write_results
 from headatlas.measuring.run_folder import RunFolder, RunParts
+from headatlas.reports import build_report, to_markdown
 
 IDENTITY = {"measure": "weights", "model": "m", "relations": "r", "settings": {"k": 10}}
 
@@ -68,6 +70,40 @@ def test_a_written_folder_holds_everything(tmp_path):
     assert {path.name for path in (tmp_path / "a").iterdir()} == expected
     assert (tmp_path / "a" / "figure.png").read_bytes()[:4] == b"\x89PNG"
     assert "figure.png" in (tmp_path / "a" / "report.md").read_text("utf-8")
+
+
+@pytest.mark.usefixtures("rendered")
+def test_added_evidence_is_told_in_report_and_page(tmp_path):
+    atlas = make_atlas(3, 4)
+    write_results(atlas, tmp_path)
+    before = {name: (tmp_path / name).read_text("utf-8") for name in ("report.md", "explorer.html")}
+    table = make_attention(atlas, {"induction": {(1, 2): 0.9}}).evidence("attention")
+    added = add_evidence(load_atlas(tmp_path), {"attention": (table, ATTENTION)})
+    report = (tmp_path / "report.md").read_text("utf-8")
+    assert "L1H2 (0.90)" in report and "L1H2 (0.90)" not in before["report.md"]
+    pictures = [line for line in before["report.md"].splitlines() if line.startswith("![")]
+    assert pictures and pictures == [line for line in report.splitlines() if line.startswith("![")]
+    told = build_report(added, figure="figure.png", suppression_figure="suppression.png")
+    assert (tmp_path / "explorer.html").read_text("utf-8") == build_page(added, reports=[told])
+    assert report == to_markdown(told)
+
+
+def test_a_report_that_was_removed_stays_away(tmp_path):
+    atlas = make_atlas(3, 4)
+    save_atlas(atlas, tmp_path)
+    table = make_attention(atlas).evidence("attention")
+    add_evidence(load_atlas(tmp_path), {"attention": (table, ATTENTION)})
+    assert not [name for name in ("report.md", "explorer.html") if (tmp_path / name).exists()]
+
+
+def test_overwriting_an_atlas_removes_the_pictures_of_its_evidence(tmp_path):
+    """They would show what is no longer there; files that are not the atlas's stay."""
+    save_atlas(make_evidence(make_atlas(3, 4)), tmp_path)
+    names = ["validation.png", "reading.svg", "reading-notes.png", "ablation-mine.png"]
+    for name in names:
+        (tmp_path / name).write_text("", "utf-8")
+    with RunFolder(tmp_path, IDENTITY, overwrite=True):
+        assert [name for name in names if (tmp_path / name).exists()] == names[2:]
 
 
 def test_parts_of_the_same_run_are_kept_and_those_of_another_dropped(tmp_path):

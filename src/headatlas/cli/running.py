@@ -232,7 +232,8 @@ def ablate_command(
 def _show_ablation(found: Ablation, curve: Any, folder: Path) -> None:
     from headatlas.analysis.ablation import removal_curves
     from headatlas.atlas.evidence import Status
-    from headatlas.measuring.ablate import MIN_BASE, file_name
+    from headatlas.measuring.ablate import MIN_BASE
+    from headatlas.measuring.output import ablation_picture
 
     name = found.relation
     n = int(curve["prompts"].iloc[0])
@@ -277,7 +278,7 @@ def _show_ablation(found: Ablation, curve: Any, folder: Path) -> None:
         print_message(f"Other tasks: {', '.join(names)}")
     else:
         print_message("No other task has little overlap and a similar base accuracy.")
-    print_message(f"Picture: {folder / f'ablation-{file_name(name)}.png'} ({found.seconds:.0f} s)")
+    print_message(f"Picture: {folder / f'{ablation_picture(name)}.png'} ({found.seconds:.0f} s)")
 
 
 def _removal_cells(point: RemovalPoint, prompts: int, draws: bool) -> list[str]:

@@ -15,7 +15,7 @@ from headatlas.atlas import head_name
 from headatlas.atlas.evidence import Ablation, AblationFacts, Against, Control, RemovedBy, Status
 from headatlas.atlas.json_facts import read_facts, write_facts
 from headatlas.errors import SettingsError
-from headatlas.measuring.output import add_evidence
+from headatlas.measuring.output import EVIDENCE_FORMATS, ablation_picture, add_evidence, file_name
 from headatlas.measuring.progress import Progress, Stage, report_stage
 from headatlas.measuring.run_folder import RunParts
 from headatlas.measuring.running.bench import AblationSettings, Bench, Head
@@ -348,19 +348,10 @@ def _keep(atlas: Atlas, found: Ablation, points: list[Point]) -> Atlas:
     if atlas.folder is not None:
         from headatlas.figures import draw_ablation, save_figure
 
-        for suffix in ("png", "svg"):
-            path = atlas.folder / f"ablation-{file_name(name)}.{suffix}"
+        for suffix in EVIDENCE_FORMATS:
+            path = atlas.folder / f"{ablation_picture(name)}.{suffix}"
             if found.status is Status.TESTED:
                 save_figure(draw_ablation(atlas, name), path)
             else:
                 path.unlink(missing_ok=True)
     return atlas
-
-
-def file_name(relation: str) -> str:
-    """A relation's name as a safe part of a file name."""
-    import hashlib
-    import re
-
-    safe = re.sub(r"[^A-Za-z0-9_-]", "_", relation)
-    return safe if safe == relation else f"{safe[:60]}-{hashlib.sha256(relation.encode()).hexdigest()[:8]}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from headatlas.atlas import MANIFEST, load_manifest
 from headatlas.atomic import write_atomically
 from headatlas.errors import AtlasError
-from headatlas.measuring.output import OUTPUTS, write_results
+from headatlas.measuring.output import OUTPUTS, evidence_pictures, write_results
 
 if TYPE_CHECKING:
     import numpy as np
@@ -239,9 +239,16 @@ class RunFolder(RunParts):
                     f"Choose another folder, or replace it with --overwrite."
                 )
         if self.overwrite:
-            for name in OUTPUTS:
+            for name in (*self._pictures_there(), *OUTPUTS):
                 (self.folder / name).unlink(missing_ok=True)
         super()._begin()
+
+    def _pictures_there(self) -> list[str]:
+        """Pictures of the evidence that is replaced."""
+        try:
+            return evidence_pictures(load_manifest(self.folder))
+        except AtlasError:
+            return []
 
 
 def _difference(found: Any, wanted: dict[str, Any]) -> str:
