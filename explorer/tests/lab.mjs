@@ -24,9 +24,14 @@ try {
   await cells.nth(2).waitFor({ timeout: 60_000 });
   const kernel = page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']");
   await kernel.waitFor({ timeout: 60_000 });
+  // While JupyterLab is still loading, it may swallow a key: the prompt shows whether the cell was run.
   const run = async (number) => {
-    await cells.nth(number).locator(".cm-content").click();
-    await page.keyboard.press("Shift+Enter");
+    const waiting = cells.nth(number).locator(".jp-InputPrompt", { hasText: "[ ]:" });
+    for (let tries = 0; tries < 20 && (await waiting.count()) > 0; tries++) {
+      await cells.nth(number).locator(".cm-content").click();
+      await page.keyboard.press("Shift+Enter");
+      await waiting.waitFor({ state: "detached", timeout: 3_000 }).catch(() => {});
+    }
   };
   await run(0);
   const canvas = page.locator(".ha-panel canvas").first();
