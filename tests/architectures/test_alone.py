@@ -6,7 +6,7 @@ import weakref
 import pytest
 import torch
 
-from headatlas.architectures import alone, open_model, streamed
+from headatlas.architectures import alone, open_model, run_modules, streamed
 from headatlas.architectures.alone import read_alone
 from headatlas.architectures.open import open_checkpoint
 from headatlas.errors import ArchitectureError
@@ -19,6 +19,7 @@ PREFIX = 3
 @pytest.mark.parametrize("case", [*CASES, *STRUCTURE_CASES])
 def test_heads_read_what_transformers_gives_them(case, tmp_path, monkeypatch):
     monkeypatch.setattr(streamed, "SEQUENCES_AT_ONCE", 5)
+    monkeypatch.setattr(run_modules, "CONVERTED_AT_ONCE", 300)  # a few rows of a weight
     reference = make_model(case)
     ours = open_model(open_checkpoint(save_model(reference, tmp_path)))
     ids = torch.randperm(D_VOCAB, generator=torch.Generator().manual_seed(5))[:13]
@@ -101,6 +102,20 @@ def test_one_layer_is_read_at_a_time_and_only_on_demand(llama, monkeypatch):
     assert filled == ["layers.0", "layers.1", "layers.2", "layers.0"]
     layers.close()
     assert len(filled) == 4
+
+
+def test_the_last_layer_ends_once_its_heads_have_read(llama, monkeypatch):
+    fill, passed = llama.tree.fill, []
+
+    def filled(path, *rest):
+        layer = fill(path, *rest)
+        layer.mlp.register_forward_hook(lambda *_: passed.append(path))
+        return layer
+
+    monkeypatch.setattr(llama.tree, "fill", filled)
+    seen = []
+    streamed.run_streamed(llama, torch.arange(14).view(7, 2), lambda layer, x: seen.append(layer))
+    assert seen == [0, 1, 2] and passed == ["layers.0", "layers.1"]
 
 
 def test_a_wrong_input_stops_the_run(llama, monkeypatch):

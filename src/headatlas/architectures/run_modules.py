@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+CONVERTED_AT_ONCE = 2**24
+"""Elements of a weight that are converted to float64 together; the largest weight of a 70B shape takes 1.9 GB."""
+
+
 def run_in_float64(source: str, modules: list[nn.Module], rows: Tensor) -> Tensor:
     """Pass rows through modules of a model, one after the other, in float64; errors name `source`.
 
@@ -56,7 +60,7 @@ def _call(module: nn.Module, rows: Tensor) -> Tensor:
 
 
 def in_float64(throughout: bool = False):
-    """Let modules with float32 weights compute in float64, with one weight at a time converted.
+    """Let modules with float32 weights compute in float64, with one weight, or a part of it, at a time converted.
 
     Args:
         throughout: also if a module casts to float32, as many norms and softmaxes do.
@@ -79,11 +83,26 @@ def in_float64(throughout: bool = False):
             if name in _OF_ONE_TYPE and any(
                 isinstance(value, torch.Tensor) and value.dtype == torch.float64 for value in args
             ):
+                if name == "linear" and not kwargs and (args[0].dtype, args[1].dtype) == (torch.float64, torch.float32):
+                    return _linear(*args)
                 args = tuple(raised(value) for value in args)
                 kwargs = {name: raised(value) for name, value in kwargs.items()}
             return func(*args, **kwargs)
 
     return InFloat64()
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`x @ weight.T + bias` in float64, with CONVERTED_AT_ONCE elements of the weight converted at a time."""
+    import torch
+
+    out = x.new_empty(*x.shape[:-1], len(weight))
+    n_rows = max(1, CONVERTED_AT_ONCE // weight.shape[1])
+    for start in range(0, len(weight), n_rows):
+        rows = slice(start, start + n_rows)
+        own_bias = None if bias is None else bias[rows].double()
+        out[..., rows] = torch.nn.functional.linear(x, weight[rows].double(), own_bias)
+    return out
 
 
 _OF_ONE_TYPE = {

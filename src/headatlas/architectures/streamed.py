@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from headatlas.architectures.kept_states import KeptRun, for_sequences, output_of, residuals_of
@@ -72,8 +73,12 @@ def run_streamed(
         ) from error
 
 
+class _InputRead(Exception):
+    """Ends the last layer once its heads have read their input."""
+
+
 class _LastLayerRead(Exception):
-    """Ends a run once the last layer's heads have read their input."""
+    """Ends a run behind the last layer."""
 
 
 class _Run:
@@ -110,15 +115,17 @@ class _Run:
             return self.output
         self.output = None
         heads, seen, outputs = self.heads, [], []
+        is_last = number == self.last and not self.keep
         layer = heads.tree.fill(f"{heads.family.layers}.{number}")
         if reads := heads.has_heads(number) and heads.attention.value_layer(number) == number:
             reader = heads.attention.value_reader(number).removeprefix(f"{heads.family.layers}.{number}.")
-            layer.get_submodule(reader).register_forward_pre_hook(self._note(seen), with_kwargs=True)
+            layer.get_submodule(reader).register_forward_pre_hook(self._note(seen, is_last), with_kwargs=True)
         kept_layers = [] if self.kept is None else self.kept.layers
         before = kept_layers[number : number + 1]
         for n, part_args, part_kwargs in _parts(self.n_sequences, args, kwargs):
             kept_layers[number : number + 1] = [for_sequences(each, n) for each in before]
-            outputs.append(layer(*part_args, **part_kwargs))
+            with suppress(_InputRead):
+                outputs.append(layer(*part_args, **part_kwargs))
         kept_layers[number : number + 1] = before
         layer.to_empty(device="meta")  # modules refer to each other, so their weights would stay for a while
         if reads:
@@ -126,17 +133,19 @@ class _Run:
         if heads.has_heads(number):
             self.see(number, self.read[heads.attention.value_layer(number)])
             self.read = {layer: x for layer, x in self.read.items() if self.needed_until[layer] > number}
-        if number == self.last and not self.keep:
+        if is_last:
             raise _LastLayerRead
         output = _joined(outputs)
         if self.earlier is not None and not _shares(kwargs) and (residuals := residuals_of(output)) is not None:
             self.earlier.save(number + 1, residuals)
         return output
 
-    def _note(self, seen: list[Tensor]) -> Callable[..., None]:
+    def _note(self, seen: list[Tensor], is_last: bool) -> Callable[..., None]:
         def note(_: Any, args: tuple, kwargs: dict[str, Any]) -> None:
             x = args[0] if args else kwargs["hidden_states"]
             seen.append(x.reshape(-1, self.n_tokens, x.shape[-1])[:, -1])
+            if is_last:
+                raise _InputRead
 
         return note
 
