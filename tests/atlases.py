@@ -12,6 +12,7 @@ from headatlas.atlas.evidence import (
     AblationFacts,
     AttentionFacts,
     DescriptionsFacts,
+    RemovalFacts,
     SalientFacts,
     SimilarFacts,
     ValidationFacts,
@@ -211,7 +212,7 @@ def make_evidence(atlas: Atlas, n_tokens: int = 4, n_mapped: int = 2, seed: int 
     ]
     names = ("relation", "task", "order", "removed", "correct", "prompts", "log_probability")
     atlas = atlas.with_evidence({"ablation": (pd.DataFrame(ablation, columns=list(names)), AblationFacts({}))})
-    return make_attention(atlas)
+    return make_removal(make_attention(atlas), {(0, 1): 0.3})
 
 
 ATTENTION_COLUMNS = [
@@ -244,3 +245,29 @@ def make_attention(atlas: Atlas, shares: dict[str, dict[tuple[int, int], float]]
                 predicted = value / 2 if kind == "text" else np.nan
                 rows.append((int(layer), head, kind, behaviour, value, low, high, *statistics, predicted, 100))
     return atlas.with_evidence({"attention": (pd.DataFrame(rows, columns=ATTENTION_COLUMNS), ATTENTION)})
+
+
+def make_removal(
+    atlas: Atlas, falls: dict[tuple[int, int], float], controls: dict[tuple[int, int], float] | None = None, **facts
+) -> Atlas:
+    """The atlas with the evidence `removal`.
+
+    Args:
+        falls: by how much copying falls without named heads; each interval is 0.02 on either side.
+        controls: the same without other heads.
+        facts: that differ.
+    """
+    known = RemovalFacts(
+        prefix=28, sequences=8, random_tokens=24, tokens=184, accuracy=0.9, probability=0.8, together=(), tool="1",
+        seconds=1, device="cpu", packages={},
+    )  # fmt: skip
+    known = replace(known, **facts)
+    rows = [
+        (*place, kind, *(number for base in (known.accuracy, known.probability)
+                         for number in (base - fall, fall, fall - 0.02, fall + 0.02)))
+        for kind, each in (("named", falls), ("control", controls or {}))
+        for place, fall in each.items()
+    ]  # fmt: skip
+    names = ["layer", "head", "kind"]
+    names += [f"{name}{part}" for name in ("accuracy", "probability") for part in ("", "_fall", "_low", "_high")]
+    return atlas.with_evidence({"removal": (pd.DataFrame(rows, columns=names), known)})

@@ -1,7 +1,8 @@
 """Tiny models whose heads were made by hand to look at known tokens, with learned, rotary and ALiBi positions.
 
 A residual is `[u, -u]`, so that LayerNorm's centring changes nothing. `u` holds the code of the token, the code of the
-previous token (written by the planted head of layer 0), a position, and a constant.
+previous token (written by the planted head of layer 0), a position, a constant, and the code of the token that the
+planted induction head hands on.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ ROPE, FAST, SLOW = 1e6, list(range(8)), [*range(20, 32), *range(52, 64)]
 
 SHARP = 3000.0
 """Of scores before the softmax."""
+
+SURE = 3.0
+"""Of the logits of the model with rotary positions, which says what the planted induction head writes."""
 
 _HEADS = {"previous": (0, 1), "duplicate": (0, 3), "induction": (1, 2), "sink": (1, 0)}
 PLANTED = {
@@ -59,6 +63,10 @@ class Sizes:
     @property
     def constant(self) -> int:
         return 2 * self.code + 16
+
+    @property
+    def answer(self) -> slice:
+        return slice(self.constant + 1, self.constant + 1 + self.code)
 
 
 SIZES = {"learned": Sizes(24, 96, 48), "rotary": Sizes(24, 96, 64), "alibi": Sizes(N_TOKENS, 448, 112)}
@@ -100,7 +108,9 @@ def make_heads(kind: str, prefix: torch.Tensor) -> dict[str, Head]:
 
     previous, sink = heads["previous"], heads["sink"]
     previous.V[sizes.token, : sizes.code] = previous.W_O[sizes.before, : sizes.code] = same
-    match(heads["induction"], sizes.token, sizes.before)
+    induction = heads["induction"]
+    match(induction, sizes.token, sizes.before)
+    induction.V[sizes.token, : sizes.code] = induction.W_O[sizes.answer, : sizes.code] = same
     sink.Q[sizes.constant, dims], sink.K[sizes.token, dims] = SHARP, torch.diag(prefix)
     if kind == "alibi":
         match(previous, sizes.token, sizes.token, sign=-1.0)  # the token itself loses, so the one before is nearest
@@ -151,6 +161,10 @@ def make_reading_model(kind: str):
             place[:, sizes.place] = torch.cat([angles.cos(), angles.sin()], 1) / math.sqrt(len(FREQUENCIES))
             base.wpe.weight.copy_(torch.cat([place, -place], 1))
         prefix = 1 + [*WORDS, PREFIX].index(PREFIX)
+        if kind == "rotary":
+            answers = torch.zeros(N_TOKENS, sizes.half)
+            answers[:, sizes.answer] = SURE * u[:, sizes.token]
+            model.lm_head.weight.copy_(torch.cat([answers, -answers], 1))
         for name, head in make_heads(kind, u[prefix, sizes.token]).items():
             _plant(kind, base, *PLANTED[kind][name], head)
     return model

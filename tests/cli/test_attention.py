@@ -33,9 +33,15 @@ def test_the_finding_comes_first(place):
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[0] == "model: 4 of 8 heads (50%) have a named way of reading, 1 of them only a sink"
+    at = next(number for number, line in enumerate(lines) if line.startswith("Copying from context"))
     for title, head in (("Previous token", "L0H1 1.00"), ("Induction", "L1H2 1.00"), ("Sink", "L1H0 1.00")):
-        (row,) = (line for line in lines if line.startswith(title))
+        (row,) = (line for line in lines[:at] if line.startswith(title))
         assert head in row and row.split(title)[1].split()[0] == "1"
+    assert lines[at].endswith("repeated tokens have a probability of 0.65 (100% right)")
+    removed = {line.split("  ")[0]: line.split() for line in lines[at:]}
+    assert removed["Induction"][1:] == ["1", "0.01", "0.65", "(1)", "L1H2", "0.64"]
+    assert removed["Duplicate"][1:] == ["1", "0.65", "0.65", "(1)", "-"]
+    assert all(len(line) <= 80 for line in lines[1:])
     assert "4 sequences of 48 random tokens, shown twice; 696 tokens of text in 6 pieces" in result.stderr
     assert f"Picture: {place / 'atlas' / 'reading.png'}" in result.stderr
     assert (place / "atlas" / "reading.svg").exists()
@@ -49,6 +55,9 @@ def test_json_has_everything(place):
     assert named == {name: [f"L{layer}H{head}"] for name, (layer, head) in PLANTED["rotary"].items()}
     assert len(found["rows"]) == 8 * (5 + 10 + 3)
     assert {row["value"] for row in found["rows"] if row["behaviour"] == "delimiter"} == {None}
+    removal = found["removal"]
+    assert [each["behaviour"] for each in removal["together"]] == ["previous", "induction", "duplicate"]
+    assert len(removal["rows"]) == 6 and removal["accuracy"] == 1
 
 
 @pytest.mark.usefixtures("rendered")

@@ -48,6 +48,12 @@ BEHAVIOURS = (
 )
 """In the order in which figures and reports show them; docs/evidence.md says how the limits were chosen."""
 
+
+def find_behaviour(name: str) -> Behaviour:
+    """The behaviour of this name, one of BEHAVIOURS."""
+    return next(each for each in BEHAVIOURS if each.name == name)
+
+
 LIMITS = {each.name: each.limit for each in BEHAVIOURS}
 
 
@@ -108,6 +114,10 @@ class Reading:
     def n_named(self) -> int:
         """Number of heads with a behaviour."""
         return int((self.count > 0).sum())
+
+    def heads_of(self, name: str) -> list[tuple[int, int]]:
+        """The heads with this behaviour, the strongest first: (layer, head)."""
+        return [(layer, head) for layer, head, _ in self.strongest(name)]
 
     def strongest(self, name: str) -> list[tuple[int, int, float]]:
         """The heads with this behaviour, the strongest first: (layer, head, share)."""
@@ -191,7 +201,7 @@ def reading_heads(atlas: Atlas, name: str) -> pd.DataFrame:
         SettingsError: there is no such behaviour.
     """
     found = list(measured_reading(atlas).places(name))
-    behaviour = next(each for each in BEHAVIOURS if each.name == name)
+    behaviour = find_behaviour(name)
     table: Any = atlas.evidence("attention")
     rows = table[(table["input"] == behaviour.input) & (table["behaviour"] == name)]
     names = [head_name(*place) for place in zip(rows["layer"], rows["head"], strict=True)]

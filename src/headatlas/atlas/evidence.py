@@ -21,6 +21,7 @@ EVIDENCE = {
     "validation": "validate",
     "ablation": "ablate",
     "attention": "attention",
+    "removal": "attention",
 }
 """Tables that other measurements add to an atlas, see docs/folder.md, and the command that gathers each."""
 
@@ -217,6 +218,57 @@ class AttentionFacts:
     packages: Mapping[str, Text]
 
 
+@dataclass(frozen=True)
+class RemovedTogether:
+    """What is left of in-context copying without all heads of a behaviour, and without as many other heads.
+
+    Args:
+        behaviour: its name.
+        heads, controls: how many were removed; there are fewer controls if a layer has too few other heads.
+        accuracy, probability: without its heads, 0 to 1; `control_accuracy`, `control_probability`: without the others.
+        fall, low, high: by how much the probability falls without its heads, and the 95 % interval over sequences.
+    """
+
+    behaviour: Text
+    heads: Size
+    controls: Count
+    accuracy: Share
+    probability: Share
+    control_accuracy: Share
+    control_probability: Share
+    fall: Coefficient
+    low: Coefficient
+    high: Coefficient
+
+
+@dataclass(frozen=True)
+class RemovalFacts:
+    """Settings and results behind the table `removal`.
+
+    Args:
+        prefix: the token in front of each sequence.
+        sequences: of `random_tokens` different tokens, which each shows twice.
+        tokens: whose prediction counts, in all sequences.
+        accuracy: share of these that the whole model predicts; `probability`: that it gives them, on average.
+        together: for each behaviour with a head.
+        tool: version of headatlas.
+        seconds: that it took; `device`: where the model ran.
+        packages: versions.
+    """
+
+    prefix: Count
+    sequences: Size
+    random_tokens: Size
+    tokens: Size
+    accuracy: Share
+    probability: Share
+    together: tuple[RemovedTogether, ...]
+    tool: Text
+    seconds: Positive
+    device: Text
+    packages: Mapping[str, Text]
+
+
 class Status(StrEnum):
     """Whether a relation could be tested by ablation."""
 
@@ -309,7 +361,9 @@ class AblationFacts:
     relations: Mapping[str, Ablation]
 
 
-Facts = SalientFacts | SimilarFacts | DescriptionsFacts | ValidationFacts | AblationFacts | AttentionFacts
+Facts = (
+    SalientFacts | SimilarFacts | DescriptionsFacts | ValidationFacts | AblationFacts | AttentionFacts | RemovalFacts
+)
 
 
 @dataclass(frozen=True)
@@ -322,6 +376,7 @@ class EvidenceFacts:
     validation: ValidationFacts | None = None
     ablation: AblationFacts | None = None
     attention: AttentionFacts | None = None
+    removal: RemovalFacts | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -55,9 +55,14 @@ def attention_command(
     assert reading is not None and facts is not None
     if as_json:
         table: Any = loaded.evidence("attention")
-        print_json(write_facts(facts) | {"named": named_heads(reading), "rows": records(table)})
+        facts_of_removal, without = loaded.manifest.evidence.removal, loaded.evidence("removal")
+        removed = None
+        if facts_of_removal is not None and without is not None:
+            removed = write_facts(facts_of_removal) | {"rows": records(without)}
+        print_json(write_facts(facts) | {"named": named_heads(reading), "rows": records(table), "removal": removed})
         return
     show_reading(loaded, reading)
+    show_removal(loaded, reading)
     without = [str(layer) for layer in range(loaded.n_layers) if not loaded.has_heads[layer]]
     if without:
         print_message(f"Not measured, because they have no softmax attention: layers {', '.join(without)}.")
@@ -98,4 +103,37 @@ def show_reading(atlas: Atlas, reading: Reading) -> None:
         ["looks at", "heads", "share above", "the strongest, with the share of their attention"],
         rows,
         right=(1, 2),
+    )
+
+
+def show_removal(atlas: Atlas, reading: Reading) -> None:
+    """What in-context copying loses without the heads of each behaviour."""
+    from headatlas.analysis.reading import find_behaviour
+    from headatlas.analysis.removal import find_removal
+
+    removal = find_removal(atlas)
+    if removal is None or not removal.facts.together:
+        return
+    facts = removal.facts
+    whole = f"repeated tokens have a probability of {facts.probability:.2f}"
+    if not removal.can_tell:
+        print_message(f"Without these heads, nothing can be told about copying from context: {whole} only.")
+        return
+    rows = []
+    for each in facts.together:
+        single = removal.strongest(reading.heads_of(each.behaviour))
+        rows.append(
+            [
+                find_behaviour(each.behaviour).title,
+                str(each.heads),
+                f"{each.probability:.2f}",
+                f"{each.control_probability:.2f} ({each.controls})",
+                ", ".join(f"{name} {value:.2f}" for name, value in single[:SHOWN]) or "-",
+            ]
+        )
+    show_table(
+        f"Copying from context: {whole} ({facts.accuracy:.0%} right)",
+        ["without all", "heads", "probability", "other heads", "falls without single heads"],
+        rows,
+        right=(1, 2, 3),
     )

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas._version import __version__
-from headatlas.analysis.reading import LIMITS
+from headatlas.analysis.reading import LIMITS, find_reading
 from headatlas.atlas.evidence import AttentionFacts
 from headatlas.atlas.statistics import benjamini_hochberg
 from headatlas.errors import SettingsError
-from headatlas.measuring.output import EVIDENCE_FORMATS, add_evidence, save_pictures
+from headatlas.measuring.output import EVIDENCE_FORMATS, Evidence, add_evidence, save_pictures
 from headatlas.measuring.prefix import default_prefix
 from headatlas.measuring.progress import Progress, Stage, report_stage
+from headatlas.measuring.removal import measure_removal
 from headatlas.measuring.run_folder import RunParts
 from headatlas.measuring.running.attention import most_tokens, watch_attention
 from headatlas.measuring.running.model import RunningModel, batches, running_packages
@@ -79,6 +80,9 @@ def measure_attention(
     `agreement` is the correlation of predicted with real scores before the softmax, beside that of a prediction from
     the tokens in shuffled order.
 
+    Last, each head that is named previous, induction or duplicate, and as many others of the same layers, are removed:
+    how much worse does the model predict repeated random tokens? See `headatlas.measuring.removal`.
+
     Args:
         atlas: with a folder, the table, `reading.png` and `.svg` are written there, and a call that was interrupted
             continues where it stopped.
@@ -87,7 +91,8 @@ def measure_attention(
         text: a file of plain text instead of the package's own.
 
     Returns:
-        The atlas with the evidence `attention`, a row per head, input and behaviour.
+        The atlas with the evidence `attention`, a row per head, input and behaviour, and `removal`, a row per removed
+        head.
 
     Raises:
         HeadatlasError: another model than the atlas's, a text that is too short, a model that does not hand out its
@@ -166,7 +171,11 @@ def measure_attention(
             device=device,
             packages=running_packages(),
         )
-        atlas = add_evidence(atlas, {"attention": (_table(found, layers), facts)})
+        tables: Evidence = {"attention": (_table(found, layers), facts)}
+        reading = find_reading(atlas.with_evidence(tables))
+        assert reading is not None
+        tables["removal"] = measure_removal(run, reading, ordinary, prefix, most, parts, device, progress)
+        atlas = add_evidence(atlas, tables)
         if atlas.folder is not None:
             from headatlas.figures import draw_reading
 

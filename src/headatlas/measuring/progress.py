@@ -27,6 +27,9 @@ class Stage(StrEnum):
     PROMPTS = "prompts"
     """Prompts that the running model has processed."""
 
+    REMOVALS = "heads removed"
+    """Runs without one head, or without some."""
+
     ANSWERS = "answers"
     """Thousandths of a relation's removal curves."""
 

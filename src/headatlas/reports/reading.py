@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from headatlas.analysis.functions import STEP, Functions
 from headatlas.analysis.meetings import Meeting
-from headatlas.analysis.reading import BEHAVIOURS
+from headatlas.analysis.reading import BEHAVIOURS, find_behaviour
+from headatlas.analysis.removal import find_removal
 from headatlas.analysis.spans import find_span
 from headatlas.atlas import Atlas, head_name
 from headatlas.reports.blocks import Block, Code, bullets, heading, paragraph, table
@@ -70,6 +71,50 @@ def where_heads_look(atlas: Atlas, found: Functions | None) -> list[Block]:
             f"Heads if all limits are lower by {STEP:g}, as they are, and higher by {STEP:g}: {'; '.join(lower)}."
         ),
         *_meetings(found),
+        *_without_heads(atlas, found),
+    ]
+
+
+def _without_heads(atlas: Atlas, found: Functions) -> list[Block]:
+    """What in-context copying loses without the heads of a behaviour."""
+    removal = find_removal(atlas)
+    if removal is None:
+        return [paragraph("What in-context copying loses without these heads: not measured.")]
+    facts = removal.facts
+    shown = (
+        f"On {count(facts.sequences, 'sequence')} of {facts.random_tokens} random tokens that are shown twice, the "
+        f"model gives the tokens of the second half a mean probability of {facts.probability:.2f} and predicts "
+        f"{percent(facts.accuracy)} of them"
+    )
+    if not removal.can_tell:
+        return [paragraph(f"{shown}: too few to tell what its heads do for copying from context.")]
+    rows = [
+        [
+            find_behaviour(each.behaviour).title,
+            str(each.heads),
+            f"{each.probability:.2f}",
+            percent(each.accuracy),
+            f"{each.low:.2f} to {each.high:.2f}",
+            f"{each.control_probability:.2f} ({each.controls})",
+            ", ".join(
+                f"{name} ({value:.2f})"
+                for name, value in removal.strongest(found.reading.heads_of(each.behaviour))[:STRONGEST]
+            )
+            or "-",
+        ]
+        for each in facts.together
+    ]
+    return [
+        paragraph(
+            f"{shown}. The same without heads, whose outputs are replaced by their means, and without as many other "
+            f"heads of the same layers; single heads whose fall is clear (its interval excludes 0, and without no "
+            f"single other head it is as large; at most {removal.largest_control:.2f}):"
+        ),
+        table(
+            ["without all", "heads", "probability", "accuracy", "fall, 95 %", "other heads", "largest single falls"],
+            rows,
+            right=(1, 2, 3, 4, 5),
+        ),
     ]
 
 

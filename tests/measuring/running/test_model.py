@@ -10,11 +10,13 @@ from headatlas.architectures import open_model
 from headatlas.architectures.open import open_checkpoint
 from headatlas.errors import ArchitectureError
 from headatlas.measuring.running import model as running_model
-from headatlas.measuring.running.model import Continuations, RunningModel, batches
+from headatlas.measuring.running.model import Continuations, Replay, RunningModel, batches
 from models import CASES, STRUCTURE_CASES, make_model
 
 IDS = torch.tensor([[5, 17, 3, 88, 41], [60, 2, 9, 9, 71]])
 SOURCE = torch.tensor([2, 1])
+
+SHARED = {"gemma4_text-shared"}
 
 
 @pytest.fixture(params=[*CASES, *STRUCTURE_CASES], scope="module")
@@ -96,6 +98,39 @@ def test_removed_heads_write_nothing_at_the_last_token(case):
     with ours.without({first: [1]}, {first: torch.full_like(watched.outputs[first][0], 7.0)}):
         outputs = ours.watch(IDS, SOURCE).outputs[first]
     assert (outputs[:, 1] == 7).all() and not (outputs[:, 2] == 7).any()
+
+
+def test_a_replay_gives_the_logits_of_a_whole_run(case):
+    """Without a head at all tokens but the first, from its layer on; and removing nothing changes nothing."""
+    _, logits, ours = case
+    replay = Replay(ours, IDS, ours.layers, 3)
+    assert replay.base.shape == (2, 3, logits.shape[-1]) and near(replay.base[:, -1], logits)
+    means = ours.mean_outputs(IDS, ours.layers)
+    for layer in ours.layers:
+        assert near(replay.logits(layer), replay.base)
+        with ours.without({layer: [1]}, means, slice(1, None)):
+            assert near(replay.logits(layer), ours.logits(IDS, 3)), layer
+    watched = ours.watch(IDS[:, :2], SOURCE * 0)
+    last = ours.layers[-1]
+    assert near(ours.mean_outputs(IDS[:, :2], [last])[last], watched.outputs[last].mean(0))
+
+
+def test_a_replay_computes_no_layer_before(case):
+    """But for families whose layers hand keys and values on to later ones, which are run whole."""
+    name, _, ours = case
+    last = ours.layers[-1]
+    replay = Replay(ours, IDS, [last], 3)
+    seen = []
+    hooks = [
+        ours.base.get_submodule(ours.heads.attention.output_path(layer)).register_forward_pre_hook(
+            lambda module, args, layer=layer: seen.append(layer)
+        )
+        for layer in ours.layers
+    ]
+    replay.logits(last)
+    for hook in hooks:
+        hook.remove()
+    assert seen == (ours.layers if name in SHARED else [last])
 
 
 def test_families_keep_keys_and_values(case):

@@ -29,6 +29,8 @@ TOKENS_AT_ONCE = 512
 ROOM = 1.25
 """Memory asked for, over the weights: activations, and a tensor that is being decoded."""
 
+LAST = slice(-1, None)
+
 NEAR = 1e-3
 """Largest difference, relative to the largest logit, of a run that continues from cached keys and values."""
 
@@ -145,16 +147,25 @@ class RunningModel:
         Args:
             past: keys and values of tokens before; it is changed.
         """
+        return self.logits(ids, 1, past)[:, -1]
+
+    def logits(self, ids: Tensor, last: int, past: Any = None) -> Tensor:
+        """Logits behind the last tokens: Float[Tensor, "n_prompts last d_vocab"].
+
+        Args:
+            last: number of tokens.
+            past: as for `last_logits`.
+        """
         import torch
 
         options: dict[str, Any] = {"use_cache": False} if past is None else {"past_key_values": past, "use_cache": True}
         if self._last_only:
-            options["logits_to_keep"] = 1
+            options["logits_to_keep"] = last
         with torch.inference_mode():
             out = self.model(input_ids=ids.to(self.device), **options)
             if self._W_U is None:
-                return out.logits[:, -1]
-            return out.last_hidden_state[:, -1] @ self._W_U.T
+                return out.logits[:, -last:]
+            return out.last_hidden_state[:, -last:] @ self._W_U.T
 
     def past(self, ids: Tensor) -> Any:
         """Keys and values of tokens, for `last_logits` of the token that follows."""
@@ -175,12 +186,15 @@ class RunningModel:
         return float((found - whole).abs().max()) <= NEAR * float(whole.abs().max())
 
     @contextlib.contextmanager
-    def without(self, removed: dict[int, list[int]], instead: dict[int, Tensor] | None = None) -> Iterator[None]:
+    def without(
+        self, removed: dict[int, list[int]], instead: dict[int, Tensor] | None = None, tokens: slice = LAST
+    ) -> Iterator[None]:
         """Inside the block, the output of some heads at the last token is replaced by zeros, or by `instead`.
 
         Args:
             removed: layer -> heads.
             instead: layer -> Float[Tensor, "n_heads d_head"].
+            tokens: at which it is replaced; default: the last one.
         """
         hooks = []
         for layer, heads in removed.items():
@@ -188,7 +202,7 @@ class RunningModel:
             def remove(module: nn.Module, args: tuple, layer: int = layer, heads: list[int] = heads) -> tuple:
                 joined = args[0].clone()
                 by_head = joined.view(*joined.shape[:-1], self.heads.n_heads, -1)
-                by_head[..., -1, heads, :] = 0.0 if instead is None else instead[layer][heads].to(joined)
+                by_head[..., tokens, heads, :] = 0.0 if instead is None else instead[layer][heads].to(joined)
                 return (joined, *args[1:])
 
             hooks.append(self._module(self.heads.attention.output_path(layer)).register_forward_pre_hook(remove))
@@ -197,6 +211,26 @@ class RunningModel:
         finally:
             for hook in hooks:
                 hook.remove()
+
+    def mean_outputs(self, ids: Tensor, layers: Sequence[int]) -> dict[int, Tensor]:
+        """The mean output of each head over all tokens but the first: layer -> Float[Tensor, "n_heads d_head"]."""
+        import torch
+
+        found, hooks = {}, []
+        for layer in layers:
+
+            def see(module: nn.Module, args: tuple, layer: int = layer) -> None:
+                by_head = args[0].reshape(*ids.shape, self.heads.n_heads, -1)
+                found[layer] = by_head[:, 1:].mean((0, 1))
+
+            hooks.append(self._module(self.heads.attention.output_path(layer)).register_forward_pre_hook(see))
+        try:
+            with torch.inference_mode():
+                self.base(input_ids=ids.to(self.device), use_cache=False)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found
 
     def _module(self, path: str) -> nn.Module:
         return self.base.get_submodule(path)
@@ -233,6 +267,58 @@ class Continuations:
                 yield places, self.running.last_logits(ids)
             else:
                 yield places, self.running.last_logits(ids[:, -1:], copy.deepcopy(past))
+
+
+class Replay:
+    """Runs of the same sequences that differ only from some layer on: the layers before it are not computed again.
+
+    Families whose layers hand more to later ones than their output are run whole.
+
+    Args:
+        ids: Int[Tensor, "n_prompts n_tokens"].
+        layers: from which runs will differ.
+        last: tokens behind which `logits` are wanted.
+    """
+
+    def __init__(self, running: RunningModel, ids: Tensor, layers: Sequence[int], last: int) -> None:
+        self.running, self.ids, self.last = running, ids, last
+        path = running.heads.family.layers
+        self._modules = list(running.base.get_submodule(path).children())
+        self._kept: dict[int, Any] = {}
+        hooks = []
+        for layer in set(layers) - {0}:
+
+            def keep(module: nn.Module, args: tuple, output: Any, layer: int = layer) -> None:
+                self._kept[layer] = output
+
+            hooks.append(self._modules[layer - 1].register_forward_hook(keep))
+        try:
+            self.base = running.logits(ids, last)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if self._kept and not self._agrees(max(self._kept)):
+            self._kept = {}
+
+    def logits(self, layer: int) -> Tensor:
+        """Float[Tensor, "n_prompts last d_vocab"], of a run that differs from this layer on only."""
+        if layer not in self._kept:
+            return self.running.logits(self.ids, self.last)
+        skipped, output = self._modules[:layer], self._kept[layer]
+        for module in skipped:
+            module.forward = lambda *args, **kwargs: output
+        try:
+            return self.running.logits(self.ids, self.last)
+        finally:
+            for module in skipped:
+                del module.forward
+
+    def _agrees(self, layer: int) -> bool:
+        try:
+            found = self.logits(layer)
+        except Exception:  # each family hands on what it likes
+            return False
+        return float((found - self.base).abs().max()) <= NEAR * float(self.base.abs().max())
 
 
 def batches(prompts: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Tensor]]:

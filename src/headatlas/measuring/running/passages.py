@@ -47,12 +47,15 @@ def load_text(path: str | Path | None = None) -> str:
         raise SettingsError(f"{path}: expected a text in UTF-8, found other bytes.") from error
 
 
-def repeated_tokens(ordinary: Sequence[int], prefix: int, most: int | None, n_sequences: int, seed: int) -> Tensor:
+def repeated_tokens(
+    ordinary: Sequence[int], prefix: int, most: int | None, n_sequences: int, seed: int, n_random: int = RANDOM_TOKENS
+) -> Tensor:
     """The prefix and different random tokens, twice in the same order: Int[Tensor, "n_sequences n_tokens"].
 
     Args:
         ordinary: tokens to draw from; the prefix is not drawn.
         most: tokens that a sequence can have; None: any number.
+        n_random: different tokens, if the model has and reads so many.
 
     Raises:
         SettingsError: the model has too few tokens, or reads too few at once.
@@ -60,7 +63,7 @@ def repeated_tokens(ordinary: Sequence[int], prefix: int, most: int | None, n_se
     import torch
 
     known = [token for token in ordinary if token != prefix]
-    n_random = min(RANDOM_TOKENS, len(known), RANDOM_TOKENS if most is None else (most - 1) // 2)
+    n_random = min(n_random, len(known), n_random if most is None else (most - 1) // 2)
     if n_random < LEAST_RANDOM:
         raise SettingsError(
             f"tokens: expected at least {LEAST_RANDOM} ordinary tokens and {1 + 2 * LEAST_RANDOM} positions, found "

@@ -1,0 +1,94 @@
+"""What in-context copying loses without a head: the measured falls, and which of them exceed those of other heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headatlas.atlas import head_name
+
+if TYPE_CHECKING:
+    from headatlas.atlas import Atlas
+    from headatlas.atlas.evidence import RemovalFacts
+
+LEAST_COPYING = 0.05
+"""Of a model that gives the right tokens a smaller mean probability, nothing can be told by removing heads."""
+
+
+@dataclass(frozen=True)
+class Fall:
+    """By how much the mean probability of the right token falls without a head, and its 95 % interval.
+
+    Args:
+        named: whether the head was removed for its behaviour, not as a control.
+        is_clear: the interval excludes 0, and the fall is larger than that of each control.
+    """
+
+    value: float
+    low: float
+    high: float
+    named: bool
+    is_clear: bool
+
+
+@dataclass(frozen=True)
+class Removal:
+    """In-context copying without heads.
+
+    Args:
+        facts: of the measurement, with what is lost without all heads of a behaviour.
+        falls: of each removed head, (layer, head).
+        largest_control: the largest fall without a single control; 0 if there is none.
+    """
+
+    facts: RemovalFacts
+    falls: Mapping[tuple[int, int], Fall]
+    largest_control: float
+
+    @property
+    def can_tell(self) -> bool:
+        """Whether the whole model copies often enough."""
+        return self.facts.probability >= LEAST_COPYING
+
+    def strongest(self, places: list[tuple[int, int]]) -> list[tuple[str, float]]:
+        """Of these heads, those with a clear fall, the largest first: name and fall."""
+        clear = [
+            (place, self.falls[place].value) for place in places if place in self.falls and self.falls[place].is_clear
+        ]
+        return [(head_name(*place), value) for place, value in sorted(clear, key=lambda each: (-each[1], each[0]))]
+
+    def clause(self, layer: int, head: int) -> str | None:
+        """What happens without a head, behind `Without it`; None if that was not measured."""
+        fall = self.falls.get((layer, head))
+        if fall is None:
+            return None
+        if not self.can_tell:
+            return f"nothing can be told: the model itself hardly copies from context ({self.facts.probability:.2f})"
+        if fall.is_clear:
+            return f"in-context copying falls by {fall.value:.2f} (from {self.facts.probability:.2f})"
+        return f"in-context copying does not clearly change ({-fall.value:+.2f})"
+
+
+def find_removal(atlas: Atlas) -> Removal | None:
+    """What in-context copying loses without heads of an atlas; None if that was not measured."""
+    facts, table = atlas.manifest.evidence.removal, _table(atlas)
+    if facts is None or table is None:
+        return None
+    controls = table.loc[table["kind"] == "control", "probability_fall"]
+    largest = max(0.0, float(controls.max())) if len(controls) else 0.0
+    falls = {
+        (int(row["layer"]), int(row["head"])): Fall(
+            row["probability_fall"],
+            row["probability_low"],
+            row["probability_high"],
+            named=row["kind"] == "named",
+            is_clear=row["kind"] == "named" and row["probability_low"] > 0 and row["probability_fall"] > largest,
+        )
+        for row in table.to_dict("records")
+    }
+    return Removal(facts, falls, largest)
+
+
+def _table(atlas: Atlas) -> Any:
+    return atlas.evidence("removal")
