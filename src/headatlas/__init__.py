@@ -25,6 +25,7 @@ _HOME = {
     "builtin_relations": "headatlas.relations",
     "classify": "headatlas.analysis.categories",
     "compare_atlases": "headatlas.analysis.compare",
+    "compare_functions": "headatlas.analysis.compare_functions",
     "draw_map": "headatlas.figures",
     "explore": "headatlas.explorer",
     "find_heads": "headatlas.measuring.find",
@@ -52,6 +53,7 @@ __all__ = [
     "builtin_relations",
     "classify",
     "compare_atlases",
+    "compare_functions",
     "draw_map",
     "explore",
     "find_heads",
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
     from headatlas.analysis.card import head_card
     from headatlas.analysis.categories import Classification, classify
     from headatlas.analysis.compare import compare_atlases
+    from headatlas.analysis.compare_functions import compare_functions
     from headatlas.atlas import Atlas, load_atlas, save_atlas
     from headatlas.explorer import explore
     from headatlas.figures import draw_map

@@ -65,7 +65,7 @@ def test_an_unfinished_run_of_something_else_is_refused_unless_overwritten(tmp_p
 @pytest.mark.usefixtures("rendered")
 def test_a_written_folder_holds_everything(tmp_path):
     write_results(make_atlas(), tmp_path / "a")
-    later = {"hits.parquet", *(f"{name}.parquet" for name in EVIDENCE)}
+    later = {"hits.parquet", "pairs.parquet", *(f"{name}.parquet" for name in EVIDENCE)}
     expected = {name for name in set(OUTPUTS) - later if not name.startswith("sensitivity")}
     assert {path.name for path in (tmp_path / "a").iterdir()} == expected
     assert (tmp_path / "a" / "figure.png").read_bytes()[:4] == b"\x89PNG"

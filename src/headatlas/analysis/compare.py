@@ -164,21 +164,18 @@ def check_comparable(first: Atlas, second: Atlas, given: dict[str, Any] | None =
     Args:
         given: values for CLASSIFYING that replace the atlases' own.
     """
-    skipped = {name for name, value in (given or {}).items() if value is not None and name in CLASSIFYING}
-    rows: list[tuple[str, Any, Any]] = [
-        ("measure", first.measure, second.measure),
-        ("layers x heads", f"{first.n_layers} x {first.n_heads}", f"{second.n_layers} x {second.n_heads}"),
-        ("layers without heads", _layers_without(first), _layers_without(second)),
-    ]
-    for name in sorted({*_settings(first), *_settings(second)} - skipped):
-        rows.append((name, _settings(first).get(name), _settings(second).get(name)))
-    for what, was, now in rows:
-        if was != now:
-            hint = " Give one value for both." if what in CLASSIFYING else ""
-            raise AtlasError(
-                f"{first.name} and {second.name} cannot be compared: expected the same {what}, found {was} in the "
-                f"first atlas and {now} in the second.{hint}"
-            )
+    _check_same(
+        first,
+        second,
+        [
+            ("measure", first.measure, second.measure),
+            ("layers x heads", f"{first.n_layers} x {first.n_heads}", f"{second.n_layers} x {second.n_heads}"),
+            ("layers without heads", _layers_without(first), _layers_without(second)),
+        ],
+    )
+    check_same_choice(first, second, given)
+    others = sorted({*_settings(first), *_settings(second)} - set(CLASSIFYING))
+    _check_same(first, second, [(name, _settings(first).get(name), _settings(second).get(name)) for name in others])
     if first.relations != second.relations:
         only = sorted(set(first.relations) ^ set(second.relations))
         difference = f"{only[0]!r} only in one of them" if only else "another order"
@@ -191,6 +188,25 @@ def check_comparable(first: Atlas, second: Atlas, given: dict[str, Any] | None =
             f"{first.name} and {second.name} cannot be compared: expected the same pairs of tokens, found others. Map "
             f"both with the same relations; models with different tokenizers share no pairs."
         )
+
+
+def check_same_choice(first: Atlas, second: Atlas, given: dict[str, Any] | None = None) -> None:
+    """Raise `AtlasError` if the atlases differ in a value of CLASSIFYING for which none is given."""
+    given = given or {}
+    was, now = _settings(first), _settings(second)
+    names = [name for name in CLASSIFYING if given.get(name) is None]
+    _check_same(first, second, [(name, was.get(name), now.get(name)) for name in names])
+
+
+def _check_same(first: Atlas, second: Atlas, rows: list[tuple[str, Any, Any]]) -> None:
+    """Raise `AtlasError` at the first of `rows`, (what, in the first atlas, in the second), that differs."""
+    for what, was, now in rows:
+        if was != now:
+            hint = " Give one value for both." if what in CLASSIFYING else ""
+            raise AtlasError(
+                f"{first.name} and {second.name} cannot be compared: expected the same {what}, found {was} in the "
+                f"first atlas and {now} in the second.{hint}"
+            )
 
 
 def head_names(chosen: np.ndarray) -> list[str]:

@@ -3,7 +3,7 @@
 from headatlas.atlas.evidence import EVIDENCE
 from headatlas.atlas.files import MANIFEST, load_manifest
 from headatlas.atlas.folder import load_atlas, save_atlas, save_evidence
-from headatlas.atlas.manifest import HITS, MEASURES, SCHEMA_VERSION, SCORES, Manifest
+from headatlas.atlas.manifest import HITS, MEASURES, PAIRS, SCHEMA_VERSION, SCORES, Manifest
 from headatlas.atlas.table import (
     CHANCE_VARIABLES,
     COPYING_VARIABLES,
@@ -29,6 +29,7 @@ __all__ = [
     "MEASURES",
     "NOT_APPLICABLE",
     "NOT_KNOWN",
+    "PAIRS",
     "SCHEMA_VERSION",
     "SCORES",
     "SIDES",

@@ -1,8 +1,8 @@
 """The files of an atlas folder: the manifest, and tables whose SHA-256 it holds.
 
 The folder holds `atlas.json` (the manifest, written last: without it the folder is no atlas), `scores.parquet` (a row
-per relation, layer and head), `hits.parquet` (a row per hit) if pairs were measured, and a table for each kind of
-evidence.
+per relation, layer and head), `hits.parquet` (a row per hit) and `pairs.parquet` (a row per pair) if pairs were
+measured, and a table for each kind of evidence.
 """
 
 from __future__ import annotations

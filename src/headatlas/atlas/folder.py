@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from headatlas.atlas.evidence import Facts
 from headatlas.atlas.files import MANIFEST, checked_file, load_manifest, write_manifest, write_table
-from headatlas.atlas.manifest import HITS, SCORES
+from headatlas.atlas.manifest import HITS, PAIRS, SCORES
 from headatlas.atlas.table import dataset_from_table
 from headatlas.atlas.value import Atlas
 from headatlas.errors import AtlasError
@@ -27,7 +27,8 @@ def save_atlas(atlas: Atlas, folder: str | Path) -> Path:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tables = {"scores": atlas.table} | ({} if atlas.pair_hits is None else {"hits": atlas.pair_hits})
+        of_pairs = {"hits": atlas.pair_hits, "pairs": atlas.pairs}
+        tables = {"scores": atlas.table} | {name: table for name, table in of_pairs.items() if table is not None}
         for name in atlas.manifest.evidence.names:
             table = atlas.evidence(name)
             assert table is not None
@@ -53,8 +54,11 @@ def load_atlas(folder: str | Path) -> Atlas:
     import pandas as pd
 
     table = pd.read_parquet(checked_file(folder, SCORES, manifest))
-    pair_hits = pd.read_parquet(checked_file(folder, HITS, manifest)) if HITS in manifest.files else None
-    atlas = Atlas(dataset_from_table(table), manifest, pair_hits, folder)
+    pair_hits, pairs = (
+        pd.read_parquet(checked_file(folder, name, manifest)) if name in manifest.files else None
+        for name in (HITS, PAIRS)
+    )
+    atlas = Atlas(dataset_from_table(table), manifest, pair_hits, folder, pairs)
     _check_scores(atlas)
     return atlas
 

@@ -30,12 +30,12 @@ from headatlas.errors import AtlasError, SettingsError
 from headatlas.settings import CONTEXTUALIZE, PROFILES, RULES, Settings, parse_threshold
 
 SCHEMA_VERSION = 5
-SCORES, HITS = "scores.parquet", "hits.parquet"
+SCORES, HITS, PAIRS = "scores.parquet", "hits.parquet", "pairs.parquet"
 
 MEASURES = ("weights", "attention-fixed", "in-context")
 """What was measured: the weights, or a running model, with its attention fixed on the source token or its own."""
 
-TABLES = (SCORES, HITS, *(f"{name}.parquet" for name in EVIDENCE))
+TABLES = (SCORES, HITS, PAIRS, *(f"{name}.parquet" for name in EVIDENCE))
 """The files whose SHA-256 a manifest can contain."""
 
 PREFIX_RULES = ("tokenizer", "ordinary", "user")

@@ -52,12 +52,15 @@ class Atlas:
         pair_hits: a row per hit (relation, source, target, source_id, target_id, layer, head, side) with side
             `promoted` or `suppressed`; None for imported scores.
         folder: where it was loaded from; evidence is read from there when it is asked for.
+        pairs: a row per measured pair (relation, source, target, source_id, target_id); None for imported scores, and
+            for atlases of versions that did not keep them.
     """
 
     data: xr.Dataset
     manifest: Manifest
     pair_hits: pd.DataFrame | None = None
     folder: Path | None = None
+    pairs: pd.DataFrame | None = None
     _evidence: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
     _q_values: dict[str, xr.DataArray] = field(default_factory=dict, init=False, repr=False)
 

@@ -1,7 +1,9 @@
-"""The command that compares two atlases."""
+"""The command that compares two atlases: head by head, or by function."""
 
 from __future__ import annotations
 
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,19 +11,35 @@ import typer
 
 from headatlas.cli.app import command
 from headatlas.cli.options import Palette, Side, SideOption, Threshold
-from headatlas.cli.screen import print_json, print_message, show_table
+from headatlas.cli.screen import print_json, print_message, print_note, show_table
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from headatlas.analysis.compare import Comparison
+    from headatlas.analysis.compare_functions import FunctionComparison, Strongest
+    from headatlas.atlas import Atlas
 
 MOST_NAMES = 12
 """Heads of a category that are named; --json names all."""
+
+MOST_MATCHES = 15
+"""Matches that are shown; --json has all."""
+
+
+class By(StrEnum):
+    heads = "heads"
+    function = "function"
 
 
 @command("compare")
 def compare_command(
     first: Annotated[Path, typer.Argument(metavar="A", help="Atlas folder, such as the base model's.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Atlas folder, such as the fine-tune's.")],
+    by: Annotated[
+        By | None,
+        typer.Option(help="heads: by their numbers; function: any two models. Default: heads, if they correspond."),
+    ] = None,
     side: SideOption = Side.score,
     threshold: Threshold = None,
     rule: Annotated[
@@ -33,21 +51,53 @@ def compare_command(
     palette: Annotated[Palette, typer.Option(help="Of the drawing.")] = Palette.paper,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all heads.")] = False,
 ) -> None:
-    """Compare two atlases: heads gained and lost, and the correlation of each relation."""
+    """Compare two atlases: head by head where heads correspond, otherwise by what they do with the same words."""
     from headatlas.analysis.compare import compare_atlases
+    from headatlas.analysis.compare_functions import compare_functions
     from headatlas.atlas import load_atlas
 
-    atlases = [load_atlas(folder) for folder in (first, second)]
-    found = compare_atlases(*atlases, side=side.value, threshold=threshold, rule=rule)
-    if as_json:
-        print_json(found.as_dict())
+    atlases = load_atlas(first), load_atlas(second)
+    if _by_heads(by, *atlases, threshold, rule):
+        changes = compare_atlases(*atlases, side=side.value, threshold=threshold, rule=rule)
+        content, show, draw = changes.as_dict(), partial(_show, changes), partial(_draw_heads, changes)
     else:
-        _show(found)
+        found = compare_functions(*atlases, side=side.value, threshold=threshold, rule=rule)
+        content, show, draw = found.as_dict(), partial(_show_functions, found), partial(_draw_functions, found)
+    if as_json:
+        print_json(content)
+    else:
+        show()
     if output is not None:
-        from headatlas.figures import draw_comparison, save_figure
+        from headatlas.figures import save_figure
 
-        save_figure(draw_comparison(found, palette=palette.value), output)
+        save_figure(draw(palette=palette.value), output)
         print_message(f"Wrote {output}")
+
+
+def _by_heads(by: By | None, first: Atlas, second: Atlas, threshold: str | None, rule: str | None) -> bool:
+    """Whether heads are compared by their numbers: as asked for, otherwise if the atlases allow it."""
+    from headatlas.analysis.compare import check_comparable
+    from headatlas.errors import AtlasError
+
+    if by is not None:
+        return by is By.heads
+    try:
+        check_comparable(first, second, {"threshold": threshold, "rule": rule})
+    except AtlasError:
+        return False
+    return True
+
+
+def _draw_heads(changes: Comparison, palette: str) -> Figure:
+    from headatlas.figures import draw_comparison
+
+    return draw_comparison(changes, palette=palette)
+
+
+def _draw_functions(found: FunctionComparison, palette: str) -> Figure:
+    from headatlas.figures import draw_function_comparison
+
+    return draw_function_comparison(found, palette=palette)
 
 
 def _show(found: Comparison) -> None:
@@ -86,3 +136,49 @@ def _show(found: Comparison) -> None:
     ]
     columns = ["relation", "category", "r", "changed most", "A", "B"]
     show_table(f"Correlation over {found.n_heads:,} heads", columns, rows, (2, 4, 5), colours)
+
+
+def _show_functions(found: FunctionComparison) -> None:
+    from headatlas.analysis.compare_functions import FEWEST_HITS
+    from headatlas.atlas import head_name
+    from headatlas.settings import MAX_Q
+
+    def strongest(each: Strongest) -> list[str]:
+        if each.name is None:
+            return ["none", "", str(each.heads)]
+        chance = "" if each.chance is None else f" ({each.chance:.2f})".replace("(0.", "(.")
+        return [each.name, f"{each.score:.2f}{chance}", str(each.heads)]
+
+    rows = [
+        [each.relation, str(each.pairs), *strongest(each.first), *strongest(each.second)] for each in found.relations
+    ]
+    columns = ["relation", "pairs", "A", "score", "n", "B", "score", "n"]
+    show_table(f"A: {found.first}, B: {found.second}", columns, rows, (1, 3, 4, 6, 7))
+    print_note(
+        f"A, B: the head with the highest {found.side} on the pairs that both models know (in brackets: with shuffled "
+        f"pairs). n: heads above {found.threshold} ({found.rule})."
+    )
+    if not found.matches or found.by_chance is None:
+        print_note("Heads are not matched: no head has enough hits on these pairs.")
+        return
+    rows = [
+        [
+            head_name(*each.first),
+            head_name(*each.second),
+            f"{each.similarity:.2f}",
+            "<0.001" if each.q_value < 0.001 else f"{each.q_value:.3f}",
+            f"{each.common:,}",
+            f"{each.expected_common:,.1f}",
+        ]
+        for each in found.matched[:MOST_MATCHES]
+    ]
+    if rows:
+        columns = ["A", "B", "similarity", "q", "pairs of both", "by chance"]
+        show_table("The most similar heads", columns, rows, (2, 3, 4, 5))
+    rest = len(found.matched) - len(rows)
+    print_note(
+        f"{'' if not rest else f'{rest} more. '}Of {len(found.matches)} heads of A with at least {FEWEST_HITS} hits, "
+        f"{len(found.matched)} have one in B that shares more pairs with them than chance explains (q < {MAX_Q:g}); "
+        f"these are {len({each.second for each in found.matched})} heads of B. The mean similarity by chance is "
+        f"{found.by_chance:.2f}. by chance: pairs of both if each hit other pairs of the same relations."
+    )

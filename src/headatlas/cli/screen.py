@@ -97,6 +97,15 @@ def print_message(text: str, style: str | None = None) -> None:
     console(stderr=True).print(Text(printable(text), style=style or ""), soft_wrap=True)
 
 
+def print_note(text: str) -> None:
+    """Print what explains a result, on lines as wide as the screen."""
+    from rich.text import Text
+
+    from headatlas.printable import printable
+
+    console().print(Text(printable(text), style="dim"), "")
+
+
 def print_or_write(text: str, output: Path | None) -> None:
     """Print a result, or write it to a file."""
     from headatlas.atomic import write_atomically

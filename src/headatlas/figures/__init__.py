@@ -14,6 +14,7 @@ from headatlas.figures.palettes import PALETTES
 _HOME = {
     "draw_ablation": "headatlas.figures.ablation",
     "draw_comparison": "headatlas.figures.comparison",
+    "draw_function_comparison": "headatlas.figures.function_comparison",
     "draw_map": "headatlas.figures.map",
     "draw_reading": "headatlas.figures.reading",
     "draw_sensitivity": "headatlas.figures.sensitivity",
@@ -27,6 +28,7 @@ __all__ = [
     "PALETTES",
     "draw_ablation",
     "draw_comparison",
+    "draw_function_comparison",
     "draw_map",
     "draw_reading",
     "draw_sensitivity",
@@ -39,6 +41,7 @@ __all__ = [
 if TYPE_CHECKING:
     from headatlas.figures.ablation import draw_ablation
     from headatlas.figures.comparison import draw_comparison
+    from headatlas.figures.function_comparison import draw_function_comparison
     from headatlas.figures.map import draw_map
     from headatlas.figures.reading import draw_reading
     from headatlas.figures.saving import render, save_figure

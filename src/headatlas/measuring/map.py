@@ -270,7 +270,8 @@ def _map(
             run = _measure(session, task, engine, folder, examination, layers)
         manifest = replace(_manifest(session, wanted, identity, checks, run, examination), input=compared)
         measured = wanted.measurable
-        atlas = Atlas(run.dataset(measured, heads), manifest, run.pair_hits(measured))
+        pairs = _pairs(measured)
+        atlas = Atlas(run.dataset(measured, heads), manifest, run.pair_hits(pairs), pairs=pairs)
         if salient:
             atlas = add_evidence(atlas, _salient(atlas, session, engine, parts))
         if folder is not None:
@@ -334,20 +335,10 @@ class _Run:
         labels = [(each.name, each.relation.category, each.k, len(each.pairs)) for each in measured]
         return build_dataset(labels, counts, [validity.kind for validity in model.validity])
 
-    def pair_hits(self, measured: list[EncodedRelation]) -> pd.DataFrame:
+    def pair_hits(self, pairs: pd.DataFrame) -> pd.DataFrame:
         import numpy as np
         import pandas as pd
 
-        pairs = pd.DataFrame(
-            [
-                (relation.name, *pair, *ids)
-                for relation in measured
-                for pair, ids in zip(
-                    relation.pairs, zip(relation.source_ids, relation.target_ids, strict=True), strict=True
-                )
-            ],
-            columns=["relation", "source", "target", "source_id", "target_id"],
-        )
         parts = []
         for side, hits, ranks in zip(
             ("promoted", "suppressed"), (self.promoted, self.suppressed), self.ranks, strict=True
@@ -356,6 +347,22 @@ class _Run:
             part = pairs.iloc[pair].reset_index(drop=True)
             parts.append(part.assign(layer=layer, head=head, side=side, rank=ranks))
         return pd.concat(parts, ignore_index=True)
+
+
+def _pairs(measured: list[EncodedRelation]) -> pd.DataFrame:
+    """The measured pairs, those of one relation after the other."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        [
+            (relation.name, *pair, *ids)
+            for relation in measured
+            for pair, ids in zip(
+                relation.pairs, zip(relation.source_ids, relation.target_ids, strict=True), strict=True
+            )
+        ],
+        columns=["relation", "source", "target", "source_id", "target_id"],
+    )
 
 
 def _choose_engine(engine: Engine | None, device: str, threads: int | None) -> Engine:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headatlas.atlas import EVIDENCE, HITS, MANIFEST, SCORES, SIDES, Atlas, save_atlas, save_evidence
+from headatlas.atlas import EVIDENCE, HITS, MANIFEST, PAIRS, SCORES, SIDES, Atlas, save_atlas, save_evidence
 from headatlas.atlas.evidence import Facts
 from headatlas.atomic import write_atomically
 from headatlas.errors import AtlasError
@@ -28,6 +28,7 @@ OUTPUTS = (
     MANIFEST,
     SCORES,
     HITS,
+    PAIRS,
     REPORT,
     PAGE,
     *(f"{stem}.{fmt}" for stem in (*FIGURES.values(), SENSITIVITY) for fmt in FIGURE_FORMATS),
