@@ -24,6 +24,7 @@ from headatlas.analysis.exceptional import (
     find_few,
     find_strongest,
 )
+from headatlas.analysis.group_similarity import GroupSimilarity, find_group_similarity
 from headatlas.analysis.meetings import Meeting, find_meetings
 from headatlas.analysis.spans import Span, find_span
 from headatlas.atlas import SIDES, Atlas
@@ -51,6 +52,7 @@ class Findings:
         boundaries: boundary of the heads with any category, then of each category.
         meetings: of all pairs of categories that have heads.
         arrangements: of each category that has heads.
+        group_similarity: of heads within and between key-value groups; None if layers have no such groups.
         busiest: the heads that implement the most relations.
         busiest_ties: number of further heads with as many relations as the last of them.
         few: relations that exactly one or two heads implement.
@@ -76,6 +78,7 @@ class Findings:
     boundaries: tuple[Boundary, ...]
     meetings: tuple[Meeting, ...]
     arrangements: tuple[Arrangement, ...]
+    group_similarity: GroupSimilarity | None
     busiest: tuple[Busy, ...]
     busiest_ties: int
     few: tuple[Few, ...]
@@ -130,6 +133,7 @@ def analyse(
         ),
         meetings=find_meetings(tested),
         arrangements=find_arrangements(tested, atlas.heads_per_group, seed),
+        group_similarity=find_group_similarity(atlas.share(side).values[:, layers], atlas.heads_per_group, seed),
         busiest=busiest,
         busiest_ties=busiest_ties,
         few=find_few(found, atlas.relations),

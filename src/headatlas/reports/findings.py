@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from headatlas.analysis import DRAWS, Arrangement, Boundary, Findings, Meeting, Span
 from headatlas.analysis.categories import Classification, classify
+from headatlas.analysis.group_similarity import GroupSimilarity
 from headatlas.atlas import Atlas, head_name
 from headatlas.reports.blocks import (
     Block,
@@ -456,7 +457,24 @@ def _key_value_groups(atlas: Atlas, found: Findings) -> list[Block]:
                 f"no clear clustering in the groups ({numbers}; permutation test, {p_value(each.p_group_adjusted)})"
             )
         lines.append(f"{each.category}: {verdict}.")
-    return [meaning, bullets(lines)]
+    return [meaning, bullets(lines), *_group_similarity(found.group_similarity)]
+
+
+def _group_similarity(found: GroupSimilarity | None) -> list[Block]:
+    if found is None:
+        return []
+    verdict = (
+        "Heads of one group implement more alike relations"
+        if is_clear(found.p_value)
+        else ("Heads of one group do not clearly implement more alike relations")
+    )
+    return [
+        paragraph(
+            f"{verdict} than other heads of their layer: the mean cosine of two heads' scores over all relations is "
+            f"{found.within:.2f} within groups and {found.between:.2f} between them (permutation test within layers, "
+            f"one-sided, {p_value(found.p_value)})."
+        )
+    ]
 
 
 def _pair(meeting: Meeting) -> str:
