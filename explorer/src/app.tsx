@@ -170,12 +170,14 @@ function App({ explored, first, onChange, bind }: AppProps) {
       .readingsOf(at)
       .map((number) => `${of.facts.reading![number].title} ${of.reading(number, at).toFixed(2)}`);
     const looks = of.facts.reading ? [`looks at: ${ways.join(", ") || "nothing that has a name"}`] : [];
-    if (view.what === "reading") return [title, ...looks];
+    const sentence = of.facts.reading ? [of.word(of.get("sentence")![at])] : [];
+    if (view.what === "reading") return [title, ...looks, ...sentence];
     return [
       title,
       categories.join(", ") || "Unclassified",
       ...looks,
       ...best,
+      ...sentence,
       ...(validity === "exact" ? [] : [`circuit: ${validity}`]),
     ];
   };

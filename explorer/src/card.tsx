@@ -100,18 +100,22 @@ export function Card({
         <span class="ha-quiet">{atlasName(explored, which)}</span>
       </p>
       <h3>In a sentence</h3>
+      <p>
+        {words("sentence") || NOT_MEASURED}
+        {!own && (
+          <span class="ha-note">
+            {" "}
+            Written for scores above {facts.threshold}, rule {facts.rule}.
+          </span>
+        )}
+      </p>
+      <h3>What it does most</h3>
       {facts.descriptions ? (
         <p>
           {words("description") || NOT_MEASURED}{" "}
           {words("rule") && words("rule") !== "unclear" && (
             <span class="ha-quiet">
               ({words("rule")}, confidence {confidence.toFixed(2)})
-            </span>
-          )}
-          {!own && (
-            <span class="ha-note">
-              {" "}
-              Written for scores above {facts.threshold}, rule {facts.rule}.
             </span>
           )}
         </p>
@@ -173,11 +177,10 @@ function CardHead({ name, choice, onClose }: { name: string; choice: ComponentCh
   );
 }
 
-/** Where the head looks: a sentence, and the shares of its attention that are named or near their limits. */
+/** Where the head looks: the shares of its attention that are named or near their limits. */
 function Looks({ explored, atlas, view, place }: Pick<CardProps, "explored" | "atlas" | "view" | "place">) {
   const { reading } = atlas.facts;
-  const sentence = atlas.get("reading.sentence")?.[place];
-  if (!reading || sentence === undefined || sentence === NOTHING) return <p class="ha-quiet">{NOT_MEASURED}</p>;
+  if (!reading) return <p class="ha-quiet">{NOT_MEASURED}</p>;
   const colours = new Map(explored.readingPalettes[view.palette].categories);
   const rows = reading
     .map((each, number) => ({ ...each, share: atlas.reading(number, place), named: atlas.reads(number, place) }))
@@ -185,28 +188,25 @@ function Looks({ explored, atlas, view, place }: Pick<CardProps, "explored" | "a
     .sort((one, other) => other.share - one.share)
     .filter(({ named }, rank) => named || rank < FEW_BARS);
   return (
-    <>
-      <p>{atlas.word(sentence)}</p>
-      <ul class="ha-bars">
-        {rows.map(({ title, limit, share, named }) => (
-          <li key={title}>
-            <span>{title}</span>
-            <span class="ha-number">{share.toFixed(2)}</span>
-            <div
-              class="ha-bar"
-              role="img"
-              aria-label={`${title}: ${share.toFixed(2)} of its attention, named above ${limit}`}
-            >
-              <i
-                class="fill"
-                style={{ width: `${share * 100}%`, background: colours.get(title), opacity: named ? 1 : 0.45 }}
-              />
-              <i class="threshold" style={{ left: `${limit * 100}%` }} />
-            </div>
-          </li>
-        ))}
-      </ul>
-    </>
+    <ul class="ha-bars">
+      {rows.map(({ title, limit, share, named }) => (
+        <li key={title}>
+          <span>{title}</span>
+          <span class="ha-number">{share.toFixed(2)}</span>
+          <div
+            class="ha-bar"
+            role="img"
+            aria-label={`${title}: ${share.toFixed(2)} of its attention, named above ${limit}`}
+          >
+            <i
+              class="fill"
+              style={{ width: `${share * 100}%`, background: colours.get(title), opacity: named ? 1 : 0.45 }}
+            />
+            <i class="threshold" style={{ left: `${limit * 100}%` }} />
+          </div>
+        </li>
+      ))}
+    </ul>
   );
 }
 

@@ -57,14 +57,21 @@ def test_arrays_cannot_be_changed():
         find_reading(make_attention(make_atlas(2, 3))).has[0] = True
 
 
-def test_a_sentence_for_each_head():
+def test_where_each_head_looks_in_words():
     reading = find_reading(make_attention(make_atlas(4, 5, without_heads=(1,)), SHARES))
-    assert reading.sentence(2, 3) == (
-        "Looks at the token behind an earlier copy of the current one (induction, 0.83 of its attention) and at the "
-        "first token (sink, 0.60 of its attention on text)."
+    assert reading.looks(2, 3) == (
+        "Looks at the token behind an earlier copy of the current one (induction, 0.83 of its attention), otherwise at "
+        "the first token (sink, 0.60 of its attention on text)"
     )
-    assert reading.sentence(3, 3) == "Where it looks has no name: no share of its attention is above its limit."
-    assert reading.sentence(1, 0) is None
+    assert reading.looks(3, 3) == "Looks at nothing that has a name"
+    assert reading.looks(1, 0) is None
+    both = {"previous": {(0, 0): 0.4}, "self": {(0, 0): 0.5}, "sink": {(0, 0): 0.9, (0, 1): 0.7}}
+    reading = find_reading(make_attention(make_atlas(4, 5), both))
+    assert reading.looks(0, 0) == (
+        "Looks at the current token (self, 0.50 of its attention) and at the previous token (previous token, 0.40 of "
+        "its attention), otherwise at the first token (sink, 0.90 of its attention on text)"
+    )
+    assert reading.looks(0, 1) == "Looks at the first token (sink, 0.70 of its attention on text)"
 
 
 def test_a_table_of_the_heads_that_read_so():

@@ -12,6 +12,7 @@ import pytest
 from atlases import HOSTILE, PAIRS, make_atlas, make_evidence
 from explorer_payload import unpack
 from headatlas.analysis.reading import find_reading
+from headatlas.analysis.sentences import Sentences
 from headatlas.atlas import COPYING_VARIABLES, SIDES, Atlas
 from headatlas.atlas.evidence import CONDITIONS, TOKENS
 from headatlas.errors import AtlasError
@@ -189,7 +190,7 @@ def test_evidence_that_an_atlas_lacks_is_absent_and_not_zero() -> None:
     assert (facts["salient"], facts["similar"], facts["ablation"]) == (None, 0, None)
     assert not (facts["pairs"] or facts["descriptions"] or facts["validation"])
     assert facts["reading"] is None and "0.reading.value" not in arrays
-    assert set(arrays) == {"0.score.hits", "0.suppression.hits"}
+    assert set(arrays) == {"0.score.hits", "0.suppression.hits", "0.sentence"}
 
 
 def test_imported_shares_are_shown_as_shares_without_counts_or_suppression(tmp_path: Path) -> None:
@@ -200,7 +201,7 @@ def test_imported_shares_are_shown_as_shares_without_counts_or_suppression(tmp_p
     header, arrays = unpack(build_payload([atlas]))
     (facts,) = header["atlases"]
     assert not facts["hasCounts"] and not facts["pairs"] and facts["relations"][0]["pairs"] == 0
-    assert set(arrays) == {"0.score.share"}
+    assert set(arrays) == {"0.score.share", "0.sentence"}
     np.testing.assert_array_equal(arrays["0.score.share"], atlas.scores.values)
     assert arrays["0.score.share"][0, 1, 2] == 5 / 7
 
@@ -240,6 +241,16 @@ def test_the_bytes_hold_no_time(atlas: Atlas) -> None:
     assert payload[4:8] == bytes(4)  # gzip's time stamp
 
 
+def test_each_head_has_its_sentence(atlas: Atlas) -> None:
+    for each in (atlas, make_atlas(N_LAYERS, N_HEADS, without_heads=(5,))):
+        header, arrays = unpack(build_payload([each]))
+        told = Sentences(each)
+        for place, number in enumerate(arrays["0.sentence"].tolist()):
+            sentence = told.of(*divmod(place, N_HEADS))
+            assert sentence == (None if number == NOTHING else header["words"][number])
+            assert (sentence is None) == (place // N_HEADS == 5)
+
+
 def test_where_heads_look_is_at_its_behaviour_and_head(atlas: Atlas) -> None:
     header, arrays = unpack(build_payload([atlas]))
     (facts,) = header["atlases"]
@@ -250,9 +261,6 @@ def test_where_heads_look_is_at_its_behaviour_and_head(atlas: Atlas) -> None:
     shape = (len(found.names), N_LAYERS * N_HEADS)
     np.testing.assert_array_equal(arrays["0.reading.value"], found.value.reshape(shape))
     np.testing.assert_array_equal(arrays["0.reading.has"], found.has.reshape(shape))
-    for place, number in enumerate(arrays["0.reading.sentence"].tolist()):
-        sentence = found.sentence(*divmod(place, N_HEADS))
-        assert sentence == (None if number == NOTHING else header["words"][number])
     titles = [each["title"] for each in facts["reading"]]
     for name, palette in header["readingPalettes"].items():
         assert [title for title, _ in palette["categories"]] == titles and name in PALETTES

@@ -4,6 +4,7 @@ import numpy as np
 
 from atlases import make_atlas, make_attention, make_removal
 from headatlas.analysis.categories import classify
+from headatlas.analysis.sentences import Sentences
 from headatlas.atlas.evidence import RemovedTogether
 from headatlas.reports import write_report
 
@@ -61,6 +62,14 @@ def test_meetings_beyond_layers():
 
 def test_the_suppression_report_leaves_it_out():
     assert "Where heads look" not in write_report(make_attention(make_atlas(4, 5), SHARES), side="suppression")
+
+
+def test_the_strongest_head_of_each_way_in_a_sentence():
+    atlas = make_attention(make_atlas(4, 5), SHARES)
+    text = section(write_report(atlas))
+    lines = [each.replace("\\_", "_") for each in text.splitlines() if each.startswith("- **L")]
+    # The same head is the strongest for both.
+    assert lines == [f"- **L2H3**: {Sentences(atlas).of(2, 3)}"]
 
 
 def test_copying_without_heads():

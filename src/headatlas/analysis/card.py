@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from headatlas.analysis.categories import Classification, classify
 from headatlas.analysis.descriptions.describing import operations_of
 from headatlas.analysis.reading import BEHAVIOURS, find_reading
+from headatlas.analysis.sentences import Sentences
 from headatlas.atlas import COPYING_VARIABLES, HITS_VARIABLES, SIDES, Atlas, head_name, records
 from headatlas.errors import AtlasError, SettingsError
 
@@ -88,11 +89,13 @@ class Card:
             "threshold": self.atlas.threshold,
             "validity": self.validity,
             "categories": list(self.categories),
+            "sentence": self.sentence,
             "description": self.description,
             "reading": self.reading,
             "relations": self.relations,
             "validation": self.validation,
             "ablation": self.ablation,
+            "removal": self.removal,
             "salient": self.salient,
             "similar": self.similar,
             "key_value_group": self.key_value_group,
@@ -115,20 +118,27 @@ class Card:
         return {"kind": kind, "why": why}
 
     @cached_property
+    def sentence(self) -> str:
+        """Where the head looks, what it writes, and what is lost without it."""
+        told = Sentences(self.atlas, self._classification).of(self.layer, self.head)
+        assert told is not None
+        return told
+
+    @cached_property
     def description(self) -> dict[str, Any] | None:
         rows = self._rows("descriptions")
         return None if not rows else {name: rows[0][name] for name in ("description", "rule", "confidence")}
 
     @cached_property
     def reading(self) -> dict[str, Any] | None:
-        """Where the head looks: a sentence, and all shares of its attention with what is named."""
+        """Where the head looks: in words, and all shares of its attention with what is named."""
         found, rows = find_reading(self.atlas), self._rows("attention")
-        sentence = None if found is None else found.sentence(self.layer, self.head)
-        if found is None or rows is None or sentence is None:
+        looks = None if found is None else found.looks(self.layer, self.head)
+        if found is None or rows is None or looks is None:
             return None
         named = {(each.input, each.name) for each in BEHAVIOURS if found.of(each.name)[self.layer, self.head]}
         return {
-            "sentence": sentence,
+            "looks": looks,
             "behaviours": [row | {"named": (row["input"], row["behaviour"]) in named} for row in rows],
         }
 
@@ -273,6 +283,12 @@ class Card:
             return None
         implemented = {each["relation"] for each in self.relations if each["implements"]}
         return records(table.loc[table["relation"].isin(list(implemented))])
+
+    @cached_property
+    def removal(self) -> dict[str, Any] | None:
+        """What copying from context loses without this head; None if it was not removed."""
+        rows = self._rows("removal")
+        return rows[0] if rows else None
 
     @cached_property
     def key_value_group(self) -> dict[str, Any] | None:

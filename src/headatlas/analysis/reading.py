@@ -54,6 +54,8 @@ def find_behaviour(name: str) -> Behaviour:
     return next(each for each in BEHAVIOURS if each.name == name)
 
 
+SINK = "sink"
+
 LIMITS = {each.name: each.limit for each in BEHAVIOURS}
 
 
@@ -137,8 +139,8 @@ class Reading:
             raise SettingsError(f"reads: expected {expected_names(list(self.names), name)}, found {name!r}.")
         return {head_name(layer, head): share for layer, head, share in self.strongest(name)}
 
-    def sentence(self, layer: int, head: int) -> str | None:
-        """Where a head looks, in a sentence; None if that was not measured."""
+    def looks(self, layer: int, head: int) -> str | None:
+        """Where a head looks, as the beginning of a sentence; None if that was not measured."""
         if not self.measured[layer, head]:
             return None
         found = [
@@ -147,12 +149,16 @@ class Reading:
             if self.has[number, layer, head]
         ]
         if not found:
-            return "Where it looks has no name: no share of its attention is above its limit."
+            return "Looks at nothing that has a name"
+        # The sink takes what a head does not use elsewhere.
+        found.sort(key=lambda each: (each[1].name == SINK, -each[0]))
         parts = [
             f"at {each.looks} ({each.title.lower()}, {share:.2f} of its attention{' on text' * (each.input == 'text')})"
-            for share, each in sorted(found, key=lambda each: -each[0])
+            for share, each in found
         ]
-        return f"Looks {' and '.join(parts)}."
+        if len(found) > 1 and found[-1][1].name == SINK:
+            return f"Looks {' and '.join(parts[:-1])}, otherwise {parts[-1]}"
+        return f"Looks {' and '.join(parts)}"
 
 
 def measured_reading(atlas: Atlas) -> Reading:

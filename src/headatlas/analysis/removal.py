@@ -22,7 +22,7 @@ class Fall:
 
     Args:
         named: whether the head was removed for its behaviour, not as a control.
-        is_clear: the interval excludes 0, and the fall is larger than that of each control.
+        is_clear: the interval excludes 0, and no control falls (or, if it rises, rises) as much.
     """
 
     value: float
@@ -53,21 +53,21 @@ class Removal:
 
     def strongest(self, places: list[tuple[int, int]]) -> list[tuple[str, float]]:
         """Of these heads, those with a clear fall, the largest first: name and fall."""
-        clear = [
-            (place, self.falls[place].value) for place in places if place in self.falls and self.falls[place].is_clear
-        ]
+        known = [(place, self.falls[place]) for place in places if place in self.falls]
+        clear = [(place, fall.value) for place, fall in known if fall.is_clear and fall.value > 0]
         return [(head_name(*place), value) for place, value in sorted(clear, key=lambda each: (-each[1], each[0]))]
 
     def clause(self, layer: int, head: int) -> str | None:
-        """What happens without a head, behind `Without it`; None if that was not measured."""
+        """What is lost without a head, as a part of a sentence; None if that was not measured."""
         fall = self.falls.get((layer, head))
         if fall is None:
             return None
         if not self.can_tell:
-            return f"nothing can be told: the model itself hardly copies from context ({self.facts.probability:.2f})"
+            return f"without it nothing can be told: the model itself hardly copies ({self.facts.probability:.2f})"
         if fall.is_clear:
-            return f"in-context copying falls by {fall.value:.2f} (from {self.facts.probability:.2f})"
-        return f"in-context copying does not clearly change ({-fall.value:+.2f})"
+            how = "falls" if fall.value > 0 else "rises"
+            return f"without it in-context copying {how} by {abs(fall.value):.2f} (from {self.facts.probability:.2f})"
+        return f"without it in-context copying does not clearly change ({-fall.value:+.2f})"
 
 
 def find_removal(atlas: Atlas) -> Removal | None:
@@ -75,15 +75,19 @@ def find_removal(atlas: Atlas) -> Removal | None:
     facts, table = atlas.manifest.evidence.removal, _table(atlas)
     if facts is None or table is None:
         return None
-    controls = table.loc[table["kind"] == "control", "probability_fall"]
-    largest = max(0.0, float(controls.max())) if len(controls) else 0.0
+    controls = [0.0, *map(float, table.loc[table["kind"] == "control", "probability_fall"])]
+    smallest, largest = min(controls), max(controls)
     falls = {
         (int(row["layer"]), int(row["head"])): Fall(
             row["probability_fall"],
             row["probability_low"],
             row["probability_high"],
             named=row["kind"] == "named",
-            is_clear=row["kind"] == "named" and row["probability_low"] > 0 and row["probability_fall"] > largest,
+            is_clear=row["kind"] == "named"
+            and (
+                (row["probability_low"] > 0 and row["probability_fall"] > largest)
+                or (row["probability_high"] < 0 and row["probability_fall"] < smallest)
+            ),
         )
         for row in table.to_dict("records")
     }

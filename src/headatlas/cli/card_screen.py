@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 from headatlas.printable import printable
 from headatlas.reports.card import (
     NOT_MEASURED,
-    ablation_rows,
     counted,
+    evidence_rows,
     interval,
-    looks,
     q_value,
     share,
     shown_relations,
     uncopied,
-    validation_rows,
 )
 from headatlas.settings import parse_threshold
 
@@ -43,8 +41,8 @@ def show_card(card: dict[str, Any], colours: dict[str, str], screen: Console) ->
     screen.print(_title(card, colours))
     screen.print(_subtitle(card))
     screen.print()
+    screen.print(Padding(_sentence(card), (0, 0, 0, 2)))
     screen.print(Padding(_description(card), (0, 0, 0, 2)))
-    screen.print(Padding(_looks(card), (0, 0, 0, 2)))
     sections = (
         ("Relations", _relations(card, colours, screen.width)),
         ("Examples", _examples(card)),
@@ -96,10 +94,10 @@ def _description(card: dict[str, Any]) -> Text:
     return text
 
 
-def _looks(card: dict[str, Any]) -> Text:
+def _sentence(card: dict[str, Any]) -> Text:
     from rich.text import Text
 
-    return Text(looks(card), style="dim" if card["reading"] is None else "italic")
+    return Text(printable(card["sentence"]))
 
 
 def _relations(card: dict[str, Any], colours: dict[str, str], width: int) -> RenderableType:
@@ -277,7 +275,7 @@ def _evidence(card: dict[str, Any]) -> RenderableType:
     table = _grid(header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold", ratio=1)
-    for name, rows in (("validation", validation_rows(card)), ("ablation", ablation_rows(card))):
+    for name, rows in evidence_rows(card).items():
         if rows is None:
             table.add_row(name, Text(NOT_MEASURED, style="dim"))
         elif not rows:

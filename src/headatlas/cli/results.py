@@ -156,22 +156,31 @@ def heads_command(
 
 def _list_readers(atlas: Atlas, reads: str, as_json: bool) -> None:
     """The heads that look at something, the strongest first."""
-    from headatlas.analysis.reading import reading_heads
+    from headatlas.analysis.reading import find_behaviour, reading_heads
+    from headatlas.analysis.sentences import Sentences
     from headatlas.atlas import records
+    from headatlas.printable import printable
 
-    found = records(reading_heads(atlas, reads))
+    found, told = records(reading_heads(atlas, reads)), Sentences(atlas)
     if as_json:
-        print_json(found)
+        print_json([row | {"sentence": told.of(row["layer"], row["head"])} for row in found])
         return
     numbers = ("share", "low", "high", "chance")
     cells = [
         [row["name"], row["behaviour"], *(f"{row[name]:.3f}" for name in numbers), f"{row['q']:.2g}"] for row in found
     ]
     if not sys.stdout.isatty():
-        for row in cells:
-            typer.echo("\t".join(row))
+        for row, cell in zip(found, cells, strict=True):
+            typer.echo("\t".join([*cell, printable(told.of(row["layer"], row["head"]) or "")]))
         return
-    show_table(f"{len(cells)} heads", ["name", "reads", *numbers, "q"], cells, right=(2, 3, 4, 5, 6))
+    # How it looks is the same for all of them.
+    rest = [told.consequence(row["layer"], row["head"]) for row in found]
+    rows = [
+        [row["name"], f"{row['share']:.2f}", f"{row['low']:.2f}–{row['high']:.2f}", f"{row['chance']:.2f}", each]
+        for row, each in zip(found, rest, strict=True)
+    ]
+    columns = ["name", "share", "95 %", "chance", "what it writes; what is lost without it"]
+    show_table(f"{len(rows)} heads that look at {find_behaviour(reads).looks}", columns, rows, right=(1, 2, 3))
 
 
 @command("export")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 from headatlas.analysis.ablation import is_random_order
 from headatlas.analysis.assumed_input import input_warning
+from headatlas.analysis.sentences import Sentences
 from headatlas.atlas import COPYING_VARIABLES, HITS_VARIABLES, SIDES, Atlas
 from headatlas.atlas.evidence import CONDITIONS, TOKENS
 from headatlas.explorer import message
@@ -136,6 +137,7 @@ def _atlas(atlas: Atlas, report: blocks.Blocks, prefix: str, arrays: _Arrays, wo
             arrays.add(f"{prefix}{side}.uncopied.q", np.nan_to_num(q_values.values, nan=1.0).astype("float64"))
     if atlas.copied is not None:
         arrays.add(f"{prefix}copied", atlas.copied.values.astype("uint32"))
+    _sentences(atlas, prefix, arrays, words)
     items = {item.relation: item for item in atlas.manifest.relations.items}
     relations = [
         message.Relation(
@@ -179,7 +181,7 @@ def _atlas(atlas: Atlas, report: blocks.Blocks, prefix: str, arrays: _Arrays, wo
         descriptions=_descriptions(atlas, prefix, arrays, words),
         validation=_validation(atlas, prefix, arrays),
         ablation=_ablation(atlas),
-        reading=_reading(atlas, prefix, arrays, words),
+        reading=_reading(atlas, prefix, arrays),
         report=[_block(block) for block in report if not isinstance(block, blocks.Picture)],
     )
 
@@ -316,10 +318,18 @@ def _ablation(atlas: Atlas) -> list[message.Curve] | None:
     return curves
 
 
-def _reading(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> list[message.Behaviour] | None:
-    """Where the heads look, (behaviour, place), and a sentence for each head; NaN and no sentence if not measured."""
+def _sentences(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> None:
+    """What each head does; none for layers without heads."""
     import numpy as np
 
+    told = Sentences(atlas)
+    every = [told.of(layer, head) for layer in range(atlas.n_layers) for head in range(atlas.n_heads)]
+    numbers = [NOTHING if each is None else words.number(each) for each in every]
+    arrays.add(f"{prefix}sentence", np.array(numbers, dtype="uint32"))
+
+
+def _reading(atlas: Atlas, prefix: str, arrays: _Arrays) -> list[message.Behaviour] | None:
+    """Where the heads look, (behaviour, place); NaN if not measured."""
     from headatlas.analysis.reading import BEHAVIOURS, find_reading
 
     found = find_reading(atlas)
@@ -329,9 +339,6 @@ def _reading(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> list[
     for name, values in (("value", found.value), ("chance", found.chance), ("q", found.q)):
         arrays.add(f"{prefix}reading.{name}", values.reshape(shape).astype("float64"))
     arrays.add(f"{prefix}reading.has", found.has.reshape(shape).astype("uint8"))
-    sentences = [found.sentence(*divmod(place, atlas.n_heads)) for place in range(shape[1])]
-    numbers = [NOTHING if each is None else words.number(each) for each in sentences]
-    arrays.add(f"{prefix}reading.sentence", np.array(numbers, dtype="uint32"))
     return [message.Behaviour(name=each.name, title=each.title, limit=found.limits[each.name]) for each in BEHAVIOURS]
 
 

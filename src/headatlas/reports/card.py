@@ -49,11 +49,11 @@ def build_card(card: Card) -> Blocks:
 def _head(facts: dict[str, Any]) -> list[Block]:
     description, validity, layer = facts["description"], facts["validity"], facts["layer_context"]
     if description is None:
-        sentence = f"What it does most: {NOT_MEASURED}."
+        told = f"What it does most: {NOT_MEASURED}."
     elif description["rule"] == "unclear":
-        sentence = "What it does most is unclear."
+        told = "What it does most is unclear."
     else:
-        sentence = f"{description['description']} (confidence {description['confidence']:.2f})."
+        told = f"{description['description']} (confidence {description['confidence']:.2f})."
     lines = [
         f"Categories ({facts['rule']}): {', '.join(facts['categories']) or 'none'}",
         f"Layer {facts['layer']}: {layer['classified']} of {layer['n_heads']} heads have a category",
@@ -62,7 +62,7 @@ def _head(facts: dict[str, Any]) -> list[Block]:
     ]
     if facts["model"]["note"]:
         lines.append(facts["model"]["note"])
-    return [paragraph(sentence), paragraph(looks(facts)), bullets(lines)]
+    return [paragraph(line(Strong(facts["sentence"]))), paragraph(told), bullets(lines)]
 
 
 def _relations(facts: dict[str, Any]) -> list[Block]:
@@ -104,7 +104,7 @@ def _examples(facts: dict[str, Any]) -> list[Block]:
 
 def _evidence(facts: dict[str, Any]) -> list[Block]:
     lines = []
-    for name, rows in (("validation", validation_rows(facts)), ("ablation", ablation_rows(facts))):
+    for name, rows in evidence_rows(facts).items():
         lines += [f"{name}: {row}" for row in ([NOT_MEASURED] if rows is None else rows)]
     title = heading("Evidence of the running model")
     return [title, bullets(lines) if lines else paragraph("none for its relations")]
@@ -133,12 +133,6 @@ def _neighbours(facts: dict[str, Any]) -> list[Block]:
 
 
 # Pieces that the screen shows as well
-
-
-def looks(facts: dict[str, Any]) -> str:
-    """Where the head looks, in a sentence."""
-    reading = facts["reading"]
-    return f"Where it looks: {NOT_MEASURED}." if reading is None else reading["sentence"]
 
 
 def shown_relations(facts: dict[str, Any]) -> list[dict[str, Any]]:
@@ -175,6 +169,22 @@ def q_value(q: float | None) -> str:
     if q is None:
         return NOT_MEASURED
     return "<0.001" if q < 0.001 else f"{q:.3f}"
+
+
+def evidence_rows(facts: dict[str, Any]) -> dict[str, list[str] | None]:
+    """What the running model said, by measurement; None for what was not measured."""
+    return {"validation": validation_rows(facts), "ablation": ablation_rows(facts), "copying": removal_rows(facts)}
+
+
+def removal_rows(facts: dict[str, Any]) -> list[str] | None:
+    """A line about copying from context without the head, or None if it was not removed."""
+    row = facts["removal"]
+    if row is None:
+        return None
+    return [
+        f"copying from context without it: {row['probability']:.2f} ({row['accuracy']:.0%} right), falls by "
+        f"{row['probability_fall']:.2f} (95 %: {row['probability_low']:.2f} to {row['probability_high']:.2f})"
+    ]
 
 
 def validation_rows(facts: dict[str, Any]) -> list[str] | None:

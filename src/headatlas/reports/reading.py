@@ -6,9 +6,10 @@ from headatlas.analysis.functions import STEP, Functions
 from headatlas.analysis.meetings import Meeting
 from headatlas.analysis.reading import BEHAVIOURS, find_behaviour
 from headatlas.analysis.removal import find_removal
+from headatlas.analysis.sentences import Sentences
 from headatlas.analysis.spans import find_span
 from headatlas.atlas import Atlas, head_name
-from headatlas.reports.blocks import Block, Code, bullets, heading, paragraph, table
+from headatlas.reports.blocks import Block, Code, Strong, bullets, heading, line, paragraph, table
 from headatlas.reports.text import agree, count, is_clear, or_none, p_value, percent, ratio
 from headatlas.settings import MAX_Q, MIN_EXCESS
 
@@ -72,6 +73,19 @@ def where_heads_look(atlas: Atlas, found: Functions | None) -> list[Block]:
         ),
         *_meetings(found),
         *_without_heads(atlas, found),
+        *_in_sentences(atlas, found),
+    ]
+
+
+def _in_sentences(atlas: Atlas, found: Functions) -> list[Block]:
+    """The strongest head of each way of reading, in a sentence."""
+    told = Sentences(atlas)
+    strongest = dict.fromkeys(head for each in BEHAVIOURS for head in found.reading.heads_of(each.name)[:1])
+    if not strongest:
+        return []
+    return [
+        paragraph("The strongest head of each way of reading:"),
+        bullets(line(Strong(head_name(*head)), f": {told.of(*head)}") for head in strongest),
     ]
 
 

@@ -1,0 +1,98 @@
+"""One sentence for each head: where it looks, what it writes, and what is lost without it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from atlases import DESCRIPTIONS, PAIRS, make_atlas, make_attention, make_removal, with_manifest
+from headatlas.analysis.card import head_card
+from headatlas.analysis.categories import classify
+from headatlas.analysis.sentences import Sentences
+from headatlas.reports.card import write_card
+
+HITS = {"copies": {(0, 0): 30, (0, 2): 20}, "capital": {(0, 0): 28, (0, 1): 30}, "plural": {(0, 1): 20},
+        "past": {(0, 1): 12, (0, 3): 40}, "opposite": {(0, 1): 8}}  # fmt: skip
+INDUCTION = "Looks at the token behind an earlier copy of the current one (induction, 0.83 of its attention)"
+
+
+@pytest.fixture
+def atlas():
+    """Heads of layer 0 with chosen hits of 40 pairs; the first relation is copying. Layer 2 has no heads."""
+    made = make_atlas(3, 5, tuple("ABCDE"), relations=tuple(HITS), without_heads=(2,))
+    hits = np.zeros(made.data["hits"].shape, dtype="int32")
+    for at, places in enumerate(HITS.values()):
+        for place, count in places.items():
+            hits[(at, *place)] = count
+    dims = made.data["hits"].dims
+    made = replace(made, data=made.data.assign(hits=(dims, hits), score=(dims, hits / PAIRS)))
+    items = tuple(replace(item, is_copying=item.relation == "copies") for item in made.manifest.relations.items)
+    return with_manifest(made, relations=replace(made.manifest.relations, items=items))
+
+
+def describe(atlas, told):
+    """The atlas with descriptions: head -> rule and text."""
+    rows = [(*place, text, rule, 0.5) for place, (rule, text) in told.items()]
+    table = pd.DataFrame(rows, columns=["layer", "head", "description", "rule", "confidence"])
+    return atlas.with_evidence({"descriptions": (table, DESCRIPTIONS)})
+
+
+def test_what_was_not_measured_reads_so(atlas):
+    assert Sentences(atlas).of(0, 2) == (
+        "Where it looks: not measured; writes the token that it looks at again (copies 0.50); without it: not measured."
+    )
+    assert Sentences(atlas).of(1, 1) == (
+        "Where it looks: not measured; no relation names what it writes; without it: not measured."
+    )
+    assert Sentences(atlas).of(2, 0) is None
+
+
+def test_all_three_parts(atlas):
+    shares = {"induction": {(0, 0): 0.83, (0, 1): 0.83}, "sink": {(0, 2): 0.6, (0, 3): 0.7}}
+    told = Sentences(make_removal(make_attention(atlas, shares), {(0, 0): 0.4, (0, 1): -0.05}))
+    assert told.of(0, 0) == (
+        f"{INDUCTION}; writes that token again (copies 0.75) and what capital 0.70 maps it to; without it in-context "
+        "copying falls by 0.40 (from 0.80)."
+    )
+    assert told.of(0, 1) == (
+        f"{INDUCTION}; writes what capital 0.75, plural 0.50 and 2 more relations map that token to; without it "
+        "in-context copying rises by 0.05 (from 0.80)."
+    )
+    # What a head that rests on the sink writes when it looks elsewhere is not about the sink.
+    assert "; writes the token that it looks at again (copies 0.50); without it: not measured." in told.of(0, 2)
+    assert "; writes what past 1.00 maps the token that it looks at to; " in told.of(0, 3)
+    assert told.of(1, 0).startswith("Looks at nothing that has a name; ")
+
+
+def test_descriptions_name_what_no_relation_does(atlas):
+    told = Sentences(
+        describe(
+            atlas,
+            {
+                (0, 0): ("constant", "Promotes x for most tokens that it amplifies"),
+                (1, 0): ("same word", "Promotes the same word again (a → a, b → b); implements past (0.9)"),
+                (1, 1): ("constant", "Promotes “(”, “.” whatever the token"),
+                (1, 2): ("unclear", "unclear"),
+                (1, 3): ("relation past", "Implements past (0.9)"),
+            },
+        )
+    )
+    writes = [told.writes(1, head) for head in range(5)]
+    assert writes == [
+        "promotes the same word again",
+        "promotes “(”, “.” whatever the token",
+        *["what it writes has no name"] * 3,
+    ]
+    assert told.writes(0, 0).startswith("writes the token that it looks at again")
+
+
+def test_the_rule_and_threshold_that_are_asked_for_count(atlas):
+    told = Sentences(atlas, classify(atlas, "0.6"))
+    assert told.writes(0, 1) == "writes what capital 0.75 maps the token that it looks at to"
+
+
+def test_the_card_says_the_same(atlas):
+    card = head_card(make_attention(atlas, {"induction": {(0, 0): 0.83}}), "L0H0")
+    assert card.sentence == Sentences(card.atlas).of(0, 0) == card.as_dict()["sentence"]
+    assert f"**{card.sentence}**" in write_card(card)
