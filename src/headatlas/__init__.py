@@ -35,6 +35,7 @@ _HOME = {
     "load_relations": "headatlas.relations",
     "map_heads": "headatlas.measuring.map",
     "measure_attention": "headatlas.measuring.attention",
+    "measure_composition": "headatlas.measuring.composition",
     "measure_salient": "headatlas.measuring.salient",
     "plan_map": "headatlas.measuring.plan",
     "save_atlas": "headatlas.atlas",
@@ -63,6 +64,7 @@ __all__ = [
     "load_relations",
     "map_heads",
     "measure_attention",
+    "measure_composition",
     "measure_salient",
     "plan_map",
     "save_atlas",
@@ -82,6 +84,7 @@ if TYPE_CHECKING:
     from headatlas.figures import draw_map
     from headatlas.measuring.ablate import ablate_heads
     from headatlas.measuring.attention import measure_attention
+    from headatlas.measuring.composition import measure_composition
     from headatlas.measuring.find import find_heads
     from headatlas.measuring.import_scores import import_scores
     from headatlas.measuring.map import map_heads

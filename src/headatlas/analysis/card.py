@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from headatlas.analysis.categories import Classification, classify
+from headatlas.analysis.composition import find_composition
 from headatlas.analysis.descriptions.describing import operations_of
 from headatlas.analysis.reading import BEHAVIOURS, find_reading
 from headatlas.analysis.sentences import Sentences
@@ -92,6 +93,7 @@ class Card:
             "sentence": self.sentence,
             "description": self.description,
             "reading": self.reading,
+            "composition": self.composition,
             "relations": self.relations,
             "validation": self.validation,
             "ablation": self.ablation,
@@ -140,6 +142,18 @@ class Card:
         return {
             "looks": looks,
             "behaviours": [row | {"named": (row["input"], row["behaviour"]) in named} for row in rows],
+        }
+
+    @cached_property
+    def composition(self) -> dict[str, Any] | None:
+        """Which heads feed this one and which it feeds: a sentence, and the edges that are named."""
+        found = find_composition(self.atlas)
+        if found is None or not self.atlas.has_heads[self.layer]:
+            return None
+        return {
+            "sentence": found.sentence(self.layer, self.head),
+            "fed_by": [each.as_dict() for each in found.into(self.layer, self.head)],
+            "feeds": [each.as_dict() for each in found.out_of(self.layer, self.head)],
         }
 
     @cached_property

@@ -22,6 +22,9 @@ EVIDENCE = {
     "ablation": "ablate",
     "attention": "attention",
     "removal": "attention",
+    "composition": "composition",
+    "edges": "composition",
+    "paths": "composition",
 }
 """Tables that other measurements add to an atlas, see docs/folder.md, and the command that gathers each."""
 
@@ -269,6 +272,70 @@ class RemovalFacts:
     packages: Mapping[str, Text]
 
 
+@dataclass(frozen=True)
+class CompositionFacts:
+    """Settings behind the table `composition`.
+
+    Args:
+        prefix: the token in front of each sequence.
+        seeds, sequences: of random tokens; `random_tokens`: different ones in a sequence, which shows each twice.
+        samples: texts that the model wrote for the prediction, of `sample_tokens` each behind the prefix.
+        limit: a head writes about the previous token if its predicted share is strictly above this.
+        least_share: an induction head writes about the induction place if its predicted share is strictly above this.
+        draws: random sets of senders.
+        tool: version of headatlas.
+        seconds: that it took; `device`: where the model ran.
+        packages: versions.
+    """
+
+    prefix: Count
+    seeds: Size
+    sequences: Size
+    random_tokens: Size
+    samples: Size
+    sample_tokens: Size
+    limit: Share
+    least_share: Share
+    draws: Size
+    tool: Text
+    seconds: Positive
+    device: Text
+    packages: Mapping[str, Text]
+
+
+@dataclass(frozen=True)
+class EdgesFacts:
+    """Settings behind the table `edges`.
+
+    Args:
+        random: random pairs that edges were compared with, by kind.
+        least_strength: by kind; an edge is named if its strength is strictly above this.
+        tool: version of headatlas.
+    """
+
+    random: Mapping[str, Count]
+    least_strength: Mapping[str, Positive]
+    tool: Text
+
+
+@dataclass(frozen=True)
+class PathsFacts:
+    """Settings behind the table `paths`, and what the removal of all its edges at once does.
+
+    Args:
+        sequences: of random tokens.
+        copying: mean probability of the token that follows in the first copy, 0 to 1.
+        without: the same without all edges of the table; `without_random`: without as many random ones, by draw.
+        tool: version of headatlas.
+    """
+
+    sequences: Size
+    copying: Share
+    without: Share
+    without_random: tuple[Share, ...]
+    tool: Text
+
+
 class Status(StrEnum):
     """Whether a relation could be tested by ablation."""
 
@@ -362,7 +429,16 @@ class AblationFacts:
 
 
 Facts = (
-    SalientFacts | SimilarFacts | DescriptionsFacts | ValidationFacts | AblationFacts | AttentionFacts | RemovalFacts
+    SalientFacts
+    | SimilarFacts
+    | DescriptionsFacts
+    | ValidationFacts
+    | AblationFacts
+    | AttentionFacts
+    | RemovalFacts
+    | CompositionFacts
+    | EdgesFacts
+    | PathsFacts
 )
 
 
@@ -377,6 +453,9 @@ class EvidenceFacts:
     ablation: AblationFacts | None = None
     attention: AttentionFacts | None = None
     removal: RemovalFacts | None = None
+    composition: CompositionFacts | None = None
+    edges: EdgesFacts | None = None
+    paths: PathsFacts | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -1,13 +1,25 @@
 """The command line: parse, call, print. One file per group of commands."""
 
-from headatlas.cli import attention, compare, explore, head, map, plan, relations, results, running, survey  # noqa: F401
+from headatlas.cli import (  # noqa: F401
+    attention,
+    compare,
+    composition,
+    explore,
+    head,
+    map,
+    plan,
+    relations,
+    results,
+    running,
+    survey,
+)
 from headatlas.cli.app import app, main
 
 __all__ = ["app", "main"]
 
 ORDER = (
-    "map", "explore", "head", "find", "heads", "figure", "report", "compare", "attention", "validate", "ablate",
-    "salient", "plan", "survey", "relations", "import", "export",
+    "map", "explore", "head", "find", "heads", "figure", "report", "compare", "attention", "composition", "validate",
+    "ablate", "salient", "plan", "survey", "relations", "import", "export",
 )  # fmt: skip
 """Commands as the help lists them: what people need first comes first."""
 

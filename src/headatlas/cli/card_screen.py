@@ -9,6 +9,7 @@ from headatlas.reports.card import (
     NOT_MEASURED,
     counted,
     evidence_rows,
+    feeds,
     interval,
     q_value,
     share,
@@ -43,6 +44,7 @@ def show_card(card: dict[str, Any], colours: dict[str, str], screen: Console) ->
     screen.print()
     screen.print(Padding(_sentence(card), (0, 0, 0, 2)))
     screen.print(Padding(_description(card), (0, 0, 0, 2)))
+    screen.print(Padding(_feeds(card), (0, 0, 0, 2)))
     sections = (
         ("Relations", _relations(card, colours, screen.width)),
         ("Examples", _examples(card)),
@@ -98,6 +100,12 @@ def _sentence(card: dict[str, Any]) -> Text:
     from rich.text import Text
 
     return Text(printable(card["sentence"]))
+
+
+def _feeds(card: dict[str, Any]) -> Text:
+    from rich.text import Text
+
+    return Text(feeds(card), style="dim" if card["composition"] is None else "italic")
 
 
 def _relations(card: dict[str, Any], colours: dict[str, str], width: int) -> RenderableType:

@@ -14,6 +14,7 @@ from headatlas.figures.palettes import PALETTES
 _HOME = {
     "draw_ablation": "headatlas.figures.ablation",
     "draw_comparison": "headatlas.figures.comparison",
+    "draw_composition": "headatlas.figures.composition",
     "draw_function_comparison": "headatlas.figures.function_comparison",
     "draw_map": "headatlas.figures.map",
     "draw_reading": "headatlas.figures.reading",
@@ -28,6 +29,7 @@ __all__ = [
     "PALETTES",
     "draw_ablation",
     "draw_comparison",
+    "draw_composition",
     "draw_function_comparison",
     "draw_map",
     "draw_reading",
@@ -41,6 +43,7 @@ __all__ = [
 if TYPE_CHECKING:
     from headatlas.figures.ablation import draw_ablation
     from headatlas.figures.comparison import draw_comparison
+    from headatlas.figures.composition import draw_composition
     from headatlas.figures.function_comparison import draw_function_comparison
     from headatlas.figures.map import draw_map
     from headatlas.figures.reading import draw_reading

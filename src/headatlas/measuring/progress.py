@@ -33,6 +33,12 @@ class Stage(StrEnum):
     ANSWERS = "answers"
     """Thousandths of a relation's removal curves."""
 
+    SENDERS = "senders"
+    """Layers whose heads are tried as senders."""
+
+    PATHS = "paths"
+    """Edges between heads that are removed from the running model."""
+
     MODELS = "models"
     """Models of a survey."""
 

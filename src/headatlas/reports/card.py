@@ -62,7 +62,7 @@ def _head(facts: dict[str, Any]) -> list[Block]:
     ]
     if facts["model"]["note"]:
         lines.append(facts["model"]["note"])
-    return [paragraph(line(Strong(facts["sentence"]))), paragraph(told), bullets(lines)]
+    return [paragraph(line(Strong(facts["sentence"]))), paragraph(told), paragraph(feeds(facts)), bullets(lines)]
 
 
 def _relations(facts: dict[str, Any]) -> list[Block]:
@@ -133,6 +133,12 @@ def _neighbours(facts: dict[str, Any]) -> list[Block]:
 
 
 # Pieces that the screen shows as well
+
+
+def feeds(facts: dict[str, Any]) -> str:
+    """Which heads feed this one, and which it feeds, in a sentence or two."""
+    composition = facts["composition"]
+    return f"Which heads feed it: {NOT_MEASURED}." if composition is None else composition["sentence"]
 
 
 def shown_relations(facts: dict[str, Any]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from headatlas.analysis import analyse
 from headatlas.analysis.functions import find_functions
 from headatlas.atlas import Atlas
 from headatlas.reports import beyond_chance as chance
-from headatlas.reports import copying, findings, provenance, reading, running
+from headatlas.reports import composition, copying, findings, provenance, reading, running
 from headatlas.reports.blocks import Blocks, Picture, Title, line
 from headatlas.reports.markdown import to_markdown
 
@@ -57,6 +57,7 @@ def build_report(
         *findings.strongest_heads(atlas, side),
         *([] if suppressing else findings.suppression(atlas, found, _picture(of_suppression, suppression_figure))),
         *([] if suppressing else reading.where_heads_look(atlas, functions)),
+        *([] if suppressing else composition.which_heads_feed(atlas)),
         *running.agreement(atlas),
         *running.removal(atlas),
         *provenance.coverage(atlas, found),

@@ -34,7 +34,7 @@ def watch_attention(
             that each token may see, Bool[Tensor, "n_sequences n_tokens n_tokens"], and what the attention would be for
             each of `instead`.
         instead: other inputs of the attention; layer -> Float[Tensor, "n_sequences n_tokens d_model"]. The model runs
-            on with its own.
+            on with its own. For a layer without another input, `see` gets None.
 
     Raises:
         ArchitectureError: a module does not hand out its attention, or it is not what its mask allows.
@@ -81,7 +81,8 @@ def watch_attention(
                     f"Are the weights damaged?"
                 )
             others = [
-                attention_for(module, args, kwargs, x[layer], own) for x, own in zip(instead, shared, strict=True)
+                attention_for(module, args, kwargs, x[layer], own) if layer in x else None
+                for x, own in zip(instead, shared, strict=True)
             ]
             see(layer, attention, visible, *others)
 

@@ -1,0 +1,115 @@
+"""The heads that feed each other, as lines between a head and later ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from headatlas.analysis.composition import KINDS, Composition, Edge, measured_composition
+from headatlas.atlas import Atlas, head_name
+from headatlas.figures.style import plain_style
+from headatlas.figures.wording import MAX_NOTE, one_line
+
+SIZE = (9.0, 4.8)
+COLOURS = {"key": "#0072B2", "query": "#D55E00", "value": "#999999"}
+"""By kind; these are told apart with any colour vision."""
+
+STYLES = {"key": "-", "query": "--", "value": ":"}
+READ_BY = {"key": "keys", "query": "queries", "value": "values"}
+SHOWN = 24
+"""Most edges of a kind, the strongest."""
+
+NAMED = 18
+"""Most heads with their name beside them."""
+
+
+def draw_composition(atlas: Atlas) -> Figure:
+    """Draw which heads feed which: the evidence of `measure_composition`, layers from left to right.
+
+    Raises:
+        AtlasError: the composition of the heads was not measured.
+    """
+    found = measured_composition(atlas)
+    with plain_style():
+        figure = Figure(figsize=SIZE, layout="constrained")
+        axes = figure.subplots()
+        shown = {kind: [each for each in found.edges if each.kind == kind][:SHOWN] for kind in KINDS}
+        for kind in reversed(KINDS):
+            of_kind = [each for each in found.edges if each.kind == kind]
+            for number, edge in enumerate(shown[kind]):
+                few = len(shown[kind]) < len(of_kind)
+                label = f"{READ_BY[kind]} ({f'{len(shown[kind])} of ' * few}{len(of_kind)})"
+                _line(axes, edge, shown[kind][0].strength, label if not number else "")
+        _heads(axes, found, [edge for edges in shown.values() for edge in edges])
+        axes.set_xlim(-0.8, atlas.n_layers - 0.2)
+        axes.set_ylim(atlas.n_heads - 0.4, -0.6)
+        axes.set_xlabel("layer")
+        axes.set_ylabel("head")
+        for axis, count in ((axes.xaxis, atlas.n_layers), (axes.yaxis, atlas.n_heads)):
+            axis.get_major_locator().set_params(integer=True)
+            axis.set_major_formatter(lambda value, _, n=count: f"{value:.0f}" if 0 <= value < n else "")
+        axes.set_title("Which heads feed which: read by later heads through their", loc="left", fontsize=10)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8)
+        figure.supxlabel("\n".join(_caption(atlas, found)), fontsize=7, x=0.01, ha="left")
+    return figure
+
+
+def _line(axes: Any, edge: Edge, strongest: float, label: str) -> None:
+    from matplotlib.patches import FancyArrowPatch
+
+    arrow = FancyArrowPatch(
+        edge.sender,
+        edge.receiver,
+        connectionstyle="arc3,rad=-0.08",
+        arrowstyle="-|>",
+        mutation_scale=7,
+        shrinkA=4,
+        shrinkB=4,
+        color=COLOURS[edge.kind],
+        linestyle=STYLES[edge.kind],
+        linewidth=0.5 + 1.7 * edge.strength / strongest,
+        alpha=0.75,
+        zorder=1,
+    )
+    axes.add_patch(arrow)
+    if label:
+        axes.plot([], [], color=COLOURS[edge.kind], linestyle=STYLES[edge.kind], label=label)
+
+
+def _heads(axes: Any, found: Composition, edges: list[Edge]) -> None:
+    """Dots for the heads that have an edge; names for those with the strongest ones."""
+    senders, receivers = {edge.sender for edge in edges}, {edge.receiver for edge in edges}
+    induction = {(layer, head) for layer, head, _ in found.strongest()}
+    previous = {edge.sender for edge in edges if edge.about == "previous"}
+    for heads, colour, label in (
+        (previous, "#009E73", "previous token"),
+        (induction, "#CC79A7", "induction, predicted"),
+        ((senders | receivers) - previous - induction, "#BBBBBB", "other"),
+    ):
+        if heads:
+            layers, rows = zip(*sorted(heads), strict=True)
+            axes.scatter(layers, rows, s=26, color=colour, edgecolors="black", linewidths=0.4, zorder=3, label=label)
+    order = dict.fromkeys(head for edge in sorted(edges, key=_importance) for head in (edge.sender, edge.receiver))
+    for layer, head in list(order)[:NAMED]:
+        axes.annotate(
+            head_name(layer, head), (layer, head), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=6.5
+        )
+
+
+def _importance(edge: Edge) -> tuple[int, float]:
+    return KINDS.index(edge.kind), -edge.strength
+
+
+def _caption(atlas: Atlas, found: Composition) -> list[str]:
+    facts = atlas.manifest.evidence.composition
+    assert facts is not None
+    lines = [
+        f"{one_line(atlas.name)} · from weights: {len(found.edges):,} of {found.n_edges:,} edges are beyond random "
+        f"pairs of the same layers; width: strength within its kind",
+        f"{facts.sequences} sequences of {facts.random_tokens} random tokens, shown twice; "
+        f"{len(found.strongest())} predicted induction heads",
+    ]
+    if note := atlas.manifest.model.note:
+        lines.append(one_line(note, MAX_NOTE))
+    return lines
