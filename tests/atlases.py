@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
+from headatlas.analysis.composition import LEAST_STRENGTH
 from headatlas.atlas import CHANCE_VARIABLES, COPYING_VARIABLES, Atlas, Manifest, build_dataset
 from headatlas.atlas.evidence import (
     AblationFacts,
     AttentionFacts,
+    CompositionFacts,
     DescriptionsFacts,
+    EdgesFacts,
+    PathsFacts,
     RemovalFacts,
     SalientFacts,
     SimilarFacts,
@@ -159,6 +164,12 @@ ATTENTION = AttentionFacts(
     tool="1", seconds=1, device="cpu", packages={},
 )  # fmt: skip
 
+COMPOSITION = CompositionFacts(
+    prefix=28, seeds=2, sequences=8, random_tokens=48, samples=32, sample_tokens=127, limit=0.3, least_share=0.1,
+    draws=24, tool="1", seconds=1, device="cpu", packages={},
+)  # fmt: skip
+PREVIOUS = "previous"
+
 HOSTILE = ("</script><b>", '"quote"', "=1+1", "\x1b[31m", "\u202eright-to-left", "👩‍🚀", " Paris", "<|im_start|>")
 """Tokens as a tokenizer may hold them."""
 
@@ -212,7 +223,53 @@ def make_evidence(atlas: Atlas, n_tokens: int = 4, n_mapped: int = 2, seed: int 
     ]
     names = ("relation", "task", "order", "removed", "correct", "prompts", "log_probability")
     atlas = atlas.with_evidence({"ablation": (pd.DataFrame(ablation, columns=list(names)), AblationFacts({}))})
-    return make_removal(make_attention(atlas), {(0, 1): 0.3})
+    return make_composition(make_removal(make_attention(atlas), {(0, 1): 0.3}))
+
+
+def make_composition(atlas: Atlas, edges: Sequence[tuple] | None = None) -> Atlas:
+    """The atlas with the evidence of `composition`: in every later layer, head 0 is a predicted induction head.
+
+    Args:
+        edges: (about, sender layer, sender head, layer, head, kind, strength, q); default: one from the first layer.
+    """
+    layers = [int(layer) for layer in np.flatnonzero(atlas.has_heads)]
+    columns = ("layer", "head", "previous", "share", "low", "high", "alone", "by_keys", "score", "chance", "p_value",
+               "q_value", "measured")  # fmt: skip
+    heads = []
+    for layer in layers:
+        for head in range(atlas.n_heads):
+            found = layer > layers[0] and head == 0
+            share, q = (0.6 - layer / 100, 1e-3) if found else (0.02, 1.0)
+            previous = 0.9 if layer == layers[0] and head == 1 else 0.03
+            heads.append((layer, head, previous, share, share, share, 0.02, share, share, 0.02, q, q, share / 2))
+    if edges is None:
+        edges = [(PREVIOUS, layers[0], 1, layers[-1], 0, "key", 5.0, 1e-3)]
+    names = (
+        "about",
+        "sender_layer",
+        "sender_head",
+        "layer",
+        "head",
+        "kind",
+        "strength",
+        "chance",
+        "p_value",
+        "q_value",
+    )
+    table = pd.DataFrame([(*each[:7], 0.0, each[7], each[7]) for each in edges], columns=list(names))
+    changes = [f"{what}{end}" for what in ("share_change", "copying_change") for end in ("", "_low", "_high")]
+    paths = pd.DataFrame(
+        [(*each[1:6], number, draw, 0.5, *(6 * [-0.25 / (1 + draw)])) for number, each in enumerate(edges)
+         for draw in range(3)],
+        columns=["sender_layer", "sender_head", "layer", "head", "kind", "edge", "draw", "share", *changes],
+    )  # fmt: skip
+    return atlas.with_evidence(
+        {
+            "composition": (pd.DataFrame(heads, columns=list(columns)), COMPOSITION),
+            "edges": (table, EdgesFacts({"key": 900, "query": 0, "value": 900}, LEAST_STRENGTH, "1")),
+            "paths": (paths, PathsFacts(4, 0.5, 0.25, (0.5, 0.4375), "1")),
+        }
+    )
 
 
 ATTENTION_COLUMNS = [

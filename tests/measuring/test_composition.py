@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from pandas.testing import assert_frame_equal
 from transformers import AutoModelForCausalLM
 
 import headatlas
@@ -61,7 +62,7 @@ def test_a_planted_pair_is_found_and_nothing_else(planted):
     check_planted(atlas, "rotary")
     again = headatlas.load_atlas(place / "atlas")
     for name in ("composition", "edges", "paths"):
-        assert again.evidence(name).equals(atlas.evidence(name))
+        assert_frame_equal(again.evidence(name), atlas.evidence(name))
         assert getattr(again.manifest.evidence, name) == getattr(atlas.manifest.evidence, name)
     assert (place / "atlas" / "composition.png").stat().st_size > 10_000
 
@@ -106,7 +107,7 @@ def test_random_weights_have_no_senders_and_no_edges(tmp_path, case):
     heads = atlas.evidence("composition")
     assert sorted(set(heads["layer"])) == np.flatnonzero(atlas.has_heads).tolist()
     assert heads["share"].to_numpy() == pytest.approx(heads["alone"].to_numpy())
-    assert headatlas.load_atlas(tmp_path / "atlas").evidence("edges").equals(atlas.evidence("edges"))
+    assert len(headatlas.load_atlas(tmp_path / "atlas").evidence("edges")) == 0
 
 
 def test_renumbered_heads_renumber_the_result(planted, tmp_path):
@@ -148,7 +149,7 @@ def test_an_interrupted_measurement_goes_on(planted, monkeypatch):
     monkeypatch.setattr(measuring, "write_samples", None)
     atlas = measure(place)
     for name in ("composition", "edges", "paths"):
-        assert atlas.evidence(name).equals(whole.evidence(name))
+        assert_frame_equal(atlas.evidence(name), whole.evidence(name))
     assert not (place / "atlas" / measuring.PARTS).exists()
 
 

@@ -27,7 +27,7 @@ HEADINGS = ["In short", "Heads per category", "How far it could be chance",
             "How far it could be copying", "Where in the layers", "Early and late",
             "Which categories meet",
             "Layers or heads", "Rare and exceptional", "Strongest heads of each relation", "Suppression",
-            "Where heads look", "Coverage", "Validity",
+            "Where heads look", "Which heads feed which", "Coverage", "Validity",
             "Settings and versions", "How to cite", "Limits"]  # fmt: skip
 
 

@@ -49,8 +49,9 @@ def draw_composition(atlas: Atlas) -> Figure:
         for axis, count in ((axes.xaxis, atlas.n_layers), (axes.yaxis, atlas.n_heads)):
             axis.get_major_locator().set_params(integer=True)
             axis.set_major_formatter(lambda value, _, n=count: f"{value:.0f}" if 0 <= value < n else "")
-        axes.set_title("Which heads feed which: read by later heads through their", loc="left", fontsize=10)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8)
+        axes.set_title("Which heads feed which", loc="left", fontsize=10)
+        if found.edges:
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8, title="read through")
         figure.supxlabel("\n".join(_caption(atlas, found)), fontsize=7, x=0.01, ha="left")
     return figure
 
@@ -79,6 +80,8 @@ def _line(axes: Any, edge: Edge, strongest: float, label: str) -> None:
 
 def _heads(axes: Any, found: Composition, edges: list[Edge]) -> None:
     """Dots for the heads that have an edge; names for those with the strongest ones."""
+    from matplotlib.patheffects import withStroke
+
     senders, receivers = {edge.sender for edge in edges}, {edge.receiver for edge in edges}
     induction = {(layer, head) for layer, head, _ in found.strongest()}
     previous = {edge.sender for edge in edges if edge.about == "previous"}
@@ -92,9 +95,11 @@ def _heads(axes: Any, found: Composition, edges: list[Edge]) -> None:
             axes.scatter(layers, rows, s=26, color=colour, edgecolors="black", linewidths=0.4, zorder=3, label=label)
     order = dict.fromkeys(head for edge in sorted(edges, key=_importance) for head in (edge.sender, edge.receiver))
     for layer, head in list(order)[:NAMED]:
-        axes.annotate(
-            head_name(layer, head), (layer, head), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=6.5
+        name = axes.annotate(
+            head_name(layer, head), (layer, head), xytext=(-4, 0), textcoords="offset points", ha="right", va="center"
         )
+        name.set_fontsize(6.5)
+        name.set_path_effects([withStroke(linewidth=2, foreground="white")])
 
 
 def _importance(edge: Edge) -> tuple[int, float]:

@@ -340,7 +340,8 @@ def _edges(run: _Run, senders: list[Sender]) -> tuple[pd.DataFrame, dict[str, in
     import pandas as pd
 
     found: dict[str, list[tuple[Sender, np.ndarray, np.ndarray]]] = {kind: [] for kind in KINDS}
-    groups = _counts(senders)
+    # A head of the last layer has no later head to feed.
+    groups = [each for each in _counts(senders) if each[1] < run.layers[-1]]
     draws = _draws(sum(run.n_heads for _, layer, _ in groups for later in run.layers if later > layer))
     for number, (about, layer, _) in enumerate(groups):
         run.report(Stage.SENDERS, number, len(groups))

@@ -31,7 +31,7 @@ def sequences():
 def test_without_paths_nothing_changes(tmp_path, case):
     writes, ids = open_writes(case, tmp_path), sequences()
     effects = run_without(writes, ids, [], [(1, 0)])
-    logits = writes.running.logits_from(ids, 0)
+    logits = writes.running.logits(ids, ids.shape[1])
     expected = logits.double().softmax(-1)[:, N + 1 : 2 * N].gather(-1, ids[:, N + 2 :, None])[..., 0].mean(1)
     assert effects.copying == pytest.approx(expected.numpy())
     assert list(effects.shares) == [(1, 0)]

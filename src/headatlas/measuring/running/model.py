@@ -167,17 +167,6 @@ class RunningModel:
                 return out.logits[:, -last:]
             return out.last_hidden_state[:, -last:] @ self._W_U.T
 
-    def logits_from(self, ids: Tensor, first: int) -> Tensor:
-        """Logits behind the tokens from one place on: Float[Tensor, "n_sequences n_tokens d_vocab"]."""
-        import torch
-
-        options = {"logits_to_keep": ids.shape[1] - first} if self._last_only else {}
-        with torch.inference_mode():
-            out = self.model(input_ids=ids.to(self.device), use_cache=False, **options)
-            if self._W_U is None:
-                return out.logits[:, first - ids.shape[1] :]
-            return out.last_hidden_state[:, first:] @ self._W_U.T
-
     def past(self, ids: Tensor) -> Any:
         """Keys and values of tokens, for `last_logits` of the token that follows."""
         import torch

@@ -57,7 +57,7 @@ def run_without(writes: Writes, ids: Tensor, paths: Sequence[Path], watched: Seq
     receivers = {path.receiver for path in paths} | set(watched)
     shares: dict[Head, np.ndarray] = {}
     with _Removal(writes, ids, paths, receivers, shares).hooked():
-        logits = writes.running.logits_from(ids, n + 1)[:, : n - 1]
+        logits = writes.running.logits(ids, n)[:, : n - 1]
     targets = ids[:, n + 2 : 2 * n + 1].to(logits.device)
     chances = logits.double().log_softmax(-1).gather(-1, targets[..., None])[..., 0].exp()
     return Effects(shares, torch.mean(chances, 1).cpu().numpy())

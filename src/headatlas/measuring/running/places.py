@@ -17,14 +17,26 @@ if TYPE_CHECKING:
 
     from headatlas.measuring.running.model import RunningModel
 
-ABSOLUTE = 1e-2
-"""What the prediction misses in the first layer, relative to what it reads: above this, positions are absolute."""
+ABSOLUTE = 1e-3
+"""How much the first layer reads otherwise elsewhere, relative to what it reads: above this, positions are absolute."""
+
+
+def has_absolute_places(running: RunningModel, samples: Tensor) -> bool:
+    """Whether the first layer, which no other comes before, reads a token differently at another place.
+
+    Args:
+        samples: Int[Tensor, "n_sequences n_tokens"], each behind the prefix.
+    """
+    import torch
+
+    first, ids = running.layers[0], samples[0]
+    behind = torch.stack([ids[:1].expand(len(ids) - 1), ids[1:]], dim=1)
+    alone, in_text = inputs_of(running, behind)[first][:, 1], inputs_of(running, ids[None])[first][0, 1:]
+    return float((alone - in_text).square().mean()) > ABSOLUTE**2 * float(alone.square().mean())
 
 
 def find_places(running: RunningModel, inputs: PredictedInputs, samples: Tensor) -> dict[int, Tensor]:
     """Layer -> what its attention reads at each place on top of the prediction; empty without absolute positions.
-
-    No layer comes before the first one, so what it reads is known from the token and its place alone.
 
     Args:
         inputs: of the tokens of the samples.
@@ -33,12 +45,10 @@ def find_places(running: RunningModel, inputs: PredictedInputs, samples: Tensor)
     Returns:
         Float[Tensor, "n_tokens d_model"] by layer.
     """
-    known, predicted = inputs_of(running, samples), inputs.of(samples)
-    first = running.layers[0]
-    missed = (known[first] - predicted[first])[:, 1:].square().mean()
-    if float(missed) <= ABSOLUTE**2 * float(known[first][:, 1:].square().mean()):
+    if not has_absolute_places(running, samples):
         return {}
-    found = {layer: (x - predicted[layer]).mean(0) for layer, x in known.items()}
+    predicted = inputs.of(samples)
+    found = {layer: (x - predicted[layer]).mean(0) for layer, x in inputs_of(running, samples).items()}
     for each in found.values():
         each[0] = 0
     return found

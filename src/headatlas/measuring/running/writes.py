@@ -76,14 +76,20 @@ class Writes:
         Args:
             x: what its values are computed from, Float[Tensor, "n_sequences n_tokens d_model"].
             turned: turns the values before they are written, Float[Tensor, "d_head d_head"]: the head then reads and
-                writes where it did, but joins both at random.
+                writes where it did, and as much, but joins both at random.
         """
         W_V, W_O = self.circuits(layer)
         values = x @ W_V[head]
-        written = (values if turned is None else values @ turned) @ W_O[head]
+        written = self._written(layer, values @ W_O[head])
+        if turned is None:
+            return written
+        other = self._written(layer, values @ turned @ W_O[head])
+        return other * (written.norm() / other.norm().clamp(min=1e-30))
+
+    def _written(self, layer: int, rows: Tensor) -> Tensor:
         if layer in self.outputs:
-            written = self.outputs[layer](written)
-        return (written - written.mean((0, 1))) * residual_scale(self.running)
+            rows = self.outputs[layer](rows)
+        return (rows - rows.mean((0, 1))) * residual_scale(self.running)
 
     def read(self, layer: int, written: Tensor) -> Tensor:
         """What the attention of a layer reads of something in the residual."""
