@@ -20,7 +20,8 @@ def test_lines_and_names():
     lines = [each for each in axes.patches if isinstance(each, FancyArrowPatch)]
     assert sorted(each.get_linestyle() for each in lines) == ["-", "-", "--"]
     assert len({round(each.get_linewidth(), 3) for each in lines}) == 2  # the strongest of each kind are as wide
-    assert {each.get_text() for each in axes.texts} == {"L0H1", "L0H2", "L2H0", "L3H1"}
+    # L2H0 stands between two other heads, where its name has no room.
+    assert {each.get_text() for each in axes.texts} == {"L0H1", "L0H2", "L3H1"}
     assert [each.get_text() for each in axes.get_legend().get_texts()][:2] == ["queries (1)", "keys (2)"]
     assert "3 of 3 edges are beyond random pairs" in figure.get_supxlabel()
 

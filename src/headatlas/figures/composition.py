@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from headatlas.analysis.composition import KINDS, Composition, Edge, measured_composition
 from headatlas.atlas import Atlas, head_name
@@ -47,7 +48,7 @@ def draw_composition(atlas: Atlas) -> Figure:
         axes.set_xlabel("layer")
         axes.set_ylabel("head")
         for axis, count in ((axes.xaxis, atlas.n_layers), (axes.yaxis, atlas.n_heads)):
-            axis.get_major_locator().set_params(integer=True)
+            axis.set_major_locator(MaxNLocator(integer=True))
             axis.set_major_formatter(lambda value, _, n=count: f"{value:.0f}" if 0 <= value < n else "")
         axes.set_title("Which heads feed which", loc="left", fontsize=10)
         if found.edges:
@@ -94,11 +95,22 @@ def _heads(axes: Any, found: Composition, edges: list[Edge]) -> None:
             layers, rows = zip(*sorted(heads), strict=True)
             axes.scatter(layers, rows, s=26, color=colour, edgecolors="black", linewidths=0.4, zorder=3, label=label)
     order = dict.fromkeys(head for edge in sorted(edges, key=_importance) for head in (edge.sender, edge.receiver))
+    taken = senders | receivers | induction
     for layer, head in list(order)[:NAMED]:
+        # A name is about two layers wide, beside its head; without room on either side it is left out.
+        room = [side for side in (-1, 1) if not {(layer + side, head), (layer + 2 * side, head)} & taken]
+        if not room:
+            continue
+        taken.add((layer + room[0], head))
         name = axes.annotate(
-            head_name(layer, head), (layer, head), xytext=(-4, 0), textcoords="offset points", ha="right", va="center"
+            head_name(layer, head),
+            (layer, head),
+            xytext=(4 * room[0], 0),
+            textcoords="offset points",
+            ha="right" if room[0] < 0 else "left",
+            va="center",
+            fontsize=6.5,
         )
-        name.set_fontsize(6.5)
         name.set_path_effects([withStroke(linewidth=2, foreground="white")])
 
 

@@ -405,7 +405,8 @@ def _table_of(run: _Run, kind: str, found: Sequence[tuple[Sender, np.ndarray, np
     table["p_value"] = p
     table["q_value"] = benjamini_hochberg(p) if rows else p
     whole = ("sender_layer", "sender_head", "layer", "head")
-    table = table.astype({name: "int64" for name in whole} | {"strength": "float64", "chance": "float64"})
+    kinds = {"about": "str", "kind": "str", "strength": "float64", "chance": "float64"}
+    table = table.astype({name: "int64" for name in whole} | kinds)
     return table, sum(len(each) for each in random.values())
 
 
@@ -434,7 +435,8 @@ def _remove(run: _Run, edges: pd.DataFrame) -> tuple[pd.DataFrame, PathsFacts]:
     changes = [f"{what}{end}" for what in ("share_change", "copying_change") for end in ("", "_low", "_high")]
     table: Any = pd.DataFrame(rows, columns=names + changes)
     whole_numbers = ("sender_layer", "sender_head", "layer", "head", "edge", "draw")
-    table = table.astype({name: "int64" for name in whole_numbers} | dict.fromkeys(["share", *changes], "float64"))
+    kinds = {"kind": "str"} | dict.fromkeys(["share", *changes], "float64")
+    table = table.astype({name: "int64" for name in whole_numbers} | kinds)
     facts = PathsFacts(
         sequences=len(run.sequences[0]),
         copying=float(np.mean(whole["copying"])),
