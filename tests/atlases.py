@@ -17,6 +17,7 @@ from headatlas.atlas.evidence import (
     DescriptionsFacts,
     EdgesFacts,
     PathsFacts,
+    ReadingWordsFacts,
     RemovalFacts,
     SalientFacts,
     SimilarFacts,
@@ -223,7 +224,8 @@ def make_evidence(atlas: Atlas, n_tokens: int = 4, n_mapped: int = 2, seed: int 
     ]
     names = ("relation", "task", "order", "removed", "correct", "prompts", "log_probability")
     atlas = atlas.with_evidence({"ablation": (pd.DataFrame(ablation, columns=list(names)), AblationFacts({}))})
-    return make_composition(make_removal(make_attention(atlas), {(0, 1): 0.3}))
+    atlas = make_composition(make_removal(make_attention(atlas), {(0, 1): 0.3}))
+    return make_reading_words(atlas, words)
 
 
 def make_composition(atlas: Atlas, edges: Sequence[tuple] | None = None) -> Atlas:
@@ -272,12 +274,32 @@ def make_composition(atlas: Atlas, edges: Sequence[tuple] | None = None) -> Atla
     )
 
 
+def make_reading_words(atlas: Atlas, words: list[str], n_queries: int = 2, n_keys: int = 3, seed: int = 0) -> Atlas:
+    """The atlas with the evidence `reading_words`; some words are hostile."""
+    numbers = iter(np.random.default_rng(seed).integers(len(words), size=10_000).tolist())
+    rows = []
+    for layer in np.flatnonzero(atlas.has_heads):
+        for head in range(atlas.n_heads):
+            for query in range(-1, n_queries):
+                asked = (-1, "") if query < 0 else (number := next(numbers), words[number])
+                for rank in range(n_keys):
+                    key = next(numbers)
+                    rows.append(
+                        (int(layer), head, "any" if query < 0 else "pair", max(query, 0), *asked, rank, key, words[key],
+                         3.0 - rank / n_keys, np.nan if rank else 1.5, 0 if rank else 7)
+                    )  # fmt: skip
+    names = ("layer", "head", "kind", "rank", "query_id", "query", "key_rank", "key_id", "key", "score", "real", "seen")
+    facts = ReadingWordsFacts(words=len(words), distances=(2, 8), least=0.7, tool="0.1.0")
+    return atlas.with_evidence({"reading_words": (pd.DataFrame(rows, columns=list(names)), facts)})
+
+
 ATTENTION_COLUMNS = [
     "layer", "head", "input", "behaviour", "value", "low", "high", "chance", "p_value", "q_value", "predicted", "rows",
 ]  # fmt: skip
 READ = (
     ("random", "previous"), ("random", "induction"), ("random", "duplicate"), ("random", "self"), ("text", "sink"),
-    ("text", "local"), ("text", "delimiter"), ("text", "entropy"),
+    ("text", "local"), ("text", "delimiter"), ("text", "entropy"), ("text", "agreement_keys"),
+    ("text", "agreement_pairs"),
 )  # fmt: skip
 
 
@@ -295,9 +317,9 @@ def make_attention(atlas: Atlas, shares: dict[str, dict[tuple[int, int], float]]
                 value = float(generator.random() ** 3)
                 if shares is not None:
                     value = shares.get(behaviour, {}).get((int(layer), head), 0.05)
-                known = behaviour != "entropy"
+                known = behaviour != "entropy" and "agreement" not in behaviour
                 q = 1e-9 if value > 0.1 else 1.0
-                statistics = (0.05, q, q) if known else (np.nan, np.nan, np.nan)
+                statistics = (0.05 if behaviour != "entropy" else np.nan, *((q, q) if known else (np.nan, np.nan)))
                 low, high = max(0, value - 0.02), min(1, value + 0.02)
                 predicted = value / 2 if kind == "text" else np.nan
                 rows.append((int(layer), head, kind, behaviour, value, low, high, *statistics, predicted, 100))

@@ -124,6 +124,7 @@ export function Card({
       )}
       <h3>Where it looks</h3>
       <Looks {...{ explored, atlas, view, place }} />
+      <LookedFor {...{ atlas, place }} />
       <Bars {...{ explored, atlas, classified, view, place, colours, onRelation }} />
       <Examples {...{ atlas, view, place }} />
       <Operations {...{ atlas, place }} />
@@ -207,6 +208,79 @@ function Looks({ explored, atlas, view, place }: Pick<CardProps, "explored" | "a
         </li>
       ))}
     </ul>
+  );
+}
+
+/** The words that the head looks for by its weights, and how far that agrees with its attention on text. */
+function LookedFor({ atlas, place }: { atlas: AtlasData; place: number }) {
+  const sizes = atlas.facts.readingWords;
+  if (!sizes)
+    return (
+      <>
+        <h3>Words that it looks for</h3>
+        <p class="ha-quiet">{NOT_MEASURED}</p>
+      </>
+    );
+  const list = (kind: string, from: number, n: number) =>
+    Array.from({ length: n }, (_, rank) => ({
+      word: atlas.get(`words.${kind}.key`)![from + rank],
+      score: atlas.get(`words.${kind}.score`)![from + rank],
+    })).filter(({ word }) => word !== NOTHING);
+  const queries = Array.from({ length: sizes.queries }, (_, rank) => place * sizes.queries + rank)
+    .map((at) => ({
+      query: atlas.get("words.pair.query")![at],
+      found: list("pair", at * sizes.ofQuery, sizes.ofQuery),
+    }))
+    .filter(({ found }) => found.length);
+  const agreement = ["whoever asks", "of each word"].map((of, kind) => {
+    const at = kind * atlas.size + place;
+    const [value, control] = [atlas.get("words.agreement")![at], atlas.get("words.control")![at]];
+    if (Number.isNaN(value) || Number.isNaN(control)) return `${of} not known`;
+    const uncertain = value > sizes.certain ? "" : ", so these are uncertain";
+    return `${of} ${value.toFixed(2)} (other words: ${control.toFixed(2)}${uncertain})`;
+  });
+  return (
+    <>
+      <h3>Words that it looks for</h3>
+      <table class="ha-operations">
+        <thead>
+          <tr>
+            <th scope="col">word</th>
+            <th scope="col">looks for (times as much attention as an ordinary word gets)</th>
+          </tr>
+        </thead>
+        <tbody>
+          <tr>
+            <th scope="row">whoever asks</th>
+            <Sought atlas={atlas} found={list("any", place * sizes.keys, sizes.keys)} />
+          </tr>
+          {queries.map(({ query, found }) => (
+            <tr key={query}>
+              <th scope="row">
+                <bdi>{shown(atlas.word(query))}</bdi>
+              </th>
+              <Sought {...{ atlas, found }} />
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      <p class="ha-quiet">From the weights. Correlation with its attention on text: {agreement.join("; ")}.</p>
+    </>
+  );
+}
+
+/** Words with their factors. */
+function Sought({ atlas, found }: { atlas: AtlasData; found: { word: number; score: number }[] }) {
+  const times = (score: number) => (Math.exp(score) >= 9.5 ? Math.exp(score).toFixed(0) : Math.exp(score).toFixed(1));
+  return (
+    <td>
+      {!found.length && "none"}
+      {found.map(({ word, score }) => (
+        <bdi key={word} class="ha-token" title={`${times(score)} times as much`}>
+          {shown(atlas.word(word))} ×{times(score)}
+        </bdi>
+      ))}
+    </td>
   );
 }
 

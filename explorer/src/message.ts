@@ -32,6 +32,14 @@ export interface Salient {
   mapped: number;
 }
 
+/** Sizes of the arrays of words that heads look for: whoever asks; queries, and words for each. Above the agreement `certain` they are not called uncertain. */
+export interface ReadingWords {
+  keys: number;
+  queries: number;
+  ofQuery: number;
+  certain: number;
+}
+
 /** A way of reading; a head is named for it above the limit. */
 export interface Behaviour {
   name: string;
@@ -107,6 +115,7 @@ export interface AtlasFacts {
   validation: boolean;
   ablation: Curve[] | null;
   reading: Behaviour[] | null;
+  readingWords: ReadingWords | null;
   report: Block[];
 }
 

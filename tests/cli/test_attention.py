@@ -53,7 +53,7 @@ def test_json_has_everything(place):
     assert found["seeds"] == 1 and found["limits"]["induction"] == 0.3 and len(found["text_sha256"]) == 64
     named = {name: heads for name, heads in found["named"].items() if heads}
     assert named == {name: [f"L{layer}H{head}"] for name, (layer, head) in PLANTED["rotary"].items()}
-    assert len(found["rows"]) == 8 * (5 + 10 + 3)
+    assert len(found["rows"]) == 8 * (5 + 10 + 5)
     assert {row["value"] for row in found["rows"] if row["behaviour"] == "delimiter"} == {None}
     removal = found["removal"]
     assert [each["behaviour"] for each in removal["together"]] == ["previous", "induction", "duplicate"]

@@ -269,7 +269,7 @@ def test_an_interrupted_measurement_goes_on(planted, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         measure(planted)
     parts = planted / "atlas" / measuring.PARTS
-    names = ["random-00000.npz", "random-00001.npz", "samples.npz"]
+    names = ["random-00000.npz", "random-00001.npz", "samples.npz", "words.npz"]
     assert sorted(path.name for path in parts.glob("*.npz")) == names
     calls = []
     monkeypatch.setattr(measuring, "_measure", lambda *args: calls.append(args) or original(*args))

@@ -3,10 +3,17 @@
 from atlases import make_atlas, make_evidence
 from headatlas.analysis.card import head_card
 from headatlas.reports.blocks import BulletList, Code, Heading, Paragraph, Strong, Table, Title
-from headatlas.reports.card import MOST_OPERATIONS, NOT_MEASURED, build_card, write_card
+from headatlas.reports.card import MOST_OPERATIONS, NOT_MEASURED, build_card, token_text, write_card
 from headatlas.reports.markdown import to_markdown
 
-HEADINGS = ["Strongest relations", "Examples", "Evidence of the running model", "Salient operations", "Neighbours"]
+HEADINGS = [
+    "Words that it looks for",
+    "Strongest relations",
+    "Examples",
+    "Evidence of the running model",
+    "Salient operations",
+    "Neighbours",
+]
 
 
 def test_a_card_has_a_table_of_relations_and_one_of_salient_operations():
@@ -15,7 +22,9 @@ def test_a_card_has_a_table_of_relations_and_one_of_salient_operations():
     title, *blocks = build_card(card)
     assert title == Title((f"L2H1 of {atlas.name}",))
     assert [block.text for block in blocks if isinstance(block, Heading)] == [(name,) for name in HEADINGS]
-    relations, salient = (block for block in blocks if isinstance(block, Table))
+    words, relations, salient = (block for block in blocks if isinstance(block, Table))
+    queries = card.reading_words["pairs"]["queries"]
+    assert [row[0] for row in words.rows] == [(token_text(each["token"]),) for each in queries]
     assert [row[0] for row in relations.rows] == [
         (Code(each["relation"]), *((" ", Strong("✓")) if each["implements"] else ())) for each in card.relations
     ]
@@ -27,6 +36,6 @@ def test_a_card_has_a_table_of_relations_and_one_of_salient_operations():
 
 def test_a_card_names_what_was_not_measured():
     blocks = build_card(head_card(make_atlas(7, 3), "L0H0"))
-    assert blocks.count(Paragraph((NOT_MEASURED,))) == 2
+    assert blocks.count(Paragraph((NOT_MEASURED,))) == 3
     lists = [item for block in blocks if isinstance(block, BulletList) for item in block.items]
     assert {(f"validation: {NOT_MEASURED}",), (f"ablation: {NOT_MEASURED}",)} <= set(lists)

@@ -12,6 +12,7 @@ from headatlas.analysis.categories import Classification, classify
 from headatlas.analysis.composition import find_composition
 from headatlas.analysis.descriptions.describing import operations_of
 from headatlas.analysis.reading import BEHAVIOURS, find_reading
+from headatlas.analysis.reading_words import words_of
 from headatlas.analysis.sentences import Sentences
 from headatlas.atlas import COPYING_VARIABLES, HITS_VARIABLES, SIDES, Atlas, head_name, records
 from headatlas.errors import AtlasError, SettingsError
@@ -94,6 +95,7 @@ class Card:
             "description": self.description,
             "reading": self.reading,
             "composition": self.composition,
+            "reading_words": self.reading_words,
             "relations": self.relations,
             "validation": self.validation,
             "ablation": self.ablation,
@@ -155,6 +157,12 @@ class Card:
             "fed_by": [each.as_dict() for each in found.into(self.layer, self.head)],
             "feeds": [each.as_dict() for each in found.out_of(self.layer, self.head)],
         }
+
+    @cached_property
+    def reading_words(self) -> dict[str, Any] | None:
+        """The words that the head looks for, from its weights, and how far that agrees with attention on text."""
+        found = words_of(self.atlas, self.layer, self.head)
+        return None if found is None else found.as_dict()
 
     @cached_property
     def relations(self) -> list[dict[str, Any]]:

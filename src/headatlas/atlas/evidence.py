@@ -25,6 +25,7 @@ EVIDENCE = {
     "composition": "composition",
     "edges": "composition",
     "paths": "composition",
+    "reading_words": "attention",
 }
 """Tables that other measurements add to an atlas, see docs/folder.md, and the command that gathers each."""
 
@@ -336,6 +337,23 @@ class PathsFacts:
     tool: Text
 
 
+@dataclass(frozen=True)
+class ReadingWordsFacts:
+    """Settings behind the table `reading_words`.
+
+    Args:
+        words: that were compared with each other.
+        distances: tokens from a word back to the one that it looks for; scores are the mean over them.
+        least: lowest score in the table.
+        tool: version of headatlas.
+    """
+
+    words: Size
+    distances: tuple[Size, ...]
+    least: Positive
+    tool: Text
+
+
 class Status(StrEnum):
     """Whether a relation could be tested by ablation."""
 
@@ -439,6 +457,7 @@ Facts = (
     | CompositionFacts
     | EdgesFacts
     | PathsFacts
+    | ReadingWordsFacts
 )
 
 
@@ -456,6 +475,7 @@ class EvidenceFacts:
     composition: CompositionFacts | None = None
     edges: EdgesFacts | None = None
     paths: PathsFacts | None = None
+    reading_words: ReadingWordsFacts | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

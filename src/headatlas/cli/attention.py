@@ -35,6 +35,7 @@ def attention_command(
     """Measure where the heads of the running model look, and predict it from weights."""
     from headatlas.analysis.prediction import GOOD, find_prediction
     from headatlas.analysis.reading import find_reading
+    from headatlas.analysis.reading_words import CERTAIN, summarise_words
     from headatlas.atlas import load_atlas, records
     from headatlas.atlas.json_facts import write_facts
     from headatlas.measuring.attention import measure_attention
@@ -71,6 +72,13 @@ def attention_command(
             f"By the weights alone: attention on text, predicted from each token by itself, agrees with real attention "
             f"with a mean correlation of {prediction.mean:.2f} (tokens in shuffled order: "
             f"{prediction.control_mean:.2f}); {prediction.good:.0%} of the heads are above {GOOD:g}."
+        )
+    if (words := summarise_words(loaded)) is not None:
+        print_message(
+            f"Words that heads look for, by the weights alone: they agree with real attention with a mean correlation "
+            f"of {words.mean['any']:.2f} whoever asks, and of {words.mean['pair']:.2f} for pairs of words (other "
+            f"words: {words.control['any']:.2f} and {words.control['pair']:.2f}); above {CERTAIN:g} in "
+            f"{words.certain['any']} and {words.certain['pair']} heads. `headatlas head` names the words."
         )
     print_message(
         f"{facts.sequences} sequences of {facts.random_tokens} random tokens, shown twice; {facts.text_tokens} tokens "

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from headatlas.printable import printable
 from headatlas.reports.card import (
     NOT_MEASURED,
+    agreement_of_words,
     counted,
     evidence_rows,
     feeds,
@@ -14,6 +15,8 @@ from headatlas.reports.card import (
     q_value,
     share,
     shown_relations,
+    times,
+    token_text,
     uncopied,
 )
 from headatlas.settings import parse_threshold
@@ -46,6 +49,7 @@ def show_card(card: dict[str, Any], colours: dict[str, str], screen: Console) ->
     screen.print(Padding(_description(card), (0, 0, 0, 2)))
     screen.print(Padding(_feeds(card), (0, 0, 0, 2)))
     sections = (
+        ("Words that it looks for by its weights, with times as much attention as others get", _words(card)),
         ("Relations", _relations(card, colours, screen.width)),
         ("Examples", _examples(card)),
         ("Tokens that it amplifies most, and what it maps them to", _salient(card, screen.width)),
@@ -106,6 +110,27 @@ def _feeds(card: dict[str, Any]) -> Text:
     from rich.text import Text
 
     return Text(feeds(card), style="dim" if card["composition"] is None else "italic")
+
+
+def _words(card: dict[str, Any]) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    found = card["reading_words"]
+    if found is None:
+        return Text(f"{NOT_MEASURED}; `headatlas attention` measures it", style="dim")
+    table = _grid(header=False)
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=18)
+    table.add_column(overflow="fold", ratio=1)
+
+    def add(who: Text, words: list[dict[str, Any]], certain: bool) -> None:
+        each = [Text.assemble(token_text(word["token"]), (f" {times(word)}", "dim")) for word in words]
+        table.add_row(who, Text("   ").join(each) if each else "none", style="" if certain else "dim")
+
+    add(Text("whoever asks", style="dim"), found["keys"]["words"], found["keys"]["certain"])
+    for each in found["pairs"]["queries"]:
+        add(Text(token_text(each["token"]), style="bold"), each["looks_for"], found["pairs"]["certain"])
+    return Group(table, Text(agreement_of_words(found), style="dim"))
 
 
 def _relations(card: dict[str, Any], colours: dict[str, str], width: int) -> RenderableType:
@@ -229,7 +254,11 @@ def _salient(card: dict[str, Any], width: int) -> RenderableType:
     if width >= WIDE:
         table.add_column("suppresses", no_wrap=True, overflow="ellipsis", ratio=1, style="dim")
     for each in card["salient"][:MOST_OPERATIONS]:
-        cells = [Text(_token(each["token"]), style="bold"), f"{each['amplification']:.1f}", _tokens(each["promoted"])]
+        cells = [
+            Text(token_text(each["token"]), style="bold"),
+            f"{each['amplification']:.1f}",
+            _tokens(each["promoted"]),
+        ]
         if width >= WIDE:
             cells.append(_tokens(each["suppressed"]))
         table.add_row(*cells)
@@ -240,14 +269,9 @@ def _tokens(tokens: list[str]) -> Text:
     from rich.text import Text
 
     return Text(" ").join(
-        Text(_token(token)) + Text(" ·" * (at + 1 < len(tokens)), style="bright_black")
+        Text(token_text(token)) + Text(" ·" * (at + 1 < len(tokens)), style="bright_black")
         for at, token in enumerate(tokens)
     )
-
-
-def _token(token: str) -> str:
-    """A token as text; a blank one as its number of spaces."""
-    return printable(token.strip(" ")) or f"{len(token)} spaces"
 
 
 def _neighbours(card: dict[str, Any], colours: dict[str, str]) -> RenderableType:

@@ -42,6 +42,17 @@ class Salient(TypedDict):
     mapped: int
 
 
+class ReadingWords(TypedDict):
+    """Sizes of the arrays of words that heads look for: whoever asks; queries, and words for each. Above the agreement
+    `certain` they are not called uncertain.
+    """
+
+    keys: int
+    queries: int
+    ofQuery: int
+    certain: float
+
+
 class Behaviour(TypedDict):
     """A way of reading; a head is named for it above the limit."""
 
@@ -121,6 +132,7 @@ class AtlasFacts(TypedDict):
     validation: bool
     ablation: list[Curve] | None
     reading: list[Behaviour] | None
+    readingWords: ReadingWords | None
     report: list[Block]
 
 

@@ -12,7 +12,7 @@ import gzip
 import json
 import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from headatlas.analysis.ablation import is_random_order
 from headatlas.analysis.assumed_input import input_warning
@@ -182,6 +182,7 @@ def _atlas(atlas: Atlas, report: blocks.Blocks, prefix: str, arrays: _Arrays, wo
         validation=_validation(atlas, prefix, arrays),
         ablation=_ablation(atlas),
         reading=_reading(atlas, prefix, arrays),
+        readingWords=_reading_words(atlas, prefix, arrays, words),
         report=[_block(block) for block in report if not isinstance(block, blocks.Picture)],
     )
 
@@ -340,6 +341,38 @@ def _reading(atlas: Atlas, prefix: str, arrays: _Arrays) -> list[message.Behavio
         arrays.add(f"{prefix}reading.{name}", values.reshape(shape).astype("float64"))
     arrays.add(f"{prefix}reading.has", found.has.reshape(shape).astype("uint8"))
     return [message.Behaviour(name=each.name, title=each.title, limit=found.limits[each.name]) for each in BEHAVIOURS]
+
+
+def _reading_words(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> message.ReadingWords | None:
+    """The words that heads look for, (place, rank) and (place, query, rank), and their agreement with text."""
+    import numpy as np
+
+    from headatlas.analysis.reading_words import CERTAIN, KINDS
+
+    table: Any = atlas.evidence("reading_words")
+    attention: Any = atlas.evidence("attention")
+    if table is None or attention is None:
+        return None
+    n_places, sizes = atlas.n_layers * atlas.n_heads, []
+    for kind in KINDS:
+        rows = table[table["kind"] == kind]
+        at = _places(rows, atlas), rows["rank"].to_numpy(), rows["key_rank"].to_numpy()
+        shape = (n_places, *(int(each.max(initial=0)) + 1 for each in at[1:]))
+        for name, kind_of, column in (("key", "uint32", "key"), ("query", "uint32", "query"), ("score", "float32", "")):
+            values = np.full(shape, NOTHING if column else 0, kind_of)
+            values[at] = words.numbers(rows, column) if column else rows["score"].to_numpy()
+            if (kind, name) != ("any", "query"):
+                arrays.add(f"{prefix}words.{kind}.{name}", values[..., 0] if name == "query" else values)
+        sizes += shape[1:]
+    agreement = np.full((len(KINDS), n_places), np.nan)
+    control = agreement.copy()
+    for number, behaviour in enumerate(KINDS.values()):
+        rows = attention[attention["behaviour"] == behaviour]
+        agreement[number, _places(rows, atlas)] = rows["value"]
+        control[number, _places(rows, atlas)] = rows["chance"]
+    arrays.add(f"{prefix}words.agreement", agreement)
+    arrays.add(f"{prefix}words.control", control)
+    return message.ReadingWords(keys=sizes[1], queries=sizes[2], ofQuery=sizes[3], certain=CERTAIN)
 
 
 def _places(table: pd.DataFrame, atlas: Atlas, prefix: str = "") -> np.ndarray:

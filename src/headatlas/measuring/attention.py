@@ -13,19 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 from headatlas._version import __version__
 from headatlas.analysis.reading import LIMITS, find_reading
-from headatlas.atlas.evidence import AttentionFacts
+from headatlas.analysis.reading_words import LEAST_SCORE
+from headatlas.atlas.evidence import AttentionFacts, ReadingWordsFacts
 from headatlas.atlas.statistics import benjamini_hochberg
 from headatlas.errors import SettingsError
 from headatlas.measuring.output import EVIDENCE_FORMATS, Evidence, add_evidence, save_pictures
 from headatlas.measuring.prefix import default_prefix
 from headatlas.measuring.progress import Progress, Stage, report_stage
+from headatlas.measuring.reading_words import Named, WordScores, choose_words, table_of
 from headatlas.measuring.removal import measure_removal
 from headatlas.measuring.run_folder import RunParts
 from headatlas.measuring.running.attention import most_tokens, watch_attention
 from headatlas.measuring.running.model import RunningModel, batches, running_packages
 from headatlas.measuring.running.passages import kinds_of, load_text, repeated_tokens, text_pieces
 from headatlas.measuring.running.predicted import SAMPLE_TOKENS, PredictedInputs, predict_inputs, write_samples
-from headatlas.measuring.session import Session
+from headatlas.measuring.running.word_scores import distances_for
+from headatlas.measuring.session import Session, relations_of
 from headatlas.scoring.agreement import pooled_correlation, score_products
 from headatlas.scoring.behaviours import (
     ON_RANDOM,
@@ -52,9 +55,12 @@ PREDICTED = ("share", "entropy", "distance")
 SEEDS, SEQUENCES = 8, 4
 """Seeds of random tokens, and sequences of each."""
 
+AGREEMENTS = {"agreement": "products", "agreement_keys": "keys", "agreement_pairs": "pairs"}
+"""Agreements in the table, and the sums that they are made of."""
+
 PARTS = ".unfinished-attention"
 
-VERSION = 1
+VERSION = 2
 """Of how attention is counted: parts of an earlier version are not used."""
 
 
@@ -78,7 +84,9 @@ def measure_attention(
 
     On text, the attention is also predicted from each token alone, see `headatlas.measuring.running.predicted`, and
     `agreement` is the correlation of predicted with real scores before the softmax, beside that of a prediction from
-    the tokens in shuffled order.
+    the tokens in shuffled order. The same prediction scores pairs of words at fixed distances, see
+    `headatlas.measuring.reading_words`: the words that a head looks for whoever asks, and those that look for something
+    most, are the evidence `reading_words`; its agreement with the text, `agreement_keys` and `agreement_pairs`.
 
     Last, each head that is named previous, induction or duplicate, and as many others of the same layers, are removed:
     how much worse does the model predict repeated random tokens? See `headatlas.measuring.removal`.
@@ -91,8 +99,8 @@ def measure_attention(
         text: a file of plain text instead of the package's own.
 
     Returns:
-        The atlas with the evidence `attention`, a row per head, input and behaviour, and `removal`, a row per removed
-        head.
+        The atlas with the evidence `attention`, a row per head, input and behaviour, `reading_words`, a row per head
+        and word, and `removal`, a row per removed head.
 
     Raises:
         HeadatlasError: another model than the atlas's, a text that is too short, a model that does not hand out its
@@ -102,6 +110,9 @@ def measure_attention(
     >>> atlas.evidence("attention").columns[:5].tolist()
     ['layer', 'head', 'input', 'behaviour', 'value']
     """
+
+    import numpy as np
+    import torch
 
     from headatlas.engines.devices import check_device, use_threads
 
@@ -126,12 +137,22 @@ def measure_attention(
     }
     found: dict[str, list[dict[str, np.ndarray]]] = {"random": [], "text": []}
     running: RunningModel | None = None
-    inputs: PredictedInputs | None = None
+    known: tuple[PredictedInputs, WordScores] | None = None
+    words = _words(session, atlas, pieces)
 
     def run() -> RunningModel:
         nonlocal running
         running = running or RunningModel(heads, device, report_stage(progress, Stage.BYTES))
         return running
+
+    def predicted() -> tuple[PredictedInputs, WordScores]:
+        nonlocal known
+        if known is None:
+            tokens = torch.cat([pieces[:, 1:].flatten(), torch.tensor(words)])
+            inputs = predict_inputs(run(), prefix, tokens, _samples(run, parts, prefix, most))
+            known = inputs, WordScores(run(), prefix, inputs, words, pieces[:, 1:], most)
+            parts.save("words", vars(known[1].named))
+        return known
 
     with (
         use_threads(threads),
@@ -143,9 +164,9 @@ def measure_attention(
             kind = name.split("-")[0]
             kept = parts.load(name)
             if kept is None:
-                if kind == "text" and inputs is None:
-                    inputs = predict_inputs(run(), prefix, pieces[:, 1:], _samples(run, parts, prefix, most))
-                kept = _measure(run(), ids, _matches(kind, ids, kinds), inputs if kind == "text" else None)
+                kept = _measure(
+                    run(), ids, _matches(kind, ids, kinds), *(predicted() if kind == "text" else (None, None))
+                )
                 parts.save(name, kept)
             found[kind].append(kept)
             done += len(ids)
@@ -175,6 +196,19 @@ def measure_attention(
         reading = find_reading(atlas.with_evidence(tables))
         assert reading is not None
         tables["removal"] = measure_removal(run, reading, ordinary, prefix, most, parts, device, progress)
+        kept_words = parts.load("words")
+        named = predicted()[1].named if kept_words is None else Named(**kept_words)
+        on_keys, on_pairs = (
+            np.concatenate([part[f"named_{what}"] for part in found["text"]], 1).sum(1) for what in ("keys", "pairs")
+        )
+        of_words = ReadingWordsFacts(
+            words=len(words),
+            distances=distances_for(most),
+            least=LEAST_SCORE,
+            tool=__version__,
+        )
+        table = table_of(named, on_keys, on_pairs, layers, words, vocabulary.texts, LEAST_SCORE)
+        tables["reading_words"] = table, of_words
         atlas = add_evidence(atlas, tables)
         if atlas.folder is not None:
             from headatlas.figures import draw_reading
@@ -182,6 +216,17 @@ def measure_attention(
             save_pictures(draw_reading(atlas), atlas.folder / "reading", EVIDENCE_FORMATS)
         parts.remove()
     return atlas
+
+
+def _words(session: Session, atlas: Atlas, pieces: Tensor) -> list[int]:
+    """The words whose pairs are scored; relations whose pairs are not built in give none."""
+    vocabulary, tokenizer, d_vocab = session.vocabulary, session.tokenizer, session.heads.d_vocab
+    try:
+        relations, _ = relations_of(atlas, tokenizer, d_vocab)
+    except SettingsError:
+        relations = {}
+    pairs = [list(zip(each.source_ids, each.target_ids, strict=True)) for each in relations.values()]
+    return choose_words(pieces[:, 1:].flatten().tolist(), vocabulary.ids(junk=False), pairs, vocabulary.words())
 
 
 def _matches(kind: str, ids: Tensor, kinds: Any) -> dict[str, Tensor]:
@@ -202,12 +247,17 @@ def _samples(run: Callable[[], RunningModel], parts: RunParts, prefix: int, most
 
 
 def _measure(
-    running: RunningModel, ids: Tensor, matches: dict[str, Tensor], inputs: PredictedInputs | None
+    running: RunningModel,
+    ids: Tensor,
+    matches: dict[str, Tensor],
+    inputs: PredictedInputs | None,
+    scores: WordScores | None,
 ) -> dict[str, np.ndarray]:
     """What all layers do in some sequences: arrays with a dimension for the layer in front.
 
     Those of `Sums`, and, with predicted inputs, `predicted_` and the names of those that are predicted too, and
-    `products` and `products_shuffled` of `score_products`, (layer, sequence, head, 3).
+    `products` and `products_shuffled` of `score_products`, (layer, sequence, head, 3). With scores of words, also what
+    `WordScores.compare` returns.
     """
     import numpy as np
     import torch
@@ -222,6 +272,8 @@ def _measure(
             for name, other in zip(("products", "products_shuffled"), predicted, strict=True):
                 products = score_products(attention, other, visible)
                 of_layer[layer][name] = products.permute(1, 2, 0).cpu().numpy()
+        if scores is not None:
+            of_layer[layer] |= scores.compare(layer, attention, visible, ids)
 
     instead = []
     if inputs is not None:
@@ -267,10 +319,11 @@ def _table(found: dict[str, list[dict[str, np.ndarray]]], layers: list[int]) -> 
             for behaviour, expected in (("entropy", nothing), ("distance", mean_interval(every["distance_chance"])[0])):
                 columns = [*mean_interval(every[behaviour]), expected, nothing, predicted[behaviour], n_rows]
                 tables.append(_rows(layers, kind, behaviour, columns))
-            r, control = (
-                pooled_correlation(np.moveaxis(every[name], -1, 0)) for name in ("products", "products_shuffled")
-            )
-            tables.append(_rows(layers, kind, "agreement", [*r, control[0], nothing, nothing, n_rows]))
+            for behaviour, name in AGREEMENTS.items():
+                r, control = (
+                    pooled_correlation(np.moveaxis(every[each], -1, 0)) for each in (name, f"{name}_shuffled")
+                )
+                tables.append(_rows(layers, kind, behaviour, [*r, control[0], nothing, nothing, n_rows]))
     table = pd.concat(tables, ignore_index=True)
     tested = table["p_value"].notna()
     q_values = np.full(len(table), np.nan)

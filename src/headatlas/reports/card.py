@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headatlas.analysis.ablation import BY_OTHER_SCORE, is_random_order
+from headatlas.printable import printable
 from headatlas.reports.blocks import (
     Block,
     Blocks,
@@ -38,6 +39,7 @@ def build_card(card: Card) -> Blocks:
     return (
         Title(line(f"{card.name} of {facts['model']['name']}")),
         *_head(facts),
+        *_words(facts),
         *_relations(facts),
         *_examples(facts),
         *_evidence(facts),
@@ -63,6 +65,23 @@ def _head(facts: dict[str, Any]) -> list[Block]:
     if facts["model"]["note"]:
         lines.append(facts["model"]["note"])
     return [paragraph(line(Strong(facts["sentence"]))), paragraph(told), paragraph(feeds(facts)), bullets(lines)]
+
+
+def _words(facts: dict[str, Any]) -> list[Block]:
+    title, found = heading("Words that it looks for"), facts["reading_words"]
+    if found is None:
+        return [title, paragraph(NOT_MEASURED)]
+    rows: list[list[Inline]] = [
+        [token_text(each["token"]), ", ".join(map(timed, each["looks_for"]))] for each in found["pairs"]["queries"]
+    ]
+    asked = paragraph(f"Whoever asks: {', '.join(map(timed, found['keys']['words'])) or 'none'}.")
+    return [
+        title,
+        paragraph(BY_WEIGHTS),
+        asked,
+        *([table(["word", "looks for"], rows)] if rows else []),
+        paragraph(agreement_of_words(found)),
+    ]
 
 
 def _relations(facts: dict[str, Any]) -> list[Block]:
@@ -139,6 +158,38 @@ def feeds(facts: dict[str, Any]) -> str:
     """Which heads feed this one, and which it feeds, in a sentence or two."""
     composition = facts["composition"]
     return f"Which heads feed it: {NOT_MEASURED}." if composition is None else composition["sentence"]
+
+
+BY_WEIGHTS = (
+    "From the weights: how many times as much attention it gives to a word as to others at the same distance; in the "
+    "table, also as other words give to it."
+)
+
+
+def times(word: dict[str, Any]) -> str:
+    return f"×{word['times']:,.0f}" if word["times"] >= 9.5 else f"×{word['times']:.1f}"
+
+
+def timed(word: dict[str, Any]) -> str:
+    return f"{token_text(word['token'])} {times(word)}"
+
+
+def token_text(token: str) -> str:
+    """A token without its spaces; a blank one as their number."""
+    return printable(token.strip(" ")) or f"{len(token)} spaces"
+
+
+def agreement_of_words(found: dict[str, Any]) -> str:
+    """How far the words agree with attention on text, in a sentence; says what is uncertain."""
+    parts = []
+    for name, of in (("keys", "whoever asks"), ("pairs", "of each word")):
+        each = found[name]
+        if each["agreement"] is None or each["control"] is None:
+            parts.append(f"{of} not known")
+            continue
+        uncertain = "" if each["certain"] else ", so these are uncertain"
+        parts.append(f"{of} {each['agreement']:.2f} (other words: {each['control']:.2f}{uncertain})")
+    return f"Correlation with its attention on text: {'; '.join(parts)}."
 
 
 def shown_relations(facts: dict[str, Any]) -> list[dict[str, Any]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from headatlas.analysis.functions import STEP, Functions
 from headatlas.analysis.meetings import Meeting
 from headatlas.analysis.reading import BEHAVIOURS, find_behaviour
+from headatlas.analysis.reading_words import CERTAIN, summarise_words
 from headatlas.analysis.removal import find_removal
 from headatlas.analysis.sentences import Sentences
 from headatlas.analysis.spans import find_span
@@ -74,6 +77,7 @@ def where_heads_look(atlas: Atlas, found: Functions | None) -> list[Block]:
         *_meetings(found),
         *_without_heads(atlas, found),
         *_in_sentences(atlas, found),
+        *_words(atlas),
     ]
 
 
@@ -129,6 +133,30 @@ def _without_heads(atlas: Atlas, found: Functions) -> list[Block]:
             rows,
             right=(1, 2, 3, 4, 5),
         ),
+    ]
+
+
+def _words(atlas: Atlas) -> list[Block]:
+    facts, found = atlas.manifest.evidence.reading_words, summarise_words(atlas)
+    if facts is None or found is None:
+        return []
+    distances = ", ".join(map(str, facts.distances))
+    on_text = [
+        f"{what} get {ratio(math.exp(found.real[kind]))} times as much attention on text as others at the same "
+        f"distance ({found.seen[kind]:,} times seen)"
+        for kind, what in (("any", "words that are looked for whoever asks"), ("pair", "named pairs"))
+        if found.seen[kind]
+    ]
+    return [
+        paragraph(
+            f"Words that heads look for, which their cards name: from the weights, {facts.words} words were scored for "
+            f"each other at fixed distances ({distances} tokens). Over {count(found.n_heads, 'head')}, the mean "
+            f"correlation with scores of attention on text is {found.mean['any']:.2f} for what a head looks for "
+            f"whoever asks (scores of other words: {found.control['any']:.2f}), and {found.mean['pair']:.2f} for what "
+            f"one word looks for more than others do ({found.control['pair']:.2f}). It is above {CERTAIN:g} in "
+            f"{found.certain['any']:,} and {found.certain['pair']:,} heads; the words of the others are called "
+            f"uncertain. {'; '.join(on_text).capitalize()}."
+        )
     ]
 
 

@@ -42,38 +42,16 @@ def watch_attention(
     import torch
 
     n_sequences, n_tokens = ids.shape
-    expected = (n_sequences, running.heads.n_heads, n_tokens, n_tokens)
     source = running.heads.checkpoint.source
     hooks = []
     # Layers that hand keys and values on to later ones do so in a dictionary of their own for each input.
     shared: list[dict[str, Any]] = [{} for _ in instead]
 
-    def attention_in(module: Any, output: Any) -> Tensor:
-        parts = output if isinstance(output, tuple) else ()
-        attention = next((part for part in parts if getattr(part, "shape", None) == expected), None)
-        if attention is None:
-            raise ArchitectureError(
-                f"{source}: transformers' {type(module).__name__} does not hand out its attention, so where its "
-                f"heads look cannot be measured."
-            )
-        return attention
-
-    def attention_for(module: Any, args: tuple, kwargs: dict[str, Any], x: Tensor, own: dict[str, Any]) -> Tensor:
-        handed = {
-            name: own.setdefault(name, dict(value))
-            for name, value in kwargs.items()
-            if isinstance(value, MutableMapping)
-        }
-        x = x.to(running.device)
-        if args:
-            return attention_in(module, module.forward(x, *args[1:], **kwargs | handed))
-        return attention_in(module, module.forward(**kwargs | handed | {"hidden_states": x}))
-
     for layer in running.layers:
 
         def show(module: Any, args: tuple, kwargs: dict[str, Any], output: Any, layer: int = layer) -> None:
-            attention = attention_in(module, output)
-            visible = _visible(module, kwargs.get("attention_mask"), attention)
+            attention = attention_in(running, module, output, n_sequences, n_tokens)
+            visible = visible_tokens(module, kwargs.get("attention_mask"), attention)
             hidden = attention.masked_fill(visible[:, None], 0)
             if not torch.isfinite(attention).all() or float(hidden.abs().max()) > NONE:
                 raise ArchitectureError(
@@ -81,7 +59,11 @@ def watch_attention(
                     f"Are the weights damaged?"
                 )
             others = [
-                attention_for(module, args, kwargs, x[layer], own) if layer in x else None
+                None
+                if layer not in x
+                else attention_in(
+                    running, module, call_again(module, args, kwargs, x[layer], own), n_sequences, n_tokens
+                )
                 for x, own in zip(instead, shared, strict=True)
             ]
             see(layer, attention, visible, *others)
@@ -103,7 +85,40 @@ def most_tokens(heads: HeadModel) -> int | None:
     return min((each for each in known if isinstance(each, int) and each > 0), default=None)
 
 
-def _visible(module: Any, mask: Any, attention: Tensor) -> Tensor:
+def attention_in(running: RunningModel, module: Any, output: Any, n_sequences: int, n_tokens: int) -> Tensor:
+    """The attention in the output of a module: Float[Tensor, "n_sequences n_heads n_tokens n_tokens"].
+
+    Raises:
+        ArchitectureError: there is none.
+    """
+    expected = (n_sequences, running.heads.n_heads, n_tokens, n_tokens)
+    parts = output if isinstance(output, tuple) else ()
+    attention = next((part for part in parts if getattr(part, "shape", None) == expected), None)
+    if attention is None:
+        raise ArchitectureError(
+            f"{running.heads.checkpoint.source}: transformers' {type(module).__name__} does not hand out its "
+            f"attention, so where its heads look cannot be measured."
+        )
+    return attention
+
+
+def call_again(module: Any, args: tuple, kwargs: dict[str, Any], x: Tensor, own: dict[str, Any]) -> Any:
+    """What a module gives out for another input, with the arguments that it was called with.
+
+    Args:
+        x: Float[Tensor, "n_sequences n_tokens d_model"].
+        own: dictionaries in which layers hand on keys and values of this input, by the argument's name.
+    """
+    handed = {
+        name: own.setdefault(name, dict(value)) for name, value in kwargs.items() if isinstance(value, MutableMapping)
+    }
+    x = x.to(next(module.parameters()).device)
+    if args:
+        return module.forward(x, *args[1:], **kwargs | handed)
+    return module.forward(**kwargs | handed | {"hidden_states": x})
+
+
+def visible_tokens(module: Any, mask: Any, attention: Tensor) -> Tensor:
     """The tokens that each token may see: before it and itself, without those that a mask hides."""
     import torch
 

@@ -50,6 +50,13 @@ class PredictedInputs:
             for layer, x in self.of_tokens.items()
         }
 
+    def only(self, tokens: Tensor) -> PredictedInputs:
+        """Those of some of the tokens, in ascending order."""
+        import torch
+
+        places = torch.searchsorted(self.tokens, tokens)
+        return PredictedInputs(tokens, {layer: x[places] for layer, x in self.of_tokens.items()}, self.first)
+
 
 def predict_inputs(running: RunningModel, prefix: int, tokens: Tensor, samples: Tensor) -> PredictedInputs:
     """Fit what each layer reads in the samples to what it reads for their tokens alone, and predict it for `tokens`.
