@@ -16,6 +16,7 @@ from headatlas.atlas.evidence import (
     CompositionFacts,
     DescriptionsFacts,
     EdgesFacts,
+    HeadVisFacts,
     PathsFacts,
     ReadingWordsFacts,
     RemovalFacts,
@@ -23,6 +24,7 @@ from headatlas.atlas.evidence import (
     SimilarFacts,
     ValidationFacts,
 )
+from headatlas.atlas.headvis import METRICS
 from headatlas.atlas.manifest import (
     ImportedFacts,
     ModelFacts,
@@ -170,6 +172,10 @@ COMPOSITION = CompositionFacts(
     draws=24, tool="1", seconds=1, device="cpu", packages={},
 )  # fmt: skip
 PREVIOUS = "previous"
+HEADVIS = HeadVisFacts(
+    file="m.json", sha256="b" * 64, model="google/tiny", dataset="some/texts", sequences=40, tokens=512, metrics=(),
+    tool="1",
+)  # fmt: skip
 
 HOSTILE = ("</script><b>", '"quote"', "=1+1", "\x1b[31m", "\u202eright-to-left", "👩‍🚀", " Paris", "<|im_start|>")
 """Tokens as a tokenizer may hold them."""
@@ -224,6 +230,9 @@ def make_evidence(atlas: Atlas, n_tokens: int = 4, n_mapped: int = 2, seed: int 
     ]
     names = ("relation", "task", "order", "removed", "correct", "prompts", "log_probability")
     atlas = atlas.with_evidence({"ablation": (pd.DataFrame(ablation, columns=list(names)), AblationFacts({}))})
+    metrics = [(*place, *generator.random(len(METRICS))) for place in places]
+    table = pd.DataFrame(metrics, columns=["layer", "head", *METRICS])
+    atlas = atlas.with_evidence({"headvis": (table, replace(HEADVIS, metrics=tuple(METRICS)))})
     atlas = make_composition(make_removal(make_attention(atlas), {(0, 1): 0.3}))
     return make_reading_words(atlas, words)
 

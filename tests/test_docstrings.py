@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import json
 import shutil
 from pathlib import Path
 
@@ -29,6 +30,10 @@ def example(tmp_path_factory):
         '[[model]]\nname = "tiny"\nsource = "path/to/model"\n[[model]]\nname = "gone"\nsource = "./gone"\n', "utf-8"
     )
     (place / "text.txt").write_text(f" {' '.join(words)}" * 10, "utf-8")
+    atlas = load_atlas(place / "atlas")
+    scores = [[0.25] * atlas.n_heads] * atlas.n_layers
+    (place / "headvis").mkdir()
+    (place / "headvis" / "pile.json").write_text(json.dumps({"metrics": {"prev_token_score": scores}}), "utf-8")
     return place
 
 

@@ -30,6 +30,7 @@ _HOME = {
     "explore": "headatlas.explorer",
     "find_heads": "headatlas.measuring.find",
     "head_card": "headatlas.analysis.card",
+    "import_headvis": "headatlas.measuring.import_headvis",
     "import_scores": "headatlas.measuring.import_scores",
     "load_atlas": "headatlas.atlas",
     "load_relations": "headatlas.relations",
@@ -59,6 +60,7 @@ __all__ = [
     "explore",
     "find_heads",
     "head_card",
+    "import_headvis",
     "import_scores",
     "load_atlas",
     "load_relations",
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
     from headatlas.measuring.attention import measure_attention
     from headatlas.measuring.composition import measure_composition
     from headatlas.measuring.find import find_heads
+    from headatlas.measuring.import_headvis import import_headvis
     from headatlas.measuring.import_scores import import_scores
     from headatlas.measuring.map import map_heads
     from headatlas.measuring.plan import plan_map

@@ -78,7 +78,7 @@ def test_copying_without_heads():
     together = (RemovedTogether("induction", 2, 1, 0.12, 0.1, 0.9, 0.79, 0.7, 0.65, 0.75),)
     falls = {(2, 3): 0.4, (3, 4): 0.02}
     text = section(write_report(make_removal(atlas, falls, {(2, 0): 0.05}, together=together)))
-    assert "a mean probability of 0.80 and predicts 90.0 % of them" in text and "at most 0.05):" in text
+    assert "a mean probability of 0.80 and predicts 90.0 % of them" in text and "(the largest: 0.05)." in text
     assert "| Induction | 2 | 0.10 | 12.0 % | 0.65 to 0.75 | 0.79 (1) | L2H3 (0.40) |" in text
     text = section(write_report(make_removal(atlas, falls, together=together, probability=0.01)))
     assert "too few to tell" in text and "0.65 to 0.75" not in text

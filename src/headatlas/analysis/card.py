@@ -100,6 +100,7 @@ class Card:
             "validation": self.validation,
             "ablation": self.ablation,
             "removal": self.removal,
+            "headvis": self.headvis,
             "salient": self.salient,
             "similar": self.similar,
             "key_value_group": self.key_value_group,
@@ -310,6 +311,12 @@ class Card:
     def removal(self) -> dict[str, Any] | None:
         """What copying from context loses without this head; None if it was not removed."""
         rows = self._rows("removal")
+        return rows[0] if rows else None
+
+    @cached_property
+    def headvis(self) -> dict[str, Any] | None:
+        """HeadVis' metrics of this head, which are not the shares of `reading`; None if there are none."""
+        rows = self._rows("headvis")
         return rows[0] if rows else None
 
     @cached_property

@@ -26,6 +26,7 @@ EVIDENCE = {
     "edges": "composition",
     "paths": "composition",
     "reading_words": "attention",
+    "headvis": "import",
 }
 """Tables that other measurements add to an atlas, see docs/folder.md, and the command that gathers each."""
 
@@ -354,6 +355,27 @@ class ReadingWordsFacts:
     tool: Text
 
 
+@dataclass(frozen=True)
+class HeadVisFacts:
+    """Where the table `headvis` comes from; None for what the files do not say.
+
+    Args:
+        file, sha256: that was imported.
+        model, dataset: names that they state; `sequences` of at most `tokens` tokens were shown.
+        metrics: names of those that are known of some head.
+        tool: version of headatlas.
+    """
+
+    file: Text
+    sha256: Digest
+    model: Text | None
+    dataset: Text | None
+    sequences: Size | None
+    tokens: Size | None
+    metrics: tuple[Text, ...]
+    tool: Text
+
+
 class Status(StrEnum):
     """Whether a relation could be tested by ablation."""
 
@@ -458,6 +480,7 @@ Facts = (
     | EdgesFacts
     | PathsFacts
     | ReadingWordsFacts
+    | HeadVisFacts
 )
 
 
@@ -476,6 +499,7 @@ class EvidenceFacts:
     edges: EdgesFacts | None = None
     paths: PathsFacts | None = None
     reading_words: ReadingWordsFacts | None = None
+    headvis: HeadVisFacts | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -179,21 +179,47 @@ def salient_command(
 @command("import")
 def import_command(
     scores: Annotated[
-        Path, typer.Argument(metavar="SCORES.csv", help="relation, category, layer, head, score[, suppression].")
+        Path,
+        typer.Argument(
+            metavar="SCORES.csv", help="relation, category, layer, head, score[, suppression]; or metrics of HeadVis."
+        ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the atlas.")],
-    measure: Annotated[Measure, typer.Option(help="What the scores were measured on.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder for the atlas.")] = None,
+    measure: Annotated[Measure | None, typer.Option(help="What the scores were measured on.")] = None,
+    into: Annotated[
+        Path | None, typer.Option(metavar="ATLAS", help="Add HeadVis' metrics (file or folder) to this atlas instead.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The model's name; default: the file's.")] = None,
     threshold: Annotated[
         str, typer.Option(metavar="SHARE", help="A head implements a relation strictly above this.")
     ] = "0.15",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another atlas in DIR.")] = False,
 ) -> None:
-    """Make an atlas of scores from another source."""
+    """Make an atlas of scores from another source, or add HeadVis' metrics to an atlas."""
+    from headatlas.errors import SettingsError
     from headatlas.measuring.import_scores import import_scores
 
+    if into is not None:
+        if output is not None or measure is not None or name is not None or overwrite:
+            raise SettingsError("into: HeadVis' metrics become evidence of an atlas. Use --into without other options.")
+        _import_headvis(scores, into)
+        return
+    if output is None or measure is None:
+        raise SettingsError("output, measure: expected both for scores, or --into for HeadVis' metrics. See --help.")
     atlas = import_scores(scores, measure.value, name, threshold, output=output, overwrite=overwrite)
     _show_summary(atlas, output)
+
+
+def _import_headvis(path: Path, into: Path) -> None:
+    from headatlas.atlas import load_atlas
+    from headatlas.measuring.import_headvis import import_headvis
+
+    atlas = import_headvis(load_atlas(into), path)
+    facts = atlas.manifest.evidence.headvis
+    assert facts is not None
+    shown = "" if facts.model is None else f" of {facts.model}"
+    shown += "" if facts.dataset is None else f" on {facts.dataset}"
+    print_message(f"{len(facts.metrics)} metrics{shown} are now evidence of {atlas.name} in {into}.")
 
 
 def _show_summary(atlas: Atlas, folder: Path) -> None:

@@ -31,6 +31,8 @@ class ExportFormat(StrEnum):
     csv = "csv"
     json = "json"
     heads = "heads"
+    headvis = "headvis"
+    headvis_json = "headvis-json"
 
 
 AtlasFolder = Annotated[Path, typer.Argument(metavar="ATLAS", help="Folder made by `headatlas map` or `import`.")]

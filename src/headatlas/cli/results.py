@@ -187,13 +187,25 @@ def _list_readers(atlas: Atlas, reads: str, as_json: bool) -> None:
 def export_command(
     atlas: AtlasFolder,
     fmt: Annotated[
-        ExportFormat, typer.Option("--format", help="A table, everything, or lists of heads to ablate.")
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="A table, everything, lists of heads to ablate, or metrics for HeadVis (a folder, or one file).",
+        ),
     ] = ExportFormat.csv,
     side: SideOption = Side.score,
     output: Output = None,
 ) -> None:
     """Print the scores for other tools."""
     from headatlas.atlas import load_atlas
+    from headatlas.errors import SettingsError
     from headatlas.reports.export import export
 
+    if fmt is ExportFormat.headvis:
+        from headatlas.reports.headvis import write_tree
+
+        if output is None:
+            raise SettingsError("output: expected a folder for HeadVis' files, found none. Name it with -o.")
+        print_message(f"Wrote {write_tree(load_atlas(atlas), output)}")
+        return
     print_or_write(export(load_atlas(atlas), fmt.value, side.value), output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headatlas.analysis.ablation import BY_OTHER_SCORE, is_random_order
+from headatlas.atlas.headvis import METRICS
 from headatlas.printable import printable
 from headatlas.reports.blocks import (
     Block,
@@ -230,7 +231,15 @@ def q_value(q: float | None) -> str:
 
 def evidence_rows(facts: dict[str, Any]) -> dict[str, list[str] | None]:
     """What the running model said, by measurement; None for what was not measured."""
-    return {"validation": validation_rows(facts), "ablation": ablation_rows(facts), "copying": removal_rows(facts)}
+    rows = {"validation": validation_rows(facts), "ablation": ablation_rows(facts), "copying": removal_rows(facts)}
+    # From elsewhere: what nobody imported is not missing.
+    return rows if facts["headvis"] is None else rows | {"HeadVis": headvis_rows(facts["headvis"])}
+
+
+def headvis_rows(row: dict[str, Any]) -> list[str]:
+    """A line with HeadVis' metrics of a head, in its words."""
+    values = ", ".join(f"{name} {NOT_MEASURED if row[name] is None else format(row[name], '.2f')}" for name in METRICS)
+    return [f"{values} (its definitions: first token included, entropy in nats)"]
 
 
 def removal_rows(facts: dict[str, Any]) -> list[str] | None:

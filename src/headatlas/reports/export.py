@@ -6,16 +6,18 @@ import json
 
 from headatlas.atlas import Atlas, records
 from headatlas.errors import SettingsError
+from headatlas.reports.headvis import metrics_json
 
-FORMATS = ("csv", "json", "heads")
+FORMATS = ("csv", "json", "heads", "headvis-json")
 
 
 def export(atlas: Atlas, fmt: str, side: str = "score") -> str:
     """The atlas as text.
 
     Args:
-        fmt: `csv` (a row per relation, layer and head), `json` (the same rows as records, with the manifest), or
-            `heads` (JSON: for each category and relation the heads above the threshold, strongest first).
+        fmt: `csv` (a row per relation, layer and head), `json` (the same rows as records, with the manifest),
+            `heads` (JSON: for each category and relation the heads above the threshold, strongest first), or
+            `headvis-json` (all scores and measured attention as metrics of HeadVis).
         side: for `heads`: `score` or `suppression`.
 
     A head list names each head as `[layer, head]`, counted from 0, and names its place in TransformerLens and nnsight:
@@ -32,6 +34,8 @@ def export(atlas: Atlas, fmt: str, side: str = "score") -> str:
         return json.dumps({"manifest": atlas.manifest.as_dict(), "scores": rows}, ensure_ascii=False) + "\n"
     if fmt == "heads":
         return json.dumps(_head_list(atlas, side), indent=1, ensure_ascii=False) + "\n"
+    if fmt == "headvis-json":
+        return metrics_json(atlas)
     raise SettingsError(f"format: expected one of {', '.join(FORMATS)}, found {fmt!r}.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from headatlas.analysis.functions import STEP, Functions
+from headatlas.analysis.headvis import compare_with_headvis
 from headatlas.analysis.meetings import Meeting
 from headatlas.analysis.reading import BEHAVIOURS, find_behaviour
 from headatlas.analysis.reading_words import CERTAIN, summarise_words
@@ -78,6 +79,21 @@ def where_heads_look(atlas: Atlas, found: Functions | None) -> list[Block]:
         *_without_heads(atlas, found),
         *_in_sentences(atlas, found),
         *_words(atlas),
+        *_by_headvis(atlas),
+    ]
+
+
+def _by_headvis(atlas: Atlas) -> list[Block]:
+    """How HeadVis' metrics, if they were imported, agree with the shares on text that are most like them."""
+    agreement = compare_with_headvis(atlas)
+    if not agreement:
+        return []
+    listed = ", ".join(f"{find_behaviour(name).title.lower()} {r:.2f}" for name, r in agreement.items())
+    return [
+        paragraph(
+            f"Correlation over heads of these shares on text with the imported metrics of HeadVis, whose texts and "
+            f"definitions are others: {listed}."
+        )
     ]
 
 
@@ -124,9 +140,10 @@ def _without_heads(atlas: Atlas, found: Functions) -> list[Block]:
     ]
     return [
         paragraph(
-            f"{shown}. The same without heads, whose outputs are replaced by their means, and without as many other "
-            f"heads of the same layers; single heads whose fall is clear (its interval excludes 0, and without no "
-            f"single other head it is as large; at most {removal.largest_control:.2f}):"
+            f"{shown}. The table shows the same without all heads of a kind, whose outputs are replaced by their "
+            f"means, and without as many other heads of the same layers. The fall without a single head is named if "
+            f"its interval excludes 0 and no single other head has one as large (the largest: "
+            f"{removal.largest_control:.2f})."
         ),
         table(
             ["without all", "heads", "probability", "accuracy", "fall, 95 %", "other heads", "largest single falls"],
