@@ -99,11 +99,11 @@ def test_a_report_that_was_removed_stays_away(tmp_path):
 def test_overwriting_an_atlas_removes_the_pictures_of_its_evidence(tmp_path):
     """They would show what is no longer there; files that are not the atlas's stay."""
     save_atlas(make_evidence(make_atlas(3, 4)), tmp_path)
-    names = ["validation.png", "reading.svg", "reading-notes.png", "ablation-mine.png"]
+    names = ["validation.png", "reading.svg", "composition.png", "reading-notes.png", "ablation-mine.png"]
     for name in names:
         (tmp_path / name).write_text("", "utf-8")
     with RunFolder(tmp_path, IDENTITY, overwrite=True):
-        assert [name for name in names if (tmp_path / name).exists()] == names[2:]
+        assert [name for name in names if (tmp_path / name).exists()] == names[3:]
 
 
 def test_parts_of_the_same_run_are_kept_and_those_of_another_dropped(tmp_path):
