@@ -74,6 +74,13 @@ def test_a_planted_pair_with_learned_positions(tmp_path):
     check_planted(measure(tmp_path), "learned")
 
 
+def test_a_planted_pair_with_alibi(tmp_path):
+    save_reading_model("alibi", tmp_path / "model")
+    map_model(tmp_path)
+    atlas = measure(tmp_path)
+    assert named(atlas) == {("key", PLANTED["alibi"]["previous"], PLANTED["alibi"]["induction"])}
+
+
 def test_without_the_induction_head_no_edge_is_named(tmp_path):
     """The previous-token head writes, but random heads read: a sender alone makes no edge."""
     model = make_reading_model("rotary")

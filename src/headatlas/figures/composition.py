@@ -98,7 +98,8 @@ def _heads(axes: Any, found: Composition, edges: list[Edge]) -> None:
     taken = senders | receivers | induction
     for layer, head in list(order)[:NAMED]:
         # A name is about two layers wide, beside its head; without room on either side it is left out.
-        room = [side for side in (-1, 1) if not {(layer + side, head), (layer + 2 * side, head)} & taken]
+        sides = (-1, 1) if (layer, head) in senders else (1, -1)
+        room = [side for side in sides if not {(layer + side, head), (layer + 2 * side, head)} & taken]
         if not room:
             continue
         taken.add((layer + room[0], head))
