@@ -21,6 +21,7 @@ from headatlas.atlas.evidence import (
     ReadingWordsFacts,
     RemovalFacts,
     SalientFacts,
+    ScoresCheck,
     SimilarFacts,
     ValidationFacts,
 )
@@ -164,6 +165,7 @@ ATTENTION = AttentionFacts(
     samples=32, sample_tokens=127, samples_sha256="d" * 64,
     limits={"previous": 0.3, "induction": 0.3, "duplicate": 0.3, "self": 0.3, "sink": 0.5, "local": 0.5,
             "delimiter": 0.3},
+    scores_check=(ScoresCheck((0, 1), "rotary halves", 3e-7), ScoresCheck((2,), None, None)),
     tool="1", seconds=1, device="cpu", packages={},
 )  # fmt: skip
 

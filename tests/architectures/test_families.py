@@ -288,10 +288,10 @@ def test_a_decoder_without_an_embedding_of_its_own_is_refused(tmp_path):
 def test_the_documentation_s_table_is_what_is_found():
     page = family_table.PAGE.read_text("utf-8")
     for cases in (CASES, STRUCTURE_CASES):
-        for cells, error in family_table.table(cases):
+        for cells, error, read in family_table.table(cases):
             (line,) = (line for line in page.splitlines() if line.startswith(f"| {cells[0]} |"))
-            *documented, agrees_in = [cell.strip() for cell in line.strip("| ").split(" | ")]
-            assert documented == cells
+            *documented, agrees_in, scores = [cell.strip() for cell in line.strip("| ").split(" | ")]
+            assert documented == cells and scores == read
             assert error < family_table.ROUNDING[agrees_in]
     for case in UNSUPPORTED_CASES:
         assert f"`{case}`" in page

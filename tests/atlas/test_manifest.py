@@ -20,6 +20,7 @@ from headatlas.atlas.evidence import (
     Correlation,
     GroupFacts,
     RemovedBy,
+    ScoresCheck,
     Status,
     ValidationFacts,
 )
@@ -61,6 +62,7 @@ def full_manifest() -> Manifest:
         127,
         "d" * 64,
         {"induction": 0.3},
+        (ScoresCheck((0, 1), "ALiBi", 1e-7), ScoresCheck((3,), None, None)),
         "1",
         1.5,
         "cpu",

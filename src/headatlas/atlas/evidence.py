@@ -189,6 +189,26 @@ class ValidationFacts:
 
 
 @dataclass(frozen=True)
+class ScoresCheck:
+    """How scores before the softmax are computed in some layers, compared with the running model's.
+
+    Args:
+        layers: counted from 0.
+        positions: how they know positions; None if their scores are not read.
+        error: largest difference of a head's scores, relative to its largest score; None if they are not read.
+    """
+
+    layers: tuple[Count, ...]
+    positions: Text | None
+    error: Positive | None
+
+
+def unread_layers(checks: tuple[ScoresCheck, ...]) -> list[int]:
+    """The layers whose scores are not read."""
+    return [layer for check in checks if check.positions is None for layer in check.layers]
+
+
+@dataclass(frozen=True)
 class AttentionFacts:
     """Settings behind the table `attention`.
 
@@ -200,6 +220,7 @@ class AttentionFacts:
         samples: texts that the model wrote for the prediction, of `sample_tokens` each behind the prefix;
             `samples_sha256`: of their tokens.
         limits: a behaviour is named if its share is strictly above this.
+        scores_check: the self-check of queries and keys.
         tool: version of headatlas.
         seconds: that it took; `device`: where the model ran.
         packages: versions.
@@ -217,6 +238,7 @@ class AttentionFacts:
     sample_tokens: Size
     samples_sha256: Digest
     limits: Mapping[str, Share]
+    scores_check: tuple[ScoresCheck, ...]
     tool: Text
     seconds: Positive
     device: Text

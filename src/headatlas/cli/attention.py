@@ -37,6 +37,7 @@ def attention_command(
     from headatlas.analysis.reading import find_reading
     from headatlas.analysis.reading_words import CERTAIN, summarise_words
     from headatlas.atlas import load_atlas, records
+    from headatlas.atlas.evidence import unread_layers
     from headatlas.atlas.json_facts import write_facts
     from headatlas.measuring.attention import measure_attention
 
@@ -79,6 +80,11 @@ def attention_command(
             f"of {words.mean['any']:.2f} whoever asks, and of {words.mean['pair']:.2f} for pairs of words (other "
             f"words: {words.control['any']:.2f} and {words.control['pair']:.2f}); above {CERTAIN:g} in "
             f"{words.certain['any']} and {words.certain['pair']} heads. `headatlas head` names the words."
+        )
+    if not_read := unread_layers(facts.scores_check):
+        print_message(
+            f"Not read: how layers {', '.join(map(str, not_read))} compute scores from queries and keys. Their "
+            f"attention is the model's own; the map of writing stays as it is."
         )
     print_message(
         f"{facts.sequences} sequences of {facts.random_tokens} random tokens, shown twice; {facts.text_tokens} tokens "

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from headatlas._version import __version__
 from headatlas.analysis.reading import LIMITS, find_reading
 from headatlas.analysis.reading_words import LEAST_SCORE
-from headatlas.atlas.evidence import AttentionFacts, ReadingWordsFacts
+from headatlas.atlas.evidence import AttentionFacts, ReadingWordsFacts, ScoresCheck
 from headatlas.atlas.statistics import benjamini_hochberg
 from headatlas.errors import SettingsError
 from headatlas.measuring.output import EVIDENCE_FORMATS, Evidence, add_evidence, save_pictures
@@ -27,6 +27,7 @@ from headatlas.measuring.running.attention import most_tokens, watch_attention
 from headatlas.measuring.running.model import RunningModel, batches, running_packages
 from headatlas.measuring.running.passages import kinds_of, load_text, repeated_tokens, text_pieces
 from headatlas.measuring.running.predicted import SAMPLE_TOKENS, PredictedInputs, predict_inputs, write_samples
+from headatlas.measuring.running.scores_check import check_scores
 from headatlas.measuring.running.word_scores import distances_for
 from headatlas.measuring.session import Session, relations_of
 from headatlas.scoring.agreement import pooled_correlation, score_products
@@ -60,7 +61,7 @@ AGREEMENTS = {"agreement": "products", "agreement_keys": "keys", "agreement_pair
 
 PARTS = ".unfinished-attention"
 
-VERSION = 2
+VERSION = 3
 """Of how attention is counted: parts of an earlier version are not used."""
 
 
@@ -187,6 +188,7 @@ def measure_attention(
             sample_tokens=samples.shape[1] - 1,
             samples_sha256=hashlib.sha256(str(samples.tolist()).encode()).hexdigest(),
             limits=LIMITS,
+            scores_check=_scores_check(run, parts, random_tokens[0][0]),
             tool=__version__,
             seconds=round(time.perf_counter() - started, 1),
             device=device,
@@ -216,6 +218,27 @@ def measure_attention(
             save_pictures(draw_reading(atlas), atlas.folder / "reading", EVIDENCE_FORMATS)
         parts.remove()
     return atlas
+
+
+def _scores_check(run: Callable[[], RunningModel], parts: RunParts, ids: Tensor) -> tuple[ScoresCheck, ...]:
+    """The self-check of queries and keys, by how layers know positions; those that are not read come last."""
+    import numpy as np
+
+    kept = parts.load("scores")
+    if kept is None:
+        found = check_scores(run(), ids)
+        of = [(layer, each.positions if each.agrees else "", each.error) for layer, each in found.items()]
+        kept = {
+            name: np.array(column)
+            for name, column in zip(("layer", "positions", "error"), zip(*of, strict=True), strict=True)
+        }
+        parts.save("scores", kept)
+    checks = []
+    for positions in sorted(dict.fromkeys(kept["positions"].tolist()), key=lambda each: (not each, each)):
+        here = kept["positions"] == positions
+        error = round(float(kept["error"][here].max()), 12) if positions else None
+        checks.append(ScoresCheck(tuple(kept["layer"][here].tolist()), positions or None, error))
+    return tuple(checks)
 
 
 def _words(session: Session, atlas: Atlas, pieces: Tensor) -> list[int]:

@@ -13,6 +13,7 @@ from headatlas.analysis.removal import find_removal
 from headatlas.analysis.sentences import Sentences
 from headatlas.analysis.spans import find_span
 from headatlas.atlas import Atlas, head_name
+from headatlas.atlas.evidence import ScoresCheck, unread_layers
 from headatlas.reports.blocks import Block, Code, Strong, bullets, heading, line, paragraph, table
 from headatlas.reports.text import agree, count, is_clear, or_none, p_value, percent, ratio
 from headatlas.settings import MAX_Q, MIN_EXCESS
@@ -79,6 +80,7 @@ def where_heads_look(atlas: Atlas, found: Functions | None) -> list[Block]:
         *_without_heads(atlas, found),
         *_in_sentences(atlas, found),
         *_words(atlas),
+        _scores_check(facts.scores_check),
         *_by_headvis(atlas),
     ]
 
@@ -151,6 +153,23 @@ def _without_heads(atlas: Atlas, found: Functions) -> list[Block]:
             right=(1, 2, 3, 4, 5),
         ),
     ]
+
+
+def _scores_check(checks: tuple[ScoresCheck, ...]) -> Block:
+    read, unread = [each for each in checks if each.error is not None], unread_layers(checks)
+    parts = [
+        f"Self-check of queries and keys: in {count(sum(len(each.layers) for each in read), 'layer')}, scores from the "
+        f"weights agree with the running model's at every distance, head by head (largest relative difference "
+        f"{max(each.error or 0.0 for each in read):.1e}; positions: {', '.join(str(each.positions) for each in read)})."
+        if read
+        else "Self-check of queries and keys: none is read."
+    ]
+    if unread:
+        parts.append(
+            f"Not read: layers {', '.join(map(str, unread))}, whose attention is the model's own; the map of writing "
+            f"stays as it is."
+        )
+    return paragraph(" ".join(parts))
 
 
 def _words(atlas: Atlas) -> list[Block]:
