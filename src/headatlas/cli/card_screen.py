@@ -49,7 +49,7 @@ def show_card(card: dict[str, Any], colours: dict[str, str], screen: Console) ->
     screen.print(Padding(_description(card), (0, 0, 0, 2)))
     screen.print(Padding(_feeds(card), (0, 0, 0, 2)))
     sections = (
-        ("Words that it looks for by its weights, with times as much attention as others get", _words(card)),
+        ("Words that it looks for, by its weights (× as much as others)", _words(card)),
         ("Relations", _relations(card, colours, screen.width)),
         ("Examples", _examples(card)),
         ("Tokens that it amplifies most, and what it maps them to", _salient(card, screen.width)),
