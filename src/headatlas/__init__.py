@@ -39,6 +39,7 @@ _HOME = {
     "measure_composition": "headatlas.measuring.composition",
     "measure_salient": "headatlas.measuring.salient",
     "plan_map": "headatlas.measuring.plan",
+    "remove_heads": "headatlas.measuring.remove_heads",
     "save_atlas": "headatlas.atlas",
     "survey_models": "headatlas.measuring.survey",
     "validate_atlas": "headatlas.measuring.validate",
@@ -69,6 +70,7 @@ __all__ = [
     "measure_composition",
     "measure_salient",
     "plan_map",
+    "remove_heads",
     "save_atlas",
     "survey_models",
     "validate_atlas",
@@ -92,6 +94,7 @@ if TYPE_CHECKING:
     from headatlas.measuring.import_scores import import_scores
     from headatlas.measuring.map import map_heads
     from headatlas.measuring.plan import plan_map
+    from headatlas.measuring.remove_heads import remove_heads
     from headatlas.measuring.salient import measure_salient
     from headatlas.measuring.survey import survey_models
     from headatlas.measuring.validate import validate_atlas

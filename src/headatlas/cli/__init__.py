@@ -9,6 +9,7 @@ from headatlas.cli import (  # noqa: F401
     map,
     plan,
     relations,
+    remove,
     results,
     running,
     survey,
@@ -19,7 +20,7 @@ __all__ = ["app", "main"]
 
 ORDER = (
     "map", "explore", "head", "find", "heads", "figure", "report", "compare", "attention", "composition", "validate",
-    "ablate", "salient", "plan", "survey", "relations", "import", "export",
+    "ablate", "remove", "salient", "plan", "survey", "relations", "import", "export",
 )  # fmt: skip
 """Commands as the help lists them: what people need first comes first."""
 

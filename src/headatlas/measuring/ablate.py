@@ -208,7 +208,7 @@ def _ablate(
         instead = bench.means(name) if settings.removed_by is RemovedBy.MEAN else None
         controls = [
             Control(other, bench.accuracy(other), overlap(atlas, name, other))
-            for other in _controls(atlas, bench, name, n_controls, any_overlap=against is not None)
+            for other in choose_controls(atlas, bench, name, n_controls, any_overlap=against is not None)
         ]
         points = _curves(atlas, bench, name, orders, [each.task for each in controls], instead, report)
     found = Ablation(
@@ -302,7 +302,7 @@ def overlap(atlas: Atlas, relation: str, other: str) -> float:
     return len(ours & theirs) / max(1, min(len(ours), len(theirs)))
 
 
-def _controls(atlas: Atlas, bench: Bench, name: str, most: int, any_overlap: bool = False) -> list[str]:
+def choose_controls(atlas: Atlas, bench: Bench, name: str, most: int, any_overlap: bool = False) -> list[str]:
     """Other relations with little overlap and a similar base accuracy, in an order that the seed chooses.
 
     Args:

@@ -1,0 +1,358 @@
+"""An adapter that removes the heads of a relation from a model, and what the model then can no longer do.
+
+The output projection adds `z_h @ W_O_h` for each head. A LoRA of rank d_head per head takes it away exactly: `lora_A`
+picks the head's channels of the projection's input, `lora_B` holds `-W_O_h`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headatlas.atlas import head_name
+from headatlas.atlas.evidence import RemovedBy
+from headatlas.checkpoints.adapter import CONFIG, PREFIX
+from headatlas.errors import ArchitectureError, AtlasError, SettingsError
+from headatlas.measuring.ablate import MIN_BASE, choose_controls, ranked_heads
+from headatlas.measuring.prefix import default_prefix
+from headatlas.measuring.progress import Progress, Stage, report_stage
+from headatlas.measuring.running.attention import most_tokens
+from headatlas.measuring.running.bench import AblationSettings, Bench, Head
+from headatlas.measuring.running.model import RunningModel, batches
+from headatlas.measuring.running.passages import load_text, text_pieces
+from headatlas.measuring.running.questions import Questions, load_prompts
+from headatlas.measuring.session import Session, relations_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from headatlas.architectures import HeadModel
+    from headatlas.atlas import Atlas
+
+N_HEADS, RANDOM_DRAWS = 4, 3
+WEIGHTS, CARD = "adapter_model.safetensors", "README.md"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What the model still does, whole and without heads.
+
+    Args:
+        task: a relation, or `text` for the package's text.
+        measure: `accuracy`, 0 to 1, or `perplexity` of the next token, from 1.
+        whole: of the whole model.
+        removed: without the heads.
+        random: without as many others of the same layers, mean over RANDOM_DRAWS draws; None if there are none.
+    """
+
+    task: str
+    measure: str
+    whole: float
+    removed: float
+    random: float | None
+
+
+@dataclass(frozen=True)
+class Removal:
+    """An adapter that removes heads.
+
+    Args:
+        relation: whose heads they are.
+        heads: their names, the strongest first.
+        rank: of the adapter in each layer that it changes.
+        effects: on the relation's task first, then on other tasks, then on text.
+    """
+
+    relation: str
+    heads: tuple[str, ...]
+    rank: dict[int, int]
+    effects: tuple[Effect, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The removal in JSON types."""
+        return asdict(self)
+
+
+def remove_heads(
+    atlas: Atlas,
+    relation: str,
+    output: str | Path,
+    *,
+    model: str | Path | None = None,
+    add_relations: Any = None,
+    prompts: str | Path | None = None,
+    text: str | Path | None = None,
+    n_heads: int = N_HEADS,
+    n_prompts: int = 40,
+    controls: int = 3,
+    seed: int = 0,
+    device: str = "cpu",
+    threads: int | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Removal:
+    """Write a LoRA adapter, in PEFT's layout, that removes a relation's heads, and measure what it takes away.
+
+    The folder has the adapter and a card with the effects: accuracy of the task and of other tasks, perplexity of the
+    package's text, each for the whole model, without the heads, and without random heads of the same layers. Heads are
+    removed at all tokens, as the adapter does.
+
+    Args:
+        relation: its heads are removed, the strongest first.
+        output: folder of the adapter.
+        model, add_relations, prompts, n_prompts, controls, seed, device, threads: as for `ablate_heads`.
+        text: a file of plain text instead of the package's own.
+        n_heads: most heads to remove.
+        overwrite: replace an adapter in `output`.
+
+    Raises:
+        HeadatlasError: no head implements the relation, it has no prompts, another model than the atlas's, or a folder
+            that is in use.
+
+    >>> from pathlib import Path
+    >>> found = remove_heads(atlas, "country_to_capital", "without-capitals", n_heads=1, n_prompts=10, text="text.txt")
+    >>> found.heads, [path.name for path in sorted(Path("without-capitals").iterdir())]
+    (('L1H2',), ['README.md', 'adapter_config.json', 'adapter_model.safetensors'])
+    """
+    from headatlas.engines.devices import check_device, use_threads
+
+    check_device(device)
+    for name, value, least in (("n_heads", n_heads, 1), ("n_prompts", n_prompts, 10), ("controls", controls, 0)):
+        if value < least:
+            raise SettingsError(f"{name}: expected a whole number of at least {least}, found {value}.")
+    atlas.check_relation(relation)
+    folder, texts = Path(output), load_prompts(prompts)
+    if folder.exists() and any(folder.iterdir()) and not (overwrite and (folder / CONFIG).exists()):
+        raise AtlasError(f"{folder}: expected an empty folder, found files. --overwrite replaces an adapter.")
+    if relation not in texts:
+        raise SettingsError(f"relation: expected one with prompts, found {relation!r}. Name a file by --prompts.")
+    chosen = ranked_heads(atlas, relation)[:n_heads]
+    if not chosen:
+        raise SettingsError(f"{atlas.name}: no head implements {relation!r} above {atlas.threshold}; none is removed.")
+    session = Session.of_atlas(atlas, model, None, progress)
+    heads = session.fetched_heads
+    tensors, config = removing_adapter(heads, chosen)
+    known, _ = relations_of(atlas, session.tokenizer, heads.d_vocab, None, add_relations)
+    if relation not in known:
+        raise SettingsError(f"relation: the pairs of {relation!r} are not available. Name its file by --add-relations.")
+    with use_threads(threads):
+        running = RunningModel(heads, device, report_stage(progress, Stage.BYTES))
+        asked = {name: each for name, each in known.items() if name in texts}
+        settings = AblationSettings(n_prompts, n_heads, RemovedBy.ZERO, seed)
+        bench = Bench(running, asked, texts, session.tokenizer, settings)
+        pieces = _pieces(atlas, session, text)
+        effects = _effects(atlas, bench, pieces, relation, chosen, controls, seed, progress)
+    removal = Removal(
+        relation=relation,
+        heads=tuple(head_name(*head) for head in chosen),
+        rank={int(layer): len(each) for layer, each in _rows(heads, chosen).items()},
+        effects=effects,
+    )
+    _write(folder, tensors, config | {"base_model_name_or_path": heads.name}, _card(atlas, removal))
+    return removal
+
+
+def removing_adapter(heads: HeadModel, chosen: Iterable[Head]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors and config of an adapter that removes heads.
+
+    Raises:
+        ArchitectureError: an output projection is no linear layer, which an adapter could change.
+    """
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    tensors: dict[str, torch.Tensor] = {}
+    modules, transposed = {}, False
+    for layer, rows in _rows(heads, chosen).items():
+        path = heads.attention.output_path(layer)
+        module = heads.tree.module(path)
+        if not isinstance(module, torch.nn.Linear | Conv1D):
+            raise ArchitectureError(
+                f"{heads.checkpoint.source}: layer {layer}: the output projection is a {type(module).__name__}; "
+                f"expected a linear layer, which an adapter can change."
+            )
+        transposed = isinstance(module, Conv1D)
+        filled: Any = heads.tree.fill(path)
+        weight = filled.weight.T if transposed else filled.weight  # (out, in)
+        picks = torch.zeros(len(rows), weight.shape[1])
+        picks[torch.arange(len(rows)), torch.tensor(rows)] = 1
+        name = heads.tree.path_of(path)
+        tensors[f"{PREFIX}{name}.lora_A.weight"] = picks
+        tensors[f"{PREFIX}{name}.lora_B.weight"] = -weight[:, rows].detach().float().contiguous()
+        modules[name] = len(rows)
+    rank = max(modules.values())
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": rank,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "rank_pattern": modules,
+        "alpha_pattern": modules,
+        "target_modules": list(modules),
+        "fan_in_fan_out": transposed,
+        "bias": "none",
+        "inference_mode": True,
+    }
+    return tensors, config
+
+
+def _rows(heads: HeadModel, chosen: Iterable[Head]) -> dict[int, list[int]]:
+    """Layer -> the channels of its heads at the input of the output projection."""
+    of_layer: dict[int, list[int]] = defaultdict(list)
+    for layer, head in sorted(chosen):
+        d_head = heads.values_and_outputs(layer)[1].shape[1]
+        of_layer[layer] += range(head * d_head, (head + 1) * d_head)
+    return dict(of_layer)
+
+
+def _effects(
+    atlas: Atlas,
+    bench: Bench,
+    pieces: torch.Tensor,
+    relation: str,
+    chosen: list[Head],
+    n_controls: int,
+    seed: int,
+    progress: Progress | None,
+) -> tuple[Effect, ...]:
+    running = bench.running
+    if bench.accuracy(relation) < MIN_BASE:
+        n_controls = 0
+    others = choose_controls(atlas, bench, relation, n_controls)
+    without: list[list[Head]] = [[], chosen, *random_in_layers(atlas, chosen, seed)]
+    tasks = [relation, *others]
+    total, done = (len(tasks) + 1) * len(without), 0
+    found = []
+    for name in (*tasks, None):
+        values = []
+        for removed in without:
+            if progress is not None:
+                progress(Stage.ANSWERS, done, total)
+            if name is None:
+                values.append(_perplexity(running, pieces, removed))
+            else:
+                values.append(_accuracy(running, bench.task(name).questions, removed))
+            done += 1
+        random_values = values[2:]
+        found.append(
+            Effect(
+                task=name or "text",
+                measure="perplexity" if name is None else "accuracy",
+                whole=values[0],
+                removed=values[1],
+                random=sum(random_values) / len(random_values) if random_values else None,
+            )
+        )
+        bench.drop({relation, *others} if name is not None else set())
+    if progress is not None:
+        progress(Stage.ANSWERS, total, total)
+    return tuple(found)
+
+
+def random_in_layers(atlas: Atlas, chosen: list[Head], seed: int) -> list[list[Head]]:
+    """Draws of as many other heads in each of the same layers; none if a layer has too few."""
+    of_layer: dict[int, list[int]] = defaultdict(list)
+    for layer, head in chosen:
+        of_layer[layer].append(head)
+    rest = {layer: sorted(set(range(atlas.n_heads)) - set(taken)) for layer, taken in of_layer.items()}
+    if any(len(rest[layer]) < len(taken) for layer, taken in of_layer.items()):
+        return []
+    generator = random.Random(f"{seed} removed heads")
+    return [
+        [(layer, head) for layer, taken in of_layer.items() for head in generator.sample(rest[layer], len(taken))]
+        for _ in range(RANDOM_DRAWS)
+    ]
+
+
+def _by_layer(removed: list[Head]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = defaultdict(list)
+    for layer, head in removed:
+        found[layer].append(head)
+    return dict(found)
+
+
+def _accuracy(running: RunningModel, questions: Questions, removed: list[Head]) -> float:
+    with running.without(_by_layer(removed), tokens=slice(None)):
+        answers = questions.answers((places, running.last_logits(ids)) for places, ids in batches(questions.prompts))
+    return answers.correct / len(questions.prompts)
+
+
+def _pieces(atlas: Atlas, session: Session, text: str | Path | None) -> torch.Tensor:
+    """A text in pieces behind the atlas's prefix: Int[Tensor, "n_pieces n_tokens"]."""
+    kept, heads = atlas.manifest.prefix, session.heads
+    prefix = kept.token if kept else default_prefix(session, session.vocabulary.ids(junk=False)).token
+    where = "the package's text" if text is None else text
+    return text_pieces(load_text(text), session.tokenizer, heads.d_vocab, prefix, most_tokens(heads), where)
+
+
+def _perplexity(running: RunningModel, pieces: torch.Tensor, removed: list[Head]) -> float:
+    """Of the next token; one piece at a time, so that memory stays small."""
+    import torch
+
+    total = 0.0
+    with running.without(_by_layer(removed), tokens=slice(None)):
+        for piece in pieces:
+            logits = running.logits(piece[None], len(piece))[0, :-1].float()
+            right = logits.gather(1, piece[1:, None].to(logits.device))[:, 0]
+            total += float((torch.logsumexp(logits, -1) - right).double().sum())
+    return math.exp(total / (pieces.numel() - len(pieces)))
+
+
+def _write(folder: Path, tensors: dict[str, torch.Tensor], config: dict[str, Any], card: str) -> None:
+    """Write the adapter's files together: the folder appears whole, or stays as it was."""
+    from safetensors.torch import save_file
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            save_file(tensors, partial / WEIGHTS)
+            (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+            (partial / CARD).write_text(card, "utf-8")
+            partial.chmod(0o755)
+            if folder.exists():
+                shutil.rmtree(folder)
+            partial.replace(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise AtlasError(f"{folder}: the adapter cannot be written ({error.strerror or error}).") from error
+
+
+def _card(atlas: Atlas, removal: Removal) -> str:
+    """The adapter's card, in Markdown."""
+    from headatlas.reports.text import count
+
+    def cell(value: float | None) -> str:
+        return "not measured" if value is None else f"{value:.2f}"
+
+    rows = [
+        f"| `{each.task}` | {each.measure} | {cell(each.whole)} | {cell(each.removed)} | {cell(each.random)} |"
+        for each in removal.effects
+    ]
+    return "\n".join(
+        [
+            "# Heads removed",
+            "",
+            f"A LoRA adapter for `{atlas.name}` that removes {count(len(removal.heads), 'attention head')}, the "
+            f"strongest for `{removal.relation}` by their weights: {', '.join(removal.heads)}. It takes away what they "
+            "add to the residual stream, at every token, and changes nothing else. Made with headatlas.",
+            "",
+            "| task | measure | whole model | with this adapter | random heads of these layers |",
+            "| --- | --- | ---: | ---: | ---: |",
+            *rows,
+            "",
+            "Tasks are few-shot prompts; the first one is that of the relation. `text` is a text of eleven genres. "
+            "What the model knew may come back by other heads, in other prompts, or by further training.",
+            "",
+        ]
+    )
