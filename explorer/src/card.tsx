@@ -246,7 +246,7 @@ function LookedFor({ atlas, place }: { atlas: AtlasData; place: number }) {
         <thead>
           <tr>
             <th scope="col">word</th>
-            <th scope="col">looks for (times as much attention as an ordinary word gets)</th>
+            <th scope="col">looks for</th>
           </tr>
         </thead>
         <tbody>
@@ -264,7 +264,10 @@ function LookedFor({ atlas, place }: { atlas: AtlasData; place: number }) {
           ))}
         </tbody>
       </table>
-      <p class="ha-quiet">From the weights. Correlation with its attention on text: {agreement.join("; ")}.</p>
+      <p class="ha-quiet">
+        From the weights; ×: times as much attention as other words get. Correlation with its attention on text:{" "}
+        {agreement.join("; ")}.
+      </p>
     </>
   );
 }
