@@ -415,8 +415,8 @@ const others = {
       );
       assert.equal(
         await card.locator(".ha-operations").count(),
-        letter === "A" ? 1 : 0,
-        `only A has salient operations: ${letter}`,
+        letter === "A" ? 2 : 0,
+        `only A has words that it looks for and salient operations: ${letter}`,
       );
     }
     await page.locator(".ha-card").getByRole("button", { name: "A", exact: true }).click();

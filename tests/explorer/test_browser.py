@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atlases import HOSTILE, make_atlas, make_evidence, with_model
+from atlases import HOSTILE, make_atlas, make_evidence, make_removal, with_model
 from headatlas.analysis.categories import classify
 from headatlas.analysis.reading import find_reading
 from headatlas.atlas import Atlas
@@ -73,6 +73,8 @@ def problems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     need_node()
     sizes = {"n_layers": 13, "n_heads": 6, "without_heads": (WITHOUT,)}
     atlas = make_evidence(with_pairs(make_atlas(**sizes, chance=True)), n_tokens=12)  # type: ignore[arg-type]
+    does = np.argwhere(classify(atlas).implements[0])
+    atlas = make_removal(atlas, {(int(does[0][0]), int(does[0][1])): 0.3})
     other = make_atlas(**sizes, chance=True, seed=1)  # type: ignore[arg-type]
     bare = with_model(make_atlas(**sizes, unmeasured=("Geometry",)), n_kv_heads=None)  # type: ignore[arg-type]
     pages = {
@@ -83,7 +85,6 @@ def problems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     first, reading = classify(atlas), find_reading(atlas)
     assert reading is not None
     relation = atlas.relations[0]
-    does = np.argwhere(first.implements[0])
     hits = atlas.pair_hits
     assert hits is not None
     writes = hits[(hits["relation"] == relation) & (hits["side"] == "promoted")]

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from headatlas.atlas import Atlas
 
 N_HEADS, RANDOM_DRAWS = 4, 3
+TEXT_PIECES = 8
+"""Pieces of a text, of at most 256 tokens each, whose perplexity is measured; evenly spread over the text."""
+
 WEIGHTS, CARD = "adapter_model.safetensors", "README.md"
 
 
@@ -291,7 +294,8 @@ def _pieces(atlas: Atlas, session: Session, text: str | Path | None) -> torch.Te
     kept, heads = atlas.manifest.prefix, session.heads
     prefix = kept.token if kept else default_prefix(session, session.vocabulary.ids(junk=False)).token
     where = "the package's text" if text is None else text
-    return text_pieces(load_text(text), session.tokenizer, heads.d_vocab, prefix, most_tokens(heads), where)
+    pieces = text_pieces(load_text(text), session.tokenizer, heads.d_vocab, prefix, most_tokens(heads), where)
+    return pieces[:: -(-len(pieces) // TEXT_PIECES)]
 
 
 def _perplexity(running: RunningModel, pieces: torch.Tensor, removed: list[Head]) -> float:
