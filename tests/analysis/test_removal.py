@@ -33,7 +33,7 @@ def test_a_fall_is_clear_beyond_its_interval_and_beyond_all_controls():
         (
             (0, 1),
             {"probability": 0.04},
-            "without it nothing can be told: the model itself hardly copies (0.04)",
+            "without it: not measurable, the model itself hardly copies (0.04)",
         ),
     ],
 )

@@ -103,6 +103,14 @@ def test_bad_requests_leave_nothing(planted, tmp_path):
         remove_heads(atlas, "country_to_capital", tmp_path / "a", n_heads=0)
 
 
+def test_overwriting_spares_what_is_not_the_adapter(planted, tmp_path):
+    module._write(tmp_path / "adapter", {"x": torch.zeros(1)}, {}, "old")
+    (tmp_path / "adapter" / "notes.txt").write_text("mine", "utf-8")
+    with pytest.raises(AtlasError, match="replaces an adapter that is alone there"):
+        remove_heads(load_atlas(planted / "atlas"), "country_to_capital", tmp_path / "adapter", overwrite=True)
+    assert (tmp_path / "adapter" / "notes.txt").read_text("utf-8") == "mine"
+
+
 def test_an_error_while_writing_leaves_the_old_adapter(tmp_path, monkeypatch):
     folder = tmp_path / "adapter"
     module._write(folder, {"x": torch.zeros(1)}, {}, "old")

@@ -125,9 +125,9 @@ class Card:
     @cached_property
     def sentence(self) -> str:
         """Where the head looks, what it writes, and what is lost without it."""
-        told = Sentences(self.atlas, self._classification).of(self.layer, self.head)
-        assert told is not None
-        return told
+        sentence = Sentences(self.atlas, self._classification).of(self.layer, self.head)
+        assert sentence is not None
+        return sentence
 
     @cached_property
     def description(self) -> dict[str, Any] | None:

@@ -37,8 +37,8 @@ class Strongest:
         layer, head: the head with the most hits on the shared pairs; None if no head has any.
         score: its share of the shared pairs, 0 to 1.
         depth: of its layer, 0 (first) to 1 (last); None without such a head.
-        chance: what it would score with shuffled pairs, 0 to 1; None if not measured.
-        copying: what a head that only copies would score in its layer, 0 to 1; None if not measured.
+        chance: what it would score if all pairs of its atlas were shuffled, 0 to 1; None if not measured.
+        copying: what a head that only copies would score in its layer on all these pairs; None if not measured.
         heads: heads that implement the relation, by the rule and threshold of the comparison, on all their pairs.
     """
 

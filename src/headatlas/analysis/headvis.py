@@ -11,7 +11,7 @@ ALIKE = {"previous": "prev_token_score", "self": "self_attention_score", "induct
 """Behaviours on text, and the metric whose definition is nearest."""
 
 FEWEST = 3
-"""Heads of which a correlation is told."""
+"""Fewest heads for a correlation."""
 
 
 def compare_with_headvis(atlas: Atlas) -> dict[str, float]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from headatlas.atlas.evidence import RemovalFacts
 
 LEAST_COPYING = 0.05
-"""Of a model that gives the right tokens a smaller mean probability, nothing can be told by removing heads."""
+"""Of a model that gives the right tokens a smaller mean probability, removing heads shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Removal:
         if fall is None:
             return None
         if not self.can_tell:
-            return f"without it nothing can be told: the model itself hardly copies ({self.facts.probability:.2f})"
+            return f"without it: not measurable, the model itself hardly copies ({self.facts.probability:.2f})"
         if fall.is_clear:
             how = "falls" if fall.value > 0 else "rises"
             return f"without it in-context copying {how} by {abs(fall.value):.2f} (from {self.facts.probability:.2f})"
@@ -72,7 +72,8 @@ class Removal:
 
 def find_removal(atlas: Atlas) -> Removal | None:
     """What in-context copying loses without heads of an atlas; None if that was not measured."""
-    facts, table = atlas.manifest.evidence.removal, _table(atlas)
+    facts = atlas.manifest.evidence.removal
+    table: Any = atlas.evidence("removal")
     if facts is None or table is None:
         return None
     controls = [0.0, *map(float, table.loc[table["kind"] == "control", "probability_fall"])]
@@ -92,7 +93,3 @@ def find_removal(atlas: Atlas) -> Removal | None:
         for row in table.to_dict("records")
     }
     return Removal(facts, falls, largest)
-
-
-def _table(atlas: Atlas) -> Any:
-    return atlas.evidence("removal")

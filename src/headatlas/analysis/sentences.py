@@ -35,10 +35,10 @@ class Sentences:
         table: Any = atlas.evidence("descriptions")
         if table is not None:
             places = zip(table["layer"], table["head"], strict=True)
-            told = zip(table["rule"], table["description"], strict=True)
+            described = zip(table["rule"], table["description"], strict=True)
             self._descriptions = {
                 (int(layer), int(head)): (str(rule), str(text))
-                for (layer, head), (rule, text) in zip(places, told, strict=True)
+                for (layer, head), (rule, text) in zip(places, described, strict=True)
             }
 
     def of(self, layer: int, head: int) -> str | None:
@@ -90,6 +90,6 @@ class Sentences:
         rule, text = self._descriptions.get((layer, head), (UNCLEAR, UNCLEAR))
         if rule == UNCLEAR or rule.startswith("relation "):  # of another threshold than the one asked for
             return "what it writes has no name"
-        # The first clause; examples of pairs are told elsewhere.
+        # The first clause; examples of pairs stand in the examples.
         clause = re.sub(r" \([^()]*→.*\)$", "", text.split("; ")[0])
         return clause[:1].lower() + clause[1:]

@@ -131,7 +131,7 @@ def show_removal(atlas: Atlas, reading: Reading) -> None:
     facts = removal.facts
     whole = f"repeated tokens have a probability of {facts.probability:.2f}"
     if not removal.can_tell:
-        print_message(f"Without these heads, nothing can be told about copying from context: {whole} only.")
+        print_message(f"What copying from context loses without these heads is not measurable: {whole} only.")
         return
     rows = []
     for each in facts.together:

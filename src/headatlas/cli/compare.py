@@ -155,8 +155,8 @@ def _show_functions(found: FunctionComparison) -> None:
     columns = ["relation", "pairs", "A", "score", "n", "B", "score", "n"]
     show_table(f"A: {found.first}, B: {found.second}", columns, rows, (1, 3, 4, 6, 7))
     print_note(
-        f"A, B: the head with the highest {found.side} on the pairs that both models know (in brackets: with shuffled "
-        f"pairs). n: heads above {found.threshold} ({found.rule})."
+        f"A, B: the head with the highest {found.side} on the pairs that both models know (in brackets: if all its "
+        f"pairs were shuffled). n: heads above {found.threshold} ({found.rule})."
     )
     if not found.matches or found.by_chance is None:
         print_note("Heads are not matched: no head has enough hits on these pairs.")

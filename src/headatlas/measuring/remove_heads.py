@@ -133,8 +133,11 @@ def remove_heads(
             raise SettingsError(f"{name}: expected a whole number of at least {least}, found {value}.")
     atlas.check_relation(relation)
     folder, texts = Path(output), load_prompts(prompts)
-    if folder.exists() and any(folder.iterdir()) and not (overwrite and (folder / CONFIG).exists()):
-        raise AtlasError(f"{folder}: expected an empty folder, found files. --overwrite replaces an adapter.")
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if there and not (overwrite and there <= {CONFIG, WEIGHTS, CARD}):
+        raise AtlasError(
+            f"{folder}: expected an empty folder, found files. --overwrite replaces an adapter that is alone there."
+        )
     if relation not in texts:
         raise SettingsError(f"relation: expected one with prompts, found {relation!r}. Name a file by --prompts.")
     chosen = ranked_heads(atlas, relation)[:n_heads]
@@ -233,11 +236,12 @@ def _effects(
     others = choose_controls(atlas, bench, relation, n_controls)
     without: list[list[Head]] = [[], chosen, *random_in_layers(atlas, chosen, seed)]
     tasks = [relation, *others]
-    total, done = (len(tasks) + 1) * len(without), 0
+    total, done = (len(tasks) + 1) * len(without) - len(tasks), 0
     found = []
     for name in (*tasks, None):
-        values = []
-        for removed in without:
+        # The whole model's accuracy is known since the controls were chosen.
+        values = [] if name is None else [bench.accuracy(name)]
+        for removed in without[len(values) :]:
             if progress is not None:
                 progress(Stage.ANSWERS, done, total)
             if name is None:
@@ -255,7 +259,6 @@ def _effects(
                 random=sum(random_values) / len(random_values) if random_values else None,
             )
         )
-        bench.drop({relation, *others} if name is not None else set())
     if progress is not None:
         progress(Stage.ANSWERS, total, total)
     return tuple(found)
@@ -324,8 +327,13 @@ def _write(folder: Path, tensors: dict[str, torch.Tensor], config: dict[str, Any
             (partial / CARD).write_text(card, "utf-8")
             partial.chmod(0o755)
             if folder.exists():
-                shutil.rmtree(folder)
-            partial.replace(folder)
+                # Aside first: the old adapter is lost only once the new one is in its place.
+                before = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+                folder.replace(before)
+                partial.replace(folder)
+                shutil.rmtree(before, ignore_errors=True)
+            else:
+                partial.replace(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
