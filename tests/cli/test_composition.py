@@ -31,7 +31,7 @@ def run(place, *arguments):
 def test_screen_card_report_and_json(place):
     atlas = str(place / "atlas")
     assert "Which heads feed it: not measured." in run(place, "head", atlas, "L1H2").stdout
-    assert "`headatlas composition` finds it from the weights" in run(place, "report", atlas).stdout
+    assert "`headatlas composition` measures it" in run(place, "report", atlas).stdout
     result = run(place, "composition", atlas, "--seeds", "1")
     lines = result.stdout.splitlines()
     assert lines[0].startswith("model: 1 predicted induction heads; 1 of 8 edges between heads are beyond random pairs")

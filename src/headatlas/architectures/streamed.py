@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from headatlas.architectures.heads import HeadModel
     from headatlas.architectures.module_tree import ModuleTree
 
-SEQUENCES_AT_ONCE = 1024
+SEQUENCES_AT_ONCE = 512
 """Sequences that pass through a layer together."""
 
 See = Callable[[int, "Tensor"], None]

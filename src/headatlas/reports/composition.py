@@ -19,7 +19,7 @@ def which_heads_feed(atlas: Atlas) -> list[Block]:
     title = heading("Which heads feed which")
     found, facts = find_composition(atlas), atlas.manifest.evidence.composition
     if found is None or facts is None:
-        return [title, paragraph("Not measured; ", Code("headatlas composition"), " finds it from the weights.")]
+        return [title, paragraph("Not measured; ", Code("headatlas composition"), " measures it.")]
     strongest = found.strongest()
     shown = ", ".join(
         f"{head_name(layer, head)} ({share:.2f}, measured {found.measured[layer, head]:.2f})"
