@@ -44,6 +44,7 @@ _HOME = {
     "survey_models": "headatlas.measuring.survey",
     "validate_atlas": "headatlas.measuring.validate",
     "write_card": "headatlas.reports.card",
+    "write_model_card": "headatlas.reports.model_card",
     "write_report": "headatlas.reports",
 }
 
@@ -75,6 +76,7 @@ __all__ = [
     "survey_models",
     "validate_atlas",
     "write_card",
+    "write_model_card",
     "write_report",
 ]
 
@@ -101,6 +103,7 @@ if TYPE_CHECKING:
     from headatlas.relations import Relation, builtin_relations, load_relations
     from headatlas.reports import write_report
     from headatlas.reports.card import write_card
+    from headatlas.reports.model_card import write_model_card
 
 
 def __getattr__(name: str) -> Any:

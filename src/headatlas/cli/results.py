@@ -79,12 +79,27 @@ def report_command(
     side: SideOption = Side.score,
     threshold: Threshold = None,
     rule: RuleOption = None,
+    model_card: Annotated[
+        bool, typer.Option("--model-card", help="A short section for the card of the model instead.")
+    ] = False,
+    published: Annotated[
+        str | None, typer.Option(metavar="ORG/NAME", help="With --model-card: link the atlas that is published there.")
+    ] = None,
     output: Output = None,
 ) -> None:
     """Describe in words and numbers what the map shows (Markdown)."""
     from headatlas.atlas import load_atlas
+    from headatlas.errors import SettingsError
     from headatlas.reports import write_report
+    from headatlas.reports.model_card import write_model_card
 
+    if model_card:
+        if side is not Side.score:
+            raise SettingsError("side: the section for a model's card shows scores. Leave --side out.")
+        print_or_write(write_model_card(load_atlas(atlas), threshold, rule, published), output)
+        return
+    if published is not None:
+        raise SettingsError("published: it is linked in the section for a model's card. Use it with --model-card.")
     print_or_write(write_report(load_atlas(atlas), side=side.value, threshold=threshold, rule=rule), output)
 
 
