@@ -85,15 +85,18 @@ function App({ explored, first, onChange, bind }: AppProps) {
   );
   const colours = useMemo(() => new Map(explored.palettes[view.palette].categories), [explored, view.palette]);
   const place = selected(atlas, view);
+  const [hint, setHint] = useState<number | undefined>(undefined);
   const opener = useRef<HTMLElement | null>(null);
   const picked = useRef<Element | null>(null);
   const select = (head: string, given: Partial<View> = {}) => {
     opener.current ??= document.activeElement as HTMLElement | null;
     picked.current = document.activeElement?.closest(".ha-panel") ?? null;
+    setHint(undefined);
     update({ head, ...given });
   };
   const close = () => {
     update({ head: "" });
+    setHint(undefined);
     const back =
       opener.current?.isConnected && opener.current !== document.body
         ? opener.current
@@ -300,7 +303,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
                 ; {became(1, 0)} gain their first, {became(0, 1)} lose all
               </>
             )}{" "}
-            · {atlas.facts.measure}, settings {atlas.facts.label}, rule {view.rule}
+            · {atlas.facts.measure}, profile: {atlas.facts.label}, rule: {view.rule}
             {atlas.facts.note ? ` · ${atlas.facts.note}` : ""}
           </p>
           {shownOnes
@@ -334,7 +337,10 @@ function App({ explored, first, onChange, bind }: AppProps) {
             panels={panels}
             ink={ink}
             matches={matches}
-            selected={place}
+            marks={explored.atlases.map((_, number) => [
+              ...(place === undefined ? [] : [{ place, kind: "kept" as const }]),
+              ...(hint === undefined || number !== which ? [] : [{ place: hint, kind: "hint" as const }]),
+            ])}
             tooltip={tooltip}
             onPick={(panel, at) =>
               select(atlas.name(at), view.compare === "both" ? { card: panel.which ? "b" : "a" } : {})
@@ -386,6 +392,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
               key={`${which} ${place}`}
               {...{ explored, which, atlas, classified: found, view, place, colours, own }}
               onSelect={select}
+              onHint={setHint}
               onRelation={(name) => update({ relation: name })}
               onClose={close}
               choice={sideChoice}

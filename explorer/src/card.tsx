@@ -3,7 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { type Classified, categoriesAt, thresholdShare, wilson } from "./classify";
-import { type AtlasData, type Explored, NOTHING } from "./data";
+import { type AtlasData, type Edge, type Explored, NOTHING, type Removed } from "./data";
 import { atlasName } from "./drawing";
 import type { Side } from "./message";
 import type { View } from "./state";
@@ -15,6 +15,8 @@ const MOST_RELATIONS = 4;
 const MOST_MISSED = 6;
 const MOST_TOKENS = 8;
 const MOST_EXAMPLES = 12;
+/** Edges of each kind before all are asked for. */
+const FEW_EDGES = 3;
 
 interface CardProps {
   explored: Explored;
@@ -29,6 +31,8 @@ interface CardProps {
   /** Between the atlases of a page of two. */
   choice: ComponentChildren;
   onSelect: (head: string) => void;
+  /** Mark another head in the map, or none. */
+  onHint: (place: number | undefined) => void;
   onRelation: (name: string) => void;
   onClose: () => void;
 }
@@ -54,6 +58,7 @@ export function Card({
   own,
   choice,
   onSelect,
+  onHint,
   onRelation,
   onClose,
 }: CardProps) {
@@ -101,7 +106,7 @@ export function Card({
       </p>
       <h3>In a sentence</h3>
       <p>
-        {words("sentence") || NOT_MEASURED}
+        {shown(words("sentence")) || NOT_MEASURED}
         {!own && (
           <span class="ha-note">
             {" "}
@@ -112,7 +117,7 @@ export function Card({
       <h3>What it does most</h3>
       {facts.descriptions ? (
         <p>
-          {words("description") || NOT_MEASURED}{" "}
+          {shown(words("description")) || NOT_MEASURED}{" "}
           {words("rule") && words("rule") !== "unclear" && (
             <span class="ha-quiet">
               ({words("rule")}, confidence {confidence.toFixed(2)})
@@ -124,6 +129,7 @@ export function Card({
       )}
       <h3>Where it looks</h3>
       <Looks {...{ explored, atlas, view, place }} />
+      <Composed {...{ explored, atlas, place, onSelect, onHint }} />
       <LookedFor {...{ atlas, place }} />
       <Bars {...{ explored, atlas, classified, view, place, colours, onRelation }} />
       <Examples {...{ atlas, view, place }} />
@@ -208,6 +214,116 @@ function Looks({ explored, atlas, view, place }: Pick<CardProps, "explored" | "a
         </li>
       ))}
     </ul>
+  );
+}
+
+/** Which heads feed this one and which it feeds, each with what random heads of the same layers give. */
+function Composed({
+  explored,
+  atlas,
+  place,
+  onSelect,
+  onHint,
+}: Pick<CardProps, "explored" | "atlas" | "place" | "onSelect" | "onHint">) {
+  const { composition } = atlas.facts;
+  if (!composition)
+    return (
+      <>
+        <h3>Which heads feed it</h3>
+        <p class="ha-quiet">{NOT_MEASURED}</p>
+      </>
+    );
+  const of = (name: string) => atlas.get(`composed.${name}`)![place];
+  const value = (name: string) => (Number.isNaN(of(name)) ? NOT_MEASURED : of(name).toFixed(2));
+  const [into, outOf] = [atlas.edgesOf(place, "receiver"), atlas.edgesOf(place, "sender")];
+  return (
+    <>
+      <h3>Which heads feed it</h3>
+      {into.length || outOf.length ? (
+        <>
+          <Edges {...{ atlas, edges: into, end: "sender", title: "Fed by", onSelect, onHint }} />
+          <Edges {...{ atlas, edges: outOf, end: "receiver", title: "Feeds", onSelect, onHint }} />
+        </>
+      ) : (
+        <p>No edge to or from another head is beyond random pairs.</p>
+      )}
+      <p class="ha-quiet ha-small-print">
+        {into.length + outOf.length > 0 &&
+          "Strength, from the weights: nats of the score of queries and keys, a ratio of norms for values; chance: the mean of random pairs of the same layers. "}
+        {!Number.isNaN(of("share")) &&
+          `On induction places it has ${value("share")} of its attention by the weights (random senders ${value("chance")}, q ${formatted(of("q"))}; measured ${value("measured")}), on the previous token ${value("previous")}. `}
+        In the model {composition.edges.toLocaleString("en")} of {composition.tried.toLocaleString("en")} edges are
+        named (q &lt; {explored.maxQ}).
+      </p>
+    </>
+  );
+}
+
+const THROUGH: Record<string, string> = { key: "keys", query: "queries", value: "values" };
+
+function Edges({
+  atlas,
+  edges,
+  end,
+  title,
+  onSelect,
+  onHint,
+}: Pick<CardProps, "atlas" | "onSelect" | "onHint"> & {
+  edges: Edge[];
+  /** The other head. */
+  end: "sender" | "receiver";
+  title: string;
+}) {
+  const [all, setAll] = useState(false);
+  if (!edges.length) return null;
+  const few = edges.filter(({ kind }, at) => edges.findIndex((each) => each.kind === kind) + FEW_EDGES > at);
+  return (
+    <>
+      <h4>{title}</h4>
+      <ul class="ha-edges" aria-label={title} onPointerLeave={() => onHint(undefined)}>
+        {(all ? edges : few).map((edge) => (
+          <li key={`${edge[end]} ${edge.kind} ${edge.about}`} onPointerEnter={() => onHint(edge[end])}>
+            <button
+              type="button"
+              class="ha-link"
+              onFocus={() => onHint(edge[end])}
+              onBlur={() => onHint(undefined)}
+              onClick={() => onSelect(atlas.name(edge[end]))}
+            >
+              {atlas.name(edge[end])}
+            </button>
+            <span>
+              through its {THROUGH[edge.kind] ?? edge.kind} <span class="ha-quiet">({edge.about})</span>
+            </span>
+            <span class="ha-number">{edge.strength.toFixed(2)}</span>
+            <small>
+              chance {edge.chance.toFixed(2)} · q {formatted(edge.q)}
+              {edge.removed && <Without name={atlas.name(edge.receiver)} removed={edge.removed} />}
+            </small>
+          </li>
+        ))}
+      </ul>
+      {few.length < edges.length && (
+        <button type="button" class="ha-link" aria-expanded={all} onClick={() => setAll(!all)}>
+          {all ? "fewer" : `all ${edges.length} edges`}
+        </button>
+      )}
+    </>
+  );
+}
+
+const signed = (value: number, digits: number) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`;
+
+function Without({ name, removed }: { name: string; removed: Removed }) {
+  const { share, change, low, high, random, copying, randomCopying } = removed;
+  const beside = (value: number, digits: number) =>
+    Number.isNaN(value) ? "no random edge" : `random edges up to ${value.toFixed(digits)}`;
+  return (
+    <>
+      <br />
+      removed: {name}’s {share.toFixed(2)} on induction places by {signed(change, 3)} ({signed(low, 3)} to{" "}
+      {signed(high, 3)}; {beside(random, 3)}), copying by {signed(copying, 4)} ({beside(randomCopying, 4)})
+    </>
   );
 }
 

@@ -123,6 +123,31 @@ export class AtlasData {
       .sort((one, other) => this.reading(other, place) - this.reading(one, place));
   }
 
+  /** The named edges into a head or out of it, the strongest of each kind first. */
+  edgesOf(place: number, end: "sender" | "receiver"): Edge[] {
+    const { composition } = this.facts;
+    if (!composition) return [];
+    const of = (name: string, edge: number) => this.get(`edge.${name}`)![edge];
+    return Array.from({ length: composition.edges }, (_, edge) => edge)
+      .filter((edge) => of(end, edge) === place)
+      .map((edge) => {
+        const [share, change, low, high, random, copying, randomCopying] = this.get("edge.removed")!.subarray(
+          7 * edge,
+          7 * edge + 7,
+        );
+        return {
+          sender: of("sender", edge),
+          receiver: of("receiver", edge),
+          kind: composition.kinds[of("kind", edge)],
+          about: composition.about[of("about", edge)],
+          strength: of("strength", edge),
+          chance: of("chance", edge),
+          q: of("q", edge),
+          removed: Number.isNaN(share) ? undefined : { share, change, low, high, random, copying, randomCopying },
+        };
+      });
+  }
+
   /** Pairs that a head hits: numbers into `pair.*`. */
   hitsOf(place: number, side: Side): number[] {
     const places = this.get("hit.place");
@@ -142,6 +167,31 @@ export class AtlasData {
       target: this.word(this.get("pair.target")![number]),
     };
   }
+}
+
+/** What the running model does if the later head does not read what the sender writes; NaN where there is nothing. */
+export interface Removed {
+  share: number;
+  change: number;
+  low: number;
+  high: number;
+  random: number;
+  copying: number;
+  randomCopying: number;
+}
+
+/** A head that feeds a later one. */
+export interface Edge {
+  sender: number;
+  receiver: number;
+  /** What of the later head reads it: `key`, `query`, `value`. */
+  kind: string;
+  /** What the sender writes about. */
+  about: string;
+  strength: number;
+  chance: number;
+  q: number;
+  removed: Removed | undefined;
 }
 
 function lowerBound(sorted: Numbers, value: number): number {

@@ -5,19 +5,26 @@ import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { counted, draw, type Geometry, geometry, type Ink, type Panel } from "./drawing";
 import { paint } from "./exports";
 
+/** A head that is marked in each panel of its atlas: its card is open, or something outside of the map names it. */
+export interface Mark {
+  place: number;
+  kind: "kept" | "hint";
+}
+
 interface MapProps {
   panels: Panel[];
   ink: Ink;
   /** By atlas of the page: places that match a query; null without one. */
   matches: (Uint8Array | null)[];
-  selected: number | undefined;
+  /** By atlas of the page. */
+  marks: Mark[][];
   tooltip: (panel: Panel, place: number) => string[];
   onPick: (panel: Panel, place: number) => void;
   /** Shown at the side of the first panel if the map is flat, else below. */
   legend: ComponentChildren;
 }
 
-export function HeadMap({ panels, ink, matches, selected, tooltip, onPick, legend }: MapProps) {
+export function HeadMap({ panels, ink, matches, marks, tooltip, onPick, legend }: MapProps) {
   const area = useRef<HTMLDivElement>(null);
   const [{ width, text }, setSize] = useState({ width: 0, text: 1 });
   // Where the keyboard was last, so that one head can be followed through the panels.
@@ -57,8 +64,9 @@ export function HeadMap({ panels, ink, matches, selected, tooltip, onPick, legen
     last.current = place;
     setPointer({ key: panel.key, place, keyboard: true });
   };
+  const keptOf = (panel: Panel) => marks[panel.which].find(({ kind }) => kind === "kept")?.place;
   const onKey = (panel: Panel) => (event: KeyboardEvent) => {
-    const now = pointer?.place ?? last.current ?? selected ?? 0;
+    const now = pointer?.place ?? last.current ?? keptOf(panel) ?? 0;
     const [layer, head] = [Math.floor(now / heads), now % heads];
     const steps: Record<string, [number, number]> = {
       ArrowLeft: [-1, 0],
@@ -88,11 +96,11 @@ export function HeadMap({ panels, ink, matches, selected, tooltip, onPick, legen
       ink={ink}
       matches={matches[panel.which]}
       marked={pointer?.place}
-      selected={selected}
+      marks={marks[panel.which]}
       onMove={(place) => setPointer(place === undefined ? null : { key: panel.key, place, keyboard: false })}
       onPick={(place) => onPick(panel, place)}
       onKey={onKey(panel)}
-      onFocus={() => move(panel, last.current ?? selected ?? 0)}
+      onFocus={() => move(panel, last.current ?? keptOf(panel) ?? 0)}
       onBlur={() => setPointer((now) => (now?.keyboard ? null : now))}
       tip={pointer?.key === panel.key ? tooltip(panel, pointer.place) : null}
     />
@@ -126,7 +134,7 @@ interface PanelProps {
   ink: Ink;
   matches: Uint8Array | null;
   marked: number | undefined;
-  selected: number | undefined;
+  marks: Mark[];
   tip: string[] | null;
   onMove: (place: number | undefined) => void;
   onPick: (place: number) => void;
@@ -141,7 +149,7 @@ function PanelView({
   ink,
   matches,
   marked,
-  selected,
+  marks,
   tip,
   onMove,
   onPick,
@@ -186,7 +194,6 @@ function PanelView({
     y: box.top + (place % heads) * box.cell,
   });
   const cross = marked === undefined ? null : spot(marked);
-  const kept = selected === undefined ? null : spot(selected);
   const size = Math.max(4, box.cell);
   const onRight = cross && cross.x > box.width * 0.55;
   return (
@@ -228,12 +235,18 @@ function PanelView({
           />
         </>
       )}
-      {kept && (
+      {marks.map(({ place, kind }) => (
         <div
-          class="ha-spot kept"
-          style={{ left: `${kept.x - 2}px`, top: `${kept.y - 2}px`, width: `${size + 3}px`, height: `${size + 3}px` }}
+          key={`${kind} ${place}`}
+          class={`ha-spot ${kind}`}
+          style={{
+            left: `${spot(place).x - 2}px`,
+            top: `${spot(place).y - 2}px`,
+            width: `${size + 3}px`,
+            height: `${size + 3}px`,
+          }}
         />
-      )}
+      ))}
       {cross && tip && (
         <div
           ref={tooltip}

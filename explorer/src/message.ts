@@ -47,6 +47,14 @@ export interface Behaviour {
   limit: number;
 }
 
+/** Which heads feed which: how many edges were tried, and the number of those that are named, which arrays hold. */
+export interface Composition {
+  tried: number;
+  edges: number;
+  kinds: string[];
+  about: string[];
+}
+
 /** Right answers by the number of heads removed, for heads in one order. */
 export interface Curve {
   relation: string;
@@ -116,6 +124,7 @@ export interface AtlasFacts {
   ablation: Curve[] | null;
   reading: Behaviour[] | null;
   readingWords: ReadingWords | null;
+  composition: Composition | null;
   report: Block[];
 }
 

@@ -8,7 +8,7 @@ import { atlasesShown, type View } from "./state";
 /** A head that matches a query in one atlas. */
 interface Match {
   place: number;
-  /** Number of the relation that the row is about; -1 if it is about none, and -2 - n for the n-th way of reading. */
+  /** Number of the relation that the row is about, or SALIENT, or SOUGHT, or FIRST_READING - n for the n-th way of reading. */
   relation: number;
   why: string;
 }
@@ -27,13 +27,18 @@ export interface Found {
   matches: (Uint8Array | null)[];
 }
 
+/** In the place of a relation's number: the row is about salient operations, words that the head looks for, or the first way of reading. */
+const [SALIENT, SOUGHT, FIRST_READING] = [-1, -2, -3];
+
 /** The number of the way of reading that a row is about; undefined if it is about none. */
-export const behaviourOf = (relation: number): number | undefined => (relation < -1 ? -2 - relation : undefined);
+export const behaviourOf = (relation: number): number | undefined =>
+  relation <= FIRST_READING ? FIRST_READING - relation : undefined;
 
 /** What a row is about, in words. */
 export function aboutOf(atlas: AtlasData, relation: number): string {
   const behaviour = behaviourOf(relation);
   if (behaviour !== undefined) return `looks at: ${atlas.facts.reading![behaviour].title.toLowerCase()}`;
+  if (relation === SOUGHT) return "words that it looks for";
   return atlas.facts.relations[relation]?.name ?? "salient operations";
 }
 
@@ -46,10 +51,14 @@ export function search(explored: Explored, classified: Classified[], view: View)
   const share = shownOnes.map((which) => {
     const [atlas, of] = [explored.atlases[which], explored.atlases[which].shares(view.side)];
     return (relation: number, place: number) =>
-      relation < -1 ? atlas.reading(behaviourOf(relation)!, place) : relation < 0 ? NaN : of(relation, place);
+      relation <= FIRST_READING
+        ? atlas.reading(behaviourOf(relation)!, place)
+        : relation < 0
+          ? NaN
+          : of(relation, place);
   });
   const does = (which: number, { place, relation }: Match) =>
-    relation < -1
+    relation <= FIRST_READING
       ? explored.atlases[which].reads(behaviourOf(relation)!, place)
       : relation >= 0 && classified[which].implements[relation * explored.atlases[which].size + place] === 1;
   const changeOf = (match: Match): Row["change"] => {
@@ -167,11 +176,14 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
     const [from, to] = [numbersOf(atlas, source), numbersOf(atlas, target)];
     const found = hitPairs(atlas, side, (one, other) => from.has(one) && to.has(other));
     return within({
-      found: joined(
-        found,
-        operating(atlas, side, (one, other) => from.has(one) && to.has(other)),
-      ),
-      summary: `heads that map “${source}” to “${target}”`,
+      found: [
+        ...joined(
+          found,
+          operating(atlas, side, (one, other) => from.has(one) && to.has(other)),
+        ),
+        ...seeking(atlas, (asking, sought) => from.has(asking) && to.has(sought)),
+      ],
+      summary: `heads that map “${source}” to “${target}”${atlas.facts.readingWords ? `, or look from “${source}” for “${target}”` : ""}`,
     });
   }
 
@@ -181,8 +193,11 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
   );
   const numbers = numbersOf(atlas, wanted);
   const spoken = joined(
-    hitPairs(atlas, side, (one, other) => numbers.has(one) || numbers.has(other)),
-    operating(atlas, side, (one, other, best) => numbers.has(other) || (best && numbers.has(one))),
+    joined(
+      hitPairs(atlas, side, (one, other) => numbers.has(one) || numbers.has(other)),
+      operating(atlas, side, (one, other, best) => numbers.has(other) || (best && numbers.has(one))),
+    ),
+    seeking(atlas, (asking, sought) => numbers.has(asking) || numbers.has(sought)),
   );
   const behaviours = atlas.facts.reading ?? [];
   const ways = behaviours
@@ -218,7 +233,9 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
     return within({
       found: spoken,
       summary: [
-        spoken.length ? `heads that ${side === "score" ? "write" : "suppress"} or read the word “${typed}”` : "",
+        spoken.length
+          ? `heads that ${side === "score" ? "write" : "suppress"} or read the word “${typed}”${atlas.facts.readingWords ? ", or look for it" : ""}`
+          : "",
         unmeasured,
       ]
         .filter(Boolean)
@@ -302,7 +319,7 @@ function looking(atlas: AtlasData, chosen: (behaviour: number) => boolean): Matc
     chosen(behaviour)
       ? places(atlas)
           .filter((place) => atlas.reads(behaviour, place))
-          .map((place) => ({ place, relation: -2 - behaviour, why: "" }))
+          .map((place) => ({ place, relation: FIRST_READING - behaviour, why: "" }))
       : [],
   );
 }
@@ -382,9 +399,39 @@ function operating(
       for (let to = 0; to < salient.mapped; to++) {
         const other = mapped[((place * salient.tokens + rank) * 2 + lowest) * salient.mapped + to];
         if (other === NOTHING || !wanted(token, other, to === 0)) continue;
-        found.push({ place, relation: -1, why: `salient: ${atlas.word(token).trim()} → ${atlas.word(other).trim()}` });
+        found.push({
+          place,
+          relation: SALIENT,
+          why: `salient: ${atlas.word(token).trim()} → ${atlas.word(other).trim()}`,
+        });
         break ranks;
       }
     }
+  return found;
+}
+
+/** Heads that look for a wanted word by their weights; `wanted` receives the word that looks, NOTHING if it is any, and the one looked for. */
+function seeking(atlas: AtlasData, wanted: (asking: number, sought: number) => boolean): Match[] {
+  const sizes = atlas.facts.readingWords;
+  if (!sizes) return [];
+  const [any, queries, ofQuery] = ["any.key", "pair.query", "pair.key"].map((name) => atlas.get(`words.${name}`)!);
+  const found: Match[] = [];
+  for (let place = 0; place < atlas.size; place++) {
+    const seen: string[] = [];
+    for (let rank = 0; rank < sizes.keys; rank++) {
+      const word = any[place * sizes.keys + rank];
+      if (word !== NOTHING && wanted(NOTHING, word)) seen.push(`looks for ${atlas.word(word).trim()}`);
+    }
+    for (let rank = 0; rank < sizes.queries; rank++) {
+      const at = place * sizes.queries + rank;
+      for (let to = 0; to < sizes.ofQuery; to++) {
+        const word = ofQuery[at * sizes.ofQuery + to];
+        if (word === NOTHING || !wanted(queries[at], word)) continue;
+        seen.push(`${atlas.word(queries[at]).trim()} looks for ${atlas.word(word).trim()}`);
+        break;
+      }
+    }
+    if (seen.length) found.push({ place, relation: SOUGHT, why: seen.join(", ") });
+  }
   return found;
 }

@@ -324,7 +324,7 @@ export function Matches({ explored, view, rows, summary, colours, select }: Matc
                 )}
               </span>
               <span class="ha-number">
-                {row.relation !== -1 && row.shares.map((share) => share.toFixed(2)).join(" · ")}
+                {!Number.isNaN(row.shares[0]) && row.shares.map((share) => share.toFixed(2)).join(" · ")}
               </span>
               {row.why && (
                 <small>

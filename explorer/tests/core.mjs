@@ -19,6 +19,21 @@ const core = await import(`data:text/javascript;base64,${Buffer.from(built.outpu
 const explored = await core.open(readFileSync(process.argv[2]));
 const views = JSON.parse(readFileSync(0, "utf8"));
 const answers = views.map((given) => {
+  if ("edges" in given) {
+    const [atlas] = explored.atlases;
+    const of = (end) =>
+      atlas
+        .edgesOf(atlas.place(given.edges), end)
+        .map(({ sender, receiver, kind, strength, chance, q }) => [
+          atlas.name(sender),
+          atlas.name(receiver),
+          kind,
+          strength,
+          chance,
+          q,
+        ]);
+    return { fed_by: of("receiver"), feeds: of("sender") };
+  }
   const view = { ...core.firstView(explored), ...given };
   if ("query" in given) {
     const classified = explored.atlases.map((atlas) =>

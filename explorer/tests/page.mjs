@@ -236,6 +236,24 @@ const checks = {
     await page.evaluate((layer) => (location.hash = `head=L${layer}H0`), given.without);
     await page.waitForFunction(() => document.querySelector(".ha-card")?.innerText.includes("linear attention"));
   },
+  async "which heads feed a head: named, marked in the map, links"(page) {
+    await page.evaluate((head) => (location.hash = `head=${head}`), given.fed);
+    const edge = page.getByRole("list", { name: "Fed by" }).locator("li").first();
+    assert.match(await edge.innerText(), new RegExp(`^${given.feeder}\\s+through its keys \\(previous token\\)`));
+    assert.match(await edge.innerText(), /chance 0\.00 · q 0\.001\s+removed: .*random edges up to 0\.125/);
+    assert.equal(await page.locator(".ha-spot.hint").count(), 0);
+    await edge.hover();
+    assert.equal(await page.locator(".ha-spot.hint").count(), 1 + given.categories.length);
+    await page.locator("#ha-card-name").hover();
+    assert.equal(await page.locator(".ha-spot.hint").count(), 0);
+    await edge.getByRole("button").focus();
+    assert.equal(await page.locator(".ha-spot.hint").count(), 1 + given.categories.length);
+    await page.keyboard.press("Enter");
+    assert.equal(await cardName(page), given.feeder);
+    assert.equal(await page.locator(".ha-spot.hint").count(), 0);
+    await page.getByRole("list", { name: "Feeds" }).getByRole("button", { name: given.fed }).click();
+    assert.equal(await cardName(page), given.fed);
+  },
   async "the address holds the view"(page) {
     await choose(page, "Heads that", "suppress");
     await choose(page, "Theme", "dark");

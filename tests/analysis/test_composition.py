@@ -32,8 +32,12 @@ def test_only_strong_edges_beyond_chance_are_named_the_strongest_first(found):
     ]  # fmt: skip
     assert found.n_edges == len(EDGES)
     assert found.edges[4].as_dict() == {
-        "sender": "L2H0", "receiver": "L3H1", "kind": "query", "about": "induction", "strength": 0.9, "q": 1e-3,
+        "sender": "L2H0", "receiver": "L3H1", "kind": "query", "about": "induction", "strength": 0.9, "chance": 0.0,
+        "q": 1e-3,
+        "removed": {"share": 0.5, "share_change": -0.25, "share_low": -0.25, "share_high": -0.25, "random_share": 0.125,
+                    "copying_change": -0.25, "random_copying": 0.125},
     }  # fmt: skip
+    assert found.edges[4].receiver == (3, 1)
 
 
 def test_sentences(found):

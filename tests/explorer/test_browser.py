@@ -11,8 +11,9 @@ import pytest
 
 from atlases import HOSTILE, make_atlas, make_evidence, make_removal, with_model
 from headatlas.analysis.categories import classify
+from headatlas.analysis.composition import find_composition
 from headatlas.analysis.reading import find_reading
-from headatlas.atlas import Atlas
+from headatlas.atlas import Atlas, head_name
 from headatlas.explorer import write_page
 from headatlas.figures import PALETTES
 from needs import ROOT, find_browser, need_node
@@ -34,6 +35,7 @@ CHECKS = (
     "the map by keyboard: arrows, Enter, Escape",
     "pointer and click: tooltip, mark in every panel, card",
     "a card shows its evidence and links to other heads",
+    "which heads feed a head: named, marked in the map, links",
     "the address holds the view",
     "hostile tokens are text",
     "a narrow window: no sideways scrolling, head and card seen together",
@@ -84,6 +86,9 @@ def problems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
     first, reading = classify(atlas), find_reading(atlas)
     assert reading is not None
+    composition = find_composition(atlas)
+    assert composition is not None
+    (edge,) = composition.edges
     relation = atlas.relations[0]
     hits = atlas.pair_hits
     assert hits is not None
@@ -106,6 +111,8 @@ def problems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "behaviours": reading.names,
         "reading": reading.n_named,
         "induction": list(reading.places("induction")),
+        "feeder": head_name(*edge.sender),
+        "fed": head_name(*edge.receiver),
         "second": int(classify(other).has.any(0).sum()),
         "views": [
             {"side": side, "rule": rule, "threshold": threshold, "heads": int(found.has.any(0).sum())}

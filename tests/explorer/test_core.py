@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atlases import make_atlas, make_attention, with_settings
+from atlases import HOSTILE, make_atlas, make_attention, make_composition, make_reading_words, with_settings
+from headatlas.analysis.card import head_card
 from headatlas.analysis.categories import classify
 from headatlas.atlas import Atlas
 from headatlas.explorer.payload import build_payload
@@ -214,3 +215,36 @@ def test_the_views_of_reading_and_of_both(tmp_path):
 def test_without_attention_there_is_nothing_to_find(tmp_path):
     (answer,) = ask(make_atlas(n_layers=6, n_heads=5), [{"query": "induction"}], tmp_path)["answers"]
     assert len(answer["table"]) == 1 and answer["summary"].startswith("nothing matches")
+
+
+@pytest.mark.parametrize("word", [" word3", HOSTILE[0], HOSTILE[3], HOSTILE[4]])
+def test_heads_are_found_by_the_words_that_they_look_for(word, tmp_path):
+    words = [*HOSTILE, *(f" word{number}" for number in range(20))]
+    atlas = make_reading_words(make_attention(make_atlas(n_layers=6, n_heads=5)), words)
+    rows: Any = atlas.evidence("reading_words")
+    rows = rows[(rows["key"] == word) | (rows["query"] == word)]
+    table, _ = find(atlas, tmp_path, word.strip())
+    assert set(table["head"]) == {f"L{row.layer}H{row.head}" for row in rows.itertuples()} and len(rows)
+    assert set(table["relation"]) == {"words that it looks for"}
+    assert table["match"].str.contains("looks for ").all()
+    pair = rows[rows["kind"] == "pair"].iloc[0]
+    table, _ = find(atlas, tmp_path, f"{pair['query']} -> {pair['key']}")
+    assert f"L{pair['layer']}H{pair['head']}" in set(table["head"])
+
+
+def test_edges_of_a_head_are_those_that_the_card_of_the_command_line_names(tmp_path):
+    edges = [
+        ("previous", 0, 1, 2, 0, "key", 3.0, 1e-3),
+        ("previous", 1, 2, 2, 0, "key", 5.0, 2e-3),
+        ("induction", 2, 0, 4, 1, "query", 0.9, 1e-3),
+        ("previous", 0, 1, 4, 2, "key", 9.0, 0.02),  # not beyond chance
+    ]
+    atlas = make_composition(make_atlas(n_layers=6, n_heads=5), edges)
+    for name in ("L2H0", "L0H1", "L4H2"):
+        (answer,) = ask(atlas, [{"edges": name}], tmp_path)["answers"]
+        expected: Any = head_card(atlas, name).as_dict()["composition"]
+        for end in ("fed_by", "feeds"):
+            assert [
+                (each["sender"], each["receiver"], each["kind"], each["strength"], each["chance"], each["q"])
+                for each in expected[end]
+            ] == [tuple(each) for each in answer[end]], name

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atlases import HOSTILE, PAIRS, make_atlas, make_evidence
+from atlases import HOSTILE, PAIRS, make_atlas, make_composition, make_evidence
 from explorer_payload import unpack
+from headatlas.analysis.composition import KINDS, TITLES, find_composition
 from headatlas.analysis.reading import find_reading
 from headatlas.analysis.sentences import Sentences
 from headatlas.atlas import COPYING_VARIABLES, SIDES, Atlas
@@ -264,3 +265,44 @@ def test_where_heads_look_is_at_its_behaviour_and_head(atlas: Atlas) -> None:
     titles = [each["title"] for each in facts["reading"]]
     for name, palette in header["readingPalettes"].items():
         assert [title for title, _ in palette["categories"]] == titles and name in PALETTES
+
+
+EDGES = [
+    ("previous", 0, 1, 2, 0, "key", 3.0, 1e-3),
+    ("previous", 1, 2, 4, 0, "key", 5.0, 2e-3),
+    ("induction", 2, 0, 6, 1, "query", 0.9, 1e-3),
+    ("previous", 0, 1, 6, 2, "key", 9.0, 0.02),  # not beyond chance
+]
+
+
+def test_edges_are_those_that_the_card_names(atlas: Atlas) -> None:
+    atlas = make_composition(atlas, EDGES)
+    paths, facts = atlas.evidence("paths"), atlas.manifest.evidence.paths
+    assert paths is not None and facts is not None
+    atlas = atlas.with_evidence({"paths": (pd.DataFrame(paths[paths["edge"] > 0]), facts)})  # the first not removed
+    header, arrays = unpack(build_payload([atlas]))
+    found = find_composition(atlas)
+    assert found is not None
+    assert header["atlases"][0]["composition"] == {
+        "tried": 4, "edges": 3, "kinds": list(KINDS), "about": list(TITLES.values())
+    }  # fmt: skip
+    for name in ("previous", "share", "chance", "q", "measured"):
+        np.testing.assert_array_equal(arrays[f"0.composed.{name}"], getattr(found, name).ravel())
+    for number, edge in enumerate(found.edges):
+        assert divmod(int(arrays["0.edge.sender"][number]), N_HEADS) == edge.sender
+        assert divmod(int(arrays["0.edge.receiver"][number]), N_HEADS) == edge.receiver
+        assert KINDS[arrays["0.edge.kind"][number]] == edge.kind
+        assert list(TITLES)[arrays["0.edge.about"][number]] == edge.about
+        for name in ("strength", "chance", "q"):
+            assert arrays[f"0.edge.{name}"][number] == getattr(edge, name)
+        removed = arrays["0.edge.removed"][number]
+        assert (
+            np.isnan(removed).all() if edge.removed is None else removed.tolist() == list(vars(edge.removed).values())
+        )
+    assert [edge.removed is None for edge in found.edges] == [False, True, False]
+
+
+def test_an_atlas_without_a_named_edge_has_empty_arrays(atlas: Atlas) -> None:
+    header, arrays = unpack(build_payload([make_composition(atlas, [])]))
+    assert header["atlases"][0]["composition"]["edges"] == 0 and arrays["0.edge.removed"].shape == (0, 7)
+    assert unpack(build_payload([make_atlas(N_LAYERS, N_HEADS)]))[0]["atlases"][0]["composition"] is None

@@ -25,7 +25,7 @@ def test_the_section():
 def test_nothing_named():
     text = section(make_composition(make_atlas(n_layers=4, n_heads=3), []))
     assert "0 of 0 edges" in text and "|" not in text and "In the running model" not in text
-    assert "Not measured; `headatlas composition` finds it" in section(make_atlas())
+    assert "Not measured; `headatlas composition` measures it" in section(make_atlas())
 
 
 def test_the_card():

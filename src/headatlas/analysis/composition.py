@@ -32,6 +32,27 @@ TITLES = {"previous": "previous token", "induction": "induction"}
 
 
 @dataclass(frozen=True)
+class Removed:
+    """What the running model does if the later head does not read what the sender writes.
+
+    Args:
+        share: of the later head's attention on induction places, 0 to 1.
+        share_change, share_low, share_high: its change without the edge, and the 95 % interval.
+        random_share: the largest change, without sign, if a random edge of the same layers is removed instead; None
+            without such edges.
+        copying_change, random_copying: the same for the probability of the token that follows an earlier copy.
+    """
+
+    share: float
+    share_change: float
+    share_low: float
+    share_high: float
+    random_share: float | None
+    copying_change: float
+    random_copying: float | None
+
+
+@dataclass(frozen=True)
 class Edge:
     """A head that feeds a later one.
 
@@ -39,7 +60,8 @@ class Edge:
         sender, receiver: layer and head.
         kind: one of KINDS.
         about: what the sender writes about, a name in TITLES.
-        strength, q: its strength, and its q-value against random pairs of the same layers.
+        strength, chance, q: its strength, the mean strength of random pairs of the same layers, and the q-value.
+        removed: what the running model does without it; None if it was not removed.
     """
 
     sender: tuple[int, int]
@@ -47,11 +69,14 @@ class Edge:
     kind: str
     about: str
     strength: float
+    chance: float
     q: float
+    removed: Removed | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON types, with the names of the heads."""
-        return vars(self) | {"sender": head_name(*self.sender), "receiver": head_name(*self.receiver)}
+        names = {"sender": head_name(*self.sender), "receiver": head_name(*self.receiver)}
+        return vars(self) | names | {"removed": self.removed and vars(self.removed)}
 
 
 @dataclass(frozen=True)
@@ -60,7 +85,7 @@ class Composition:
 
     Args:
         previous: predicted share of attention on the previous token.
-        share, q: predicted share on induction places, and its q-value.
+        share, chance, q: predicted share on induction places, the same with random senders, and its q-value.
         measured: the running model's own share on induction places.
         edges: that are named, the strongest of each kind first.
         n_edges: that were tried.
@@ -68,6 +93,7 @@ class Composition:
 
     previous: np.ndarray
     share: np.ndarray
+    chance: np.ndarray
     q: np.ndarray
     measured: np.ndarray
     edges: tuple[Edge, ...]
@@ -167,20 +193,22 @@ def find_composition(atlas: Atlas) -> Composition | None:
     facts = atlas.manifest.evidence.edges
     if heads is None or table is None or facts is None:
         return None
-    columns = {"previous": "previous", "share": "share", "q": "q_value", "measured": "measured"}
+    columns = {name: name for name in ("previous", "share", "chance", "measured")} | {"q": "q_value"}
     arrays = {name: np.full((atlas.n_layers, atlas.n_heads), np.nan) for name in columns}
     for name, column in columns.items():
         arrays[name][heads["layer"], heads["head"]] = heads[column]
-    return Composition(**arrays, edges=named_edges(table, facts.least_strength), n_edges=len(table))
+    edges = named_edges(table, facts.least_strength, atlas.evidence("paths"))
+    return Composition(**arrays, edges=edges, n_edges=len(table))
 
 
-def named_edges(table: Any, least_strength: Mapping[str, float]) -> tuple[Edge, ...]:
+def named_edges(table: Any, least_strength: Mapping[str, float], paths: Any = None) -> tuple[Edge, ...]:
     """The edges of the table `edges` that are strong enough and beyond random pairs, the strongest of each kind first.
 
     Args:
         least_strength: by kind; a strength has to be above it.
+        paths: the table `paths`, if edges were removed.
     """
-    edges = []
+    edges, removed = [], {} if paths is None else _removed(paths)
     for kind in KINDS:
         rows = table[(table["kind"] == kind) & (table["q_value"] < MAX_Q)]
         rows = rows[rows["strength"] > least_strength[kind]].sort_values("strength", ascending=False)
@@ -191,8 +219,33 @@ def named_edges(table: Any, least_strength: Mapping[str, float]) -> tuple[Edge, 
                 kind=kind,
                 about=str(row.about),
                 strength=float(row.strength),
+                chance=float(row.chance),
                 q=float(row.q_value),
+                removed=removed.get((row.sender_layer, row.sender_head, row.layer, row.head, kind)),
             )
             for row in rows.itertuples()
         ]
     return tuple(edges)
+
+
+def _removed(paths: Any) -> dict[tuple[Any, ...], Removed]:
+    """What the removal of edges does, by sender, later head and kind."""
+    found: dict[tuple[Any, ...], Removed] = {}
+    for _, each in paths.groupby("edge"):
+        own, others = each[each["draw"] == 0], each[each["draw"] > 0]
+        if own.empty:
+            continue
+        row = own.iloc[0]
+        largest = {
+            name: float(others[f"{name}_change"].abs().max()) if len(others) else None for name in ("share", "copying")
+        }
+        found[tuple(row[["sender_layer", "sender_head", "layer", "head", "kind"]])] = Removed(
+            share=float(row["share"]),
+            share_change=float(row["share_change"]),
+            share_low=float(row["share_change_low"]),
+            share_high=float(row["share_change_high"]),
+            random_share=largest["share"],
+            copying_change=float(row["copying_change"]),
+            random_copying=largest["copying"],
+        )
+    return found

@@ -61,6 +61,15 @@ class Behaviour(TypedDict):
     limit: float
 
 
+class Composition(TypedDict):
+    """Which heads feed which: how many edges were tried, and the number of those that are named, which arrays hold."""
+
+    tried: int
+    edges: int
+    kinds: list[str]
+    about: list[str]
+
+
 class Curve(TypedDict):
     """Right answers by the number of heads removed, for heads in one order."""
 
@@ -133,6 +142,7 @@ class AtlasFacts(TypedDict):
     ablation: list[Curve] | None
     reading: list[Behaviour] | None
     readingWords: ReadingWords | None
+    composition: Composition | None
     report: list[Block]
 
 

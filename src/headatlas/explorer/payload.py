@@ -12,6 +12,7 @@ import gzip
 import json
 import struct
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, cast
 
 from headatlas.analysis.ablation import is_random_order
@@ -183,6 +184,7 @@ def _atlas(atlas: Atlas, report: blocks.Blocks, prefix: str, arrays: _Arrays, wo
         ablation=_ablation(atlas),
         reading=_reading(atlas, prefix, arrays),
         readingWords=_reading_words(atlas, prefix, arrays, words),
+        composition=_composition(atlas, prefix, arrays),
         report=[_block(block) for block in report if not isinstance(block, blocks.Picture)],
     )
 
@@ -373,6 +375,31 @@ def _reading_words(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) ->
     arrays.add(f"{prefix}words.agreement", agreement)
     arrays.add(f"{prefix}words.control", control)
     return message.ReadingWords(keys=sizes[1], queries=sizes[2], ofQuery=sizes[3], certain=CERTAIN)
+
+
+def _composition(atlas: Atlas, prefix: str, arrays: _Arrays) -> message.Composition | None:
+    """The edges that are named, in the order of `find_composition`, and the predicted shares by place."""
+    import numpy as np
+
+    from headatlas.analysis.composition import KINDS, TITLES, Removed, find_composition
+
+    found = find_composition(atlas)
+    if found is None:
+        return None
+    for name in ("previous", "share", "chance", "q", "measured"):
+        arrays.add(f"{prefix}composed.{name}", getattr(found, name).ravel().astype("float64"))
+    edges, about = found.edges, list(TITLES)
+    for end in ("sender", "receiver"):
+        places = [layer * atlas.n_heads + head for layer, head in (getattr(each, end) for each in edges)]
+        arrays.add(f"{prefix}edge.{end}", np.array(places, dtype="uint32"))
+    arrays.add(f"{prefix}edge.kind", np.array([KINDS.index(each.kind) for each in edges], dtype="uint8"))
+    arrays.add(f"{prefix}edge.about", np.array([about.index(each.about) for each in edges], dtype="uint8"))
+    for name in ("strength", "chance", "q"):
+        arrays.add(f"{prefix}edge.{name}", np.array([getattr(each, name) for each in edges], dtype="float64"))
+    names = [each.name for each in fields(Removed)]
+    removed = [[getattr(each.removed, name, None) for name in names] for each in edges]
+    arrays.add(f"{prefix}edge.removed", np.array(removed, dtype="float64").reshape(len(edges), len(names)))
+    return message.Composition(tried=found.n_edges, edges=len(edges), kinds=list(KINDS), about=list(TITLES.values()))
 
 
 def _places(table: pd.DataFrame, atlas: Atlas, prefix: str = "") -> np.ndarray:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from headatlas.analysis.composition import KINDS, TITLES, Composition, find_composition
+from headatlas.analysis.composition import KINDS, TITLES, Composition, Edge, find_composition
 from headatlas.atlas import Atlas, head_name
 from headatlas.reports.blocks import Block, Code, heading, paragraph, table
 from headatlas.reports.text import agree, count
@@ -52,7 +50,7 @@ def which_heads_feed(atlas: Atlas) -> list[Block]:
     if rows:
         header = ["read by", "from", "to", "strength", "q"]
         blocks.append(table(header, rows, right=(3, 4)))
-    return [*blocks, *_removed(atlas)]
+    return [*blocks, *_removed(atlas, found.edges)]
 
 
 def _agreement(found: Composition) -> str:
@@ -63,27 +61,25 @@ def _agreement(found: Composition) -> str:
     )
 
 
-def _removed(atlas: Atlas) -> list[Block]:
-    rows: Any = atlas.evidence("paths")
+def _removed(atlas: Atlas, edges: tuple[Edge, ...]) -> list[Block]:
     facts = atlas.manifest.evidence.paths
-    if rows is None or facts is None or not len(rows):
+    shown = [
+        [
+            each.kind,
+            head_name(*each.sender),
+            head_name(*each.receiver),
+            f"{found.share:.2f}",
+            f"{found.share_change:+.3f} ({found.share_low:+.3f} to {found.share_high:+.3f})",
+            "-" if found.random_share is None else f"{found.random_share:.3f}",
+            f"{found.copying_change:+.4f}",
+            "-" if found.random_copying is None else f"{found.random_copying:.4f}",
+        ]
+        for each in edges
+        for found in [each.removed]
+        if found is not None
+    ]
+    if facts is None or not shown:
         return []
-    shown = []
-    for _, each in rows.groupby("edge"):
-        edge, others = each[each["draw"] == 0].iloc[0], each[each["draw"] > 0]
-        low, high = edge["share_change_low"], edge["share_change_high"]
-        shown.append(
-            [
-                str(edge["kind"]),
-                head_name(int(edge["sender_layer"]), int(edge["sender_head"])),
-                head_name(int(edge["layer"]), int(edge["head"])),
-                f"{edge['share']:.2f}",
-                f"{edge['share_change']:+.3f} ({low:+.3f} to {high:+.3f})",
-                f"{others['share_change'].abs().max():.3f}" if len(others) else "-",
-                f"{edge['copying_change']:+.4f}",
-                f"{others['copying_change'].abs().max():.4f}" if len(others) else "-",
-            ]
-        )
     random = ", ".join(f"{each:.3f}" for each in facts.without_random)
     return [
         paragraph(
