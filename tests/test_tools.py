@@ -91,3 +91,34 @@ def test_evidence_compares_both_profiles_with_one_running_model():
     fixed_maps, fixed_alone, *_ = (axes.collections[0].get_offsets() for axes in figure.axes)
     assert len(fixed_maps) == len(fixed_alone) == len(alone.relations) * 15
     assert np.array_equal(fixed_maps[:, 1], fixed_alone[:, 1]) and not np.array_equal(fixed_maps, fixed_alone)
+
+
+def test_a_small_run_learns_what_its_survey_measures(tmp_path):
+    """A short one: the task is what its description says, and the checkpoints can be listed and read."""
+    import torch
+
+    from headatlas.measuring.survey_list import read_model_list
+    from headatlas.relations import load_relations
+
+    tool = load_tool("train_small_run")
+    words = tool.VOCABULARY
+    lists = tool.relations(0)
+    ids = {name: torch.tensor([[tool.NUMBER[word] for word in pair] for pair in each]) for name, each in lists.items()}
+    given, wanted = tool.batch(ids, "second_pairs", torch.Generator().manual_seed(0))
+    half = tool.BATCH // 2
+    assert given.shape == wanted.shape == (tool.BATCH, tool.LENGTH + 1) and (given[:, 0] == 0).all()
+    n = int((wanted[0] == -100).sum()) - 1
+    assert tool.LEAST_REPEATED <= n <= 31
+    assert (given[:half, 1:-n] == given[:half, 1 + n :]).all() and (
+        wanted[:half, 1 + n :] == given[:half, 1 + n :]
+    ).all()
+    pairs = dict(lists["second_pairs"])
+    for source, question, answer in given[half:, 1:].reshape(-1, 3).tolist():
+        asked = {tool.SAME: words[source], tool.PAIR: pairs[words[source]]}
+        assert words[answer] == asked[words[question]]
+    with torch.random.fork_rng():
+        tool.main(tmp_path / "run", 24, 0)
+    models = read_model_list(tmp_path / "run" / "models.toml")
+    assert [model.step for model in models] == [0, 1, 2, 3, 4, 6, 12, 13, 24]
+    assert all((tmp_path / "run" / model.name / "model.safetensors").is_file() for model in models)
+    assert [len(each.pairs) for each in load_relations(tmp_path / "run" / "relations")] == [tool.N_PAIRS] * 3
