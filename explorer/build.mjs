@@ -32,6 +32,8 @@ const files = {
   "page.js": await bundle("src/page.tsx", "iife"),
   "widget.js": await bundle("src/widget.tsx", "esm"),
   "explorer.css": await bundle("src/explorer.css"),
+  "film.js": await bundle("src/film.tsx", "iife"),
+  "film.css": await bundle("src/film.css"),
 };
 let stale = 0;
 for (const [name, text] of Object.entries(files)) {

@@ -12,8 +12,9 @@ import pytest
 
 from atlases import HOSTILE, make_atlas, make_evidence
 from explorer_payload import unpack
+from headatlas.analysis.film import Scene, make_film
 from headatlas.errors import AtlasError
-from headatlas.explorer import build_page, write_page
+from headatlas.explorer import build_film, build_page, write_page
 from headatlas.explorer.payload import build_payload
 
 NAMESPACES = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xhtml", "http://www.w3.org/1998/Math/MathML",
@@ -64,8 +65,15 @@ def text() -> str:
     return build_page(make_evidence(make_atlas(7, 3, chance=True)))
 
 
-def test_the_policy_allows_this_script_and_this_style_and_nothing_else(text: str) -> None:
-    page = Page(text)
+@pytest.fixture(scope="module", params=["explorer", "film"])
+def each_text(request: pytest.FixtureRequest, text: str) -> str:
+    if request.param == "explorer":
+        return text
+    return build_film(make_film([Scene(f"step-{step}", step, make_atlas(3, 2, seed=step)) for step in range(2)]))
+
+
+def test_the_policy_allows_this_script_and_this_style_and_nothing_else(each_text: str) -> None:
+    page = Page(each_text)
     _, script = page.of("script")
     (style,) = page.of("style")
     digests = [
@@ -81,13 +89,14 @@ def test_the_policy_allows_this_script_and_this_style_and_nothing_else(text: str
     }
 
 
-def test_the_policy_stands_before_everything_that_it_governs(text: str) -> None:
-    assert text.index("Content-Security-Policy") < min(text.index("<style"), text.index("<script"))
+def test_the_policy_stands_before_everything_that_it_governs(each_text: str) -> None:
+    first = min(each_text.index("<style"), each_text.index("<script"))
+    assert each_text.index("Content-Security-Policy") < first
 
 
-def test_no_address_of_a_network_is_in_the_page(text: str) -> None:
-    assert set(re.findall(r"(?:https?|wss?|ftp|file)://[^\s\"'`)]*", text)) <= NAMESPACES
-    for tag, attributes in Page(text).elements:
+def test_no_address_of_a_network_is_in_the_page(each_text: str) -> None:
+    assert set(re.findall(r"(?:https?|wss?|ftp|file)://[^\s\"'`)]*", each_text)) <= NAMESPACES
+    for tag, attributes in Page(each_text).elements:
         assert not {"src", "href", "action", "srcset", "data"} & set(attributes), tag
         assert tag not in ("link", "iframe", "object", "embed", "base"), tag
         assert not [name for name in attributes if name.startswith("on")], tag

@@ -6,12 +6,17 @@ import shutil
 
 import pandas as pd
 import pytest
+from transformers import AutoModelForCausalLM
 
 import headatlas
+from headatlas.analysis.functions_of_models import functions_of, table_of_functions
+from headatlas.analysis.reading import find_reading
 from headatlas.errors import AtlasError, SettingsError
-from headatlas.figures import draw_survey, render
+from headatlas.figures import draw_functions_of_models, draw_sizes, draw_survey, render
+from headatlas.measuring import attention
 from headatlas.measuring import map as survey
 from headatlas.measuring import survey as many_models
+from headatlas.measuring import validate as validation
 from models import make_model, save_model
 from planted import PAIRS, WORDS, make_planted, write_relation
 
@@ -58,8 +63,10 @@ def test_one_bad_model_does_not_stop_the_rest(models, surveyed):
     assert index["error"].tolist()[1] == f"{nothing}: expected a model's folder or a .gguf file, found nothing there."
     assert index["model_type"].tolist()[::2] == ["llama", "gpt2"]
     assert index["heads"].tolist()[::2] == [12, 18]
-    assert sorted(os.listdir(out)) == ["first", "index.csv", "index.json", "last", "survey.png"]
-    assert (out / "survey.png").read_bytes()[:4] == b"\x89PNG"
+    files = ["first", "functions.csv", "functions.png", "index.csv", "index.json", "last", "sizes.png", "survey.png"]
+    assert sorted(os.listdir(out)) == files
+    for name in ("survey.png", "functions.png", "sizes.png"):
+        assert (out / name).read_bytes()[:4] == b"\x89PNG"
 
 
 def test_the_index_says_what_the_atlases_say(surveyed):
@@ -169,3 +176,141 @@ def test_the_picture_shows_every_model(surveyed):
     assert len(draw_survey(many).axes[1].get_xticklabels()) <= 48
     with pytest.raises(SettingsError, match="palette: expected one of paper, colour-blind, found 'grey'"):
         draw_survey(index, palette="grey")
+
+
+SERIES = """
+relations = "planted.json"
+profile = "maps"
+self_check = false
+
+[[model]]
+name = "late"
+source = "against"
+step = 2000
+
+[[model]]
+name = "planted"
+source = "planted"
+step = 1000
+salient = true
+attention = { seeds = 1, text = "text.txt" }
+validate = { pairs = 5, templates = "texts.toml" }
+
+[[model]]
+name = "untrained"
+source = "untrained"
+step = 0
+attention = { text = "./nothing.txt" }
+"""
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory):
+    """Three models of one shape: without, with and against the planted relation. Returns list, index and folder."""
+    place = tmp_path_factory.mktemp("series")
+    make_planted(place / "planted")
+    make_planted(place / "against", sign=-1)
+    sizes = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 40}
+    save_model(make_model("llama", **sizes), place / "untrained", WORDS)
+    write_relation(place / "planted.json", PAIRS)
+    (place / "text.txt").write_text(" " + " ".join(WORDS[number * 7 % 81] for number in range(600)), "utf-8")
+    (place / "texts.toml").write_text('templates = ["baz {source} bez"]\n', "utf-8")
+    (place / "models.toml").write_text(SERIES, "utf-8")
+    return place / "models.toml", headatlas.survey_models(place / "models.toml", place / "out"), place / "out"
+
+
+def test_more_is_measured_where_the_list_asks_for_it(series):
+    models, index, out = series
+    index = index.set_index("name")
+    late, planted, untrained = (index.loc[name] for name in ("late", "planted", "untrained"))
+    atlas = headatlas.load_atlas(out / "planted")
+    reading, facts = find_reading(atlas), atlas.manifest.evidence
+    assert reading is not None and planted["reading"] == reading.n_named
+    assert [planted[f"reads_{name}"] for name in reading.names] == [reading.of(name).sum() for name in reading.names]
+    assert facts.attention.seeds == 1 and facts.validation.pairs == 5
+    assert planted["described"] == 12 - facts.descriptions.rules.get("unclear", 0)
+    (pearson,) = [
+        each.pearson for each in facts.validation.correlations
+        if (each.side, each.condition, each.counted) == ("score", "attention-fixed", "own")
+    ]  # fmt: skip
+    assert planted["agreement_attention_fixed"] == pearson
+    assert planted["parameters"] == late["parameters"] == untrained["parameters"]
+    weights = AutoModelForCausalLM.from_pretrained(models.parent / "planted").parameters()
+    assert planted["parameters"] == sum(each.numel() for each in weights)
+    assert pd.isna(late["reading"]) and pd.isna(late["described"]) and pd.isna(late["agreement_attention_fixed"])
+    assert not headatlas.load_atlas(out / "late").manifest.evidence.names
+    assert not (out / "sizes.png").exists()
+
+
+def test_a_measurement_that_fails_leaves_the_map_and_the_others(series):
+    models, index, out = series
+    row = index.set_index("name").loc["untrained"]
+    nothing = models.parent / "nothing.txt"
+    assert row["status"] == "failed" and row["heads"] == 12
+    assert row["error"].startswith(f"attention: {nothing}: ")
+    assert headatlas.load_atlas(out / "untrained").relations == ["planted"]
+
+
+def test_what_was_measured_is_not_measured_again(series, tmp_path, monkeypatch):
+    models, index, finished = series
+    out = shutil.copytree(finished, tmp_path / "out")
+    measured = []
+
+    def note(name, module):
+        measure = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, **options: measured.append(name) or measure(*given, **options))
+
+    for name, module in (("measure_attention", attention), ("validate_atlas", validation), ("_measure", survey)):
+        note(name, module)
+    # Of the model whose measurement failed, that is tried again.
+    assert headatlas.survey_models(models, out).equals(index) and measured == ["measure_attention"]
+    measured.clear()
+    other = models.with_name("other.toml")
+    other.write_text(SERIES.replace("pairs = 5", "pairs = 6"), "utf-8")
+    headatlas.survey_models(other, out)
+    assert measured == ["validate_atlas", "measure_attention"]
+    assert headatlas.load_atlas(out / "planted").manifest.evidence.validation.pairs == 6
+
+
+def test_the_film_shows_when_and_where_a_relation_appears(series):
+    _, index, out = series
+    film = many_models.film_of(index, out)
+    assert film is not None and film.steps == (0, 1000, 2000)
+    of = {each.function: each for each in film.functions}
+    assert of["planted"].sentence == "Appears at step 1,000, in layer 1 (L1H2); is gone at step 2,000."
+    assert of["induction"].present[0] is None is of["induction"].present[2]
+    functions = pd.read_csv(out / "functions.csv")
+    rows = functions[functions["function"] == "planted"].set_index("model")
+    assert rows["strongest"]["planted"] == "L1H2" and rows["score"]["planted"] == 1.0
+    assert rows["heads"].to_dict() == {"late": 0, "planted": 1, "untrained": 0} == rows["beyond"].to_dict()
+    assert (out / "film.html").read_text("utf-8").count("<script") == 2
+
+
+def test_without_steps_there_is_no_film(models, series, tmp_path):
+    list_, _, finished = series
+    out = shutil.copytree(finished, tmp_path / "out")
+    without = list_.with_name("without.toml")
+    without.write_text("\n".join(line for line in SERIES.splitlines() if not line.startswith("step")), "utf-8")
+    index = headatlas.survey_models(without, out)
+    assert index["step"].isna().all() and many_models.film_of(index, out) is None
+    assert not (out / "film.html").exists()
+
+
+def test_the_pictures_of_functions_show_what_the_table_says(series):
+    _, index, out = series
+    table = table_of_functions({name: functions_of(headatlas.load_atlas(out / name)) for name in index["name"]})
+    figure = draw_functions_of_models(index, table, palette="colour-blind")
+    scores, counts, layers = figure.axes[:3]
+    assert [label.get_text() for label in scores.get_xticklabels()] == index["name"].tolist()
+    assert [label.get_text() for label in scores.get_yticklabels()][:2] == ["planted", "Previous token"]
+    here = {
+        (round(text.get_position()[0] - 0.5), text.get_text()) for text in counts.texts if text.get_position()[1] < 1
+    }
+    assert here == {(1, "1")}
+    assert [text.get_text() for text in layers.texts if text.get_position()[1] < 1] == ["1"]
+    sizes = draw_sizes(index.assign(parameters=[3e6, 1e6, 2e9]), table)
+    (line,) = [line for line in sizes.axes[0].lines if line.get_label() == "Planted"]
+    assert line.get_xdata().tolist() == [1e6, 3e6, 2e9] and line.get_ydata().tolist() == [1.0, 0.0, 0.0]
+    for draw in (draw_functions_of_models, draw_sizes):
+        with pytest.raises(SettingsError, match="palette: expected one of paper, colour-blind, found 'grey'"):
+            draw(index, table, palette="grey")

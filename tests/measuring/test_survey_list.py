@@ -12,6 +12,7 @@ NAMES = (
     "relations, add_relations, k, threshold, contextualize, profile, rule, prefix, "
     "value_bias, attention_gain, final_norm_gain, input_norm_gain, "
 )
+LAST = "self_check, chance, salient, attention, validate"
 NAMED = "up to 100 letters, digits and ._+@=- that can name a folder"
 
 
@@ -42,6 +43,22 @@ def test_settings_for_all_and_for_one(write, tmp_path):
     assert first.options == shared | own
     assert second.options == shared | {"model": "org/model@step1000", "relations": [tmp_path / "own.json"]}
     assert third.options == shared | {"model": tmp_path / "../other/model.gguf"}
+
+
+def test_measurements_for_all_and_for_one(write, tmp_path):
+    first, second, third = read_model_list(
+        write(
+            'salient = true\nattention = { seeds = 2, text = "t.txt" }\n'
+            '[[model]]\nname = "a"\nsource = "gpt2"\nstep = 0\n'
+            '[[model]]\nname = "b"\nsource = "gpt2"\nattention = false\nvalidate = true\nsalient = false\n'
+            '[[model]]\nname = "c"\nsource = "gpt2"\nattention = true\nvalidate = { pairs = 5 }\nstep = 10\n'
+        )
+    )
+    assert [model.step for model in (first, second, third)] == [0, None, 10]
+    assert [model.options["salient"] for model in (first, second, third)] == [True, False, True]
+    assert first.measurements == {"attention": {"seeds": 2, "text": tmp_path / "t.txt"}}
+    assert second.measurements == {"validate": {}}
+    assert third.measurements == {"attention": {}, "validate": {"pairs": 5}}
 
 
 def test_sources_are_meant_from_the_list_on(write, tmp_path, monkeypatch):
@@ -80,9 +97,9 @@ def test_sources_are_meant_from_the_list_on(write, tmp_path, monkeypatch):
             FIRST + '[[model]]\nname = "A"\nsource = "x"',
             ": model 2: expected a name of its own, found 'A' like model 1.",
         ),
-        ("size = 5\n" + FIRST, f": expected one of {NAMES}self_check, chance, found 'size'."),
-        (FIRST + "size = 5", f": model 1 (a): expected one of {NAMES}self_check, chance, found 'size'."),
-        (FIRST + "device = 'cuda'", f": model 1 (a): expected one of {NAMES}self_check, chance, found 'device'."),
+        ("size = 5\n" + FIRST, f": expected one of {NAMES}{LAST}, found 'size'."),
+        (FIRST + "size = 5", f": model 1 (a): expected one of {NAMES}{LAST}, found 'size'."),
+        (FIRST + "device = 'cuda'", f": model 1 (a): expected one of {NAMES}{LAST}, found 'device'."),
         ("k = 0\n" + FIRST, ": k: expected a whole number of at least 1, found 0."),
         (FIRST + "k = true", ": model 1 (a): k: expected a whole number of at least 1, found True."),
         (FIRST + "k = 1.5", ": model 1 (a): k: expected a whole number of at least 1, found '1.5'."),
@@ -99,6 +116,23 @@ def test_sources_are_meant_from_the_list_on(write, tmp_path, monkeypatch):
         ("relations = []\n" + FIRST, ": relations: expected a path or a list of paths, found []."),
         (FIRST + "relations = [5]", ": model 1 (a): relations: expected a path or a list of paths, found [5]."),
         (FIRST + "adapter = 5", ": model 1 (a): adapter: expected a path, found 5."),
+        (FIRST + "step = -1", ": model 1 (a): step: expected a whole number of at least 0, found -1."),
+        (FIRST + "step = true", ": model 1 (a): step: expected a whole number of at least 0, found True."),
+        (
+            FIRST + 'step = 5\n[[model]]\nname = "b"\nsource = "x"\nstep = 5',
+            ": model 2 (b): step: expected a place of its own, found 5, that of a.",
+        ),
+        ("salient = 5\n" + FIRST, ": salient: expected true or false, found 5."),
+        ("attention = 2\n" + FIRST, ": attention: expected true, false or a table of seeds, text, found 2."),
+        (
+            FIRST + "attention = { seeds = 0 }",
+            ": model 1 (a): attention.seeds: expected a whole number of at least 1, found 0.",
+        ),
+        ("attention = { pairs = 2 }\n" + FIRST, ": attention: expected one of seeds, text, found 'pairs'."),
+        (
+            FIRST + "validate = { effects = -1 }",
+            ": model 1 (a): validate.effects: expected a whole number of at least 0, found -1.",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_refused(write, text, message):

@@ -34,7 +34,7 @@ def survey_command(
     gpus_per_task: GpusOption = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Measure all anew; replace atlases in DIR.")] = False,
 ) -> None:
-    """Map every model of a list: an atlas each, an index of all, and a picture to compare them."""
+    """Map every model of a list: an atlas each, an index of all, pictures of them, and a film of a series."""
     from headatlas.measuring.survey import Status, survey_models
 
     with open_engine(engine, device, threads, address, gpus_per_task) as chosen, Bar() as bar:
@@ -42,6 +42,7 @@ def survey_command(
             models, output, engine=chosen, overwrite=overwrite, progress=bar.show, raise_bugs=debugging()
         )
     _show_survey(index, output)
+    _show_film(index, output)
     if Status.FAILED in index["status"].tolist():
         raise typer.Exit(1)
 
@@ -49,6 +50,7 @@ def survey_command(
 def _show_survey(index: pd.DataFrame, folder: Path) -> None:
     from headatlas.atlas import records
     from headatlas.figures import PALETTES
+    from headatlas.measuring.survey import INDEX_CSV, PICTURE, PICTURE_OF_FUNCTIONS, PICTURE_OF_SIZES
 
     names = tuple(column.removeprefix("score_") for column in index.columns if column.startswith("score_"))
     colours = PALETTES["paper"].of_categories(names)
@@ -60,5 +62,21 @@ def _show_survey(index: pd.DataFrame, folder: Path) -> None:
     for row in found:
         if row["error"] is not None:
             print_message(f"{row['name']}: {row['error']}", style="bold red")
-    console().print(f"Picture: {folder / 'survey.png'}", markup=False, soft_wrap=True)
-    console().print(f"Index:   {folder / 'index.csv'}", markup=False, soft_wrap=True)
+    for picture in (PICTURE, PICTURE_OF_FUNCTIONS, PICTURE_OF_SIZES):
+        if (folder / picture).is_file():
+            console().print(f"Picture: {folder / picture}", markup=False, soft_wrap=True)
+    console().print(f"Index:   {folder / INDEX_CSV}", markup=False, soft_wrap=True)
+
+
+def _show_film(index: pd.DataFrame, folder: Path) -> None:
+    """When each function appears, if the models are a series."""
+    from headatlas.measuring.survey import FILM, film_of
+
+    film = film_of(index, folder)
+    if film is None:
+        return
+    appearing = [each for each in film.functions if each.appears is not None]
+    rows = [[each.function, each.category, each.sentence] for each in appearing]
+    title = f"{len(appearing)} of {len(film.functions)} functions appear in {len(film.scenes)} steps"
+    show_table(title, ["function", "category", "when, and where"], rows, ())
+    console().print(f"Film:    {folder / FILM}", markup=False, soft_wrap=True)

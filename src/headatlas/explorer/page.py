@@ -15,6 +15,9 @@ from headatlas.explorer.payload import build_payload
 from headatlas.printable import printable
 from headatlas.reports.blocks import Blocks
 
+PAGES = {"explorer": ("page.js", "explorer.css"), "film": ("film.js", "film.css")}
+"""Script and style of each page."""
+
 
 def build_page(*atlases: Atlas, reports: Sequence[Blocks] | None = None) -> str:
     """The page of one atlas, or of two side by side, as HTML.
@@ -25,9 +28,19 @@ def build_page(*atlases: Atlas, reports: Sequence[Blocks] | None = None) -> str:
     Raises:
         AtlasError: two atlases that cannot be compared.
     """
-    script, style = (_static(name) for name in ("page.js", "explorer.css"))
-    title = html.escape(printable(" and ".join(atlas.name for atlas in atlases)))
-    data = base64.b64encode(build_payload(list(atlases), reports)).decode()
+    title = " and ".join(atlas.name for atlas in atlases)
+    return page("explorer", title, base64.b64encode(build_payload(list(atlases), reports)).decode())
+
+
+def page(which: str, title: str, data: str) -> str:
+    """A page with its script, style and data, as HTML; it may ask nothing of any network.
+
+    Args:
+        which: `explorer` or `film`.
+        title: of the window.
+        data: base64, which the script reads.
+    """
+    script, style = (_static(name) for name in PAGES[which])
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data: blob:; "
         "base-uri 'none'; form-action 'none'"
@@ -36,7 +49,7 @@ def build_page(*atlases: Atlas, reports: Sequence[Blocks] | None = None) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title} · headatlas</title>\n<style>{style}</style>\n</head>\n<body>\n"
+        f"<title>{html.escape(printable(title))} · headatlas</title>\n<style>{style}</style>\n</head>\n<body>\n"
         '<div id="headatlas" class="headatlas"><noscript>This page draws its maps with JavaScript, which is switched '
         "off here.</noscript></div>\n"
         f'<script type="application/octet-stream" id="headatlas-data">{data}</script>\n'
@@ -50,7 +63,16 @@ def write_page(path: str | Path, *atlases: Atlas, reports: Sequence[Blocks] | No
     Raises:
         AtlasError: the file cannot be written, or two atlases cannot be compared.
     """
-    path, text = Path(path), build_page(*atlases, reports=reports)
+    return write_html(path, build_page(*atlases, reports=reports))
+
+
+def write_html(path: str | Path, text: str) -> Path:
+    """Write a page.
+
+    Raises:
+        AtlasError: the file cannot be written.
+    """
+    path = Path(path)
     try:
         write_atomically(path, lambda file: file.write_text(text, "utf-8"))
     except OSError as error:

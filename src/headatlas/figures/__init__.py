@@ -16,9 +16,11 @@ _HOME = {
     "draw_comparison": "headatlas.figures.comparison",
     "draw_composition": "headatlas.figures.composition",
     "draw_function_comparison": "headatlas.figures.function_comparison",
+    "draw_functions_of_models": "headatlas.figures.functions_of_models",
     "draw_map": "headatlas.figures.map",
     "draw_reading": "headatlas.figures.reading",
     "draw_sensitivity": "headatlas.figures.sensitivity",
+    "draw_sizes": "headatlas.figures.functions_of_models",
     "draw_survey": "headatlas.figures.survey",
     "draw_validation": "headatlas.figures.validation",
     "render": "headatlas.figures.saving",
@@ -31,9 +33,11 @@ __all__ = [
     "draw_comparison",
     "draw_composition",
     "draw_function_comparison",
+    "draw_functions_of_models",
     "draw_map",
     "draw_reading",
     "draw_sensitivity",
+    "draw_sizes",
     "draw_survey",
     "draw_validation",
     "render",
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
     from headatlas.figures.comparison import draw_comparison
     from headatlas.figures.composition import draw_composition
     from headatlas.figures.function_comparison import draw_function_comparison
+    from headatlas.figures.functions_of_models import draw_functions_of_models, draw_sizes
     from headatlas.figures.map import draw_map
     from headatlas.figures.reading import draw_reading
     from headatlas.figures.saving import render, save_figure
