@@ -21,6 +21,7 @@ ROOMS = (
     ("analysis",),
     ("figures", "reports", "explorer"),
     ("measuring",),
+    ("sharing",),
     ("cli",),
     ("__init__", "__main__", "notebook"),
 )

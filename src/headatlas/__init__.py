@@ -39,6 +39,8 @@ _HOME = {
     "measure_composition": "headatlas.measuring.composition",
     "measure_salient": "headatlas.measuring.salient",
     "plan_map": "headatlas.measuring.plan",
+    "publish_atlas": "headatlas.sharing.publish",
+    "pull_atlas": "headatlas.sharing.pull",
     "remove_heads": "headatlas.measuring.remove_heads",
     "save_atlas": "headatlas.atlas",
     "survey_models": "headatlas.measuring.survey",
@@ -71,6 +73,8 @@ __all__ = [
     "measure_composition",
     "measure_salient",
     "plan_map",
+    "publish_atlas",
+    "pull_atlas",
     "remove_heads",
     "save_atlas",
     "survey_models",
@@ -104,6 +108,8 @@ if TYPE_CHECKING:
     from headatlas.reports import write_report
     from headatlas.reports.card import write_card
     from headatlas.reports.model_card import write_model_card
+    from headatlas.sharing.publish import publish_atlas
+    from headatlas.sharing.pull import pull_atlas
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ from headatlas.cli import (  # noqa: F401
     remove,
     results,
     running,
+    sharing,
     survey,
 )
 from headatlas.cli.app import app, main
@@ -21,6 +22,7 @@ __all__ = ["app", "main"]
 ORDER = (
     "map", "explore", "head", "find", "heads", "figure", "report", "compare", "attention", "composition", "validate",
     "ablate", "remove", "salient", "plan", "survey", "relations", "import", "export",
+    "publish", "pull",
 )  # fmt: skip
 """Commands as the help lists them: what people need first comes first."""
 
