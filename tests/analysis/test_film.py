@@ -10,6 +10,7 @@ from atlases import PAIRS, make_atlas, make_evidence
 from headatlas.analysis.film import Scene, make_film
 from headatlas.analysis.functions_of_models import READING, functions_of, table_of_functions
 from headatlas.analysis.reading import BEHAVIOURS, find_reading
+from headatlas.atlas import CHANCE_VARIABLES, COPYING_VARIABLES
 from headatlas.errors import SettingsError
 
 RELATION = "knowledge_relation"
@@ -107,6 +108,24 @@ def test_heads_that_chance_explains_do_not_count():
     assert function.beyond == () == function.has and function.chance == function.highest_chance == 0.9
     (film,) = make_film([Scene(str(at), at, replace(atlas, data=data)) for at in range(2)]).functions
     assert film.appears is None
+
+
+def test_the_strongest_head_is_one_that_counts():
+    """L4H0 has the higher score, and a higher level of chance."""
+    atlas = planted(BOTH, chance=True)
+    data = atlas.data.copy(deep=True)
+    for (level, *_, p_value), hits in ((CHANCE_VARIABLES["score"], None), (COPYING_VARIABLES["score"][1:], "hits")):
+        data[level].values[:] = 0
+        data[p_value].values[:] = 1e-9
+        if hits:
+            data[COPYING_VARIABLES["score"][0]].values[:] = data[hits].values
+    data["copied"].values[:] = 0
+    (both,) = functions_of(replace(atlas, data=data.copy(deep=True)))
+    data["chance"].values[0, 4, 0] = 0.9
+    (one,) = functions_of(replace(atlas, data=data))
+    assert both.beyond == tuple(BOTH) and (both.name, both.score) == ("L4H0", 21 / PAIRS)
+    assert one.beyond == tuple(HERE) and one.heads == tuple(BOTH)
+    assert (one.name, one.score, one.chance, one.highest_chance, one.depth) == ("L1H2", 20 / PAIRS, 0.0, 0.9, 0.25)
 
 
 def test_ways_of_reading_come_last():

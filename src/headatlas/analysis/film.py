@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from headatlas.analysis.functions_of_models import READING, ModelFunction, functions_of
-from headatlas.atlas import Atlas, head_name
+from headatlas.atlas import Atlas
 from headatlas.errors import SettingsError
 
 
@@ -82,12 +82,9 @@ class FilmFunction:
         return () if moment is None else tuple(sorted({layer for layer, _ in moment.has}))
 
     def strongest(self, scene: int) -> str | None:
-        """The head with the highest score of those that have it in a scene: the strongest one, if it counts."""
+        """The strongest of the heads that have it in a scene."""
         moment = self.moments[scene]
-        if moment is None or not moment.has:
-            return None
-        best = (moment.layer, moment.head)
-        return head_name(*(best if best in moment.has else moment.has[0]))  # type: ignore[arg-type]
+        return moment.name if moment is not None and moment.has else None
 
     @property
     def sentence(self) -> str:

@@ -27,7 +27,7 @@ class ModelFunction:
     Args:
         function: name of the relation or of the behaviour; `category`: its own, or READING.
         pairs: of the relation; None for ways of reading, and where it is not known.
-        layer, head: the strongest head; None if no head has any share.
+        layer, head: the strongest head, of those that count if any does; None if no head has any share.
         score: its share of pairs or of attention, 0 to 1.
         chance: what it would have by chance, 0 to 1; None if not measured.
         highest_chance: the highest level of chance of all heads; None if not measured.
@@ -109,8 +109,8 @@ def _function(
     """From arrays (layer, head); `copying` (layer)."""
     import numpy as np
 
-    known = np.nan_to_num(value)
-    layer, head = (int(place) for place in np.unravel_index(known.argmax(), known.shape))
+    known, counts = np.nan_to_num(value), has if beyond is None else beyond
+    layer, head = (int(place) for place in np.unravel_index((known + counts).argmax(), known.shape))
     there = bool(known.any())
 
     def at(array: np.ndarray | None) -> float | None:
@@ -122,7 +122,7 @@ def _function(
         pairs=pairs,
         layer=layer if there else None,
         head=head if there else None,
-        score=float(known.max(initial=0.0)),
+        score=float(known[layer, head]),
         chance=at(chance),
         highest_chance=None if chance is None else float(np.nan_to_num(chance).max(initial=0.0)),
         q=at(q),

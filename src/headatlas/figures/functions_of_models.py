@@ -192,7 +192,7 @@ def draw_sizes(index: pd.DataFrame, functions: pd.DataFrame, *, palette: str = "
             relations.plot(x, plain, color=colour, linewidth=0.8, linestyle=":", zorder=2)
             relations.plot(x, beyond, color=colour, linewidth=1.2, marker=marker, markersize=4.5, zorder=3,
                            label=one_line(name), clip_on=False)  # fmt: skip
-        for column, label, marker in (("classified", "any relation", "o"), ("reading", "a way of reading", "s")):
+        for column, label, marker in (("classified", "any category", "o"), ("reading", "a way of reading", "s")):
             if column in there:
                 share = (there[column] / there["heads"]).to_numpy("float64", na_value=np.nan)
                 heads.plot(x, share, color=INK if column == "classified" else "#c2185b", linewidth=1.2, marker=marker,
