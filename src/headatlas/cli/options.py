@@ -33,6 +33,12 @@ class ExportFormat(StrEnum):
     heads = "heads"
     headvis = "headvis"
     headvis_json = "headvis-json"
+    full_attention = "full-attention"
+    torch = "torch"
+    nnsight = "nnsight"
+    nnterp = "nnterp"
+    transformer_lens = "transformer-lens"
+    inspect = "inspect"
 
 
 AtlasFolder = Annotated[Path, typer.Argument(metavar="ATLAS", help="Folder made by `headatlas map` or `import`.")]

@@ -205,16 +205,36 @@ def export_command(
         ExportFormat,
         typer.Option(
             "--format",
-            help="A table, everything, lists of heads to ablate, or metrics for HeadVis (a folder, or one file).",
+            help="A table, everything, lists of heads, metrics for HeadVis, or code that switches heads off.",
         ),
     ] = ExportFormat.csv,
     side: SideOption = Side.score,
+    relation: Annotated[str | None, typer.Option(metavar="NAME", help="Of code: heads of this relation.")] = None,
+    category: Annotated[str | None, typer.Option(metavar="NAME", help="Of code: heads of this category.")] = None,
+    reads: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of code: heads that look at this, such as induction.")
+    ] = None,
+    heads: Annotated[str | None, typer.Option(metavar="NAMES", help="Of code: these heads, such as L1H2,L3H4.")] = None,
+    rule: RuleOption = None,
     output: Output = None,
 ) -> None:
-    """Print the scores for other tools."""
+    """Print the scores for other tools, or code for them that switches heads off."""
     from headatlas.atlas import load_atlas
     from headatlas.errors import SettingsError
     from headatlas.reports.export import export
+    from headatlas.reports.removal_code import CODE_FORMATS, choose_heads, removal_code
+
+    chosen = {"relation": relation, "category": category, "reads": reads, "heads": heads, "rule": rule}
+    if fmt.value in CODE_FORMATS:
+        loaded = load_atlas(atlas)
+        names = [] if heads is None else [name.strip() for name in heads.split(",")]
+        removed = choose_heads(loaded, category, relation, reads, names, rule, side.value)
+        print_or_write(removal_code(loaded, fmt.value, removed), output)
+        return
+    if given := [name for name, value in chosen.items() if value is not None]:
+        raise SettingsError(
+            f"{given[0]}: it chooses the heads of code ({', '.join(CODE_FORMATS)}), not of {fmt.value}."
+        )
 
     if fmt is ExportFormat.headvis:
         from headatlas.reports.headvis import write_tree
