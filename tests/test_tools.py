@@ -122,3 +122,18 @@ def test_a_small_run_learns_what_its_survey_measures(tmp_path):
     assert [model.step for model in models] == [0, 1, 2, 3, 4, 6, 12, 13, 24]
     assert all((tmp_path / "run" / model.name / "model.safetensors").is_file() for model in models)
     assert [len(each.pairs) for each in load_relations(tmp_path / "run" / "relations")] == [tool.N_PAIRS] * 3
+
+
+def test_the_gallery_opens_by_itself(tmp_path):
+    spec = importlib.util.spec_from_file_location("make_gallery", ROOT / "tools" / "make_gallery.py")
+    gallery = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(gallery)
+    hostile = '../evil/"><script>alert(1)</script>'
+    atlases = [make_atlas(n_layers=3, n_heads=2, name=name, chance=True) for name in (hostile, hostile, "..")]
+    index = gallery.make_gallery(tmp_path / "gallery", atlases)
+    text = index.read_text("utf-8")
+    assert "<script" not in text and "http" not in re.sub("http-equiv", "", text)
+    pages = re.findall('<h2><a href="([^"]+)"', text)
+    assert len(set(pages)) == 3 and all((tmp_path / "gallery" / page).is_file() for page in pages)
+    assert [path.name for path in tmp_path.iterdir()] == ["gallery"]
+    assert "of 6 attention heads" in text and text.count("data:image/png;base64,") == 3
