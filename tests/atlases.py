@@ -132,6 +132,31 @@ def make_copying(variables: dict[str, np.ndarray], generator: np.random.Generato
     return found
 
 
+def make_others(n_layers: int = 5, n_heads: int = 3, other: tuple[int, int] = (7, 2)) -> tuple[Atlas, Atlas]:
+    """Two models of other shapes, with a hostile name and category: their heads hit random pairs, and L1H2 of the first
+    the same 25 capitals as L5H0 of the second.
+    """
+    names = ("knowledge_relation", "linguistic_relation")
+    words = [(relation, f" s{number}", f" t{number}") for relation in names for number in range(PAIRS)]
+    columns = ["relation", "source", "target"]
+    pairs = pd.DataFrame(words, columns=columns).assign(source_id=0, target_id=1)
+    generator = np.random.default_rng(0)
+
+    def with_hits(atlas: Atlas, planted: tuple[int, int]) -> Atlas:
+        rows = []
+        for layer in range(atlas.n_layers):
+            for head in range(atlas.n_heads):
+                chosen = range(25) if (layer, head) == planted else generator.choice(len(words), 12, replace=False)
+                rows += [(*words[pair], layer, head, "promoted", 0) for pair in chosen]
+        hits = pd.DataFrame(rows, columns=[*columns, "layer", "head", "side", "rank"])
+        return replace(atlas, pairs=pairs, pair_hits=hits.assign(source_id=0, target_id=1))
+
+    first = make_atlas(n_layers, n_heads, chance=True, name="small")
+    categories, relations = ("Knowledge", "Linguistic", HOSTILE[0]), (*names, HOSTILE[1])
+    second = make_atlas(*other, categories=categories, relations=relations, name=HOSTILE[0])
+    return with_hits(first, (1, 2)), with_hits(second, (5, 0))
+
+
 IMPORTED = ImportedFacts("scores.csv", "e" * 64)
 
 

@@ -5,10 +5,12 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Card, level } from "./card";
 import { categoriesAt, classify } from "./classify";
 import { Choice, Controls } from "./controls";
-import type { Explored } from "./data";
+import { type AtlasData, alike, type Explored } from "./data";
 import { atlasName, compose, counted, draw, geometry, INKS, type Panel, panels as panelsOf } from "./drawing";
 import { csv, png, save, svg } from "./exports";
+import { Functions } from "./functions";
 import { HeadMap } from "./map";
+import type { AtlasFacts } from "./message";
 import { Report } from "./report";
 import { search } from "./search";
 import { atlasesShown, changed, selected, type View } from "./state";
@@ -42,9 +44,15 @@ function does(view: View): string {
 }
 
 const TABS = [
+  ["functions", "Both models"],
   ["heads", "Heads"],
   ["report", "What the map shows"],
 ] as const;
+
+function shapeOf({ facts }: AtlasData): string {
+  const grouped = facts.kvHeads && facts.kvHeads < facts.heads;
+  return `${counted(facts.layers, "layer")} × ${counted(facts.heads, "head")}${grouped ? ` in ${counted(facts.kvHeads!, "key-value group")}` : ""}`;
+}
 
 function prefersDark(): boolean {
   return matchMedia("(prefers-color-scheme: dark)").matches;
@@ -81,22 +89,23 @@ function App({ explored, first, onChange, bind }: AppProps) {
   );
   const { rows, summary, matches } = useMemo(
     () => search(explored, classified, view),
-    [explored, classified, view.side, view.query, view.relation, view.compare, view.what],
+    [explored, classified, view.side, view.query, view.relation, view.compare, view.card, view.what],
   );
   const colours = useMemo(() => new Map(explored.palettes[view.palette].categories), [explored, view.palette]);
   const place = selected(atlas, view);
-  const [hint, setHint] = useState<number | undefined>(undefined);
+  /** By atlas: a place that something outside of the map names. */
+  const [hints, setHints] = useState<(number | null | undefined)[]>([]);
   const opener = useRef<HTMLElement | null>(null);
   const picked = useRef<Element | null>(null);
   const select = (head: string, given: Partial<View> = {}) => {
     opener.current ??= document.activeElement as HTMLElement | null;
     picked.current = document.activeElement?.closest(".ha-panel") ?? null;
-    setHint(undefined);
+    setHints([]);
     update({ head, ...given });
   };
   const close = () => {
     update({ head: "" });
-    setHint(undefined);
+    setHints([]);
     const back =
       opener.current?.isConnected && opener.current !== document.body
         ? opener.current
@@ -168,6 +177,11 @@ function App({ explored, first, onChange, bind }: AppProps) {
         const chance = of.chance(view.side, number, at);
         return `${name} ${share.toFixed(2)}${chance ? ` (chance ${level(chance, 2)})` : ""}`;
       });
+    const others = alike(explored, view.side, panel.which, at).slice(0, 3);
+    const like = others.map(
+      (each) =>
+        `like ${explored.atlases[1 - panel.which].name(each.place)} of ${"AB"[1 - panel.which]} (${each.similarity.toFixed(2)})`,
+    );
     const validity = of.facts.validity[layer];
     const ways = of
       .readingsOf(at)
@@ -178,12 +192,24 @@ function App({ explored, first, onChange, bind }: AppProps) {
     return [
       title,
       categories.join(", ") || "Unclassified",
+      ...like,
       ...looks,
       ...best,
       ...sentence,
       ...(validity === "exact" ? [] : [`circuit: ${validity}`]),
     ];
   };
+  /** By atlas: the head itself, and where heads do not correspond those that do the same. */
+  const counterparts = (of: number, at: number): number[][] =>
+    explored.atlases.map((_, number) =>
+      number === of || !explored.functions ? [at] : alike(explored, view.side, of, at).map((each) => each.place),
+    );
+  const selectIn = (number: number, at: number) =>
+    select(explored.atlases[number].name(at), {
+      card: number ? "b" : "a",
+      ...(atlasesShown(view).includes(number) ? {} : { compare: "both" as const }),
+    });
+  const tabs = TABS.filter(([tab]) => tab !== "functions" || explored.functions);
   const names = shownOnes.map((number) => atlasName(explored, number));
   const caption = [
     view.compare === "difference" ? `difference B − A; ${names.join(", ")}` : names.join(", "),
@@ -246,9 +272,11 @@ function App({ explored, first, onChange, bind }: AppProps) {
   ]
     .filter(Boolean)
     .join(" ");
-  const relation = atlas.facts.relations.findIndex((each) => each.name === view.relation);
   const implementing = (number: number) => {
     const { implements: does } = classified[number];
+    const { size } = explored.atlases[number];
+    const relation = explored.atlases[number].relation(view.relation);
+    if (view.relation && relation < 0) return 0;
     if (view.what !== "writing") {
       const of = explored.atlases[number];
       const writes = (at: number) =>
@@ -258,10 +286,15 @@ function App({ explored, first, onChange, bind }: AppProps) {
     }
     return relation < 0
       ? classified[number].nClassified
-      : does.subarray(relation * atlas.size, (relation + 1) * atlas.size).reduce((sum, one) => sum + one, 0);
+      : does.subarray(relation * size, (relation + 1) * size).reduce((sum, one) => sum + one, 0);
   };
   const became = (from: number, to: number) =>
     Array.from(classified[from].counts).filter((count, at) => count > 0 && classified[to].counts[at] === 0).length;
+  const pickSide = (card: "a" | "b") => {
+    const found = explored.functions && place !== undefined ? alike(explored, view.side, which, place) : [];
+    const [best] = found;
+    update({ card, ...(best && card !== view.card ? { head: explored.atlases[1 - which].name(best.place) } : {}) });
+  };
   const sideChoice = two && atlasesShown(view).length > 1 && (
     <Choice
       name="Atlas"
@@ -270,9 +303,20 @@ function App({ explored, first, onChange, bind }: AppProps) {
         ["a", "A"],
         ["b", "B"],
       ]}
-      onPick={(picked) => update({ card: picked } as Partial<View>)}
+      onPick={(picked) => pickSide(picked as "a" | "b")}
     />
   );
+  /** A fact of the atlases that are shown, once if it is the same. */
+  const same = (fact: (facts: AtlasFacts) => string) => {
+    const all = (explored.functions ? shownOnes : [which]).map(
+      (number) => [number, fact(explored.atlases[number].facts)] as const,
+    );
+    if (all.every(([, text]) => text === all[0][1])) return all[0][1];
+    return all
+      .map(([number, text]) => text && `${text} (${"AB"[number]})`)
+      .filter(Boolean)
+      .join(", ");
+  };
   const own = view.side === "score" && view.threshold === atlas.facts.threshold && view.rule === atlas.facts.rule;
 
   return (
@@ -285,26 +329,36 @@ function App({ explored, first, onChange, bind }: AppProps) {
         <div>
           <h1>{explored.atlases.map((_, number) => atlasName(explored, number)).join(" ⇄ ")}</h1>
           <p class="ha-quiet">
-            {counted(atlas.facts.layers, "layer")} × {counted(atlas.facts.heads, "head")}
-            {atlas.facts.kvHeads && atlas.facts.kvHeads < atlas.facts.heads
-              ? ` in ${counted(atlas.facts.kvHeads, "key-value group")}`
-              : ""}{" "}
-            ·{" "}
-            {shownOnes.map((number, at) => (
+            {explored.functions ? (
+              shownOnes.map((number, at) => (
+                <>
+                  {at ? "; " : ""}
+                  {shownOnes.length > 1 && `${"AB"[number]}, `}
+                  {shapeOf(explored.atlases[number])}: <strong>{implementing(number)}</strong> of{" "}
+                  {classified[number].nHeads} heads
+                </>
+              ))
+            ) : (
               <>
-                {at ? ", " : ""}
-                {shownOnes.length > 1 && `${"AB"[number]}: `}
-                <strong>{implementing(number)}</strong>
+                {shapeOf(atlas)} ·{" "}
+                {shownOnes.map((number, at) => (
+                  <>
+                    {at ? ", " : ""}
+                    {shownOnes.length > 1 && `${"AB"[number]}: `}
+                    <strong>{implementing(number)}</strong>
+                  </>
+                ))}{" "}
+                of {found.nHeads} heads
               </>
-            ))}{" "}
-            of {found.nHeads} heads {does(view)}
+            )}{" "}
+            {does(view)}
             {view.compare === "difference" && !view.relation && (
               <>
                 ; {became(1, 0)} gain their first, {became(0, 1)} lose all
               </>
             )}{" "}
-            · {atlas.facts.measure}, profile: {atlas.facts.label}, rule: {view.rule}
-            {atlas.facts.note ? ` · ${atlas.facts.note}` : ""}
+            · {same((facts) => facts.measure)}, profile: {same((facts) => facts.label)}, rule: {view.rule}
+            {same((facts) => facts.note) ? ` · ${same((facts) => facts.note)}` : ""}
           </p>
           {shownOnes
             .filter((number) => explored.atlases[number].facts.warning)
@@ -338,17 +392,23 @@ function App({ explored, first, onChange, bind }: AppProps) {
             ink={ink}
             matches={matches}
             marks={explored.atlases.map((_, number) => [
-              ...(place === undefined ? [] : [{ place, kind: "kept" as const }]),
-              ...(hint === undefined || number !== which ? [] : [{ place: hint, kind: "hint" as const }]),
+              ...(place === undefined ? [] : counterparts(which, place)[number]).map((at) => ({
+                place: at,
+                kind: number === which || !explored.functions ? ("kept" as const) : ("partner" as const),
+              })),
+              ...[hints[number]].flatMap((at) =>
+                at === undefined || at === null ? [] : [{ place: at, kind: "hint" as const }],
+              ),
             ])}
+            follow={counterparts}
             tooltip={tooltip}
             onPick={(panel, at) =>
-              select(atlas.name(at), view.compare === "both" ? { card: panel.which ? "b" : "a" } : {})
+              select(panel.atlas.name(at), view.compare === "both" ? { card: panel.which ? "b" : "a" } : {})
             }
             legend={legendView}
           />
           <div class="ha-tabs" role="tablist" aria-label="Below the map">
-            {TABS.map(([tab, text]) => (
+            {tabs.map(([tab, text], at) => (
               <button
                 key={tab}
                 type="button"
@@ -360,7 +420,8 @@ function App({ explored, first, onChange, bind }: AppProps) {
                 onClick={() => update({ tab })}
                 onKeyDown={(event) => {
                   if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
-                  const [other] = TABS.find(([name]) => name !== tab)!;
+                  const step = event.key === "ArrowLeft" ? tabs.length - 1 : 1;
+                  const [other] = tabs[(at + step) % tabs.length];
                   update({ tab: other });
                   root.current?.querySelector<HTMLElement>(`#ha-tab-${other}`)?.focus();
                 }}
@@ -370,8 +431,18 @@ function App({ explored, first, onChange, bind }: AppProps) {
             ))}
           </div>
           <div id="ha-below" role="tabpanel" aria-labelledby={`ha-tab-${view.tab}`}>
-            {view.tab === "heads" ? (
-              <Heads {...{ explored, view, rows, summary, colours, update, select }} />
+            {view.tab === "functions" ? (
+              <Functions
+                {...{ explored, classified, view, colours }}
+                select={selectIn}
+                onHint={setHints}
+                onRelation={(name) => update({ relation: name === view.relation ? "" : name })}
+              />
+            ) : view.tab === "heads" ? (
+              <>
+                {explored.functions && sideChoice}
+                <Heads {...{ explored, view, rows, summary, colours, update, select }} />
+              </>
             ) : (
               <>
                 {sideChoice}
@@ -392,14 +463,16 @@ function App({ explored, first, onChange, bind }: AppProps) {
               key={`${which} ${place}`}
               {...{ explored, which, atlas, classified: found, view, place, colours, own }}
               onSelect={select}
-              onHint={setHint}
+              onHint={(place) => setHints(which ? [undefined, place] : [place])}
               onRelation={(name) => update({ relation: name })}
               onClose={close}
+              onOther={(at) => selectIn(1 - which, at)}
               choice={sideChoice}
             />
           </aside>
         ) : view.query.trim() ? (
           <aside aria-label="Search">
+            {explored.functions && sideChoice}
             <Matches {...{ explored, view, rows, summary, colours, select }} />
           </aside>
         ) : null}

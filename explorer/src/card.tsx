@@ -3,7 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { type Classified, categoriesAt, thresholdShare, wilson } from "./classify";
-import { type AtlasData, type Edge, type Explored, NOTHING, type Removed } from "./data";
+import { type AtlasData, alike, type Edge, type Explored, NOTHING, type Removed } from "./data";
 import { atlasName } from "./drawing";
 import type { Side } from "./message";
 import type { View } from "./state";
@@ -17,6 +17,7 @@ const MOST_TOKENS = 8;
 const MOST_EXAMPLES = 12;
 /** Edges of each kind before all are asked for. */
 const FEW_EDGES = 3;
+const MOST_OTHERS = 5;
 
 interface CardProps {
   explored: Explored;
@@ -35,6 +36,8 @@ interface CardProps {
   onHint: (place: number | undefined) => void;
   onRelation: (name: string) => void;
   onClose: () => void;
+  /** Open the card of a head of the other atlas. */
+  onOther: (place: number) => void;
 }
 
 /** Tokens as they can be read: a leading space is shown, what cannot be printed is escaped. */
@@ -61,6 +64,7 @@ export function Card({
   onHint,
   onRelation,
   onClose,
+  onOther,
 }: CardProps) {
   const { facts } = atlas;
   const [layer, head] = [Math.floor(place / facts.heads), place % facts.heads];
@@ -127,6 +131,7 @@ export function Card({
       ) : (
         <p class="ha-quiet">{NOT_MEASURED}</p>
       )}
+      {explored.functions && <Others {...{ explored, view, which, place, onOther }} />}
       <h3>Where it looks</h3>
       <Looks {...{ explored, atlas, view, place }} />
       <Composed {...{ explored, atlas, place, onSelect, onHint }} />
@@ -181,6 +186,41 @@ function CardHead({ name, choice, onClose }: { name: string; choice: ComponentCh
         ✕
       </button>
     </header>
+  );
+}
+
+/** The heads of the other model that hit the same pairs. */
+function Others({
+  explored,
+  view,
+  which,
+  place,
+  onOther,
+}: Pick<CardProps, "explored" | "view" | "which" | "place" | "onOther">) {
+  const other = explored.atlases[1 - which];
+  const found = alike(explored, view.side, which, place);
+  return (
+    <>
+      <h3>In {atlasName(explored, 1 - which)}</h3>
+      {found.length ? (
+        <ul class="ha-edges">
+          {found.slice(0, MOST_OTHERS).map(({ place, similarity, q, common, expected }) => (
+            <li key={place}>
+              <button type="button" class="ha-link" onClick={() => onOther(place)}>
+                {other.name(place)}
+              </button>
+              <span>does the same</span>
+              <span class="ha-number">{similarity.toFixed(2)}</span>
+              <small>
+                {common.toLocaleString("en")} pairs of both (by chance {expected.toFixed(1)}) · q {brief(q)}
+              </small>
+            </li>
+          ))}
+        </ul>
+      ) : (
+        <p class="ha-quiet">No head shares more pairs of words with it than chance explains, or it has too few hits.</p>
+      )}
+    </>
   );
 }
 
@@ -518,6 +558,9 @@ function Bars({
 export function level({ level, exact }: { level: number; exact: boolean }, digits = 3): string {
   return exact ? level.toFixed(digits) : `≈ ${level.toFixed(digits)}`;
 }
+
+/** A q-value where its size below the limit says nothing. */
+export const brief = (q: number) => (q < 0.001 ? "<0.001" : q.toFixed(3));
 
 export function formatted(q: number): string {
   return q === 0 ? "0" : q < 0.001 ? q.toExponential(0) : q.toFixed(3);

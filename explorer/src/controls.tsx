@@ -3,7 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { thresholdShare } from "./classify";
 import type { Explored } from "./data";
-import { MOST_LETTERS, type View } from "./state";
+import { MOST_LETTERS, relationNames, type View } from "./state";
 
 interface ControlsProps {
   explored: Explored;
@@ -16,7 +16,6 @@ interface ControlsProps {
 }
 
 export function Controls({ explored, view, found, update, enter }: ControlsProps) {
-  const atlas = explored.atlases[0];
   const noChance = !explored.atlases.every((each) => each.canCalibrate(view.side));
   const measured = explored.atlases.every((each) => each.facts.reading !== null);
   const noReading = !measured || view.compare === "difference";
@@ -26,9 +25,13 @@ export function Controls({ explored, view, found, update, enter }: ControlsProps
   const byCategory = new Map<string, { name: string; text: string; measured: boolean }[]>();
   const add = (category: string, name: string, text: string, measured: boolean) =>
     byCategory.set(category, [...(byCategory.get(category) ?? []), { name, text, measured }]);
-  for (const { name, category } of atlas.facts.relations) add(category, name, name, true);
-  for (const { name, category, pairs } of atlas.facts.notMeasured)
-    add(category, name, `${name} (not measurable${pairs === null ? "" : `: ${pairs} pairs`})`, false);
+  const names = new Set(relationNames(explored));
+  const once = <T extends { name: string }>(all: T[]) => [...new Map(all.map((each) => [each.name, each])).values()];
+  for (const { name, category } of once(explored.atlases.flatMap(({ facts }) => facts.relations)))
+    add(category, name, name, true);
+  for (const { name, category, pairs } of once(explored.atlases.flatMap(({ facts }) => facts.notMeasured)))
+    if (!names.has(name))
+      add(category, name, `${name} (not measurable${pairs === null ? "" : `: ${pairs} pairs`})`, false);
   return (
     <form class="ha-controls" role="search" onSubmit={(event) => event.preventDefault()}>
       <label class="grow">
@@ -129,7 +132,7 @@ export function Controls({ explored, view, found, update, enter }: ControlsProps
             ["both", "both"],
             ["a", "A"],
             ["b", "B"],
-            ["difference", "difference"],
+            ...(explored.functions ? [] : [["difference", "difference"] as [string, string]]),
           ]}
           onPick={(compare) => update({ compare } as Partial<View>)}
         />

@@ -1,6 +1,6 @@
 // The payload that `headatlas/explorer/payload.py` packs, read back: words from its header, numbers as typed arrays.
 
-import type { AtlasFacts, Header, Palette, Side } from "./message";
+import type { AtlasFacts, Functions, Header, Palette, Side } from "./message";
 
 export const NOTHING = 0xffffffff;
 
@@ -14,6 +14,8 @@ const TYPES: Record<string, new (buffer: ArrayBuffer, offset: number, length: nu
 
 export interface Explored {
   atlases: AtlasData[];
+  /** By side: two atlases by what their heads do; null if there is one atlas, or heads correspond. */
+  functions: Record<string, Functions> | null;
   palettes: Record<string, Palette>;
   readingPalettes: Record<string, Palette>;
   maxQ: number;
@@ -76,6 +78,11 @@ export class AtlasData {
       const at = relation * this.size + place;
       return hits ? hits[at] / relations[relation].pairs : (shares?.[at] ?? 0);
     };
+  }
+
+  /** The number of a relation; -1 if it was not measured. */
+  relation(name: string): number {
+    return this.facts.relations.findIndex((each) => each.name === name);
   }
 
   share(side: Side, relation: number, place: number): number {
@@ -169,6 +176,24 @@ export class AtlasData {
   }
 }
 
+/** A head of the other atlas that does the same. */
+export interface Alike {
+  place: number;
+  similarity: number;
+  q: number;
+  common: number;
+  expected: number;
+}
+
+/** The heads of the other atlas that are matched with one of atlas `which`, the most similar first. */
+export function alike(explored: Explored, side: Side, which: number, place: number): Alike[] {
+  const [own, other] = which ? (["second", "first"] as const) : (["first", "second"] as const);
+  return (explored.functions?.[side]?.matched ?? [])
+    .filter((each) => each[own] === place)
+    .map((each) => ({ ...each, place: each[other] }))
+    .sort((one, two) => two.similarity - one.similarity);
+}
+
 /** What the running model does if the later head does not read what the sender writes; NaN where there is nothing. */
 export interface Removed {
   share: number;
@@ -216,6 +241,7 @@ export async function open(compressed: Uint8Array): Promise<Explored> {
     arrays.set(name, new TYPES[type](buffer, 4 + length + offset, count));
   }
   return {
+    functions: header.functions,
     atlases: header.atlases.map((facts) => new AtlasData(facts, header.words, arrays)),
     palettes: header.palettes,
     readingPalettes: header.readingPalettes,

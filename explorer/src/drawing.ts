@@ -134,6 +134,9 @@ export function panels(
   if (view.compare === "difference" && explored.atlases.length > 1)
     return differences(explored, classified, view, palette, ink, dark);
   const shownOnes = atlasesShown(view).filter((which) => which < explored.atlases.length);
+  // Two models by function: their maps side by side leave room for the tables; each has its panels alone.
+  const firstOnly = explored.functions !== null && shownOnes.length > 1;
+  const some = (all: Panel[]) => (firstOnly ? all.slice(0, 1) : all);
   const writes = view.what !== "reading";
   const made: Panel[] = [];
   const swatches: [string, string][] = [];
@@ -142,7 +145,7 @@ export function panels(
       made.push(
         ...(view.relation
           ? [scalePanel(explored, view, scale, ink, which)]
-          : groupPanels(explored, classified[which], palette, ink, which, WRITING)),
+          : some(groupPanels(explored, classified[which], palette, ink, which, WRITING))),
       );
   if (writes && !view.relation) swatches.push(...swatchesOf(palette, WRITING, palette.counts.length));
   if (view.what !== "writing") {
@@ -150,7 +153,7 @@ export function panels(
     const colours = dark ? { ...chosen, counts: DARK_COUNTS } : chosen;
     const readings = shownOnes.map((which) => readingSet(explored.atlases[which]));
     for (const [at, which] of shownOnes.entries())
-      made.push(...groupPanels(explored, readings[at], colours, ink, which, READING));
+      made.push(...some(groupPanels(explored, readings[at], colours, ink, which, READING)));
     // Few heads look in many ways: only numbers that occur are named.
     const most = readings.reduce((largest, each) => each.counts.reduce((a, b) => Math.max(a, b), largest), 0);
     swatches.push(...swatchesOf(colours, READING, most - 1));
@@ -201,7 +204,9 @@ function swatchesOf(palette: Palette, group: Group, counts: number): [string, st
 }
 
 function noHeads(explored: Explored, ink: Ink): [string, string][] {
-  return explored.atlases[0].facts.hasHeads.every(Boolean) ? [] : [["No attention heads", ink.notApplicable]];
+  return explored.atlases.every(({ facts }) => facts.hasHeads.every(Boolean))
+    ? []
+    : [["No attention heads", ink.notApplicable]];
 }
 
 function rest(atlas: AtlasData, ink: Ink): string[] {
@@ -260,14 +265,15 @@ function groupPanels(
 
 function scalePanel(explored: Explored, view: View, scale: string[], ink: Ink, which: number): Panel {
   const atlas = explored.atlases[which];
-  const relation = atlas.facts.relations.findIndex((each) => each.name === view.relation);
+  const relation = atlas.relation(view.relation);
+  const about = relation < 0 ? `${view.relation}, not measured` : view.relation;
   const colours = rest(atlas, ink).map((colour, place) =>
-    atlas.hasHeads(place) ? scale[Math.round(atlas.share(view.side, relation, place) * 255)] : colour,
+    atlas.hasHeads(place) && relation >= 0 ? scale[Math.round(atlas.share(view.side, relation, place) * 255)] : colour,
   );
   return {
     key: `${which}:${view.relation}`,
     which,
-    title: explored.atlases.length > 1 ? `${view.relation} · ${atlasName(explored, which)}` : view.relation,
+    title: explored.atlases.length > 1 ? `${about} · ${atlasName(explored, which)}` : about,
     atlas,
     colours,
     counted: null,

@@ -2,13 +2,14 @@
 
 import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import type { AtlasData } from "./data";
 import { counted, draw, type Geometry, geometry, type Ink, type Panel } from "./drawing";
 import { paint } from "./exports";
 
 /** A head that is marked in each panel of its atlas: its card is open, or something outside of the map names it. */
 export interface Mark {
   place: number;
-  kind: "kept" | "hint";
+  kind: "kept" | "partner" | "hint";
 }
 
 interface MapProps {
@@ -18,13 +19,15 @@ interface MapProps {
   matches: (Uint8Array | null)[];
   /** By atlas of the page. */
   marks: Mark[][];
+  /** By atlas of the page: the places that are marked with one of atlas `which`. */
+  follow: (which: number, place: number) => number[][];
   tooltip: (panel: Panel, place: number) => string[];
   onPick: (panel: Panel, place: number) => void;
   /** Shown at the side of the first panel if the map is flat, else below. */
   legend: ComponentChildren;
 }
 
-export function HeadMap({ panels, ink, matches, marks, tooltip, onPick, legend }: MapProps) {
+export function HeadMap({ panels, ink, matches, marks, follow, tooltip, onPick, legend }: MapProps) {
   const area = useRef<HTMLDivElement>(null);
   const [{ width, text }, setSize] = useState({ width: 0, text: 1 });
   // Where the keyboard was last, so that one head can be followed through the panels.
@@ -39,34 +42,43 @@ export function HeadMap({ panels, ink, matches, marks, tooltip, onPick, legend }
     observer.observe(element);
     return () => observer.disconnect();
   }, []);
-  const atlas = panels[0].atlas;
-  const { layers, heads } = atlas.facts;
-  const flat = heads / layers < 0.6;
   // Panels of one atlas are shown together; the first of them is the large one.
   const groups = useMemo(
     () => [...new Set(panels.map(groupOf))].map((group) => panels.filter((panel) => groupOf(panel) === group)),
     [panels],
   );
+  const flat = groups.length === 1 && isFlat(panels[0].atlas);
   const sizes = useMemo(() => {
-    const sideBySide = groups.length > 1 && width > 1000;
-    const room = sideBySide ? width / groups.length - 16 : width;
+    // Single panels stay side by side when a card takes room from them.
+    const single = groups.length > 1 && groups.every((group) => group.length === 1);
+    const sideBySide = groups.length > 1 && width > (single ? 600 : 1000);
+    const room = sideBySide ? width / 2 - 16 : width;
     const wide = room > 700;
-    const columns = flat ? (room > 1500 ? 4 : room > 620 ? 2 : 1) : 2;
-    const legendAtSide = flat && wide && groups.length === 1;
-    const large = legendAtSide ? room - 175 : flat || !wide ? room : room * 0.5;
-    const small = flat ? room / columns - 14 : wide ? room * 0.25 - 14 : room / columns - 14;
+    const legendAtSide = flat && wide;
     // On a very large screen the cells grow with it, but the first panel leaves room for the others.
-    const most = Math.max(28, Math.floor(room / 64));
-    return { room, legendAtSide, large: geometry(atlas, large, text, most), small: geometry(atlas, small, text, most) };
-  }, [width, text, groups.length, atlas, flat]);
+    const most = Math.max(28, Math.floor(room / (single ? 40 : 64)));
+    const boxes = groups.map(([{ atlas }]) => {
+      const flat = isFlat(atlas);
+      const columns = flat ? (room > 1500 ? 4 : room > 620 ? 2 : 1) : 2;
+      const large = legendAtSide ? room - 175 : flat || !wide ? room : room * 0.5;
+      const small = flat ? room / columns - 14 : wide ? room * 0.25 - 14 : room / columns - 14;
+      return { large: geometry(atlas, large, text, most), small: geometry(atlas, small, text, most) };
+    });
+    return { room, legendAtSide, boxes };
+  }, [width, text, groups, flat]);
   const focused = pointer && panels.find((panel) => panel.key === pointer.key);
+  const followed = pointer && focused ? follow(focused.which, pointer.place) : [];
   const move = (panel: Panel, place: number) => {
     last.current = place;
     setPointer({ key: panel.key, place, keyboard: true });
   };
   const keptOf = (panel: Panel) => marks[panel.which].find(({ kind }) => kind === "kept")?.place;
+  /** Where the keyboard begins in a panel, whose atlas may be smaller than the one where it was last. */
+  const startOf = (panel: Panel, now?: number) =>
+    [now, last.current, keptOf(panel)].find((place) => place !== undefined && place < panel.atlas.size) ?? 0;
   const onKey = (panel: Panel) => (event: KeyboardEvent) => {
-    const now = pointer?.place ?? last.current ?? keptOf(panel) ?? 0;
+    const now = startOf(panel, pointer?.place);
+    const { layers, heads } = panel.atlas.facts;
     const [layer, head] = [Math.floor(now / heads), now % heads];
     const steps: Record<string, [number, number]> = {
       ArrowLeft: [-1, 0],
@@ -95,34 +107,43 @@ export function HeadMap({ panels, ink, matches, marks, tooltip, onPick, legend }
       box={box}
       ink={ink}
       matches={matches[panel.which]}
-      marked={pointer?.place}
+      marked={followed[panel.which] ?? []}
       marks={marks[panel.which]}
       onMove={(place) => setPointer(place === undefined ? null : { key: panel.key, place, keyboard: false })}
       onPick={(place) => onPick(panel, place)}
       onKey={onKey(panel)}
-      onFocus={() => move(panel, last.current ?? keptOf(panel) ?? 0)}
+      onFocus={() => move(panel, startOf(panel))}
       onBlur={() => setPointer((now) => (now?.keyboard ? null : now))}
       tip={pointer?.key === panel.key ? tooltip(panel, pointer.place) : null}
     />
   );
 
   return (
-    <div class={`ha-map ${flat ? "flat" : "tall"} ${sizes.legendAtSide ? "" : "several"}`} ref={area}>
+    <div class={`ha-map ${flat ? "flat" : ""} ${sizes.legendAtSide ? "" : "several"}`} ref={area}>
       {width > 0 &&
-        groups.map((group) => (
-          <div key={groupOf(group[0])} class="ha-group" style={{ width: `${sizes.room}px` }}>
-            {view(group[0], sizes.large)}
-            {(sizes.legendAtSide || (flat && groups.length === 1)) && legend}
-            {group.length > 1 && <div class="ha-small">{group.slice(1).map((panel) => view(panel, sizes.small))}</div>}
+        groups.map((group, number) => (
+          <div
+            key={groupOf(group[0])}
+            class={`ha-group ${isFlat(group[0].atlas) ? "" : "tall"}`}
+            style={{ width: `${sizes.room}px` }}
+          >
+            {view(group[0], sizes.boxes[number].large)}
+            {flat && legend}
+            {group.length > 1 && (
+              <div class="ha-small">{group.slice(1).map((panel) => view(panel, sizes.boxes[number].small))}</div>
+            )}
           </div>
         ))}
-      {!(flat && groups.length === 1) && legend}
+      {!flat && legend}
       <div class="ha-unseen" aria-live="polite">
         {focused && pointer?.keyboard ? tooltip(focused, pointer.place).join(". ") : ""}
       </div>
     </div>
   );
 }
+
+/** Whether the small panels of an atlas stand below the large one. */
+const isFlat = (atlas: AtlasData) => atlas.facts.heads / atlas.facts.layers < 0.6;
 
 function groupOf(panel: Panel): string {
   return panel.key.slice(0, panel.key.indexOf(":"));
@@ -133,7 +154,8 @@ interface PanelProps {
   box: Geometry;
   ink: Ink;
   matches: Uint8Array | null;
-  marked: number | undefined;
+  /** Places that the pointer marks, here or in another panel. */
+  marked: number[];
   marks: Mark[];
   tip: string[] | null;
   onMove: (place: number | undefined) => void;
@@ -193,7 +215,8 @@ function PanelView({
     x: box.left + Math.floor(place / heads) * box.cell,
     y: box.top + (place % heads) * box.cell,
   });
-  const cross = marked === undefined ? null : spot(marked);
+  // Several are heads that are like the one under the pointer.
+  const cross = marked.length === 1 ? spot(marked[0]) : null;
   const size = Math.max(4, box.cell);
   const onRight = cross && cross.x > box.width * 0.55;
   return (
@@ -224,18 +247,9 @@ function PanelView({
             class="ha-cross"
             style={{ left: `${box.left}px`, top: `${cross.y}px`, width: `${layers * box.cell}px`, height: `${size}px` }}
           />
-          <div
-            class="ha-spot"
-            style={{
-              left: `${cross.x - 2}px`,
-              top: `${cross.y - 2}px`,
-              width: `${size + 3}px`,
-              height: `${size + 3}px`,
-            }}
-          />
         </>
       )}
-      {marks.map(({ place, kind }) => (
+      {[...marked.map((place) => ({ place, kind: "" })), ...marks].map(({ place, kind }) => (
         <div
           key={`${kind} ${place}`}
           class={`ha-spot ${kind}`}

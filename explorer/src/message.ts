@@ -128,6 +128,44 @@ export interface AtlasFacts {
   report: Block[];
 }
 
+/** The head with the most hits on the shared pairs of a relation; `place` is null if no head has any. */
+export interface Strongest {
+  place: number | null;
+  score: number;
+  chance: number | null;
+  copying: number | null;
+}
+
+/** A relation that both atlases measured. */
+export interface SharedRelation {
+  name: string;
+  category: string;
+  pairs: number;
+  first: Strongest;
+  second: Strongest;
+}
+
+/** Places of a head of the first atlas and the most similar one of the second, beyond chance. */
+export interface Matched {
+  first: number;
+  second: number;
+  similarity: number;
+  q: number;
+  common: number;
+  expected: number;
+}
+
+/** Two atlases by function, for one side; `tried` heads of the first had enough hits to be matched. */
+export interface Functions {
+  relations: SharedRelation[];
+  onlyFirst: string[];
+  onlySecond: string[];
+  matched: Matched[];
+  tried: number;
+  fewestHits: number;
+  byChance: number | null;
+}
+
 /** Colours of categories by name, of two and more categories, and 256 colours of a continuous scale. */
 export interface Palette {
   categories: [string, string][];
@@ -144,9 +182,11 @@ export interface Stored {
   offset: number;
 }
 
+/** `functions` by side, if the heads of two atlases do not correspond. */
 export interface Header {
   format: number;
   atlases: AtlasFacts[];
+  functions: Record<string, Functions> | null;
   words: string[];
   palettes: Record<string, Palette>;
   readingPalettes: Record<string, Palette>;

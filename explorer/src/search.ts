@@ -3,7 +3,7 @@
 import type { Classified } from "./classify";
 import { type AtlasData, type Explored, NOTHING } from "./data";
 import type { Side } from "./message";
-import { atlasesShown, type View } from "./state";
+import { atlasesListed, atlasesShown, type View } from "./state";
 
 /** A head that matches a query in one atlas. */
 interface Match {
@@ -44,9 +44,10 @@ export function aboutOf(atlas: AtlasData, relation: number): string {
 
 /** The rows of a view. */
 export function search(explored: Explored, classified: Classified[], view: View): Found {
-  const shownOnes = atlasesShown(view);
-  const each = shownOnes.map((which) => searchOne(explored.atlases[which], classified[which], view));
   const asked = view.query.trim() !== "";
+  const searched = (which: number) => searchOne(explored.atlases[which], classified[which], view);
+  const shownOnes = atlasesListed(explored, view);
+  const each = shownOnes.map(searched);
   const found = each.length === 1 ? each[0].found : joined(each[0].found, each[1].found);
   const share = shownOnes.map((which) => {
     const [atlas, of] = [explored.atlases[which], explored.atlases[which].shares(view.side)];
@@ -86,10 +87,10 @@ export function search(explored: Explored, classified: Classified[], view: View)
   }
   const matches = explored.atlases.map((atlas, which) => {
     const at = shownOnes.indexOf(which);
-    if (!asked || at < 0) return null;
+    if (!asked || !atlasesShown(view).includes(which)) return null;
     const set = new Uint8Array(atlas.size);
     // In the difference, A and B are one map.
-    for (const { found } of view.compare === "difference" ? each : [each[at]])
+    for (const { found } of view.compare === "difference" ? each : [at < 0 ? searched(which) : each[at]])
       for (const { place } of found) set[place] = 1;
     return set;
   });
@@ -110,7 +111,8 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
   const { side } = view;
   const typed = view.query.trim();
   const wanted = fold(typed);
-  const chosen = relations.findIndex((each) => each.name === view.relation);
+  const chosen = atlas.relation(view.relation);
+  if (view.relation && chosen < 0) return { found: [], summary: `${view.relation} was not measured here` };
   if (!wanted) {
     if (view.what === "reading") return { found: looking(atlas, () => true), summary: "heads and where they look" };
     if (view.what === "both" && chosen < 0)

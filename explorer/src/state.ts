@@ -4,7 +4,7 @@ import { parseThreshold } from "./classify";
 import type { AtlasData, Explored } from "./data";
 import type { Rule, Side } from "./message";
 
-export type Tab = "heads" | "report";
+export type Tab = "functions" | "heads" | "report";
 export type What = "writing" | "reading" | "both";
 export type Compare = "a" | "b" | "both" | "difference";
 export const SORTED_BY = [
@@ -54,7 +54,7 @@ export function firstView(explored: Explored): View {
     theme: "auto",
     head: "",
     query: "",
-    tab: "heads",
+    tab: explored.functions ? "functions" : "heads",
     compare: explored.atlases.length > 1 ? "both" : "a",
     card: "a",
     sort: "",
@@ -63,7 +63,6 @@ export function firstView(explored: Explored): View {
 
 /** A view with those values of `given` that are valid for these atlases; everything else is kept. */
 export function changed(explored: Explored, view: View, given: Partial<Record<keyof View, unknown>>): View {
-  const atlas = explored.atlases[0];
   const next = { ...view };
   const text = (name: keyof View) => (typeof given[name] === "string" ? (given[name] as string) : undefined);
   const oneOf = <T extends string>(name: keyof View, known: readonly T[]) => {
@@ -78,12 +77,14 @@ export function changed(explored: Explored, view: View, given: Partial<Record<ke
     next.rule = "plain";
   const threshold = text("threshold");
   if (threshold !== undefined && parseThreshold(threshold)) next.threshold = threshold;
-  next.relation = oneOf("relation", ["", ...atlas.facts.relations.map((each) => each.name)]) ?? next.relation;
+  next.relation = oneOf("relation", ["", ...relationNames(explored)]) ?? next.relation;
   next.palette = oneOf("palette", Object.keys(explored.palettes)) ?? next.palette;
   next.theme = oneOf("theme", ["auto", "light", "dark"] as const) ?? next.theme;
-  next.tab = oneOf("tab", ["heads", "report"] as const) ?? next.tab;
-  next.compare =
-    explored.atlases.length > 1 ? (oneOf("compare", ["a", "b", "both", "difference"] as const) ?? next.compare) : "a";
+  next.tab =
+    oneOf("tab", explored.functions ? (["functions", "heads", "report"] as const) : (["heads", "report"] as const)) ??
+    next.tab;
+  const compared: Compare[] = ["a", "b", "both", ...(explored.functions ? [] : (["difference"] as const))];
+  next.compare = explored.atlases.length > 1 ? (oneOf("compare", compared) ?? next.compare) : "a";
   const measured = explored.atlases.every((each) => each.facts.reading !== null) && next.compare !== "difference";
   next.what = measured ? (oneOf("what", ["writing", "reading", "both"] as const) ?? next.what) : "writing";
   next.card =
@@ -91,8 +92,10 @@ export function changed(explored: Explored, view: View, given: Partial<Record<ke
   next.query = text("query")?.slice(0, MOST_LETTERS) ?? next.query;
   next.sort = oneOf("sort", ["", ...SORTED_BY.flatMap((column) => [column, `-${column}`])]) ?? next.sort;
   if (!next.query.trim() && next.sort.endsWith("match")) next.sort = "";
-  const head = text("head");
+  // Where heads do not correspond, a name means another head in the other atlas.
+  const head = text("head") ?? (explored.functions && next.card !== view.card ? "" : undefined);
   if (head !== undefined) {
+    const atlas = explored.atlases[next.card === "b" ? 1 : 0];
     const place = atlas.place(head);
     next.head = place === undefined ? "" : atlas.name(place);
   }
@@ -109,6 +112,16 @@ export function toHash(explored: Explored, view: View): string {
 
 export function fromHash(explored: Explored, hash: string): View {
   return changed(explored, firstView(explored), Object.fromEntries(new URLSearchParams(hash.replace(/^#/, ""))));
+}
+
+/** The relations that any atlas measured. */
+export function relationNames(explored: Explored): string[] {
+  return [...new Set(explored.atlases.flatMap(({ facts }) => facts.relations.map((each) => each.name)))];
+}
+
+/** Numbers of the atlases that the table lists: both only where their heads correspond. */
+export function atlasesListed(explored: Explored, view: View): number[] {
+  return explored.functions ? [view.card === "b" ? 1 : 0] : atlasesShown(view);
 }
 
 /** Numbers of the atlases that the map shows. */

@@ -5,7 +5,7 @@ import { formatted, level, shown } from "./card";
 import type { Classified } from "./classify";
 import type { AtlasData, Explored } from "./data";
 import { aboutOf, behaviourOf, type Row } from "./search";
-import { atlasesShown, type SORTED_BY, type View } from "./state";
+import { atlasesListed, type SORTED_BY, type View } from "./state";
 
 const MOST_ROWS = 100;
 
@@ -25,7 +25,7 @@ const signed = (value: number) => (Number.isNaN(value) ? "" : `${value < 0 ? "âˆ
 const real = (value: number) => (Number.isNaN(value) ? undefined : value);
 
 function columnsOf(explored: Explored, view: View, rows: Row[]): Column[] {
-  const shownOnes = atlasesShown(view);
+  const shownOnes = atlasesListed(explored, view);
   const atlas = explored.atlases[shownOnes[0]];
   const relation = (row: Row) => atlas.facts.relations[row.relation];
   const chance = (row: Row) => chanceOf(atlas, view, row);
@@ -123,8 +123,8 @@ function chanceOf(atlas: AtlasData, view: View, row: Row): { level: number; q: n
 function order(view: View, columns: Column[]): { column: Column; down: boolean } {
   const chosen = columns.find(({ key }) => key === view.sort.replace(/^-/, ""));
   if (chosen) return { column: chosen, down: view.sort.startsWith("-") };
-  const first = view.compare === "difference" ? "difference" : view.compare === "both" ? "a" : "share";
-  return { column: columns.find(({ key }) => key === first)!, down: true };
+  const first = view.compare === "difference" ? "difference" : "share";
+  return { column: columns.find(({ key }) => key === first || (first === "share" && key === "a"))!, down: true };
 }
 
 /** The first rows of a view in its order; the strongest, or the largest change, first unless another order was chosen. */
@@ -147,7 +147,7 @@ export function sorted(explored: Explored, view: View, rows: Row[], most = Infin
 
 /** The table as a file: whole numbers and full precision, a column for each fact. */
 export function tableOf(explored: Explored, classified: Classified[], view: View, rows: Row[]): string[][] {
-  const shownOnes = atlasesShown(view);
+  const shownOnes = atlasesListed(explored, view);
   const atlas = explored.atlases[shownOnes[0]];
   const { heads } = atlas.facts;
   const text = (value: number | undefined) => (value === undefined || Number.isNaN(value) ? "" : String(value));
@@ -206,7 +206,7 @@ export function Heads({ explored, view, rows, summary, colours, update, select }
   const [most, setMost] = useState(MOST_ROWS);
   const ordered = useMemo(
     () => sorted(explored, view, rows, most),
-    [explored, view.side, view.sort, view.compare, view.what, rows, most],
+    [explored, view.side, view.sort, view.compare, view.card, view.what, rows, most],
   );
   useEffect(() => setMost(MOST_ROWS), [rows]);
   const columns = columnsOf(explored, view, rows);
@@ -294,10 +294,10 @@ interface MatchesProps {
 
 /** The strongest rows of a search, next to the map, where they are seen without scrolling. */
 export function Matches({ explored, view, rows, summary, colours, select }: MatchesProps) {
-  const first: AtlasData = explored.atlases[0];
+  const first: AtlasData = explored.atlases[atlasesListed(explored, view)[0]];
   const best = useMemo(
     () => sorted(explored, { ...view, sort: "" }, rows, MOST_MATCHES),
-    [explored, view.side, view.compare, rows],
+    [explored, view.side, view.compare, view.card, rows],
   );
   return (
     <section class="ha-matches" aria-label="Matches">

@@ -19,6 +19,13 @@ const core = await import(`data:text/javascript;base64,${Buffer.from(built.outpu
 const explored = await core.open(readFileSync(process.argv[2]));
 const views = JSON.parse(readFileSync(0, "utf8"));
 const answers = views.map((given) => {
+  if ("given" in given) return core.changed(explored, core.firstView(explored), given.given);
+  if ("alike" in given) {
+    const [own, other] = [explored.atlases[given.which], explored.atlases[1 - given.which]];
+    return core
+      .alike(explored, "score", given.which, own.place(given.alike))
+      .map(({ place, similarity, q, common, expected }) => [other.name(place), similarity, q, common, expected]);
+  }
   if ("edges" in given) {
     const [atlas] = explored.atlases;
     const of = (end) =>

@@ -418,6 +418,43 @@ const others = {
     assert.equal(await counted(page), given.second);
     return page;
   },
+  async "two models by function: tables, partners in the other map, cards"() {
+    const page = await opened("others");
+    const { first, second, similarity } = given.match;
+    assert.equal(await page.locator(".ha-panel canvas").count(), 2);
+    const relations = page.getByRole("region", { name: "Relations in both models" }).locator("tbody tr");
+    assert.equal(await relations.count(), given.shared);
+    const [row] = await page.getByRole("region", { name: "Matched heads" }).locator("tbody tr").all();
+    assert.match(await row.innerText(), new RegExp(`^${first}\\s+${second}\\s+${similarity.toFixed(2)}\\s+<0\\.001`));
+    await row.hover();
+    assert.equal(await page.locator(".ha-spot.hint").count(), 2);
+    await row.getByRole("button", { name: `${first} of A` }).press("Enter");
+    assert.equal(await cardName(page), first);
+    assert.deepEqual(
+      await page
+        .locator(".ha-panel")
+        .evaluateAll((all) =>
+          all.map((panel) => [".kept", ".partner"].map((mark) => panel.querySelectorAll(mark).length)),
+        ),
+      [
+        [1, 0],
+        [0, 1],
+      ],
+    );
+    await page.locator(".ha-card").getByRole("button", { name: second, exact: true }).click();
+    assert.equal(await cardName(page), second);
+    assert.deepEqual(await hashOf(page), { head: second, card: "b" });
+    await page.locator(".ha-card").getByRole("button", { name: "A", exact: true }).click();
+    assert.equal(await cardName(page), first);
+    await page.keyboard.press("Escape");
+    await page.locator(".ha-panel canvas").nth(1).click();
+    assert.equal((await hashOf(page)).card, "b");
+    await page.setViewportSize({ width: 390, height: 800 });
+    await settled(page);
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
+    assert.equal(await page.locator("h1 b").count(), 0);
+    return page;
+  },
   async "two atlases: a click opens the card of the atlas that was clicked"() {
     const page = await opened("double");
     const panels = 1 + given.categories.length;
@@ -453,6 +490,7 @@ for (const theme of ["light", "dark"])
       ["single", `query=${given.word}`],
       ["single", `relation=${given.relation}`],
       ["double", "compare=difference"],
+      ["others", "card=b&head=L5H0"],
     ]) {
       const page = await opened(name, `#theme=${theme}&${hash}`, { bypassCSP: true });
       await page.evaluate(axe);

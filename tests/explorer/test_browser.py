@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atlases import HOSTILE, make_atlas, make_evidence, make_removal, with_model
+from atlases import HOSTILE, make_atlas, make_evidence, make_others, make_removal, with_model
 from headatlas.analysis.categories import classify
+from headatlas.analysis.compare_functions import compare_functions
 from headatlas.analysis.composition import find_composition
 from headatlas.analysis.reading import find_reading
 from headatlas.atlas import Atlas, head_name
@@ -46,6 +47,7 @@ CHECKS = (
     "a search shows its strongest matches next to the map; Enter opens the first",
     "what was not measured says so",
     "two atlases: each, both and their difference",
+    "two models by function: tables, partners in the other map, cards",
     "two atlases: a click opens the card of the atlas that was clicked",
     "no violation that axe finds, light",
     "no violation that axe finds, dark",
@@ -83,7 +85,10 @@ def problems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "single": write_page(folder / "single.html", atlas),
         "bare": write_page(folder / "bare.html", bare),
         "double": write_page(folder / "double.html", atlas, other),
+        "others": write_page(folder / "others.html", *(pair := make_others())),
     }
+    functions = compare_functions(*pair)
+    (match,) = functions.matched
     first, reading = classify(atlas), find_reading(atlas)
     assert reading is not None
     composition = find_composition(atlas)
@@ -113,6 +118,12 @@ def problems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "induction": list(reading.places("induction")),
         "feeder": head_name(*edge.sender),
         "fed": head_name(*edge.receiver),
+        "shared": len(functions.relations),
+        "match": {
+            "first": head_name(*match.first),
+            "second": head_name(*match.second),
+            "similarity": match.similarity,
+        },
         "second": int(classify(other).has.any(0).sum()),
         "views": [
             {"side": side, "rule": rule, "threshold": threshold, "heads": int(found.has.any(0).sum())}

@@ -11,10 +11,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atlases import HOSTILE, make_atlas, make_attention, make_composition, make_reading_words, with_settings
+from atlases import (
+    HOSTILE,
+    make_atlas,
+    make_attention,
+    make_composition,
+    make_others,
+    make_reading_words,
+    with_settings,
+)
 from headatlas.analysis.card import head_card
 from headatlas.analysis.categories import classify
-from headatlas.atlas import Atlas
+from headatlas.analysis.compare_functions import compare_functions
+from headatlas.atlas import Atlas, head_name
 from headatlas.explorer.payload import build_payload
 from needs import ROOT, need_node
 
@@ -248,3 +257,36 @@ def test_edges_of_a_head_are_those_that_the_card_of_the_command_line_names(tmp_p
                 (each["sender"], each["receiver"], each["kind"], each["strength"], each["chance"], each["q"])
                 for each in expected[end]
             ] == [tuple(each) for each in answer[end]], name
+
+
+def test_two_models_of_other_shapes_have_tables_and_places_of_their_own(tmp_path):
+    atlases = make_others()
+    found = compare_functions(*atlases)
+    (match,) = found.matched
+    names = [head_name(*match.first), head_name(*match.second)]
+    for number, card in enumerate("ab"):
+        table, _ = find(list(atlases), tmp_path, "", card=card)
+        implemented = classify(atlases[number]).implements
+        assert len(table) == implemented.sum() and "difference" not in table
+        expected = {(f"L{layer}H{head}", atlases[number].relations[at]) for at, layer, head in np.argwhere(implemented)}
+        assert set(zip(table["head"], table["relation"], strict=True)) == expected
+        (answer,) = ask(list(atlases), [{"alike": names[number], "which": number}], tmp_path)["answers"]
+        assert answer == [[names[1 - number], match.similarity, match.q_value, match.common, match.expected_common]]
+    table, summary = find(list(atlases), tmp_path, "", card="b", relation="translation_relation")
+    assert table.empty and summary == "translation_relation was not measured here"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"card": "b", "head": "L6H1"}, {"card": "b", "head": "L6H1"}),
+        ({"card": "b", "head": "L0H2"}, {"card": "b", "head": ""}),
+        ({"head": "L0H2"}, {"card": "a", "head": "L0H2"}),
+        ({"head": "L6H1"}, {"head": ""}),
+        ({"compare": "difference"}, {"compare": "both"}),
+        ({"tab": "functions", "relation": HOSTILE[1]}, {"tab": "functions", "relation": HOSTILE[1]}),
+    ],
+)
+def test_the_address_of_two_models_names_heads_of_the_one_whose_card_is_open(given, expected, tmp_path):
+    (answer,) = ask(list(make_others()), [{"given": given}], tmp_path)["answers"]
+    assert {name: answer[name] for name in expected} == expected

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from atlases import HOSTILE, make_atlas, make_evidence
+from atlases import HOSTILE, make_atlas, make_evidence, make_others
 from explorer_payload import unpack
 from headatlas.analysis.film import Scene, make_film
 from headatlas.errors import AtlasError
@@ -128,6 +128,12 @@ def test_a_hostile_name_of_a_model_stays_text(name: str) -> None:
         "html", "head", "meta", "title", "style", "body", "div", "noscript", "script"
     }  # fmt: skip
     assert not {"\x1b", "\u202e"} & set(page.of("title")[0])
+
+
+def test_a_hostile_model_that_is_compared_by_function_stays_text() -> None:
+    page = Page(build_page(*make_others()))
+    assert "b" not in {tag for tag, _ in page.elements} and len(page.of("script")) == 2
+    assert page.of("title") == ["small and </script><b> · headatlas"]
 
 
 def test_the_file_is_the_page(tmp_path: Path) -> None:

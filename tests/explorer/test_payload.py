@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atlases import HOSTILE, PAIRS, make_atlas, make_composition, make_evidence
+from atlases import HOSTILE, PAIRS, make_atlas, make_composition, make_evidence, make_others
 from explorer_payload import unpack
+from headatlas.analysis.compare_functions import compare_functions
 from headatlas.analysis.composition import KINDS, TITLES, find_composition
 from headatlas.analysis.reading import find_reading
 from headatlas.analysis.sentences import Sentences
-from headatlas.atlas import COPYING_VARIABLES, SIDES, Atlas
+from headatlas.atlas import COPYING_VARIABLES, SIDES, Atlas, head_name
 from headatlas.atlas.evidence import CONDITIONS, TOKENS
 from headatlas.errors import AtlasError
 from headatlas.explorer.payload import NOTHING, build_payload
@@ -232,8 +233,45 @@ def test_two_atlases_keep_their_numbers_apart() -> None:
 
 
 def test_atlases_that_cannot_be_compared_are_refused() -> None:
-    with pytest.raises(AtlasError):
+    with pytest.raises(AtlasError, match="expected the pairs that were measured, found none"):
         build_payload([make_atlas(N_LAYERS, N_HEADS), make_atlas(N_LAYERS + 1, N_HEADS)])
+
+
+def test_atlases_whose_heads_do_not_correspond_are_compared_by_function() -> None:
+    first, second = make_others()
+    header, _ = unpack(build_payload([first, second]))
+    assert list(header["functions"]) == list(SIDES)
+    for side, functions in header["functions"].items():
+        found = compare_functions(first, second, side=side)
+        assert [each["name"] for each in functions["relations"]] == [each.relation for each in found.relations]
+        for each, expected in zip(functions["relations"], found.relations, strict=True):
+            assert (each["category"], each["pairs"]) == (expected.category, expected.pairs)
+            for name, atlas in (("first", first), ("second", second)):
+                best, place = getattr(expected, name), each[name]["place"]
+                assert (None if place is None else head_name(*divmod(place, atlas.n_heads))) == best.name
+                assert all(each[name][key] == getattr(best, key) for key in ("score", "chance", "copying"))
+        assert functions["matched"] == [
+            {
+                "first": each.first[0] * first.n_heads + each.first[1],
+                "second": each.second[0] * second.n_heads + each.second[1],
+                "similarity": each.similarity,
+                "q": each.q_value,
+                "common": each.common,
+                "expected": each.expected_common,
+            }
+            for each in found.matched
+        ]
+        assert (functions["tried"], functions["byChance"]) == (len(found.matches), found.by_chance)
+        assert functions["onlyFirst"] == list(found.only_first) and functions["onlySecond"] == list(found.only_second)
+    assert len(header["functions"]["score"]["matched"]) == 1
+    assert {name for name, _ in header["palettes"]["paper"]["categories"]} == {
+        "Algorithmic", "Knowledge", "Linguistic", "Translation", HOSTILE[0]
+    }  # fmt: skip
+
+
+def test_atlases_whose_heads_correspond_are_not_compared_by_function() -> None:
+    header, _ = unpack(build_payload([make_atlas(3, 2, seed=seed) for seed in (0, 1)]))
+    assert header["functions"] is None
 
 
 def test_the_bytes_hold_no_time(atlas: Atlas) -> None:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from atlases import make_atlas
+from atlases import make_atlas, make_others
 from headatlas.errors import AtlasError, SettingsError
 from headatlas.explorer import explore
 from headatlas.explorer.payload import build_payload
@@ -21,7 +21,7 @@ def test_the_widget_holds_the_page_s_data_and_core():
     assert "DecompressionStream" in widget._esm and ".ha-panel" in widget._css
     both = explore(atlas, make_atlas(5, 3, name="tuned"))
     assert both.payload != widget.payload
-    with pytest.raises(AtlasError, match="cannot be compared"):
+    with pytest.raises(AtlasError, match="expected the pairs that were measured, found none"):
         explore(atlas, make_atlas(7, 3))
 
 
@@ -34,6 +34,12 @@ def test_the_selection_is_read_from_the_view_and_set_in_it():
     assert widget.view == {"threshold": "0.3", "head": "L4H2"}
     widget.selection = None
     assert widget.selection is None and widget.view["threshold"] == "0.3"
+    pair = explore(*make_others())  # of other shapes, 5 x 3 and 7 x 2
+    pair.view = {"card": "b"}
+    pair.selection = "L6H1"
+    assert pair.view == {"card": "b", "head": "L6H1"}
+    with pytest.raises(SettingsError, match="expected L0H0 to L6H1, or None"):
+        pair.selection = "L0H2"
     for bad in ("L5H0", "L0H3", "x", "l1h1"):
         with pytest.raises(SettingsError, match="expected L0H0 to L4H2, or None"):
             widget.selection = bad

@@ -190,6 +190,15 @@ def check_comparable(first: Atlas, second: Atlas, given: dict[str, Any] | None =
         )
 
 
+def heads_correspond(first: Atlas, second: Atlas, given: dict[str, Any] | None = None) -> bool:
+    """Whether two atlases can be compared head by head; `given` as for `check_comparable`."""
+    try:
+        check_comparable(first, second, given)
+    except AtlasError:
+        return False
+    return True
+
+
 def check_same_choice(first: Atlas, second: Atlas, given: dict[str, Any] | None = None) -> None:
     """Raise `AtlasError` if the atlases differ in a value of CLASSIFYING for which none is given."""
     given = given or {}

@@ -76,16 +76,9 @@ def compare_command(
 
 def _by_heads(by: By | None, first: Atlas, second: Atlas, threshold: str | None, rule: str | None) -> bool:
     """Whether heads are compared by their numbers: as asked for, otherwise if the atlases allow it."""
-    from headatlas.analysis.compare import check_comparable
-    from headatlas.errors import AtlasError
+    from headatlas.analysis.compare import heads_correspond
 
-    if by is not None:
-        return by is By.heads
-    try:
-        check_comparable(first, second, {"threshold": threshold, "rule": rule})
-    except AtlasError:
-        return False
-    return True
+    return by is By.heads if by is not None else heads_correspond(first, second, {"threshold": threshold, "rule": rule})
 
 
 def _draw_heads(changes: Comparison, palette: str) -> Figure:

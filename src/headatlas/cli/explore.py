@@ -15,7 +15,7 @@ from headatlas.cli.screen import print_message
 def explore_command(
     atlas: Annotated[Path, typer.Argument(metavar="ATLAS", help="Folder made by `headatlas map` or `import`.")],
     other: Annotated[
-        Path | None, typer.Argument(metavar="[OTHER]", help="A second atlas, such as a fine-tune's, to compare.")
+        Path | None, typer.Argument(metavar="[OTHER]", help="A second atlas to compare, of any model.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: explorer.html in ATLAS.")

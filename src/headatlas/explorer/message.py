@@ -146,6 +146,48 @@ class AtlasFacts(TypedDict):
     report: list[Block]
 
 
+class Strongest(TypedDict):
+    """The head with the most hits on the shared pairs of a relation; `place` is null if no head has any."""
+
+    place: int | None
+    score: float
+    chance: float | None
+    copying: float | None
+
+
+class SharedRelation(TypedDict):
+    """A relation that both atlases measured."""
+
+    name: str
+    category: str
+    pairs: int
+    first: Strongest
+    second: Strongest
+
+
+class Matched(TypedDict):
+    """Places of a head of the first atlas and the most similar one of the second, beyond chance."""
+
+    first: int
+    second: int
+    similarity: float
+    q: float
+    common: int
+    expected: float
+
+
+class Functions(TypedDict):
+    """Two atlases by function, for one side; `tried` heads of the first had enough hits to be matched."""
+
+    relations: list[SharedRelation]
+    onlyFirst: list[str]
+    onlySecond: list[str]
+    matched: list[Matched]
+    tried: int
+    fewestHits: int
+    byChance: float | None
+
+
 class Palette(TypedDict):
     """Colours of categories by name, of two and more categories, and 256 colours of a continuous scale."""
 
@@ -165,8 +207,11 @@ class Stored(TypedDict):
 
 
 class Header(TypedDict):
+    """`functions` by side, if the heads of two atlases do not correspond."""
+
     format: int
     atlases: list[AtlasFacts]
+    functions: dict[str, Functions] | None
     words: list[str]
     palettes: dict[str, Palette]
     readingPalettes: dict[str, Palette]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def explore(atlas: Atlas, other: Atlas | None = None) -> ExplorerWidget:
-    """The explorer as a widget for notebooks, of one atlas or of two side by side.
+    """The explorer as a widget for notebooks, of one atlas or of two that are compared.
 
     Raises:
         SettingsError: the package anywidget is not installed.

@@ -20,7 +20,7 @@ PAGES = {"explorer": ("page.js", "explorer.css"), "film": ("film.js", "film.css"
 
 
 def build_page(*atlases: Atlas, reports: Sequence[Blocks] | None = None) -> str:
-    """The page of one atlas, or of two side by side, as HTML.
+    """The page of one atlas, or of two that are compared, as HTML.
 
     Args:
         reports: the report of each atlas; default: they are built.

@@ -37,7 +37,9 @@ NOTHING = 0xFFFFFFFF
 
 
 def build_payload(atlases: list[Atlas], reports: Sequence[blocks.Blocks] | None = None) -> bytes:
-    """The data of one atlas, or of two that are shown side by side, compressed by gzip.
+    """The data of one atlas, or of two that are compared, compressed by gzip.
+
+    Two atlases whose heads correspond are shown head by head, others by what their heads do with the same words.
 
     Args:
         reports: the report of each atlas; default: they are built.
@@ -45,10 +47,11 @@ def build_payload(atlases: list[Atlas], reports: Sequence[blocks.Blocks] | None 
     Raises:
         AtlasError: two atlases that cannot be compared.
     """
-    from headatlas.analysis.compare import check_comparable
+    from headatlas.analysis.compare import heads_correspond
 
-    if len(atlases) == 2:
-        check_comparable(atlases[0], atlases[1])
+    functions = None
+    if len(atlases) == 2 and not heads_correspond(atlases[0], atlases[1]):
+        functions = _functions(atlases[0], atlases[1])
     if reports is None:
         reports = [build_report(atlas) for atlas in atlases]
     arrays = _Arrays()
@@ -60,8 +63,9 @@ def build_payload(atlases: list[Atlas], reports: Sequence[blocks.Blocks] | None 
     header = message.Header(
         format=FORMAT,
         atlases=facts,
+        functions=functions,
         words=words.all,
-        palettes=_palettes(atlases[0]),
+        palettes=_palettes(atlases),
         readingPalettes=_reading_palettes(),
         maxQ=MAX_Q,
         minExcess=MIN_EXCESS,
@@ -402,6 +406,48 @@ def _composition(atlas: Atlas, prefix: str, arrays: _Arrays) -> message.Composit
     return message.Composition(tried=found.n_edges, edges=len(edges), kinds=list(KINDS), about=list(TITLES.values()))
 
 
+def _functions(first: Atlas, second: Atlas) -> dict[str, message.Functions]:
+    """By side: the strongest heads of each relation that both measured, and the heads that do the same."""
+    from headatlas.analysis.compare_functions import FEWEST_HITS, Strongest, compare_functions
+
+    def strongest(atlas: Atlas, found: Strongest) -> message.Strongest:
+        place = None if found.layer is None or found.head is None else found.layer * atlas.n_heads + found.head
+        return message.Strongest(place=place, score=found.score, chance=found.chance, copying=found.copying)
+
+    sides = {}
+    for side in SIDES if first.has_suppression and second.has_suppression else SIDES[:1]:
+        found = compare_functions(first, second, side=side)
+        sides[side] = message.Functions(
+            relations=[
+                message.SharedRelation(
+                    name=each.relation,
+                    category=each.category,
+                    pairs=each.pairs,
+                    first=strongest(first, each.first),
+                    second=strongest(second, each.second),
+                )
+                for each in found.relations
+            ],
+            onlyFirst=list(found.only_first),
+            onlySecond=list(found.only_second),
+            matched=[
+                message.Matched(
+                    first=each.first[0] * first.n_heads + each.first[1],
+                    second=each.second[0] * second.n_heads + each.second[1],
+                    similarity=each.similarity,
+                    q=each.q_value,
+                    common=each.common,
+                    expected=each.expected_common,
+                )
+                for each in found.matched
+            ],
+            tried=len(found.matches),
+            fewestHits=FEWEST_HITS,
+            byChance=found.by_chance,
+        )
+    return sides
+
+
 def _places(table: pd.DataFrame, atlas: Atlas, prefix: str = "") -> np.ndarray:
     """Layer x n_heads + head of each row: Int[ndarray, "n_rows"]."""
     return table[f"{prefix}layer"].to_numpy() * atlas.n_heads + table[f"{prefix}head"].to_numpy()
@@ -452,12 +498,12 @@ def _pieces(line: blocks.Text) -> list[message.Piece]:
     return found
 
 
-def _palettes(atlas: Atlas) -> dict[str, message.Palette]:
-    """The colours of the figures, for the categories of an atlas."""
+def _palettes(atlases: list[Atlas]) -> dict[str, message.Palette]:
+    """The colours of the figures, for the categories of all atlases."""
     from headatlas.analysis.categories import classify
     from headatlas.figures import PALETTES
 
-    names = classify(atlas, rule="plain").categories
+    names = tuple(dict.fromkeys(name for atlas in atlases for name in classify(atlas, rule="plain").categories))
     return {name: _palette(palette, names) for name, palette in PALETTES.items()}
 
 

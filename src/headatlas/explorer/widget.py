@@ -17,12 +17,13 @@ STATIC = Path(__file__).parent / "static"
 
 
 class ExplorerWidget(anywidget.AnyWidget):
-    """One atlas, or two side by side, to be explored in JupyterLab and other notebooks.
+    """One atlas, or two that are compared, to be explored in JupyterLab and other notebooks.
 
     Attributes:
         view: what is shown, as the page has it in its address (`threshold`, `relation`, `side`, `rule`, ...); read
             and set it. What makes no sense is left out by the browser.
-        selection: name of the head whose card is open, such as `L23H4`, or None.
+        selection: name of the head whose card is open, such as `L23H4`, or None; of two atlases in the one that `view`
+            names as `card`, `a` or `b`.
 
     Where no widget can run, the notebook keeps the picture of the map.
     """
@@ -42,10 +43,10 @@ class ExplorerWidget(anywidget.AnyWidget):
 
     @selection.setter
     def selection(self, head: str | None) -> None:
-        first = self._atlases[0]
-        known = {head_name(layer, number) for layer in range(first.n_layers) for number in range(first.n_heads)}
+        atlas = self._atlases[1 if self.view.get("card") == "b" and len(self._atlases) > 1 else 0]
+        known = {head_name(layer, number) for layer in range(atlas.n_layers) for number in range(atlas.n_heads)}
         if head is not None and head not in known:
-            last = head_name(first.n_layers - 1, first.n_heads - 1)
+            last = head_name(atlas.n_layers - 1, atlas.n_heads - 1)
             raise SettingsError(f"selection: expected L0H0 to {last}, or None, found {head!r}.")
         self.view = {**self.view, "head": head or ""}
 
