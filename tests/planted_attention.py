@@ -33,11 +33,17 @@ _HEADS = {"previous": (0, 1), "duplicate": (0, 3), "induction": (1, 2), "sink": 
 PLANTED = {
     "learned": _HEADS,
     "rotary": _HEADS,
-    # A token equals its earlier copies, and ALiBi puts itself first: no head of one layer can prefer the copies. The
-    # steepest slope, which the previous token needs, is that of head 0.
+    # The steepest slope, which the previous token needs, is that of head 0.
     "alibi": {"previous": (0, 0), "induction": (1, 5), "sink": (1, 6)},
+    "alibi copies": {"duplicate": (1, 7)},
 }
-"""Positions -> behaviour -> layer and head; all other heads attend as their positions alone let them."""
+"""Positions -> behaviour -> layer and head; all other heads attend as their positions alone let them.
+
+ALiBi puts a token before its earlier copies, so that a head of one layer cannot prefer these. `alibi copies` has a
+`clock` for it in the layer before."""
+
+CLOCK = (0, 7)
+"""Looks at all tokens alike and writes the prefix's share of its attention: less, the later a token is."""
 
 
 @dataclass
@@ -70,6 +76,7 @@ class Sizes:
 
 
 SIZES = {"learned": Sizes(24, 96, 48), "rotary": Sizes(24, 96, 64), "alibi": Sizes(N_TOKENS, 448, 112)}
+SIZES["alibi copies"] = SIZES["alibi"]
 
 
 class Head:
@@ -99,13 +106,19 @@ def make_heads(kind: str, prefix: torch.Tensor) -> dict[str, Head]:
         prefix: code of the prefix token.
     """
     sizes = SIZES[kind]
-    heads = {name: Head(sizes) for name in PLANTED[kind]}
+    heads = {name: Head(sizes) for name in _places(kind)}
     same = torch.eye(sizes.code)
     dims = SLOW if kind == "rotary" else list(range(sizes.code))
 
     def match(head: Head, query: slice, key: slice, sign: float = 1.0) -> None:
         head.Q[query, dims], head.K[key, dims] = sign * SHARP * same, same
 
+    if kind == "alibi copies":
+        duplicate, clock, early = heads["duplicate"], heads["clock"], sizes.place.start
+        clock.V[sizes.token, 0], clock.W_O[early, 0] = prefix, 0.02  # little, so that all residuals are of one length
+        match(duplicate, sizes.token, sizes.token)
+        duplicate.Q[sizes.constant, sizes.code], duplicate.K[early, sizes.code] = SHARP / 2, 1
+        return heads
     previous, sink = heads["previous"], heads["sink"]
     previous.V[sizes.token, : sizes.code] = previous.W_O[sizes.before, : sizes.code] = same
     induction = heads["induction"]
@@ -133,7 +146,7 @@ def make_heads(kind: str, prefix: torch.Tensor) -> dict[str, Head]:
 
 
 def make_reading_model(kind: str):
-    """A model with planted heads: `learned` positions (GPT-2), `rotary` (Llama) or `alibi` (MPT)."""
+    """A model with planted heads: `learned` positions (GPT-2), `rotary` (Llama), `alibi` or `alibi copies` (MPT)."""
     sizes = SIZES[kind]
     width = 2 * sizes.half
     if kind == "learned":
@@ -166,8 +179,12 @@ def make_reading_model(kind: str):
             answers[:, sizes.answer] = SURE * u[:, sizes.token]
             model.lm_head.weight.copy_(torch.cat([answers, -answers], 1))
         for name, head in make_heads(kind, u[prefix, sizes.token]).items():
-            _plant(kind, base, *PLANTED[kind][name], head)
+            _plant(kind, base, *_places(kind)[name], head)
     return model
+
+
+def _places(kind: str) -> dict[str, tuple[int, int]]:
+    return PLANTED[kind] | ({"clock": CLOCK} if kind == "alibi copies" else {})
 
 
 def _plant(kind: str, base, layer: int, number: int, head: Head) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import headatlas
-from headatlas.analysis.ablation import Removal, RemovalPoint, removal_curves
+from headatlas.analysis.ablation import RemovalCurves, RemovalPoint, removal_curves
 from headatlas.analysis.correlations import Mean, correlate, known_correlations, mean_over_relations
 from headatlas.atlas import Atlas
 from headatlas.atlas.evidence import CONDITIONS, TOTAL_EFFECT, Status
@@ -146,7 +146,7 @@ def without(points: list[RemovalPoint]) -> RemovalPoint | None:
     return next((each for each in reversed(points) if 0 < each.removed <= REMOVED), None)
 
 
-def removals(atlas: Atlas) -> dict[str, Removal]:
+def removals(atlas: Atlas) -> dict[str, RemovalCurves]:
     """The curves of the relations that could be tested."""
     facts, table = atlas.manifest.evidence.ablation, atlas.evidence("ablation")
     assert facts is not None
@@ -155,7 +155,7 @@ def removals(atlas: Atlas) -> dict[str, Removal]:
     }
 
 
-def kinds_of(curves: Removal) -> dict[str, RemovalPoint | None]:
+def kinds_of(curves: RemovalCurves) -> dict[str, RemovalPoint | None]:
     """The points that the table and the picture show, in the order of KINDS."""
     controls, others = without(curves.controls), without(curves.controls_other)
     points = (curves.own[0], without(curves.own), without(curves.other), without(curves.random), controls, others)

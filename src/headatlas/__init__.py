@@ -41,7 +41,7 @@ _HOME = {
     "plan_map": "headatlas.measuring.plan",
     "publish_atlas": "headatlas.sharing.publish",
     "pull_atlas": "headatlas.sharing.pull",
-    "remove_heads": "headatlas.measuring.remove_heads",
+    "remove_heads": "headatlas.measuring.removing_adapter",
     "save_atlas": "headatlas.atlas",
     "survey_models": "headatlas.measuring.survey",
     "validate_atlas": "headatlas.measuring.validate",
@@ -100,7 +100,7 @@ if TYPE_CHECKING:
     from headatlas.measuring.import_scores import import_scores
     from headatlas.measuring.map import map_heads
     from headatlas.measuring.plan import plan_map
-    from headatlas.measuring.remove_heads import remove_heads
+    from headatlas.measuring.removing_adapter import remove_heads
     from headatlas.measuring.salient import measure_salient
     from headatlas.measuring.survey import survey_models
     from headatlas.measuring.validate import validate_atlas

@@ -75,6 +75,18 @@ def test_shuffled_words_match_nothing(models):
     assert not compare_functions(first, replace(second, pair_hits=hits)).matched
 
 
+def test_a_null_model_is_matched_as_the_second_would_be(models):
+    first, second = models
+    silent = with_hits(make_atlas(2, 2, name="silent"), [])
+    null = compare_functions(*models, null=silent).null
+    assert (null.name, null.heads, null.matched, null.similarity) == ("silent", 0, 0, None)
+    random = with_hits(make_atlas(7, 2, name="random"), joined(noise(7, 2, seed=5)))
+    null = compare_functions(*models, null=random).null
+    assert (null.heads, null.matched) == (14, 0)
+    found = compare_functions(first, silent, null=second).null
+    assert found.matched == 1 and found.similarity == compare_functions(*models).similarity > null.similarity
+
+
 def test_the_strongest_head_is_that_on_the_shared_pairs():
     every = hits_of((0, 0), range(20, 40)) + hits_of((4, 1), range(10))
     first = with_hits(make_atlas(5, 3, chance=True), every)
@@ -124,8 +136,12 @@ def test_the_command_compares_any_two_models(models, tmp_path):
     assert (tmp_path / "both.png").read_bytes()[:4] == b"\x89PNG"
     result = CliRunner().invoke(app, ["compare", *folders, "--by", "heads"])
     assert result.exit_code == 2 and "expected the same layers x heads" in result.output
-    same = CliRunner().invoke(app, ["compare", folders[0], folders[0], "--by", "function"])
+    same = CliRunner().invoke(app, ["compare", folders[0], folders[0], "--by", "function", "--null", folders[1]])
     assert same.exit_code == 0 and "A: small, B: small" in same.stdout
+    shown = " ".join(same.stdout.split())
+    assert "With large in the place of B (14 heads with 10 hits): heads of A that are matched: 1;" in shown
+    result = CliRunner().invoke(app, ["compare", folders[0], folders[0], "--null", folders[1]])
+    assert result.exit_code == 2 and "expected a comparison by function" in result.output
 
 
 def test_the_picture_has_a_row_per_relation(models):

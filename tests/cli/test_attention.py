@@ -55,6 +55,7 @@ def test_json_has_everything(place):
     assert named == {name: [f"L{layer}H{head}"] for name, (layer, head) in PLANTED["rotary"].items()}
     assert len(found["rows"]) == 8 * (5 + 10 + 5)
     assert {row["value"] for row in found["rows"] if row["behaviour"] == "delimiter"} == {None}
+    assert {row["kind"] for row in found["words"]} <= {"any", "pair"} and found["words"]
     removal = found["removal"]
     assert [each["behaviour"] for each in removal["together"]] == ["previous", "induction", "duplicate"]
     assert len(removal["rows"]) == 6 and removal["accuracy"] == 1

@@ -83,6 +83,16 @@ def test_planted_heads_with_alibi(tmp_path):
     assert set(found) == {"self", "local"} and {head for _, head in found["local"]} == {0, 1, 2}
 
 
+def test_a_planted_duplicate_head_with_alibi(tmp_path):
+    """It looks at a token's earlier copy, and at the token itself where there is none."""
+    save_reading_model("alibi copies", tmp_path / "model")
+    map_model(tmp_path)
+    found = named(measure(tmp_path)[0])
+    assert found.pop("duplicate") == [PLANTED["alibi copies"]["duplicate"]]
+    assert set(found) == {"self", "local"} and {head for _, head in found["local"]} == {0, 1, 2}
+    assert PLANTED["alibi copies"]["duplicate"] in found["self"]
+
+
 def test_uniform_attention_names_nothing(tmp_path):
     model = make_model("llama")
     with torch.no_grad():

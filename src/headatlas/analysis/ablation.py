@@ -49,7 +49,7 @@ class RemovalPoint:
 
 
 @dataclass(frozen=True)
-class Removal:
+class RemovalCurves:
     """The curves of one relation.
 
     Args:
@@ -66,7 +66,7 @@ class Removal:
     controls_other: list[RemovalPoint]
 
 
-def removal_curves(table: pd.DataFrame, relation: str) -> Removal:
+def removal_curves(table: pd.DataFrame, relation: str) -> RemovalCurves:
     """The curves of a relation.
 
     Args:
@@ -74,7 +74,7 @@ def removal_curves(table: pd.DataFrame, relation: str) -> Removal:
     """
     rows: Any = table[table["relation"] == relation]
     own, others = rows[rows["task"] == relation], rows[rows["task"] != relation]
-    return Removal(
+    return RemovalCurves(
         own=_points(own[own["order"] == BY_SCORE]),
         other=_points(own[own["order"] == BY_OTHER_SCORE]),
         random=_points(own[own["order"].map(is_random_order)]),

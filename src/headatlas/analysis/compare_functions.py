@@ -6,7 +6,7 @@ for: the pairs of a relation whose words are one token each in both tokenizers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from headatlas.analysis.categories import Classification, classify
@@ -94,6 +94,24 @@ class Match:
 
 
 @dataclass(frozen=True)
+class NullModel:
+    """The heads of the first atlas, matched with those of a model without functions, such as one with random weights.
+
+    Args:
+        name: of the model.
+        heads: its heads with at least FEWEST_HITS hits on the pairs that it shares with the first atlas.
+        matched: heads of the first atlas that are matched with one of them beyond chance, q < MAX_Q.
+        similarity: mean of the most similar head, over the heads of the first atlas with enough hits; None if no head
+            of the null model has enough.
+    """
+
+    name: str
+    heads: int
+    matched: int
+    similarity: float | None
+
+
+@dataclass(frozen=True)
 class FunctionComparison:
     """Two atlases by function.
 
@@ -105,6 +123,7 @@ class FunctionComparison:
         matches: of each head of the first atlas with at least FEWEST_HITS hits, the most similar ones first.
         by_chance: mean similarity of the most similar head if, for each pair, the heads of the second atlas that hit it
             are shuffled.
+        null: the same with a model without functions in the place of the second; None if none was given.
     """
 
     first: str
@@ -117,11 +136,17 @@ class FunctionComparison:
     only_second: tuple[str, ...]
     matches: tuple[Match, ...]
     by_chance: float | None
+    null: NullModel | None = None
 
     @property
     def matched(self) -> tuple[Match, ...]:
         """Matches beyond chance, q < MAX_Q."""
-        return tuple(match for match in self.matches if match.q_value < MAX_Q)
+        return _beyond_chance(self.matches)
+
+    @property
+    def similarity(self) -> float | None:
+        """Mean similarity of the most similar heads; None if no head is matched."""
+        return _mean_similarity(self.matches)
 
     def as_dict(self) -> dict[str, Any]:
         """The comparison in JSON types."""
@@ -148,7 +173,9 @@ class FunctionComparison:
             ],
             "only_first": list(self.only_first),
             "only_second": list(self.only_second),
+            "similarity": self.similarity,
             "similarity_by_chance": self.by_chance,
+            "null": None if self.null is None else asdict(self.null),
             "matches": [
                 {
                     "first": head_name(*each.first),
@@ -171,6 +198,7 @@ def compare_functions(
     side: str = "score",
     threshold: str | float | None = None,
     rule: str | None = None,
+    null: Atlas | None = None,
     seed: int = 0,
 ) -> FunctionComparison:
     """Compare two atlases of any two models by the words that both measured.
@@ -179,10 +207,12 @@ def compare_functions(
         side: `score` or `suppression`.
         threshold: strict limit, 0 to 1; default: the atlases' own, which must agree.
         rule: `plain` or `calibrated`; default: the atlases' own, which must agree.
+        null: an atlas of a model without functions, such as one with random weights: what matches it finds is chance.
         seed: of the shuffled heads.
 
     Raises:
-        AtlasError: the atlases share no words, do not hold their pairs, or differ in threshold or rule.
+        AtlasError: two of the atlases share no words or an atlas does not hold its pairs, or the first two differ in
+            threshold or rule.
 
     >>> found = compare_functions(atlas, atlas)
     >>> [each.similarity for each in found.matches]
@@ -214,7 +244,29 @@ def compare_functions(
         only_second=tuple(name for name in second.relations if name not in of_relation),
         matches=matches,
         by_chance=by_chance,
+        null=None if null is None else _null_model(first, null, side, seed),
     )
+
+
+def _null_model(first: Atlas, null: Atlas, side: str, seed: int) -> NullModel:
+    shared = _shared_pairs(first, null)
+    hits, of_null = (_hits_of(atlas, shared, side) for atlas in (first, null))
+    relations = [part["number"].to_numpy() for _, part in shared.groupby("relation", sort=False)]
+    matches, _ = _matches(first.n_heads, null.n_heads, hits, of_null, relations, seed)
+    return NullModel(
+        name=null.name,
+        heads=int((of_null.sum(1) >= FEWEST_HITS).sum()),
+        matched=len(_beyond_chance(matches)),
+        similarity=_mean_similarity(matches),
+    )
+
+
+def _beyond_chance(matches: tuple[Match, ...]) -> tuple[Match, ...]:
+    return tuple(match for match in matches if match.q_value < MAX_Q)
+
+
+def _mean_similarity(matches: tuple[Match, ...]) -> float | None:
+    return sum(match.similarity for match in matches) / len(matches) if matches else None
 
 
 def _shared_pairs(first: Atlas, second: Atlas) -> pd.DataFrame:

@@ -61,7 +61,12 @@ def attention_command(
         removed = None
         if facts_of_removal is not None and without is not None:
             removed = write_facts(facts_of_removal) | {"rows": records(without)}
-        print_json(write_facts(facts) | {"named": named_heads(reading), "rows": records(table), "removal": removed})
+        words = loaded.evidence("reading_words")
+        print_json(
+            write_facts(facts)
+            | {"named": named_heads(reading), "rows": records(table), "removal": removed}
+            | {"words": None if words is None else records(words)}
+        )
         return
     show_reading(loaded, reading)
     show_removal(loaded, reading)

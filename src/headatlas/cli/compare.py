@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from headatlas.analysis.compare import Comparison
-    from headatlas.analysis.compare_functions import FunctionComparison, Strongest
+    from headatlas.analysis.compare_functions import FunctionComparison, NullModel, Strongest
     from headatlas.atlas import Atlas
 
 MOST_NAMES = 12
@@ -45,6 +45,10 @@ def compare_command(
     rule: Annotated[
         str | None, typer.Option(help="Classify by plain or calibrated; default: the atlases' own.")
     ] = None,
+    null: Annotated[
+        Path | None,
+        typer.Option(metavar="ATLAS", help="By function: also match A with this model, which has random weights."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Draw the changes: .png, .svg or .pdf.")
     ] = None,
@@ -58,10 +62,13 @@ def compare_command(
 
     atlases = load_atlas(first), load_atlas(second)
     if _by_heads(by, *atlases, threshold, rule):
+        if null is not None:
+            raise typer.BadParameter("expected a comparison by function; add --by function.", param_hint="--null")
         changes = compare_atlases(*atlases, side=side.value, threshold=threshold, rule=rule)
         content, show, draw = changes.as_dict(), partial(_show, changes), partial(_draw_heads, changes)
     else:
-        found = compare_functions(*atlases, side=side.value, threshold=threshold, rule=rule)
+        of_null = None if null is None else load_atlas(null)
+        found = compare_functions(*atlases, side=side.value, threshold=threshold, rule=rule, null=of_null)
         content, show, draw = found.as_dict(), partial(_show_functions, found), partial(_draw_functions, found)
     if as_json:
         print_json(content)
@@ -173,5 +180,17 @@ def _show_functions(found: FunctionComparison) -> None:
         f"{'' if not rest else f'{rest} more. '}Of {len(found.matches)} heads of A with at least {FEWEST_HITS} hits, "
         f"{len(found.matched)} have one in B that shares more pairs with them than chance explains (q < {MAX_Q:g}); "
         f"these are {len({each.second for each in found.matched})} heads of B. The mean similarity by chance is "
-        f"{found.by_chance:.2f}. by chance: pairs of both if each hit other pairs of the same relations."
+        f"{found.by_chance:.2f} ({found.similarity:.2f} with B). by chance: pairs of both if each hit other pairs of "
+        f"the same relations."
+    )
+    if found.null is not None:
+        print_note(_null_sentence(found.null, FEWEST_HITS))
+
+
+def _null_sentence(null: NullModel, fewest: int) -> str:
+    if null.similarity is None:
+        return f"With {null.name} in the place of B, nothing is matched: no head of it has {fewest} hits."
+    return (
+        f"With {null.name} in the place of B ({null.heads} heads with {fewest} hits): heads of A that are matched: "
+        f"{null.matched}; mean similarity {null.similarity:.2f}."
     )

@@ -36,7 +36,7 @@ def remove_command(
 ) -> None:
     """Write a LoRA adapter that removes a relation's heads, and measure what it takes away."""
     from headatlas.atlas import load_atlas
-    from headatlas.measuring.remove_heads import remove_heads
+    from headatlas.measuring.removing_adapter import remove_heads
 
     loaded = load_atlas(atlas)
     with Bar() as bar:

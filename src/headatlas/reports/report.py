@@ -59,7 +59,7 @@ def build_report(
         *([] if suppressing else reading.where_heads_look(atlas, functions)),
         *([] if suppressing else composition.which_heads_feed(atlas)),
         *running.agreement(atlas),
-        *running.removal(atlas),
+        *running.ablation(atlas),
         *provenance.coverage(atlas, found),
         *provenance.validity(atlas),
         *provenance.settings_and_versions(atlas, found),

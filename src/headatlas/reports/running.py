@@ -43,7 +43,7 @@ def agreement(atlas: Atlas) -> list[Block]:
     ]
 
 
-def removal(atlas: Atlas) -> list[Block]:
+def ablation(atlas: Atlas) -> list[Block]:
     """What removing the heads of relations does to the running model; nothing if it was not measured."""
     facts, curves = atlas.manifest.evidence.ablation, atlas.evidence("ablation")
     if facts is None or curves is None:

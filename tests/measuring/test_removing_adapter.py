@@ -12,8 +12,7 @@ from headatlas.architectures import open_model
 from headatlas.architectures.open import open_checkpoint
 from headatlas.cli import app
 from headatlas.errors import AtlasError, HeadatlasError, SettingsError
-from headatlas.measuring import remove_heads as module
-from headatlas.measuring.remove_heads import removing_adapter
+from headatlas.measuring import removing_adapter as module
 from headatlas.measuring.running.model import RunningModel
 from models import make_model, save_model
 from needs import need_package
@@ -37,7 +36,7 @@ def test_the_adapter_takes_away_these_heads_and_nothing_else(case, tmp_path):
     folder = save_model(reference, tmp_path / "model")
     heads = open_model(open_checkpoint(folder))
     chosen = [(1, 0), (1, heads.n_heads - 1), (0, 1)]
-    tensors, config = removing_adapter(heads, chosen)
+    tensors, config = module.removing_adapter(heads, chosen)
     module._write(tmp_path / "adapter", tensors, config, "card")
     adapted = open_model(open_checkpoint(folder, adapter=tmp_path / "adapter"))
     for layer in range(heads.n_layers):
@@ -61,7 +60,7 @@ def test_peft_reads_it_with_the_same_result(tmp_path):
     reference = make_model("llama")
     folder = save_model(reference, tmp_path / "model")
     heads = open_model(open_checkpoint(folder))
-    module._write(tmp_path / "adapter", *removing_adapter(heads, [(1, 2), (0, 1), (0, 3)]), "card")
+    module._write(tmp_path / "adapter", *module.removing_adapter(heads, [(1, 2), (0, 1), (0, 3)]), "card")
     running = RunningModel(heads)
     ids = torch.arange(12).view(2, 6)
     with running.without({1: [2], 0: [1, 3]}, tokens=slice(None)):

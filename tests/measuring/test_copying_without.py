@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 import headatlas
 from headatlas.analysis.reading import find_reading
 from headatlas.measuring import removal
-from headatlas.measuring.removal import CONTROL, NAMED, RANDOM_TOKENS, SEQUENCES, choose_heads
+from headatlas.measuring.copying_without import CONTROL, NAMED, RANDOM_TOKENS, SEQUENCES, choose_heads
 from headatlas.measuring.running.passages import repeated_tokens
 from headatlas.measuring.vocabulary import read_vocabulary
 from models import make_model, save_model

@@ -7,7 +7,6 @@ picks the head's channels of the projection's input, `lora_B` holds `-W_O_h`.
 from __future__ import annotations
 
 import json
-import math
 import random
 import shutil
 import tempfile
@@ -22,13 +21,11 @@ from headatlas.atlas.evidence import RemovedBy
 from headatlas.checkpoints.adapter import CONFIG, PREFIX
 from headatlas.errors import ArchitectureError, AtlasError, SettingsError
 from headatlas.measuring.ablate import MIN_BASE, choose_controls, ranked_heads
-from headatlas.measuring.prefix import default_prefix
 from headatlas.measuring.progress import Progress, Stage, report_stage
-from headatlas.measuring.running.attention import most_tokens
+from headatlas.measuring.quality import accuracy, perplexity, shown_text
 from headatlas.measuring.running.bench import AblationSettings, Bench, Head
-from headatlas.measuring.running.model import RunningModel, batches
-from headatlas.measuring.running.passages import load_text, text_pieces
-from headatlas.measuring.running.questions import Questions, load_prompts
+from headatlas.measuring.running.model import RunningModel
+from headatlas.measuring.running.questions import load_prompts
 from headatlas.measuring.session import Session, relations_of
 
 if TYPE_CHECKING:
@@ -38,9 +35,6 @@ if TYPE_CHECKING:
     from headatlas.atlas import Atlas
 
 N_HEADS, RANDOM_DRAWS = 4, 3
-TEXT_PIECES = 8
-"""Pieces of a text, of at most 256 tokens each, whose perplexity is measured; evenly spread over the text."""
-
 WEIGHTS, CARD = "adapter_model.safetensors", "README.md"
 
 
@@ -64,7 +58,7 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Removal:
+class RemovingAdapter:
     """An adapter that removes heads.
 
     Args:
@@ -101,7 +95,7 @@ def remove_heads(
     threads: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> Removal:
+) -> RemovingAdapter:
     """Write a LoRA adapter, in PEFT's layout, that removes a relation's heads, and measure what it takes away.
 
     The folder has the adapter and a card with the effects: accuracy of the task and of other tasks, perplexity of the
@@ -154,9 +148,9 @@ def remove_heads(
         asked = {name: each for name, each in known.items() if name in texts}
         settings = AblationSettings(n_prompts, n_heads, RemovedBy.ZERO, seed)
         bench = Bench(running, asked, texts, session.tokenizer, settings)
-        pieces = _pieces(atlas, session, text)
+        pieces = shown_text(atlas, session, text)
         effects = _effects(atlas, bench, pieces, relation, chosen, controls, seed, progress)
-    removal = Removal(
+    removal = RemovingAdapter(
         relation=relation,
         heads=tuple(head_name(*head) for head in chosen),
         rank={int(layer): len(each) for layer, each in _rows(heads, chosen).items()},
@@ -245,9 +239,9 @@ def _effects(
             if progress is not None:
                 progress(Stage.ANSWERS, done, total)
             if name is None:
-                values.append(_perplexity(running, pieces, removed))
+                values.append(perplexity(running, pieces, removed))
             else:
-                values.append(_accuracy(running, bench.task(name).questions, removed))
+                values.append(accuracy(running, bench.task(name).questions, removed))
             done += 1
         random_values = values[2:]
         found.append(
@@ -279,41 +273,6 @@ def random_in_layers(atlas: Atlas, chosen: list[Head], seed: int) -> list[list[H
     ]
 
 
-def _by_layer(removed: list[Head]) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = defaultdict(list)
-    for layer, head in removed:
-        found[layer].append(head)
-    return dict(found)
-
-
-def _accuracy(running: RunningModel, questions: Questions, removed: list[Head]) -> float:
-    with running.without(_by_layer(removed), tokens=slice(None)):
-        answers = questions.answers((places, running.last_logits(ids)) for places, ids in batches(questions.prompts))
-    return answers.correct / len(questions.prompts)
-
-
-def _pieces(atlas: Atlas, session: Session, text: str | Path | None) -> torch.Tensor:
-    """A text in pieces behind the atlas's prefix: Int[Tensor, "n_pieces n_tokens"]."""
-    kept, heads = atlas.manifest.prefix, session.heads
-    prefix = kept.token if kept else default_prefix(session, session.vocabulary.ids(junk=False)).token
-    where = "the package's text" if text is None else text
-    pieces = text_pieces(load_text(text), session.tokenizer, heads.d_vocab, prefix, most_tokens(heads), where)
-    return pieces[:: -(-len(pieces) // TEXT_PIECES)]
-
-
-def _perplexity(running: RunningModel, pieces: torch.Tensor, removed: list[Head]) -> float:
-    """Of the next token; one piece at a time, so that memory stays small."""
-    import torch
-
-    total = 0.0
-    with running.without(_by_layer(removed), tokens=slice(None)):
-        for piece in pieces:
-            logits = running.logits(piece[None], len(piece))[0, :-1].float()
-            right = logits.gather(1, piece[1:, None].to(logits.device))[:, 0]
-            total += float((torch.logsumexp(logits, -1) - right).double().sum())
-    return math.exp(total / (pieces.numel() - len(pieces)))
-
-
 def _write(folder: Path, tensors: dict[str, torch.Tensor], config: dict[str, Any], card: str) -> None:
     """Write the adapter's files together: the folder appears whole, or stays as it was."""
     from safetensors.torch import save_file
@@ -340,7 +299,7 @@ def _write(folder: Path, tensors: dict[str, torch.Tensor], config: dict[str, Any
         raise AtlasError(f"{folder}: the adapter cannot be written ({error.strerror or error}).") from error
 
 
-def _card(atlas: Atlas, removal: Removal) -> str:
+def _card(atlas: Atlas, removal: RemovingAdapter) -> str:
     """The adapter's card, in Markdown."""
     from headatlas.reports.text import count
 

@@ -1,0 +1,176 @@
+"""What compression does to the functions of heads: a table and a picture, from a GGUF model.
+
+    python tools/compression.py MODEL OUT
+
+Each variant is written as GGUF, mapped, run on tasks and text, and removed; so is, as its control, the model with
+random noise of the same norm in each matrix. Q8_0, Q5_0 and Q4_0 are quantised by gguf; it has no writer for 3 and 2
+bits, so these are rounded by the rule of Q4_0 with fewer levels. OUT keeps the atlases and `compression.json`; the same
+command goes on there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import torch
+from gguf import GGMLQuantizationType as Type
+from gguf import GGUFReader, GGUFValueType, GGUFWriter
+
+import headatlas
+from headatlas.analysis.categories import classify
+from headatlas.atlas import Atlas
+from headatlas.measuring.quality import measure_quality
+from headatlas.measuring.session import Session
+
+BLOCK = 32
+"""Weights that share a scale of 16 bits."""
+
+Change = Callable[[np.ndarray], np.ndarray]
+
+
+def quantised(kind: Type) -> Change:
+    return lambda weight: gguf.dequantize(gguf.quantize(weight, kind), kind)
+
+
+def rounded(bits: int) -> Change:
+    """By the rule of Q4_0: the scale maps the block's largest weight, with its sign, to the lowest level."""
+
+    def change(weight: np.ndarray) -> np.ndarray:
+        blocks = weight.reshape(-1, BLOCK)
+        largest = np.take_along_axis(blocks, np.abs(blocks).argmax(1)[:, None], 1)
+        lowest = 2 ** (bits - 1)
+        scale = (largest / -lowest).astype(np.float16).astype(np.float32)
+        levels = np.divide(blocks, scale, out=np.zeros_like(blocks), where=scale != 0)
+        return (np.clip(np.rint(levels), -lowest, lowest - 1) * scale).reshape(weight.shape)
+
+    return change
+
+
+def fp8(weight: np.ndarray) -> np.ndarray:
+    """E4M3, with a scale for each matrix."""
+    scale = np.abs(weight).max() / torch.finfo(torch.float8_e4m3fn).max or 1.0
+    return torch.from_numpy(weight / scale).to(torch.float8_e4m3fn).float().numpy() * scale
+
+
+def pruned(share: float) -> Change:
+    """Without the smallest weights of each matrix."""
+    return lambda weight: np.where(np.abs(weight) >= np.quantile(np.abs(weight), share), weight, np.float32(0))
+
+
+VARIANTS: dict[str, tuple[float | None, Change]] = {
+    "Q8_0": (8.5, quantised(Type.Q8_0)),
+    "fp8": (8.0, fp8),
+    "Q5_0": (5.5, quantised(Type.Q5_0)),
+    "Q4_0": (4.5, quantised(Type.Q4_0)),
+    "3 bits": (3.5, rounded(3)),
+    "2 bits": (2.5, rounded(2)),
+    "pruned 30 %": (None, pruned(0.3)),
+    "pruned 50 %": (None, pruned(0.5)),
+}
+"""Bits per weight, None if it does not save bits, and what happens to a matrix."""
+
+
+def noisy(change: Change) -> Change:
+    """Random weights with the norm of what a variant changes, from a fixed seed for each shape."""
+
+    def change_randomly(weight: np.ndarray) -> np.ndarray:
+        noise = np.random.default_rng(weight.shape).standard_normal(weight.shape, np.float32)
+        size = np.linalg.norm((change(weight) - weight).astype(np.float64))
+        return weight + noise * np.float32(size / np.linalg.norm(noise.astype(np.float64)))
+
+    return change_randomly
+
+
+def write_variant(source: Path, target: Path, change: Change) -> float:
+    """Write a model with changed matrices, as float32, and return the relative change of all of them together."""
+    reader = GGUFReader(source)
+    architecture = reader.fields["general.architecture"].contents()
+    writer = GGUFWriter(target, architecture)
+    for name, field in reader.fields.items():
+        if name == "general.architecture" or name.startswith("GGUF."):
+            continue
+        kind = field.types[0]
+        writer.add_key_value(name, field.contents(), kind, field.types[-1] if kind == GGUFValueType.ARRAY else None)
+    moved = size = 0.0
+    for tensor in reader.tensors:
+        weight = gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        if weight.ndim == 2:
+            new = change(weight)
+            moved += float(np.sum((new - weight).astype(np.float64) ** 2))
+            size += float(np.sum(weight.astype(np.float64) ** 2))
+            weight = new
+        writer.add_tensor(tensor.name, np.ascontiguousarray(weight, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return (moved / size) ** 0.5
+
+
+def measure(source: Path, folder: Path, base: Atlas | None) -> tuple[Atlas, dict[str, Any]]:
+    """The map of a model, and what it can do: functions are those above the threshold, beyond chance and copying."""
+    atlas = headatlas.map_heads(source, folder, salient=False)
+    quality = measure_quality(atlas, Session(source))
+    functions = classify(atlas, rule="calibrated").implements
+    row: dict[str, Any] = {"perplexity": quality.perplexity, "accuracy": quality.accuracy}
+    row |= {"functions": int(functions.sum()), "heads": int(functions.any(0).sum())}
+    if base is not None:
+        before = classify(base, rule="calibrated").implements
+        scores = [each.scores.values for each in (base, atlas)]
+        known = np.isfinite(scores[0]) & np.isfinite(scores[1])
+        row |= {"kept": int((before & functions).sum()), "gained": int((functions & ~before).sum())}
+        row["r"] = float(np.corrcoef(scores[0][known], scores[1][known])[0, 1])
+    return atlas, row
+
+
+def main(source: Path, out: Path) -> None:
+    """Measure all variants, and print the table."""
+    out.mkdir(parents=True, exist_ok=True)
+    kept = out / "compression.json"
+    rows: dict[str, dict[str, Any]] = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
+    base, row = measure(source, out / "base", None)
+    rows["base"] = row
+    for name, (bits, change) in VARIANTS.items():
+        for shown, how in ((name, change), (f"noise: {name}", noisy(change))):
+            if shown in rows:
+                continue
+            file = out / "variant.gguf"
+            relative = write_variant(source, file, how)
+            _, row = measure(file, out / shown.replace(" ", "-").replace(":", "").replace("%", "percent"), base)
+            rows[shown] = row | {"bits": bits, "relative_change": relative}
+            kept.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+            file.unlink()
+    print(table(rows))
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """The rows as Markdown; in brackets, those of noise with the same norm."""
+
+    def mean(row: dict[str, Any]) -> float:
+        return sum(row["accuracy"].values()) / len(row["accuracy"])
+
+    base = rows["base"]
+    lines = [
+        "| variant | bits | change | functions kept | gained | r | perplexity | accuracy |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        f"| base | | | {base['functions']} | | | {base['perplexity']:.1f} | {mean(base):.2f} |",
+    ]
+    for name in VARIANTS:
+        row, noise = rows[name], rows[f"noise: {name}"]
+        cells = [name, "" if row["bits"] is None else f"{row['bits']:g}", f"{row['relative_change']:.3f}"]
+        cells += [f"{row[key]} ({noise[key]})" for key in ("kept", "gained")]
+        cells += [f"{row['r']:.3f} ({noise['r']:.3f})", f"{row['perplexity']:.1f} ({noise['perplexity']:.1f})"]
+        lines.append("| " + " | ".join([*cells, f"{mean(row):.2f} ({mean(noise):.2f})"]) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        raise SystemExit(__doc__)
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
