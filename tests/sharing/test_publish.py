@@ -58,7 +58,7 @@ def test_only_the_files_of_the_atlas_are_published(hub, tmp_path):
 
 def test_the_card(hub):
     hostile = "evil <img src=x>\n---\nlicense: mit"
-    atlas = make_attention(make_atlas(**SIZES, name=hostile))
+    atlas = make_attention(make_atlas(**SIZES, name=hostile, note="4-bit weights."))
     publish_atlas(atlas, "org/tiny", licence="cc-by-4.0")
     card = hub.repositories["org/tiny"].files["README.md"]
     front = front_matter(card)
@@ -74,7 +74,14 @@ def test_the_card(hub):
     assert not [each for each in (*tokens, *inline) if each.type.startswith("html")]
     shown = [each.attrs["src"] for each in inline if each.type == "image"]
     assert shown == ["figure.png", "reading.png"] and set(shown) <= set(hub.repositories["org/tiny"].files)
-    for part in ("beyond chance and copying", "headatlas pull org/tiny", "@inproceedings", "cc-by-4.0", "## Limits"):
+    for part in (
+        "beyond chance and copying",
+        "headatlas pull org/tiny",
+        "@inproceedings",
+        "cc-by-4.0",
+        "## Limits",
+        "4-bit weights. All",
+    ):
         assert part in text
 
 

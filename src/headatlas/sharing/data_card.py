@@ -60,19 +60,19 @@ def write_data_card(atlas: Atlas, name: str, licence: str, pictures: dict[str, s
             for at, file in enumerate(tables)
         ],
     )
-    found = analyse(atlas)
+    found, note = analyse(atlas), f"{model.note} " if model.note else ""
     (map_file, map_text), *others = pictures.items()
     blocks: list[Block] = [
         Title(line(f"Attention heads of {atlas.name}")),
         Picture(map_text, map_file),
         *provenance.warning(atlas),
         *summary(atlas, found.classification),
-        paragraph("Model: ", Code(model.source), f", {model.n_layers:,} layers x {model.n_heads:,} heads. All findings "
-                  "with their tests are in ", Code("report.md"), "."),
+        paragraph("Model: ", Code(model.source), f", {model.n_layers:,} layers x {model.n_heads:,} heads. {note}"
+                  "All findings with their tests are in ", Code("report.md"), "."),
         *(Picture(text, file) for file, text in others),
         heading("Use"),
         CodeBlock(f"pip install headatlas\nheadatlas pull {name} -o atlas\nheadatlas explore atlas", "shell"),
-        paragraph("writes the explorer, the figures and the report anew from the tables, after checking them. The "
+        paragraph("This writes the explorer, the figures and the report anew from the tables, after checking them. The "
                   "tables can be read without headatlas too:"),
         CodeBlock(f'import pandas as pd\n\nscores = pd.read_parquet("hf://datasets/{name}/{SCORES}")', "python"),
         heading("Tables"),
