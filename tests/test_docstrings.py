@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 import headatlas
 from headatlas.atlas import load_atlas
@@ -25,6 +26,10 @@ def example(tmp_path_factory):
     pairs = [pair for pair in capitals.pairs if "".join(pair).isascii()][:40]
     words = list(dict.fromkeys(word for pair in pairs for word in pair))
     make_planted(place / "path" / "to" / "model", pairs=pairs, words=words, profile="alone")
+    tuned = shutil.copytree(place / "path" / "to" / "model", place / "path" / "to" / "tuned")
+    tensors = load_file(tuned / "model.safetensors")
+    tensors["model.layers.1.self_attn.o_proj.weight"] *= 0.9
+    save_file(tensors, tuned / "model.safetensors", metadata={"format": "pt"})
     headatlas.map_heads(place / "path" / "to" / "model", place / "atlas")
     (place / "models.toml").write_text(
         '[[model]]\nname = "tiny"\nsource = "path/to/model"\n[[model]]\nname = "gone"\nsource = "./gone"\n', "utf-8"

@@ -22,6 +22,7 @@ _HOME = {
     "Classification": "headatlas.analysis.categories",
     "Relation": "headatlas.relations",
     "ablate_heads": "headatlas.measuring.ablate",
+    "audit_models": "headatlas.measuring.audit",
     "builtin_relations": "headatlas.relations",
     "classify": "headatlas.analysis.categories",
     "compare_atlases": "headatlas.analysis.compare",
@@ -56,6 +57,7 @@ __all__ = [
     "Relation",
     "__version__",
     "ablate_heads",
+    "audit_models",
     "builtin_relations",
     "classify",
     "compare_atlases",
@@ -94,6 +96,7 @@ if TYPE_CHECKING:
     from headatlas.figures import draw_map
     from headatlas.measuring.ablate import ablate_heads
     from headatlas.measuring.attention import measure_attention
+    from headatlas.measuring.audit import audit_models
     from headatlas.measuring.composition import measure_composition
     from headatlas.measuring.find import find_heads
     from headatlas.measuring.import_headvis import import_headvis

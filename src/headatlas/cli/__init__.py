@@ -2,6 +2,7 @@
 
 from headatlas.cli import (  # noqa: F401
     attention,
+    audit,
     compare,
     composition,
     explore,
@@ -20,8 +21,8 @@ from headatlas.cli.app import app, main
 __all__ = ["app", "main"]
 
 ORDER = (
-    "map", "explore", "head", "find", "heads", "figure", "report", "compare", "attention", "composition", "validate",
-    "ablate", "remove", "salient", "plan", "survey", "relations", "import", "export",
+    "map", "explore", "head", "find", "heads", "figure", "report", "compare", "audit", "attention", "composition",
+    "validate", "ablate", "remove", "salient", "plan", "survey", "relations", "import", "export",
     "publish", "pull",
 )  # fmt: skip
 """Commands as the help lists them: what people need first comes first."""

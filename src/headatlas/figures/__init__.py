@@ -13,6 +13,7 @@ from headatlas.figures.palettes import PALETTES
 
 _HOME = {
     "draw_ablation": "headatlas.figures.ablation",
+    "draw_audit": "headatlas.figures.audit",
     "draw_comparison": "headatlas.figures.comparison",
     "draw_composition": "headatlas.figures.composition",
     "draw_function_comparison": "headatlas.figures.function_comparison",
@@ -30,6 +31,7 @@ _HOME = {
 __all__ = [
     "PALETTES",
     "draw_ablation",
+    "draw_audit",
     "draw_comparison",
     "draw_composition",
     "draw_function_comparison",
@@ -46,6 +48,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from headatlas.figures.ablation import draw_ablation
+    from headatlas.figures.audit import draw_audit
     from headatlas.figures.comparison import draw_comparison
     from headatlas.figures.composition import draw_composition
     from headatlas.figures.function_comparison import draw_function_comparison

@@ -39,8 +39,14 @@ class Stage(StrEnum):
     PATHS = "paths"
     """Edges between heads that are removed from the running model."""
 
+    PARAMETERS = "parameters"
+    """Parameters of two models that are compared."""
+
+    WORDS = "words"
+    """Layers in which the logits of words are compared between models."""
+
     MODELS = "models"
-    """Models of a survey."""
+    """Models of a survey or an audit."""
 
 
 Progress = Callable[[Stage, int, int], None]

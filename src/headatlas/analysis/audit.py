@@ -1,0 +1,338 @@
+"""What changed from a base model to a tuned one, beyond what random changes of the same size do.
+
+Knows atlases and arrays; knows nothing about models or files. Each measure of the tuned model has a null: the same
+measure of models whose parameters differ from the base by as much, in random directions ("noise").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from headatlas.analysis.categories import classify
+from headatlas.analysis.compare import check_comparable, head_names
+from headatlas.atlas import Atlas, head_name
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FLOOR = -1.0
+"""Logarithm of a movement over the noise below which a word counts as not moved."""
+
+SHRINK = 0.4
+"""How much of a word's expected noise is that of the head's typical word."""
+
+
+@dataclass(frozen=True)
+class CategoryAudit:
+    """Heads with a category, in the base and the tuned model.
+
+    Args:
+        base, tuned: numbers of heads; kept: of both.
+        gained, lost: numbers of heads that only the tuned, or only the base has.
+        noise_gained, noise_lost: the largest such numbers of the noise.
+        gained_heads, lost_heads: those of the gained and lost that changed beyond the noise, by name.
+    """
+
+    category: str
+    base: int
+    tuned: int
+    kept: int
+    gained: int
+    lost: int
+    noise_gained: int
+    noise_lost: int
+    gained_heads: tuple[str, ...]
+    lost_heads: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RelationAudit:
+    """Heads that implement a relation, and the head whose score changed most.
+
+    Args:
+        base, tuned: numbers of heads that implement it.
+        noise: the smallest and the largest number in the noise.
+        gained_heads, lost_heads: those that changed beyond the noise, by name.
+        head: its score changed most; None if none changed.
+        before, after: its score in the base and the tuned model.
+        noise_change: the largest change of any head's score for this relation in the noise.
+        is_beyond: whether the head's change is larger than any change of the noise, of all relations.
+    """
+
+    relation: str
+    category: str
+    base: int
+    tuned: int
+    noise: tuple[int, int]
+    gained_heads: tuple[str, ...]
+    lost_heads: tuple[str, ...]
+    head: str | None
+    before: float
+    after: float
+    noise_change: float
+    is_beyond: bool
+
+
+@dataclass(frozen=True)
+class HeadsAudit:
+    """What became of the functions of heads.
+
+    Args:
+        side, threshold, rule: how heads were classified.
+        n_heads: heads of each model.
+        noise_change: the largest change of any score in the noise; a change beyond the noise is larger.
+        categories: `Any` first, then in the order of figures.
+        relations: in the atlases' order.
+    """
+
+    side: str
+    threshold: str
+    rule: str
+    n_heads: int
+    noise_change: float
+    categories: tuple[CategoryAudit, ...]
+    relations: tuple[RelationAudit, ...]
+
+
+def audit_heads(
+    base: Atlas,
+    tuned: Atlas,
+    noise: Sequence[Atlas],
+    *,
+    side: str = "score",
+    threshold: str | float | None = None,
+    rule: str | None = None,
+) -> HeadsAudit:
+    """Heads gained and lost by category and relation, beyond what noise does.
+
+    A head is gained (lost) beyond the noise if its score crosses the threshold, and changes by more than any score of
+    any head changes in the noise.
+
+    Args:
+        noise: maps of models that differ from the base by as much as the tuned one, in random directions; at least 1.
+        side, threshold, rule: as for `compare_atlases`.
+
+    Raises:
+        AtlasError: the atlases cannot be compared head by head.
+    """
+    import numpy as np
+
+    for each in (tuned, *noise):
+        check_comparable(base, each, {"threshold": threshold, "rule": rule})
+    before, after = (classify(each, threshold, side, rule) for each in (base, tuned))
+    of_noise = [classify(each, threshold, side, rule) for each in noise]
+    change = tuned.share(side).values - base.share(side).values
+    noisy = np.stack([np.abs(each.share(side).values - base.share(side).values) for each in noise])
+    limit = float(noisy.max(initial=0))
+    beyond = np.abs(change) > limit
+    gained, lost = (after.implements & ~before.implements & beyond), (before.implements & ~after.implements & beyond)
+    of_relation = base.data["category"].values
+    categories = []
+    for name in ("Any", *before.categories):
+        rows = np.ones(len(of_relation), bool) if name == "Any" else of_relation == name
+        was, now, *null = (
+            each.count > 0 if name == "Any" else each.of(name) for each in (before, after, *of_noise)
+        )  # fmt: skip
+        categories.append(
+            CategoryAudit(
+                category=name,
+                base=int(was.sum()),
+                tuned=int(now.sum()),
+                kept=int((was & now).sum()),
+                gained=int((now & ~was).sum()),
+                lost=int((was & ~now).sum()),
+                noise_gained=max(int((each & ~was).sum()) for each in null),
+                noise_lost=max(int((was & ~each).sum()) for each in null),
+                gained_heads=tuple(head_names(now & ~was & gained[rows].any(0))),
+                lost_heads=tuple(head_names(was & ~now & lost[rows].any(0))),
+            )
+        )
+    relations = []
+    for at, relation in enumerate(base.relations):
+        place = np.unravel_index(int(np.abs(change[at]).argmax()), change[at].shape)
+        counts = [int(each.implements[at].sum()) for each in of_noise]
+        relations.append(
+            RelationAudit(
+                relation=str(relation),
+                category=str(of_relation[at]),
+                base=int(before.implements[at].sum()),
+                tuned=int(after.implements[at].sum()),
+                noise=(min(counts), max(counts)),
+                gained_heads=tuple(head_names(gained[at])),
+                lost_heads=tuple(head_names(lost[at])),
+                head=head_name(int(place[0]), int(place[1])) if change[at][place] else None,
+                before=float(base.share(side).values[at][place]),
+                after=float(tuned.share(side).values[at][place]),
+                noise_change=float(noisy[:, at].max()),
+                is_beyond=bool(beyond[at].any()),
+            )
+        )
+    return HeadsAudit(
+        side=side,
+        threshold=before.threshold,
+        rule=before.rule,
+        n_heads=before.n_heads,
+        noise_change=limit,
+        categories=tuple(categories),
+        relations=tuple(relations),
+    )
+
+
+@dataclass(frozen=True)
+class RankedWords:
+    """Words, those whose mapping moved most first.
+
+    Args:
+        word: positions of the words, most moved first: Int[ndarray, "n_words"].
+        layer, head: where each has its largest shift, in the same order.
+        movement: of each, in the same order; above 1, more than any word of the noise: Float[ndarray, "n_words"].
+        shifts: of each word in each head, Float[ndarray, "layer head word"].
+        excess: how far its logits moved more than those of the head's typical word, in logits: the same shape.
+        limit: the largest shift in the noise.
+        factor: by how much the typical word of a head moves, over the noise: Float[ndarray, "layer head"]; NaN for
+            heads that do not move.
+        noise_factors: the smallest and the largest such factor in the noise.
+    """
+
+    word: np.ndarray
+    layer: np.ndarray
+    head: np.ndarray
+    movement: np.ndarray
+    shifts: np.ndarray
+    excess: np.ndarray
+    limit: float
+    factor: np.ndarray
+    noise_factors: tuple[float, float]
+
+    @property
+    def n_beyond(self) -> int:
+        """Words that moved beyond the noise."""
+        return int((self.movement > 1).sum())
+
+    def writer(self, word: int) -> tuple[int, int]:
+        """Layer and head that move the logits of a word, by its position, most."""
+        import numpy as np
+
+        layer, head = np.unravel_index(int(self.excess[..., word].argmax()), self.excess.shape[:2])
+        return int(layer), int(head)
+
+
+@dataclass(frozen=True)
+class MovedWord:
+    """A word whose mapping moved in a head.
+
+    Args:
+        word: its text; token_id: its token.
+        head: where it moved most, compared with the head's other words.
+        movement: how far it moved; above 1, further than any word of the noise.
+        raised_by: the head that moves its logits most, by more than those of its typical word.
+        raised: the words whose logits rose most there.
+    """
+
+    word: str
+    token_id: int
+    head: str
+    movement: float
+    raised_by: str
+    raised: tuple[str, ...]
+
+    @property
+    def is_beyond(self) -> bool:
+        """Whether it moved beyond the noise."""
+        return self.movement > 1
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a tuned model does otherwise than its base.
+
+    Args:
+        base, tuned: names of the models.
+        parameters, changed: how many a map reads, and how many of these differ.
+        relative_change: norm of the differences over that of the changed parameters.
+        seeds: random directions of the noise.
+        heads: functions of heads.
+        words_compared, words_beyond: words, and how many moved beyond the noise.
+        factors: by how much the typical word of each head moved, over the noise (1: as much), by layer and head; None
+            for heads whose words do not move.
+        noise_factors: the smallest and the largest such factor in the noise.
+        words: those that moved most.
+    """
+
+    base: str
+    tuned: str
+    parameters: int
+    changed: int
+    relative_change: float
+    seeds: int
+    heads: HeadsAudit
+    words_compared: int
+    words_beyond: int
+    factors: tuple[tuple[float | None, ...], ...]
+    noise_factors: tuple[float, float]
+    words: tuple[MovedWord, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The audit in JSON types."""
+        return asdict(self)
+
+
+def rank_words(moved: np.ndarray) -> RankedWords:
+    """Rank words by how much more they moved than other words, beyond what noise does.
+
+    In a head, a word's shift is `log(moved / noise) - median over words`, over the standard deviation of the same in
+    the noise, where each model is compared with the others. A word's movement is the mean of its shifts over heads, or
+    its largest shift if that is more, each over the largest one of any word in the noise: above 1, it moved more than
+    any word does by noise.
+
+    Args:
+        moved: how far each word's logits moved, in the tuned model, then in at least 2 noise models: Float[ndarray,
+            "model layer head word"].
+    """
+    import numpy as np
+
+    moved = moved.astype(np.float64)
+    squares = np.square(moved)
+    n = len(moved) - 1
+    total = squares[1:].sum(0)
+    alive = total.max(-1) > 0
+    logs = [_log_ratio(squares[0], total / n)]
+    logs += [_log_ratio(each, (total - each) / (n - 1)) for each in squares[1:]]
+    typical = np.median(logs, -1)
+    centred = np.array([each - middle[..., None] for each, middle in zip(logs, typical, strict=True)])
+    spread = np.sqrt(np.square(centred[1:]).mean(axis=(0, 3)))
+    scale = np.where(alive & (spread > 0), spread, np.inf)[..., None]
+    shifts = centred / scale
+    n_alive = max(1, int(alive.sum()))
+    means, largest = shifts.sum(axis=(1, 2)) / n_alive, shifts.max(axis=(1, 2))
+    limits = [max(float(each[1:].max(initial=0)), np.finfo(np.float64).tiny) for each in (means, largest)]
+    movement = np.maximum(means[0] / limits[0], largest[0] / limits[1])
+    order = np.lexsort((np.arange(len(movement)), -movement))
+    of_noise = typical[1:, alive]
+    best = shifts[0].reshape(-1, shifts.shape[-1]).argmax(0)
+    layer, head = np.unravel_index(best[order], shifts.shape[1:3])
+    return RankedWords(
+        word=order,
+        layer=np.asarray(layer),
+        head=np.asarray(head),
+        movement=movement[order],
+        shifts=shifts[0],
+        excess=moved[0] - np.median(moved[0], -1, keepdims=True),
+        limit=limits[1],
+        factor=np.where(alive, np.exp(typical[0]), np.nan),
+        noise_factors=(float(np.exp(of_noise.min(initial=0))), float(np.exp(of_noise.max(initial=0)))),
+    )
+
+
+def _log_ratio(squares: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """How far words moved over the noise, as logarithms; what moved much less counts as FLOOR.
+
+    The noise of few models is uncertain: it is drawn towards that of the head's typical word.
+    """
+    import numpy as np
+
+    expected = SHRINK * np.median(noise, -1, keepdims=True) + (1 - SHRINK) * noise
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.nan_to_num(np.maximum(0.5 * np.log(squares / expected), FLOOR), nan=FLOOR, posinf=-FLOOR)
