@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headatlas.errors import AtlasError
 
@@ -41,7 +41,7 @@ def readable_errors(name: str, revision: str | None = None, writes: bool = False
     )
 
     # The library's own HTTP client, which is another package in newer versions.
-    transport = HfHubHTTPError.__bases__[0]
+    transport: Any = HfHubHTTPError.__bases__[0]
     try:
         yield
     except GatedRepoError as error:
