@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -112,7 +113,7 @@ def test_a_folder_keeps_what_is_finished(place, tmp_path, monkeypatch):
             patch.setattr(f"headatlas.measuring.{place_of_work}", interrupt)
         found = audit(place, "edited", output, seeds=2)
     assert json.loads((output / "audit.json").read_text("utf-8"))["words"][0]["word"] == found.words[0].word
-    table = pd.read_csv(output / "words.csv")
+    table: Any = pd.read_csv(output / "words.csv")
     assert (table.groupby(["layer", "head"]).size() == 5).all() and table["rank"].max() == 5
     beyond = table[table["beyond_noise"]][["layer", "head", "token"]].to_numpy().tolist()
     assert beyond[0] == [LAYER, HEAD, f" {WORDS[WORD]}"]
