@@ -137,3 +137,27 @@ def test_the_gallery_opens_by_itself(tmp_path):
     assert len(set(pages)) == 3 and all((tmp_path / "gallery" / page).is_file() for page in pages)
     assert [path.name for path in tmp_path.iterdir()] == ["gallery"]
     assert "of 6 attention heads" in text and text.count("data:image/png;base64,") == 3
+
+
+def test_a_compressed_variant_is_the_model_with_other_matrices(tmp_path):
+    import gguf
+    import numpy as np
+
+    from gguf_models import make_model as make_gguf_model
+    from gguf_models import write
+
+    tool = load_tool("compression")
+    source = write(make_gguf_model("llama"), "llama", tmp_path / "model.gguf")
+    assert tool.write_variant(source, tmp_path / "same.gguf", lambda weight: weight) == 0
+    before, after = (gguf.GGUFReader(each) for each in (source, tmp_path / "same.gguf"))
+    assert {name for name in before.fields if not name.startswith("GGUF.")} <= set(after.fields)
+    assert [each.name for each in before.tensors] == [each.name for each in after.tensors]
+    weight = np.random.default_rng(0).standard_normal((64, 96)).astype(np.float32)
+    errors = {}
+    for name, (_, change) in tool.VARIANTS.items():
+        moved, noise = (np.linalg.norm(each(weight) - weight) for each in (change, tool.noisy(change)))
+        assert noise == pytest.approx(moved, rel=1e-3), name
+        errors[name] = moved
+    by_bits = [errors[name] for name in ("Q8_0", "Q5_0", "Q4_0", "3 bits", "2 bits")]
+    assert by_bits == sorted(by_bits) and len(np.unique(tool.rounded(2)(weight)[0, : tool.BLOCK])) <= 4
+    assert (tool.pruned(0.3)(weight) == 0).mean() == pytest.approx(0.3, abs=0.01)
