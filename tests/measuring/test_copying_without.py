@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM
 
 import headatlas
 from headatlas.analysis.reading import find_reading
-from headatlas.measuring import removal
+from headatlas.measuring import copying_without
 from headatlas.measuring.copying_without import CONTROL, NAMED, RANDOM_TOKENS, SEQUENCES, choose_heads
 from headatlas.measuring.running.passages import repeated_tokens
 from headatlas.measuring.vocabulary import read_vocabulary
@@ -63,7 +63,7 @@ def test_without_a_planted_head_copying_is_lost_and_without_others_it_stays(atla
 def test_controls_are_other_heads_of_the_same_layers(atlas):
     kinds = rows_by_head(atlas)["kind"]
     assert kinds.loc[0].tolist().count(CONTROL) == 2 and kinds.loc[1].tolist().count(CONTROL) == 1
-    assert set(kinds[kinds == NAMED].index) == {HEADS[name] for name in removal.COPYING}
+    assert set(kinds[kinds == NAMED].index) == {HEADS[name] for name in copying_without.COPYING}
     chosen = choose_heads(find_reading(atlas))
     assert chosen == choose_heads(find_reading(atlas))
     assert chosen.controls_of([(0, 1), (0, 3), (1, 2)]) == [*chosen.controls[0], *chosen.controls[1]]
@@ -71,7 +71,7 @@ def test_controls_are_other_heads_of_the_same_layers(atlas):
 
 def test_heads_of_a_behaviour_are_removed_together(atlas):
     found = {each.behaviour: each for each in atlas.manifest.evidence.removal.together}
-    assert set(found) == set(removal.COPYING)
+    assert set(found) == set(copying_without.COPYING)
     rows, induction = rows_by_head(atlas), found["induction"]
     # One head of each behaviour is planted.
     assert (induction.heads, induction.controls) == (1, 1)
@@ -122,7 +122,7 @@ def test_numbers_are_those_of_a_plain_loop(place, atlas):
 
 
 def test_an_interrupted_removal_goes_on(place, atlas, monkeypatch):
-    original, seen = removal.Copying.without, []
+    original, seen = copying_without.Copying.without, []
 
     def stops(self, heads):
         if len(seen) == 5:
@@ -130,11 +130,11 @@ def test_an_interrupted_removal_goes_on(place, atlas, monkeypatch):
         seen.append(heads)
         return original(self, heads)
 
-    monkeypatch.setattr(removal.Copying, "without", stops)
+    monkeypatch.setattr(copying_without.Copying, "without", stops)
     with pytest.raises(KeyboardInterrupt):
         measure(place)
     seen.clear()
-    monkeypatch.setattr(removal.Copying, "without", lambda self, heads: seen.append(heads) or original(self, heads))
+    monkeypatch.setattr(copying_without.Copying, "without", lambda self, heads: seen.append(heads) or original(self, heads))
     again = measure(place)
     # Layer 0 is safe; layer 1 and the three behaviours are not.
     assert len(seen) == 8
