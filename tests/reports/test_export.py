@@ -42,5 +42,5 @@ def test_head_lists_name_each_head_once_strongest_first():
 
 
 def test_unknown_format():
-    with pytest.raises(SettingsError, match="format: expected one of csv, json, heads, headvis-json, full-attention, found 'x'"):
+    with pytest.raises(SettingsError, match="one of csv, json, heads, headvis-json, full-attention, found 'x'"):
         export(make_atlas(), "x")
