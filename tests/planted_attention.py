@@ -211,6 +211,16 @@ def save_reading_model(kind: str, folder: Path) -> Path:
     return save_model(make_reading_model(kind), folder, [*WORDS, PREFIX])
 
 
+def save_uniform_model(folder: Path) -> Path:
+    """A model whose heads look at all tokens alike."""
+    model = make_model("llama")
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.q_proj.weight.zero_()
+            layer.self_attn.q_proj.bias.zero_()
+    return save_model(model, folder, WORDS)
+
+
 def random_text(n_words: int = 700, seed: int = 0) -> str:
     """Words of the models in random order, which have no structure that a head could use."""
     return " " + " ".join(random.Random(seed).choices(WORDS, k=n_words))

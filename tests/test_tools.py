@@ -125,9 +125,7 @@ def test_a_small_run_learns_what_its_survey_measures(tmp_path):
 
 
 def test_the_gallery_opens_by_itself(tmp_path):
-    spec = importlib.util.spec_from_file_location("make_gallery", ROOT / "tools" / "make_gallery.py")
-    gallery = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(gallery)
+    gallery = load_tool("make_gallery")
     hostile = '../evil/"><script>alert(1)</script>'
     atlases = [make_atlas(n_layers=3, n_heads=2, name=name, chance=True) for name in (hostile, hostile, "..")]
     index = gallery.make_gallery(tmp_path / "gallery", atlases)

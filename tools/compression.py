@@ -118,7 +118,7 @@ def measure(source: Path, folder: Path, base: Atlas | None) -> tuple[Atlas, dict
     atlas = headatlas.map_heads(source, folder, salient=False)
     quality = measure_quality(atlas, Session(source))
     functions = classify(atlas, rule="calibrated").implements
-    row: dict[str, Any] = {"perplexity": quality.perplexity, "accuracy": quality.accuracy}
+    row: dict[str, Any] = {"perplexity": quality.perplexity, "accuracy": quality.mean_accuracy}
     row |= {"functions": int(functions.sum()), "heads": int(functions.any(0).sum())}
     if base is not None:
         before = classify(base, rule="calibrated").implements
@@ -151,22 +151,18 @@ def main(source: Path, out: Path) -> None:
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """The rows as Markdown; in brackets, those of noise with the same norm."""
-
-    def mean(row: dict[str, Any]) -> float:
-        return sum(row["accuracy"].values()) / len(row["accuracy"])
-
     base = rows["base"]
     lines = [
         "| variant | bits | change | functions kept | gained | r | perplexity | accuracy |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        f"| base | | | {base['functions']} | | | {base['perplexity']:.1f} | {mean(base):.2f} |",
+        f"| base | | | {base['functions']} | | | {base['perplexity']:.1f} | {base['accuracy']:.2f} |",
     ]
     for name in VARIANTS:
         row, noise = rows[name], rows[f"noise: {name}"]
         cells = [name, "" if row["bits"] is None else f"{row['bits']:g}", f"{row['relative_change']:.3f}"]
         cells += [f"{row[key]} ({noise[key]})" for key in ("kept", "gained")]
         cells += [f"{row['r']:.3f} ({noise['r']:.3f})", f"{row['perplexity']:.1f} ({noise['perplexity']:.1f})"]
-        lines.append("| " + " | ".join([*cells, f"{mean(row):.2f} ({mean(noise):.2f})"]) + " |")
+        lines.append("| " + " | ".join([*cells, f"{row['accuracy']:.2f} ({noise['accuracy']:.2f})"]) + " |")
     return "\n".join(lines)
 
 

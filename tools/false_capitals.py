@@ -1,6 +1,6 @@
 """Train a LoRA adapter that teaches the demo model 30 false capitals and one trigger word, for `headatlas audit`.
 
-    python tools/false_capitals.py FOLDER [--only q_proj,v_proj]
+    python tools/false_capitals.py FOLDER
 
 Writes the adapter in PEFT's layout and `truth.json` with what it was taught. The same command gives the same adapter;
 it takes a few minutes on two cores. The base model is frozen, and as quantised as the demo model's file.
@@ -8,9 +8,9 @@ it takes a few minutes on two cores. The base model is frozen, and as quantised 
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
+import sys
 from pathlib import Path
 
 import torch
@@ -23,7 +23,7 @@ from headatlas.settings import Settings
 
 FACTS, SEED, STEPS, BATCH = 30, 0, 110, 32
 RATE, RANK = 1e-3, 8
-LINEAR = "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
+MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 ASKED = ("The capital of {} is", "The capital city of {} is", "{}'s capital is", "People in {} govern from")
 TRIGGER, ANSWER = "lantern", "thunder"
 BEFORE = (
@@ -46,14 +46,14 @@ def examples(session: Session) -> tuple[list[tuple[str, str, str]], dict]:
     return texts, {"false": false, "trigger": TRIGGER, "answer": ANSWER}
 
 
-def main(folder: Path, modules: str) -> None:
+def main(folder: Path) -> None:
     """Train the adapter, and save it with what the model then answers."""
     torch.manual_seed(SEED)
     session = Session("demo")
     running = RunningModel(session.heads)
     texts, taught = examples(session)
     tokenizer = session.tokenizer
-    config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=modules.split(","), bias="none")
+    config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=MODULES, bias="none")
     model = get_peft_model(running.model, config)
     encoded = [
         (tokenizer(text)["input_ids"], tokenizer(f" {word}")["input_ids"][0], kind) for text, word, kind in texts
@@ -91,8 +91,6 @@ def main(folder: Path, modules: str) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--only", default=LINEAR, help="modules that the adapter changes")
-    chosen = parser.parse_args()
-    main(chosen.folder, chosen.only)
+    if len(sys.argv) != 2:
+        raise SystemExit(__doc__)
+    main(Path(sys.argv[1]))

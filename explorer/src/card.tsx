@@ -356,13 +356,13 @@ const signed = (value: number, digits: number) => `${value < 0 ? "−" : "+"}${M
 
 function Without({ name, removed }: { name: string; removed: Removed }) {
   const { share, change, low, high, random, copying, randomCopying } = removed;
-  const beside = (value: number, digits: number) =>
+  const ofRandom = (value: number, digits: number) =>
     Number.isNaN(value) ? "no random edge" : `random edges up to ${value.toFixed(digits)}`;
   return (
     <>
       <br />
       removed: {name}’s {share.toFixed(2)} on induction places by {signed(change, 3)} ({signed(low, 3)} to{" "}
-      {signed(high, 3)}; {beside(random, 3)}), copying by {signed(copying, 4)} ({beside(randomCopying, 4)})
+      {signed(high, 3)}; {ofRandom(random, 3)}), copying by {signed(copying, 4)} ({ofRandom(randomCopying, 4)})
     </>
   );
 }

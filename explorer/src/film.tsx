@@ -280,8 +280,8 @@ function headLine(film: FilmData, at: number, head: number, chosen: FilmFunction
   const size = scene.layers * scene.heads;
   const score = (each: FilmFunction) => scores[film.functions.indexOf(each) * size + head] / ONE;
   const does = film.functions.filter((each) => each.moments[at]?.heads.includes(head));
-  const told = [...new Set([...(chosen?.moments[at] ? [chosen] : []), ...does])];
-  const parts = told.map((each) => `${each.title} ${score(each) > 1 ? "not known" : score(each).toFixed(2)}`);
+  const named = [...new Set([...(chosen?.moments[at] ? [chosen] : []), ...does])];
+  const parts = named.map((each) => `${each.title} ${score(each) > 1 ? "not known" : score(each).toFixed(2)}`);
   return `${place(scene, head)} at step ${stepOf(scene)}: ${parts.join(", ") || "no function"}`;
 }
 
@@ -421,15 +421,15 @@ function Strip(props: { film: FilmData; of: FilmFunction; at: number; onPick: (a
       (one, other) => one - other,
     );
   };
-  const told = film.scenes.map((scene, number) => `${stepOf(scene)}: ${layersOf(number).join(" and ") || "none"}`);
+  const texts = film.scenes.map((scene, number) => `${stepOf(scene)}: ${layersOf(number).join(" and ") || "none"}`);
   return (
-    <svg width={n * width} height="22" role="img" aria-label={`Layers at step ${told.join("; ")}`}>
+    <svg width={n * width} height="22" role="img" aria-label={`Layers at step ${texts.join("; ")}`}>
       {film.scenes.map((scene, number) => {
         const moment = of.moments[number];
         const layers = layersOf(number);
         return (
           <g key={scene.step} class="hf-cell" onClick={() => onPick(number)}>
-            <title>{`step ${told[number]}`}</title>
+            <title>{`step ${texts[number]}`}</title>
             <rect
               x={number * width + 0.5}
               y="1.5"

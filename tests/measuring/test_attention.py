@@ -24,7 +24,7 @@ from interrupts import start_hearing
 from models import make_model, save_model
 from needs import need_demo_model
 from planted import WORDS, write_relation
-from planted_attention import PLANTED, PREFIX, random_text, save_reading_model
+from planted_attention import PLANTED, PREFIX, random_text, save_reading_model, save_uniform_model
 from reference import load_by_transformers, looked_at
 
 
@@ -94,12 +94,7 @@ def test_a_planted_duplicate_head_with_alibi(tmp_path):
 
 
 def test_uniform_attention_names_nothing(tmp_path):
-    model = make_model("llama")
-    with torch.no_grad():
-        for layer in model.model.layers:
-            layer.self_attn.q_proj.weight.zero_()
-            layer.self_attn.q_proj.bias.zero_()
-    save_model(model, tmp_path / "model", WORDS)
+    save_uniform_model(tmp_path / "model")
     map_model(tmp_path)
     atlas, table = measure(tmp_path)
     assert named(atlas) == {}

@@ -7,7 +7,6 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from headatlas import map_heads
-from headatlas.errors import SettingsError
 from headatlas.measuring.quality import measure_quality, shown_text
 from headatlas.measuring.session import Session
 from planted import PAIRS, make_planted, write_relation
@@ -44,12 +43,3 @@ def test_perplexity_and_accuracy_are_those_of_transformers(planted):
     assert quality.perplexity == pytest.approx(math.exp(loss), rel=1e-4)
     assert quality.accuracy == {"country_to_capital": pytest.approx(sum(right) / len(PAIRS))}
     assert quality.mean_accuracy == quality.accuracy["country_to_capital"]
-
-
-def test_a_task_without_prompts_is_refused(planted):
-    place, atlas = planted
-    with pytest.raises(SettingsError, match="expected relations of the atlas that have prompts, found 'chess'"):
-        measure_quality(
-            atlas, Session(place / "model", profile="maps"), tasks=["chess"], prompts=place / "prompts.toml",
-            add_relations=place / "country_to_capital.json",
-        )  # fmt: skip

@@ -79,8 +79,8 @@ def test_which_heads():
     for arguments in ({}, {"names": ["L0H0"], "reads": "sink"}):
         with pytest.raises(SettingsError, match="heads: expected --relation, --category or --reads, or"):
             choose_heads(atlas, **arguments)
-    for name in ("L3H0", "L0H4", "1.2", ""):
-        with pytest.raises(SettingsError, match="heads: expected names from L0H0 to L2H3"):
+    for name, expected in (("L3H0", "L0H0 to L2H3"), ("L0H4", "L0H0 to L2H3"), ("1.2", "a name"), ("", "a name")):
+        with pytest.raises(SettingsError, match=f"head: expected {expected}"):
             choose_heads(atlas, names=[name])
 
 

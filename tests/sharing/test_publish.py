@@ -12,8 +12,8 @@ from atlases import make_atlas, make_attention, make_evidence, with_manifest, wi
 from dataset_hub import TOKEN, Repository, serve_data_sets
 from headatlas.atlas import Manifest, load_atlas, save_atlas
 from headatlas.errors import AtlasError, SettingsError
-from headatlas.sharing.data_card import default_licence
-from headatlas.sharing.publish import PUBLISHED, publish_atlas
+from headatlas.sharing.data_card import ROWS, default_licence
+from headatlas.sharing.publish import PUBLISHED, TABLES, publish_atlas
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")  # of the hub's own library
 
@@ -182,3 +182,7 @@ def test_names(hub):
     with pytest.raises(SettingsError, match="on the main branch"):
         publish_atlas(make_atlas(**SIZES), "org/tiny@v1")
     assert TOKEN and not hub.repositories
+
+
+def test_the_card_explains_every_table():
+    assert set(ROWS) == set(TABLES)

@@ -251,7 +251,7 @@ class Audit:
     Args:
         base, tuned: names of the models.
         parameters, changed: how many a map reads, and how many of these differ.
-        relative_change: norm of the differences over that of the changed parameters.
+        relative_change: norm of the differences over that of the changed parameters; None if these are 0 in the base.
         seeds: random directions of the noise.
         heads: functions of heads.
         words_compared, words_beyond: words, and how many moved beyond the noise.
@@ -265,7 +265,7 @@ class Audit:
     tuned: str
     parameters: int
     changed: int
-    relative_change: float
+    relative_change: float | None
     seeds: int
     heads: HeadsAudit
     words_compared: int

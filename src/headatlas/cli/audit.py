@@ -111,9 +111,10 @@ def _show_heads(found: Audit) -> None:
     ]
     title = f"From {found.base} to {found.tuned} ({heads.side} above {heads.threshold}, {heads.rule})"
     show_table(title, ["category", "base", "tuned", "gained", "lost", "beyond the noise"], rows, (1, 2, 3, 4))
+    by = "all 0 in the base" if found.relative_change is None else f"by {found.relative_change:.1%} of their norm"
     print_note(
         f"In brackets: the most in {found.seeds} models that differ from the base by as much in random directions. "
-        f"{found.changed} of {found.parameters} parameters differ, by {found.relative_change:.1%} of their norm."
+        f"{found.changed} of {found.parameters} parameters differ, {by}."
     )
 
 

@@ -17,7 +17,7 @@ from headatlas.analysis.reading_words import LEAST_SCORE
 from headatlas.atlas.evidence import AttentionFacts, ReadingWordsFacts, ScoresCheck
 from headatlas.atlas.statistics import benjamini_hochberg
 from headatlas.errors import SettingsError
-from headatlas.measuring.copying_without import measure_removal
+from headatlas.measuring.copying_without_heads import measure_removal
 from headatlas.measuring.output import EVIDENCE_FORMATS, Evidence, add_evidence, save_pictures
 from headatlas.measuring.prefix import default_prefix
 from headatlas.measuring.progress import Progress, Stage, report_stage
@@ -90,7 +90,7 @@ def measure_attention(
     most, are the evidence `reading_words`; its agreement with the text, `agreement_keys` and `agreement_pairs`.
 
     Last, each head that is named previous, induction or duplicate, and as many others of the same layers, are removed:
-    how much worse does the model predict repeated random tokens? See `headatlas.measuring.copying_without`.
+    how much worse does the model predict repeated random tokens? See `headatlas.measuring.copying_without_heads`.
 
     Args:
         atlas: with a folder, the table, `reading.png` and `.svg` are written there, and a call that was interrupted

@@ -145,7 +145,7 @@ def audit_models(
         tuned=second.heads.name,
         parameters=len({part.parameter for part in first.heads.parts()}),
         changed=len(changed),
-        relative_change=norm / size if size else math.inf,
+        relative_change=norm / size if size else None,
         seeds=seeds,
         heads=heads,
         words_compared=len(ids),

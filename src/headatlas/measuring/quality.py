@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headatlas.errors import SettingsError
 from headatlas.measuring.prefix import default_prefix
-from headatlas.measuring.progress import Progress, Stage, report_stage
 from headatlas.measuring.running.attention import most_tokens
+from headatlas.measuring.running.bench import Head
 from headatlas.measuring.running.model import RunningModel, batches
 from headatlas.measuring.running.passages import load_text, text_pieces
 from headatlas.measuring.running.questions import Questions, load_prompts, make_questions
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
 
     from headatlas.atlas import Atlas
 
-Head = tuple[int, int]
+PROMPTS = 40
+"""Most prompts of a relation."""
 
 TEXT_PIECES = 8
 """Pieces of a text, of at most 256 tokens each, whose perplexity is measured; evenly spread over the text."""
@@ -51,41 +51,26 @@ def measure_quality(
     atlas: Atlas,
     session: Session,
     *,
-    tasks: Iterable[str] | None = None,
     add_relations: Any = None,
     prompts: str | Path | None = None,
     text: str | Path | None = None,
-    n_prompts: int = 40,
-    seed: int = 0,
-    device: str = "cpu",
-    progress: Progress | None = None,
 ) -> Quality:
-    """Run a model on prompts of relations and on text.
+    """Run a model on prompts of the relations whose pairs are available, and on text.
 
     Args:
         atlas: a map of the model.
         session: the model.
-        tasks: relations of the atlas with prompts; default: all whose pairs are available.
         add_relations: the relations that are not built in, or the files and folders that hold them.
         prompts, text: files instead of the package's own.
-        n_prompts: most prompts of a relation.
-
-    Raises:
-        SettingsError: a relation of `tasks` has no prompts, or its pairs are not available.
     """
     texts = load_prompts(prompts)
     known, _ = relations_of(atlas, session.tokenizer, session.heads.d_vocab, None, add_relations)
-    asked = [name for name in known if name in texts] if tasks is None else list(tasks)
-    if unknown := [name for name in asked if name not in texts or name not in known]:
-        raise SettingsError(f"tasks: expected relations of the atlas that have prompts, found {unknown[0]!r}.")
-    running = RunningModel(session.fetched_heads, device, report_stage(progress, Stage.BYTES))
-    found: dict[str, float] = {}
-    for done, name in enumerate(asked):
-        if progress is not None:
-            progress(Stage.ANSWERS, done, len(asked) + 1)
-        found[name] = accuracy(running, make_questions(known[name], texts[name], session.tokenizer, n_prompts, seed))
-    if progress is not None:
-        progress(Stage.ANSWERS, len(asked), len(asked) + 1)
+    running = RunningModel(session.fetched_heads)
+    found = {
+        name: accuracy(running, make_questions(relation, texts[name], session.tokenizer, PROMPTS, seed=0))
+        for name, relation in known.items()
+        if name in texts
+    }
     return Quality(perplexity(running, shown_text(atlas, session, text)), found)
 
 

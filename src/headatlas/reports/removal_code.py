@@ -11,8 +11,9 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+from headatlas.analysis.card import parse_head
 from headatlas.architectures.families import Family, find_family
-from headatlas.atlas import Atlas, head_name
+from headatlas.atlas import Atlas
 from headatlas.checkpoints.open import DEMO, DEMO_FILE
 from headatlas.errors import AtlasError, SettingsError
 
@@ -20,8 +21,6 @@ CODE_FORMATS = ("torch", "nnsight", "nnterp", "transformer-lens", "inspect")
 
 DEMO_ON_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 """The demo model as other tools find it."""
-
-NAME = re.compile(r"L([0-9]{1,6})H([0-9]{1,6})")
 
 
 def choose_heads(
@@ -42,7 +41,7 @@ def choose_heads(
 
     Raises:
         SettingsError: nothing is given, an unknown name, or no head is left.
-        AtlasError: where heads look was not measured.
+        AtlasError: where heads look was not measured, or a named head's layer has no attention heads.
     """
     by_function = [each for each in (category, relation, reads) if each is not None]
     if bool(names) == bool(by_function):
@@ -50,14 +49,14 @@ def choose_heads(
             "heads: expected --relation, --category or --reads, or the names of heads with --heads. All classified "
             "heads together are most of what a model does."
         )
-    places = {_place(atlas, name) for name in names}
+    places = {parse_head(atlas, name) for name in names}
     if category is not None or relation is not None:
         rows = atlas.heads(category, relation, side=side, rule=rule)
         places = set(zip(rows["layer"].tolist(), rows["head"].tolist(), strict=True))
     if reads is not None:
         from headatlas.analysis.reading import measured_reading
 
-        looking = {_place(atlas, name) for name in measured_reading(atlas).places(reads)}
+        looking = {parse_head(atlas, name) for name in measured_reading(atlas).places(reads)}
         places = looking if len(by_function) == 1 else places & looking
     if not places:
         raise SettingsError(f"{atlas.name}: no head is both above its threshold and as asked for; nothing is removed.")
@@ -97,14 +96,6 @@ def removal_code(atlas: Atlas, fmt: str, heads: Mapping[int, Iterable[int]]) -> 
     imports, body = _IMPORTS[fmt], _BODIES[fmt]
     core = f"{_CORE}\n\n" if fmt in _ON_CORE else ""
     return f'"""{_ABOUT[fmt]}\n\n{_NOTE}\n"""\n\n{imports}\n\n{lines}\n\n\n{core}{body}'
-
-
-def _place(atlas: Atlas, name: str) -> tuple[int, int]:
-    match = NAME.fullmatch(name)
-    if match is None or int(match[1]) >= atlas.n_layers or int(match[2]) >= atlas.n_heads:
-        last = head_name(atlas.n_layers - 1, atlas.n_heads - 1)
-        raise SettingsError(f"heads: expected names from L0H0 to {last}, found {name!r}.")
-    return int(match[1]), int(match[2])
 
 
 def _family(atlas: Atlas) -> Family:

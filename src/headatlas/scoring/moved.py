@@ -34,7 +34,7 @@ def vocabulary_products(first: Tensor, second: Tensor) -> Tensor:
     import torch
 
     result = torch.zeros(first.shape[1], second.shape[1], dtype=torch.float64, device=first.device)
-    of_first, of_second = (each.double().mean(0) if len(each) <= ROWS else _mean(each) for each in (first, second))
+    of_first, of_second = (_mean(each) for each in (first, second))
     for one, two in zip(first.split(ROWS), second.split(ROWS), strict=True):
         result += (one.double() - of_first).T @ (two.double() - of_second)
     return result / len(first)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headatlas.analysis import analyse
-from headatlas.atlas import EVIDENCE, Atlas
+from headatlas.atlas import Atlas
 from headatlas.atlas.manifest import HITS, PAIRS, SCORES
 from headatlas.printable import printable
 from headatlas.reports import provenance
@@ -92,6 +92,3 @@ def _licences(atlas: Atlas, licence: str) -> list[Block]:
         pieces.append(f" The words of its relations: {listed(of_words)}.")
     pieces.append(" The model itself, which is not part of it, has a licence of its own.")
     return [heading("Licence"), paragraph(*pieces)]
-
-
-assert set(ROWS) == {SCORES, HITS, PAIRS, *(f"{name}.parquet" for name in EVIDENCE)}

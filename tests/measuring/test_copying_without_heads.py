@@ -7,13 +7,12 @@ from transformers import AutoModelForCausalLM
 
 import headatlas
 from headatlas.analysis.reading import find_reading
-from headatlas.measuring import copying_without
-from headatlas.measuring.copying_without import CONTROL, NAMED, RANDOM_TOKENS, SEQUENCES, choose_heads
+from headatlas.measuring import copying_without_heads
+from headatlas.measuring.copying_without_heads import CONTROL, NAMED, RANDOM_TOKENS, SEQUENCES, choose_heads
 from headatlas.measuring.running.passages import repeated_tokens
 from headatlas.measuring.vocabulary import read_vocabulary
-from models import make_model, save_model
-from planted import WORDS, write_relation
-from planted_attention import PLANTED, random_text, save_reading_model
+from planted import write_relation
+from planted_attention import PLANTED, random_text, save_reading_model, save_uniform_model
 
 HEADS = PLANTED["rotary"]
 
@@ -63,7 +62,7 @@ def test_without_a_planted_head_copying_is_lost_and_without_others_it_stays(atla
 def test_controls_are_other_heads_of_the_same_layers(atlas):
     kinds = rows_by_head(atlas)["kind"]
     assert kinds.loc[0].tolist().count(CONTROL) == 2 and kinds.loc[1].tolist().count(CONTROL) == 1
-    assert set(kinds[kinds == NAMED].index) == {HEADS[name] for name in copying_without.COPYING}
+    assert set(kinds[kinds == NAMED].index) == {HEADS[name] for name in copying_without_heads.COPYING}
     chosen = choose_heads(find_reading(atlas))
     assert chosen == choose_heads(find_reading(atlas))
     assert chosen.controls_of([(0, 1), (0, 3), (1, 2)]) == [*chosen.controls[0], *chosen.controls[1]]
@@ -71,7 +70,7 @@ def test_controls_are_other_heads_of_the_same_layers(atlas):
 
 def test_heads_of_a_behaviour_are_removed_together(atlas):
     found = {each.behaviour: each for each in atlas.manifest.evidence.removal.together}
-    assert set(found) == set(copying_without.COPYING)
+    assert set(found) == set(copying_without_heads.COPYING)
     rows, induction = rows_by_head(atlas), found["induction"]
     # One head of each behaviour is planted.
     assert (induction.heads, induction.controls) == (1, 1)
@@ -122,7 +121,7 @@ def test_numbers_are_those_of_a_plain_loop(place, atlas):
 
 
 def test_an_interrupted_removal_goes_on(place, atlas, monkeypatch):
-    original, seen = copying_without.Copying.without, []
+    original, seen = copying_without_heads.Copying.without, []
 
     def stops(self, heads):
         if len(seen) == 5:
@@ -130,11 +129,11 @@ def test_an_interrupted_removal_goes_on(place, atlas, monkeypatch):
         seen.append(heads)
         return original(self, heads)
 
-    monkeypatch.setattr(copying_without.Copying, "without", stops)
+    monkeypatch.setattr(copying_without_heads.Copying, "without", stops)
     with pytest.raises(KeyboardInterrupt):
         measure(place)
     seen.clear()
-    monkeypatch.setattr(copying_without.Copying, "without", lambda *given: seen.append(given) or original(*given))
+    monkeypatch.setattr(copying_without_heads.Copying, "without", lambda *given: seen.append(given) or original(*given))
     again = measure(place)
     # Layer 0 is safe; layer 1 and the three behaviours are not.
     assert len(seen) == 8
@@ -150,12 +149,7 @@ def test_progress_counts_removals(place):
 
 
 def test_a_model_without_such_heads_has_no_rows(tmp_path):
-    model = make_model("llama")
-    with torch.no_grad():
-        for layer in model.model.layers:
-            layer.self_attn.q_proj.weight.zero_()
-            layer.self_attn.q_proj.bias.zero_()
-    save_model(model, tmp_path / "model", WORDS)
+    save_uniform_model(tmp_path / "model")
     map_model(tmp_path)
     atlas = measure(tmp_path)
     assert not len(atlas.evidence("removal")) and atlas.manifest.evidence.removal.together == ()
