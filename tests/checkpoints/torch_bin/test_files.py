@@ -197,6 +197,8 @@ def test_the_pickle_of_these_tests(tmp_path):
 
 LACKS = "its pickle is damaged: an instruction lacks its operand"
 ANNOUNCES = f"its pickle is damaged: it announces {HUGE:,} bytes"
+KEY = "a key is neither text nor a number"
+DEEP = "more than 100 containers are inside each other"
 BAD_PICKLES = {
     "start": (described(start=1), "a tensor of the shape (2, 3) reaches beyond its 6 stored values"),
     "shape": (described(shape=(HUGE, 3)), f"a tensor of the shape ({HUGE}, 3) reaches beyond its 6 stored values"),
@@ -218,7 +220,14 @@ BAD_PICKLES = {
     "far memo": (b"\x80\x02}j\xff\xff\xff\xff.", LACKS),
     "nothing to pop": (b"\x80\x02u.", LACKS),
     "odd items": (b"\x80\x02}(K\x01u.", LACKS),
-    "no key": (b"\x80\x02}(}K\x01u.", LACKS),
+    "no key": (b"\x80\x02}(}K\x01u.", KEY),
+    # Its hash would visit 2**40 items.
+    "doubled key": (b"\x80\x02}(K\x01\x85q\x00" + b"h\x00h\x00\x86q\x00" * 40 + b"K\x01u.", KEY),
+    # The hash of this one overflows the processor's stack.
+    "deep key": (b"\x80\x02}()" + b"\x85" * 200_000 + b"K\x01u.", DEEP),
+    "deep value": (b"\x80\x02}(K\x01)" + b"\x85" * 200_000 + b"u.", DEEP),
+    "deep dicts": (b"\x80\x02" + b"}K\x01" * 200_000 + b"}" + b"s" * 200_000 + b".", DEEP),
+    "deep lists": (b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b".", DEEP),
     "storage": (described(b"K\x01"), LACKS),
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import pickletools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +23,9 @@ MOST = 2_500_000
 
 MOST_AXES = 64
 """As in torch."""
+
+DEEPEST = 100
+"""Largest number of containers inside each other; a file of tensors has about five."""
 
 STORAGES = {
     "torch DoubleStorage": "F64",
@@ -168,6 +171,8 @@ class _Machine:
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.depths: dict[int, int] = {}
+        """Identity of a container that holds others -> how many are inside each other."""
 
     def run(self, instructions: Iterator[tuple[str, Any]]) -> Any:
         try:
@@ -193,24 +198,29 @@ class _Machine:
         elif name == "MARK":
             self.stack.append(_Mark())
         elif name == "EMPTY_DICT":
-            self.stack.append({})
+            self.make({})
         elif name == "EMPTY_LIST":
-            self.stack.append([])
+            self.make([])
         elif name == "TUPLE":
-            self.stack.append(tuple(self.marked()))
+            self.make(tuple(self.marked()))
         elif name in TUPLES:
             items = [self.pop() for _ in range(TUPLES[name])]
-            self.stack.append(tuple(reversed(items)))
+            self.make(tuple(reversed(items)))
         elif name in ("APPEND", "APPENDS"):
             items = self.marked() if name == "APPENDS" else [self.pop()]
             _as(list, self.stack[-1]).extend(items)
+            self.measure(self.stack[-1], items)
         elif name in ("SETITEM", "SETITEMS"):
             items = self.marked() if name == "SETITEMS" else [self.pop(), self.pop()][::-1]
             target = _as(dict, self.stack[-1])
             for key, value in zip(items[::2], items[1::2], strict=True):
+                # The hash of a container is that of all that it holds: a few bytes can make it endless.
+                if key is not None and not isinstance(key, str | int | float):
+                    raise Unreadable("a key is neither text nor a number")
                 if isinstance(key, str) and key in target and isinstance(value, StoredTensor):
                     raise Unreadable(f"the tensor {key[:200]!r} is there twice")
                 target[key] = value
+            self.measure(target, items[1::2])
         elif name == "GLOBAL":
             self.stack.append(_Name(argument))
         elif name == "STACK_GLOBAL":
@@ -220,12 +230,29 @@ class _Machine:
             self.stack.append(_storage(self.pop()))
         elif name == "REDUCE":
             arguments, function = self.pop(), self.pop()
-            self.stack.append(_described(_as(_Name, function).text, _as(tuple, arguments)))
+            self.make(_described(_as(_Name, function).text, _as(tuple, arguments)))
         elif name == "BUILD":
             self.pop()  # attributes of a container, such as a state dict's `_metadata`
             _as((dict, StoredTensor), self.stack[-1])
         elif name not in ("PROTO", "FRAME"):
             raise NeedsCode(f"the instruction {name}")
+
+    def make(self, value: Any) -> None:
+        """Put a new value on the stack."""
+        if isinstance(value, dict | list | tuple):
+            self.depths.pop(id(value), None)  # of an earlier one that is gone
+        self.stack.append(value)
+        if isinstance(value, tuple):
+            self.measure(value, value)
+
+    def measure(self, container: Any, items: Iterable[Any]) -> None:
+        """Note how deep a container is, now that it holds these."""
+        held = (each for each in items if isinstance(each, dict | list | tuple))
+        inner = max((self.depths.get(id(each), 1) for each in held), default=0)
+        if inner >= DEEPEST:
+            raise Unreadable(f"more than {DEEPEST} containers are inside each other")
+        if inner:
+            self.depths[id(container)] = max(self.depths.get(id(container), 1), inner + 1)
 
     def pop(self) -> Any:
         value = self.stack.pop()
