@@ -105,7 +105,7 @@ def test_a_lost_function_is_lost_beyond_the_noise(place):
 def test_a_folder_keeps_what_is_finished(place, tmp_path, monkeypatch):
     output = tmp_path / "out"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("headatlas.measuring.audit.rank_words", interrupt)
+        patch.setattr("headatlas.measuring.audit.rank_words", lambda layers, _: interrupt(*layers))
         audit(place, "edited", output, seeds=2)
     assert {path.name for path in output.iterdir()} == {".audit", "base", "tuned", "noise-1", "noise-2"}
     with monkeypatch.context() as patch:

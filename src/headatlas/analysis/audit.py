@@ -6,7 +6,7 @@ measure of models whose parameters differ from the base by as much, in random di
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -188,8 +188,10 @@ class RankedWords:
         word: positions of the words, most moved first: Int[ndarray, "n_words"].
         layer, head: where each has its largest shift, in the same order.
         movement: of each, in the same order; above 1, more than any word of the noise: Float[ndarray, "n_words"].
-        shifts: of each word in each head, Float[ndarray, "layer head word"].
-        excess: how far its logits moved more than those of the head's typical word, in logits: the same shape.
+        writer_layer, writer_head: the head that moves the logits of each word most, by more than those of its typical
+            word; in the same order.
+        of_head: positions of the words with the largest shifts in each head, largest first: Int[ndarray, "layer head
+            place"]; shifts: their shifts, the same shape.
         limit: the largest shift in the noise.
         factor: by how much the typical word of a head moves, over the noise: Float[ndarray, "layer head"]; NaN for
             heads that do not move.
@@ -200,8 +202,10 @@ class RankedWords:
     layer: np.ndarray
     head: np.ndarray
     movement: np.ndarray
+    writer_layer: np.ndarray
+    writer_head: np.ndarray
+    of_head: np.ndarray
     shifts: np.ndarray
-    excess: np.ndarray
     limit: float
     factor: np.ndarray
     noise_factors: tuple[float, float]
@@ -210,13 +214,6 @@ class RankedWords:
     def n_beyond(self) -> int:
         """Words that moved beyond the noise."""
         return int((self.movement > 1).sum())
-
-    def writer(self, word: int) -> tuple[int, int]:
-        """Layer and head that move the logits of a word, by its position, most."""
-        import numpy as np
-
-        layer, head = np.unravel_index(int(self.excess[..., word].argmax()), self.excess.shape[:2])
-        return int(layer), int(head)
 
 
 @dataclass(frozen=True)
@@ -279,7 +276,7 @@ class Audit:
         return asdict(self)
 
 
-def rank_words(moved: np.ndarray) -> RankedWords:
+def rank_words(layers: Iterable[np.ndarray], n_of_head: int = 5) -> RankedWords:
     """Rank words by how much more they moved than other words, beyond what noise does.
 
     In a head, a word's shift is `log(moved / noise) - median over words`, over the standard deviation of the same in
@@ -288,42 +285,88 @@ def rank_words(moved: np.ndarray) -> RankedWords:
     any word does by noise.
 
     Args:
-        moved: how far each word's logits moved, in the tuned model, then in at least 2 noise models: Float[ndarray,
-            "model layer head word"].
+        layers: at least one; how far each word's logits moved, in the tuned model, then in at least 2 noise models:
+            Float[ndarray, "model head word"].
+        n_of_head: words that are kept of each head, those with the largest shifts.
     """
     import numpy as np
 
-    moved = moved.astype(np.float64)
-    squares = np.square(moved)
-    n = len(moved) - 1
+    total = largest = np.float64(0.0)
+    n_alive, found, most, written = 0, [], _Largest(), _Largest()
+    for layer, moved in enumerate(layers):
+        moved = moved.astype(np.float64)
+        shifts, typical, alive = _shifts(moved)
+        total = total + shifts.sum(1)
+        largest = shifts.max(1) if layer == 0 else np.maximum(largest, shifts.max(1))
+        n_alive += int(alive.sum())
+        most.add(layer, shifts[0])
+        written.add(layer, moved[0] - np.median(moved[0], -1, keepdims=True))
+        of_head = np.argsort(-shifts[0], axis=-1, kind="stable")[:, :n_of_head]
+        found.append((of_head, np.take_along_axis(shifts[0], of_head, -1), typical, alive))
+    of_head, shifts, typical, alive = (np.stack(each) for each in zip(*found, strict=True))
+    means = total / max(1, n_alive)
+    limits = [max(float(each[1:].max(initial=0)), np.finfo(np.float64).tiny) for each in (means, largest)]
+    movement = np.maximum(means[0] / limits[0], largest[0] / limits[1])
+    order = np.lexsort((np.arange(len(movement)), -movement))
+    of_noise = np.exp(typical[:, 1:].swapaxes(1, 2)[alive])
+    return RankedWords(
+        word=order,
+        layer=most.layer[order],
+        head=most.head[order],
+        movement=movement[order],
+        writer_layer=written.layer[order],
+        writer_head=written.head[order],
+        of_head=of_head,
+        shifts=shifts,
+        limit=limits[1],
+        factor=np.where(alive, np.exp(typical[:, 0]), np.nan),
+        noise_factors=(float(of_noise.min(initial=1)), float(of_noise.max(initial=1))),
+    )
+
+
+def _shifts(moved: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each word's shift in the heads of a layer; the logarithm of what the typical word moves; which heads move.
+
+    Args:
+        moved: Float64[ndarray, "model head word"].
+
+    Returns:
+        Float64[ndarray, "model head word"], Float64[ndarray, "model head"] and Bool[ndarray, "head"].
+    """
+    import numpy as np
+
+    squares, n = np.square(moved), len(moved) - 1
     total = squares[1:].sum(0)
     alive = total.max(-1) > 0
     logs = [_log_ratio(squares[0], total / n)]
     logs += [_log_ratio(each, (total - each) / (n - 1)) for each in squares[1:]]
     typical = np.median(logs, -1)
-    centred = np.array([each - middle[..., None] for each, middle in zip(logs, typical, strict=True)])
-    spread = np.sqrt(np.square(centred[1:]).mean(axis=(0, 3)))
-    scale = np.where(alive & (spread > 0), spread, np.inf)[..., None]
-    shifts = centred / scale
-    n_alive = max(1, int(alive.sum()))
-    means, largest = shifts.sum(axis=(1, 2)) / n_alive, shifts.max(axis=(1, 2))
-    limits = [max(float(each[1:].max(initial=0)), np.finfo(np.float64).tiny) for each in (means, largest)]
-    movement = np.maximum(means[0] / limits[0], largest[0] / limits[1])
-    order = np.lexsort((np.arange(len(movement)), -movement))
-    of_noise = typical[1:, alive]
-    best = shifts[0].reshape(-1, shifts.shape[-1]).argmax(0)
-    layer, head = np.unravel_index(best[order], shifts.shape[1:3])
-    return RankedWords(
-        word=order,
-        layer=np.asarray(layer),
-        head=np.asarray(head),
-        movement=movement[order],
-        shifts=shifts[0],
-        excess=moved[0] - np.median(moved[0], -1, keepdims=True),
-        limit=limits[1],
-        factor=np.where(alive, np.exp(typical[0]), np.nan),
-        noise_factors=(float(np.exp(of_noise.min(initial=0))), float(np.exp(of_noise.max(initial=0)))),
-    )
+    centred = np.stack(logs) - typical[..., None]
+    spread = np.sqrt(np.square(centred[1:]).mean(axis=(0, 2)))
+    return centred / np.where(alive & (spread > 0), spread, np.inf)[:, None], typical, alive
+
+
+class _Largest:
+    """The largest value of each word over heads, and where it is: Int[ndarray, "n_words"] each."""
+
+    value: np.ndarray
+    layer: np.ndarray
+    head: np.ndarray
+
+    def __init__(self) -> None:
+        self.is_empty = True
+
+    def add(self, layer: int, values: np.ndarray) -> None:
+        """Look at another layer: Float[ndarray, "head word"]."""
+        import numpy as np
+
+        head, value = values.argmax(0), values.max(0)
+        if self.is_empty:
+            self.value, self.layer, self.head, self.is_empty = value, np.full(len(value), layer), head, False
+        else:
+            larger = value > self.value
+            self.value = np.where(larger, value, self.value)
+            self.layer, self.head = np.where(larger, layer, self.layer), np.where(larger, head, self.head)
 
 
 def _log_ratio(squares: np.ndarray, noise: np.ndarray) -> np.ndarray:

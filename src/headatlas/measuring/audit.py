@@ -104,6 +104,8 @@ def audit_models(
     for name, value, least in (("seeds", seeds, 2), ("words", words, 1)):
         if value < least:
             raise SettingsError(f"{name}: expected a whole number of at least {least}, found {value}.")
+    folder = None if output is None else Path(output)
+    _check_folder(folder)
     engine = LocalEngine(device, threads)
     first = Session(base, profile=profile, progress=progress)
     second = Session(base if tuned is None else tuned, adapter, profile=profile, progress=progress)
@@ -113,8 +115,6 @@ def audit_models(
     if not changed:
         raise SettingsError(f"{second.checkpoint.source}: expected other weights than {first.checkpoint.source}'s.")
     noise = [_noise(first, changed, seed) for seed in range(1, seeds + 1)]
-    folder = None if output is None else Path(output)
-    _check_folder(folder)
     options = {"relations": relations, "add_relations": add_relations, "threshold": threshold, "rule": rule}
     options["overwrite"] = overwrite
     own = MapOptions(**options)
@@ -135,7 +135,8 @@ def audit_models(
     ids = _looked_at(first, atlases[0], words)
     prefix = atlases[0].manifest.settings.settings.prefix
     moving = _Moving([each.heads for each in sessions.values()], ids, prefix, engine)
-    ranked = rank_words(moving.measure([each.fingerprint for each in sessions.values()], folder, progress))
+    with closing(moving.measure([each.fingerprint for each in sessions.values()], folder, progress)) as layers:
+        ranked = rank_words(layers, OF_HEAD)
     texts = first.vocabulary.texts
     described = _described(moving, ranked, first, min(SHOWN, len(ids)))
     norm = math.sqrt(sum(each.norm**2 for each in changed.values()))
@@ -206,15 +207,15 @@ def _map_noise(session: Session, options: MapOptions, engine: LocalEngine, folde
 
 
 def _check_folder(folder: Path | None) -> None:
-    if folder is None:
+    """Refuse a folder with something else before a model is read; the maps create it."""
+    if folder is None or not folder.exists():
         return
-    if folder.exists() and not folder.is_dir():
+    if not folder.is_dir():
         raise AtlasError(f"{folder}: expected a folder to write the audit into, found a file.")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         there = {path.name for path in folder.iterdir()}
     except OSError as error:
-        raise AtlasError(f"{folder}: cannot be written ({error.strerror or error}). Choose another folder.") from error
+        raise AtlasError(f"{folder}: cannot be read ({error.strerror or error}). Choose another folder.") from error
     if there and BASE not in there:
         raise AtlasError(
             f"{folder}: expected an empty folder or an audit, found {min(there)!r}. Choose another folder."
@@ -241,8 +242,8 @@ class _Moving:
     def __init__(self, models: Sequence[HeadModel], ids: Tensor, prefix: int | None, engine: LocalEngine) -> None:
         self.models, self.ids, self.prefix, self.engine = models, ids, prefix, engine
 
-    def measure(self, fingerprints: list[str], folder: Path | None, progress: Progress | None) -> np.ndarray:
-        """How far each word's logits move in each head: Float32[ndarray, "n_models-1 n_layers n_heads n_words"].
+    def measure(self, fingerprints: list[str], folder: Path | None, progress: Progress | None) -> Generator[np.ndarray]:
+        """How far each word's logits move in each head, layer by layer: Float32[ndarray, "n_models-1 n_heads n_words"].
 
         Args:
             fingerprints: of the models.
@@ -252,26 +253,29 @@ class _Moving:
 
         from headatlas.engines.devices import use_threads
 
-        base, done = self.models[0], {}
+        base = self.models[0]
         digest = hashlib.sha256(self.ids.numpy().tobytes()).hexdigest()
         run = {"models": fingerprints, "words": digest, "prefix": self.prefix, "format": 1}
-        nothing = np.zeros((len(self.models) - 1, base.n_heads, len(self.ids)), np.float32)
         with ExitStack() as stack:
             stack.enter_context(use_threads(self.engine.threads))
             parts = stack.enter_context(RunParts(folder, PARTS, run, "comparing the words of these models"))
+            with_heads = [layer for layer in range(base.n_layers) if base.has_heads(layer)]
+            missing = [layer for layer in with_heads if parts.load_layer(layer) is None]
+            measured = stack.enter_context(closing(self._layers(missing))) if missing else None
             for layer in range(base.n_layers):
                 kept = parts.load_layer(layer)
-                if kept is not None or not base.has_heads(layer):
-                    done[layer] = nothing if kept is None else kept["moved"]
-            missing = [layer for layer in range(base.n_layers) if layer not in done]
-            if missing:
-                products = self._products()
-                for layer, moved in stack.enter_context(closing(self._layers(missing, products))):
-                    done[layer] = moved.cpu().numpy().astype(np.float32)
-                    parts.save_layer(layer, {"moved": done[layer]})
-                    if progress is not None:
-                        progress(Stage.WORDS, len(done), base.n_layers)
-        return np.stack([done[layer] for layer in range(base.n_layers)], axis=1)
+                if kept is not None:
+                    moved = kept["moved"]
+                elif measured is not None and layer in missing:
+                    at, of_layer = next(measured)
+                    assert at == layer, f"the words of layer {at} instead of {layer}"
+                    moved = of_layer.cpu().numpy().astype(np.float32)
+                    parts.save_layer(layer, {"moved": moved})
+                else:
+                    moved = np.zeros((len(self.models) - 1, base.n_heads, len(self.ids)), np.float32)
+                if progress is not None:
+                    progress(Stage.WORDS, layer + 1, base.n_layers)
+                yield moved
 
     def _products(self) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Of the unembeddings, for `movement` from the base to each other model; most share theirs."""
@@ -289,14 +293,12 @@ class _Moving:
                 found.append((own, vocabulary_products(W_U, other), vocabulary_products(other, other)))
         return found
 
-    def _layers(
-        self, layers: list[int], products: list[tuple[Tensor, Tensor, Tensor]]
-    ) -> Generator[tuple[int, Tensor]]:
+    def _layers(self, layers: list[int]) -> Generator[tuple[int, Tensor]]:
         import torch
 
         from headatlas.scoring.moved import movement
 
-        base, device = self.models[0], self.engine.device
+        base, device, products = self.models[0], self.engine.device, self._products()
         with ExitStack() as stack:
             inputs = [stack.enter_context(closing(self._inputs(model, self.ids, layers))) for model in self.models]
             for layer in layers:
@@ -355,7 +357,8 @@ class _Moving:
 def _described(moving: _Moving, ranked: RankedWords, session: Session, n: int) -> tuple[MovedWord, ...]:
     """The first `n` words, with the tokens that they are mapped to now."""
     vocabulary = session.vocabulary
-    chosen = [(*ranked.writer(word), int(moving.ids[word])) for word in ranked.word[:n]]
+    writers = zip(ranked.writer_layer[:n], ranked.writer_head[:n], ranked.word[:n], strict=True)
+    chosen = [(int(layer), int(head), int(moving.ids[word])) for layer, head, word in writers]
     raised = moving.raised(chosen, vocabulary.words() or vocabulary.ids(junk=False))
     return tuple(
         MovedWord(
@@ -377,10 +380,10 @@ def _words_table(ranked: RankedWords, ids: list[int], texts: Sequence[str]) -> p
 
     rows = []
     for layer, head in np.argwhere(np.isfinite(ranked.factor)):
-        shifts = ranked.shifts[layer, head]
-        for rank, word in enumerate(np.argsort(-shifts, kind="stable")[:OF_HEAD], start=1):
-            beyond = bool(shifts[word] > ranked.limit)
-            rows.append((layer, head, rank, ids[word], texts[ids[word]], round(float(shifts[word]), 3), beyond))
+        words = zip(ranked.of_head[layer, head], ranked.shifts[layer, head], strict=True)
+        for rank, (word, shift) in enumerate(words, start=1):
+            beyond = bool(shift > ranked.limit)
+            rows.append((layer, head, rank, ids[word], texts[ids[word]], round(float(shift), 3), beyond))
     return pd.DataFrame(rows, columns=["layer", "head", "rank", "token_id", "token", "shift", "beyond_noise"])
 
 
