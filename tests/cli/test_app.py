@@ -36,11 +36,32 @@ def run(place, monkeypatch):
     return call
 
 
-def test_map_shows_a_table_and_the_picture(run):
+def test_map_ends_with_the_finding(run):
     result = run("map", "tiny", "-o", "atlas", "--relations", "planted.json")
     assert "atlas already holds this map: same model, relations and settings." in result.stderr
-    assert f"L{LAYER}H{HEAD}" in result.stdout and "Planted" in result.stdout
-    assert "Picture: atlas/figure.png" in result.stdout
+    shown = " ".join(result.stdout.split())
+    assert shown.startswith("1 of 12 heads of tiny (8.3 %) implements at least one of 1 measured relation, beyond ")
+    assert f"The strongest is L{LAYER}H{HEAD}, for planted (" in shown and "37 of 37 pairs, where chance hits" in shown
+    assert "Open: atlas/explorer.html" in shown and f"headatlas head atlas L{LAYER}H{HEAD} #" in shown
+    assert "Strongest head of each relation" not in shown
+    table = run("map", "tiny", "-o", "atlas", "--relations", "planted.json", "--table").stdout
+    assert "Strongest head of each relation" in table and "Unclassified" in table
+
+
+def test_the_small_map_is_read_without_colours(run):
+    lines = run("map", "tiny", "-o", "atlas", "--relations", "planted.json").stdout.splitlines()
+    (first,) = (number for number, line in enumerate(lines) if line.startswith("  head  0"))
+    cells = [line[10:].split() for line in lines[first : first + 4]]
+    assert cells[HEAD][LAYER] == "P" and sum(row.count("P") for row in cells) == 1
+    assert all(len(row) == 3 for row in cells) and lines[first + 4].split() == ["0", "1", "2", "layer"]
+    assert "P  Planted 1" in lines[first + 5]
+
+
+def test_map_as_json(run):
+    found = json.loads(run("map", "tiny", "-o", "atlas", "--relations", "planted.json", "--json").stdout)
+    assert (found["folder"], found["classified"], found["categories"]) == ("atlas", 1, {"Planted": 1})
+    assert found["strongest"][0]["name"] == f"L{LAYER}H{HEAD}" and found["strongest"][0]["best"]["hits"] == 37
+    assert len(found["finding"]) == 3
 
 
 @pytest.mark.usefixtures("rendered")
@@ -103,7 +124,7 @@ def test_export(run, place):
 def test_import_what_was_exported(run):
     run("export", "atlas", "-o", "scores.csv")
     result = run("import", "scores.csv", "-o", "imported", "--measure", "weights", "--name", "Tiny")
-    assert "Tiny: 3 layers x 4 heads" in result.stdout
+    assert "1 of 12 heads of Tiny" in result.stdout and "1.00" in result.stdout
     assert run("heads", "imported").stdout == f"L{LAYER}H{HEAD}\tplanted\tPlanted\t1.000\t\t\t-\t-\t-\t-\tnot known\n"
     run("import", "scores.csv", "-o", "imported", "--measure", "weights", "--name", "Tiny")
     renamed = run("import", "scores.csv", "-o", "imported", "--measure", "weights", "--name", "Other", code=2)

@@ -18,13 +18,15 @@ from headatlas.cli.options import (
     EngineOption,
     EngineThreadsOption,
     GpusOption,
+    JsonOption,
     Measure,
     ModelOption,
     Relations,
+    TableOption,
     ThreadsOption,
     Threshold,
 )
-from headatlas.cli.screen import Bar, console, print_message, show_table
+from headatlas.cli.screen import Bar, print_json, print_message
 from headatlas.measuring.engine import EngineName, open_engine
 from headatlas.settings import DEFAULT_PROFILE
 
@@ -95,6 +97,8 @@ def map_command(
     address: AddressOption = None,
     gpus_per_task: GpusOption = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another atlas in DIR.")] = False,
+    table: TableOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Score all heads of a model and write its atlas: data, figures and report."""
     from headatlas.measuring.map import map_heads
@@ -128,7 +132,7 @@ def map_command(
         )
     if confirmed:
         print_message(f"{output} already holds this map: same model, relations and settings.")
-    _show_summary(atlas, output)
+    _show_summary(atlas, output, table, as_json)
     seconds = salient_seconds(atlas, threads)
     if seconds is not None:
         print_message(
@@ -194,6 +198,8 @@ def import_command(
         str, typer.Option(metavar="SHARE", help="A head implements a relation strictly above this.")
     ] = "0.15",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another atlas in DIR.")] = False,
+    table: TableOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Make an atlas of scores from another source, or add HeadVis' metrics to an atlas."""
     from headatlas.errors import SettingsError
@@ -207,7 +213,7 @@ def import_command(
     if output is None or measure is None:
         raise SettingsError("output, measure: expected both for scores, or --into for HeadVis' metrics. See --help.")
     atlas = import_scores(scores, measure.value, name, threshold, output=output, overwrite=overwrite)
-    _show_summary(atlas, output)
+    _show_summary(atlas, output, table, as_json)
 
 
 def _import_headvis(path: Path, into: Path) -> None:
@@ -222,25 +228,10 @@ def _import_headvis(path: Path, into: Path) -> None:
     print_message(f"{len(facts.metrics)} metrics{shown} are now evidence of {atlas.name} in {into}.")
 
 
-def _show_summary(atlas: Atlas, folder: Path) -> None:
-    from rich.text import Text
+def _show_summary(atlas: Atlas, folder: Path, table: bool, as_json: bool) -> None:
+    from headatlas.cli.map_screen import map_facts, show_map
 
-    from headatlas.analysis.assumed_input import input_warning
-    from headatlas.figures import PALETTES
-    from headatlas.printable import printable
-    from headatlas.reports import category_rows, strongest_rows
-
-    names = tuple(dict.fromkeys(item.category for item in atlas.manifest.relations.items))
-    colours = PALETTES["paper"].of_categories(names)
-    title = f"{atlas.name}: {atlas.n_layers} layers x {atlas.n_heads} heads ({atlas.measure}, {atlas.label})"
-    show_table(title, ["category", "heads", "share", "this alone"], category_rows(atlas), (1, 2, 3), colours)
-    if note := atlas.manifest.model.note:
-        console().print(f"{note}\n", markup=False, soft_wrap=True)
-    if warning := input_warning(atlas):
-        console().print(Text(printable(str(warning)), style="bold"), soft_wrap=True)
-        console().print()
-    rows = sorted(strongest_rows(atlas), key=lambda row: (names.index(row[1]), -float(row[3] or -1)))
-    columns = ["relation", "category", "head", "score"]
-    show_table("Strongest head of each relation", columns, rows, (3,), colours)
-    console().print(f"Picture: {folder / 'figure.png'}", markup=False, soft_wrap=True)
-    console().print(f"Report:  {folder / 'report.md'}", markup=False, soft_wrap=True)
+    if as_json:
+        print_json(map_facts(atlas) | {"folder": str(folder)})
+    else:
+        show_map(atlas, folder, table)

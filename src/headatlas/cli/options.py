@@ -57,6 +57,9 @@ ModelOption = Annotated[
 AdapterOption = Annotated[
     Path | None, typer.Option("--adapter", metavar="PATH", help="The LoRA adapter that it was mapped with.")
 ]
+TableOption = Annotated[
+    bool, typer.Option("--table", help="Print all categories and the strongest head of each relation too.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 EngineOption = Annotated[EngineName, typer.Option(help="Where layers are scored: this process, or a Ray cluster.")]
 AddressOption = Annotated[

@@ -15,8 +15,15 @@ if TYPE_CHECKING:
     from headatlas.measuring.progress import Stage
 
 
+WORKING = "working"
+"""What the spinner says where nothing can be counted: a model is opened, a next stage begins, files are written."""
+
+
 class Bar:
-    """A progress bar on standard error: what is done, the rate, the time taken and the time left."""
+    """A progress bar on standard error: what is done, the rate, the time taken and the time left.
+
+    Where nothing can be counted, a spinner instead.
+    """
 
     def __enter__(self) -> Bar:
         from rich.progress import (
@@ -24,13 +31,24 @@ class Bar:
             MofNCompleteColumn,
             Progress,
             ProgressColumn,
+            SpinnerColumn,
             TextColumn,
         )
         from rich.text import Text
 
+        class Amount(BarColumn):
+            def render(self, task):
+                return super().render(task) if task.total is not None else Text("")
+
+        class Spinner(SpinnerColumn):
+            def render(self, task):
+                return super().render(task) if task.total is None else Text(" ")
+
         class Done(MofNCompleteColumn):
             def render(self, task) -> Text:
-                if task.description != "bytes" or task.total is None:
+                if task.total is None:
+                    return Text("")
+                if task.description != "bytes":
                     return super().render(task)
                 return Text(
                     f"{format_bytes(int(task.completed))} of {format_bytes(int(task.total))}", style="progress.download"
@@ -52,15 +70,16 @@ class Bar:
                 return Text(format_clock(task.elapsed or 0) + left, style="progress.elapsed")
 
         self._progress = Progress(
+            Spinner(),
             TextColumn("{task.description}"),
-            BarColumn(),
+            Amount(),
             Done(),
             Rate(),
             Times(),
             console=console(stderr=True),
         )
         self._progress.start()
-        self._tasks: dict[str, Any] = {"opening": self._progress.add_task("opening", total=None)}
+        self._tasks: dict[str, Any] = {WORKING: self._progress.add_task(WORKING, total=None)}
         return self
 
     def show(self, stage: Stage, done: int, total: int) -> None:
@@ -69,7 +88,7 @@ class Bar:
 
         if stage is Stage.MODELS:
             # The bars of the next model start again.
-            for earlier in set(self._tasks) - {Stage.MODELS.value}:
+            for earlier in set(self._tasks) - {Stage.MODELS.value, WORKING}:
                 self._progress.remove_task(self._tasks.pop(earlier))
         name = stage.value
         if name not in self._tasks:
@@ -77,6 +96,8 @@ class Bar:
                 self._progress.update(earlier, visible=shown == Stage.MODELS.value)
             self._tasks[name] = self._progress.add_task(name, total=total)
         self._progress.update(self._tasks[name], completed=done)
+        # What follows a finished stage may be one that counts nothing.
+        self._progress.update(self._tasks[WORKING], visible=done >= total)
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()

@@ -4,6 +4,7 @@ from headatlas.relations.choosing import RelationsLike, choose_relations
 from headatlas.relations.encoding import DROP_REASONS, DroppedPair, EncodedRelation, encode_relations
 from headatlas.relations.loading import BUILTIN_VERSION, builtin_relations, category_order, check_names, load_relations
 from headatlas.relations.relation import CATEGORIES, OTHER, Relation, set_hash
+from headatlas.relations.titles import relation_title
 
 __all__ = [
     "BUILTIN_VERSION",
@@ -20,5 +21,6 @@ __all__ = [
     "choose_relations",
     "encode_relations",
     "load_relations",
+    "relation_title",
     "set_hash",
 ]

@@ -1,0 +1,29 @@
+"""Names of relations as people read them; identifiers stay what files, options and JSON use."""
+
+from __future__ import annotations
+
+ARROW = "→"
+
+WORDS = {
+    "adj": "adjective",
+    "american": "American",
+    "british": "British",
+    "english": "English",
+    "french": "French",
+    "german": "German",
+    "italian": "Italian",
+    "portuguese": "Portuguese",
+    "spanish": "Spanish",
+    "us": "US",
+}
+"""Parts of the built-in names that are short for something, or that English writes with a capital."""
+
+
+def relation_title(name: str) -> str:
+    """
+    >>> relation_title("us_state_to_capital"), relation_title("name_copying"), relation_title("adj_to_adverb")
+    ('US state → capital', 'name copying', 'adjective → adverb')
+    """
+    sides = [" ".join(WORDS.get(word, word) for word in side.split("_") if word) for side in name.split("_to_")]
+    # A name of a user's own that holds no such words, or only the signs between them.
+    return f" {ARROW} ".join(sides) if all(sides) else name
