@@ -13,6 +13,7 @@ from headatlas.cli import (  # noqa: F401
     remove,
     results,
     running,
+    serving,
     sharing,
     survey,
 )
@@ -23,7 +24,7 @@ __all__ = ["app", "main"]
 ORDER = (
     "map", "explore", "head", "find", "heads", "figure", "report", "compare", "audit", "attention", "composition",
     "validate", "ablate", "remove", "salient", "plan", "survey", "relations", "import", "export",
-    "publish", "pull",
+    "publish", "pull", "serve-mcp",
 )  # fmt: skip
 """Commands as the help lists them: what people need first comes first."""
 
