@@ -238,15 +238,15 @@ def make_evidence(atlas: Atlas, n_tokens: int = 4, n_mapped: int = 2, seed: int 
     names = ("layer", "head", "description", "rule", "confidence")
     atlas = atlas.with_evidence({"descriptions": (pd.DataFrame(told, columns=list(names)), DESCRIPTIONS)})
     validation = [
-        (relation, *place, condition, tokens, PAIRS, hits, 1, hits / PAIRS, 1 / PAIRS)
+        (relation, *place, condition, tokens, PAIRS // 2, PAIRS, hits, 1, hits / PAIRS, 1 / PAIRS)
         for relation in atlas.relations
         for condition in ("attention-fixed", "in-context")
         for tokens in ("one", "several")
         for place in places
         for hits in [int(generator.integers(PAIRS))]
     ]
-    names = ("relation", "layer", "head", "condition", "tokens", "pairs", "hits", "suppression_hits", "score",
-             "suppression")  # fmt: skip
+    names = ("relation", "layer", "head", "condition", "tokens", "pairs", "prompts", "hits", "suppression_hits",
+             "score", "suppression")  # fmt: skip
     atlas = atlas.with_evidence({"validation": (pd.DataFrame(validation, columns=list(names)), VALIDATION)})
     first, *others = atlas.relations
     ablation = [

@@ -27,8 +27,19 @@ def atlas():
             hits[(at, *place)] = count
     dims = made.data["hits"].dims
     made = replace(made, data=made.data.assign(hits=(dims, hits), score=(dims, hits / PAIRS)))
+    made = suppress(made, {})
     items = tuple(replace(item, is_copying=item.relation == "copies") for item in made.manifest.relations.items)
     return with_manifest(made, relations=replace(made.manifest.relations, items=items))
+
+
+def suppress(atlas, counts):
+    """The atlas with chosen suppression hits, by relation, layer and head; none elsewhere."""
+    hits = np.zeros(atlas.data["hits"].shape, dtype="int32")
+    for place, count in counts.items():
+        hits[place] = count
+    dims = atlas.data["hits"].dims
+    changed = {"suppression_hits": (dims, hits), "suppression": (dims, hits / PAIRS)}
+    return replace(atlas, data=atlas.data.assign(changed))
 
 
 def describe(atlas, told):
@@ -85,6 +96,20 @@ def test_descriptions_name_what_no_relation_does(atlas):
         *["what it writes has no name"] * 3,
     ]
     assert told.writes(0, 0).startswith("writes the token that it looks at again")
+
+
+def test_a_head_that_only_suppresses_is_called_a_suppressor(atlas):
+    made = suppress(atlas, {(1, 1, 4): 37, (3, 1, 4): 12, (2, 0, 0): 30, (2, 1, 1): 6})
+    told = Sentences(made)
+    assert told.writes(1, 4) == "suppresses what capital 0.93 and past 0.30 map the token that it looks at to"
+    assert "suppresses" not in told.writes(0, 0), "what it implements names it"
+    assert told.writes(1, 1) == "no relation names what it writes", "6 of 40 is not above 0.15"
+    described = Sentences(describe(made, {(1, 4): ("constant", "Promotes x; and y")}))
+    assert described.writes(1, 4).startswith("promotes x and suppresses what capital 0.93 ")
+    card = head_card(made, "L1H4").as_dict()
+    assert (card["categories"], card["suppressed_categories"]) == ([], ["B", "D"])
+    assert "Suppresses (plain): B, D" in write_card(head_card(made, "L1H4"))
+    assert head_card(made, "L1H1").as_dict()["suppressed_categories"] == []
 
 
 def test_the_rule_and_threshold_that_are_asked_for_count(atlas):

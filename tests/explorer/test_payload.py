@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from atlases import HOSTILE, PAIRS, make_atlas, make_composition, make_evidence, make_others
+from atlases import HOSTILE, PAIRS, make_atlas, make_composition, make_evidence, make_others, with_manifest
 from explorer_payload import unpack
 from headatlas.analysis.compare_functions import compare_functions
 from headatlas.analysis.composition import KINDS, TITLES, find_composition
@@ -272,6 +272,17 @@ def test_atlases_whose_heads_do_not_correspond_are_compared_by_function() -> Non
 def test_atlases_whose_heads_correspond_are_not_compared_by_function() -> None:
     header, _ = unpack(build_payload([make_atlas(3, 2, seed=seed) for seed in (0, 1)]))
     assert header["functions"] is None
+
+
+def test_two_thresholds_do_not_stop_the_page() -> None:
+    first, second = make_others()
+    strict = with_manifest(second, settings=replace(second.manifest.settings, threshold="0.3"))
+    header, _ = unpack(build_payload([first, strict]))
+    assert [facts["threshold"] for facts in header["atlases"]] == ["0.15", "0.3"]
+    # As the page begins: with the first atlas's threshold for both.
+    assert header["functions"] == unpack(build_payload([first, second]))[0]["functions"]
+    with pytest.raises(AtlasError, match="the same threshold"):
+        compare_functions(first, strict)
 
 
 def test_the_bytes_hold_no_time(atlas: Atlas) -> None:

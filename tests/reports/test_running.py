@@ -26,6 +26,10 @@ def test_agreement_has_means_and_intervals():
     interval = "0.50 (0.25 to 0.75)"
     assert f"in-context | as in this atlas | score | one | 2 | {interval} | {interval} | not defined" in report
     assert "none, as in the paper" in report
+    words = "writes in texts: 0.50 (0.25 to 0.75) where it looks where it likes; Pearson, mean over 2 relations, in"
+    assert words in report
+    # The manifest's own tables are not printed as Python's dictionaries.
+    assert "evidence: validation: correlations | 4 entries in atlas.json" in report and "{'" not in report
 
 
 def test_removal_shows_both_orders_and_other_tasks():

@@ -91,6 +91,7 @@ class Card:
             "threshold": self.atlas.threshold,
             "validity": self.validity,
             "categories": list(self.categories),
+            "suppressed_categories": list(self.suppressed_categories),
             "sentence": self.sentence,
             "description": self.description,
             "reading": self.reading,
@@ -114,6 +115,14 @@ class Card:
     @property
     def categories(self) -> tuple[str, ...]:
         return self._categories_of(self.layer, self.head)
+
+    @property
+    def suppressed_categories(self) -> tuple[str, ...]:
+        """The categories of the relations that it suppresses; none if suppression is not known."""
+        if not self.atlas.has_suppression:
+            return ()
+        found = classify(self.atlas, side="suppression", rule=self.rule)
+        return tuple(name for name in found.categories if found.of(name)[self.layer, self.head])
 
     @cached_property
     def validity(self) -> dict[str, str]:

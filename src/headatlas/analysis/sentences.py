@@ -17,6 +17,9 @@ MOST_RELATIONS = 2
 """Relations that are named; the others are counted."""
 
 
+NO_RELATION, NO_NAME = "no relation names what it writes", "what it writes has no name"
+
+
 class Sentences:
     """The sentences of an atlas. What was not measured reads so.
 
@@ -29,6 +32,10 @@ class Sentences:
         self.reading, self.removal = find_reading(atlas), find_removal(atlas)
         found = classify(atlas) if classification is None else classification
         self._implements, self._share = found.implements, atlas.share("score").values
+        self._suppresses = self._suppression = None
+        if atlas.has_suppression:
+            self._suppresses = classify(atlas, found.threshold, "suppression", found.rule).implements
+            self._suppression = atlas.share("suppression").values
         self._relations, self._copies = atlas.relations, atlas.is_copying
         self._has_heads = atlas.has_heads
         self._descriptions: dict[tuple[int, int], tuple[str, str]] | None = None
@@ -63,33 +70,57 @@ class Sentences:
 
         places: list[int] = np.flatnonzero(self._implements[:, layer, head]).tolist()
         if not places:
-            return self._described(layer, head)
-        # What comes from a sink is not what relations are about.
-        named = self.reading is not None and any(
-            self.reading.of(name)[layer, head] for name in self.reading.names if name != SINK
-        )
-        token = "that token" if named else "the token that it looks at"
+            described, suppressed = self._described(layer, head), self._suppressed(layer, head)
+            if suppressed is None:
+                return described
+            return suppressed if described in (NO_RELATION, NO_NAME) else f"{described} and {suppressed}"
+        token = self._token(layer, head)
         order = sorted(places, key=lambda at: (-self._share[at, layer, head], self._relations[at]))
         copies = [self._named(at, layer, head) for at in order if self._copies[at]]
         others = [self._named(at, layer, head) for at in order if not self._copies[at]]
         parts = [f"{token} again ({copies[0]})"] if copies else []
         if others:
-            shown, more = others[:MOST_RELATIONS], len(others) - MOST_RELATIONS
-            shown += [f"{more} more relation{'s' * (more > 1)}"] * (more > 0)
-            listed = shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
-            maps = "map" if len(others) > 1 else "maps"
-            parts.append(f"what {listed} {maps} {'it' if copies else token} to")
+            parts.append(f"what {_maps(others)} {'it' if copies else token} to")
         return f"writes {' and '.join(parts)}"
+
+    def _suppressed(self, layer: int, head: int) -> str | None:
+        """Whose targets it makes less likely, the strongest first; None if those of no relation, or if not known."""
+        import numpy as np
+
+        if self._suppresses is None or self._suppression is None:
+            return None
+        share = self._suppression[:, layer, head]
+        places: list[int] = np.flatnonzero(self._suppresses[:, layer, head]).tolist()
+        if not places:
+            return None
+        order = sorted(places, key=lambda at: (-share[at], self._relations[at]))
+        names = [f"{self._relations[at]} {share[at]:.2f}" for at in order]
+        return f"suppresses what {_maps(names)} {self._token(layer, head)} to"
+
+    def _token(self, layer: int, head: int) -> str:
+        # What comes from a sink is not what relations are about.
+        named = self.reading is not None and any(
+            self.reading.of(name)[layer, head] for name in self.reading.names if name != SINK
+        )
+        return "that token" if named else "the token that it looks at"
 
     def _named(self, at: int, layer: int, head: int) -> str:
         return f"{self._relations[at]} {self._share[at, layer, head]:.2f}"
 
     def _described(self, layer: int, head: int) -> str:
         if self._descriptions is None:
-            return "no relation names what it writes"
+            return NO_RELATION
         rule, text = self._descriptions.get((layer, head), (UNCLEAR, UNCLEAR))
         if rule == UNCLEAR or rule.startswith("relation "):  # of another threshold than the one asked for
-            return "what it writes has no name"
+            return NO_NAME
         # The first clause; examples of pairs stand in the examples.
         clause = re.sub(r" \([^()]*→.*\)$", "", text.split("; ")[0])
         return clause[:1].lower() + clause[1:]
+
+
+def _maps(names: list[str]) -> str:
+    """`a 0.90, b 0.80 and 3 more relations map`: the first names, and a verb that agrees with all of them."""
+    shown, more = names[:MOST_RELATIONS], len(names) - MOST_RELATIONS
+    shown += [f"{more} more relation{'s' * (more > 1)}"] * (more > 0)
+    listed = shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+    return f"{listed} {'map' if len(names) > 1 else 'maps'}"

@@ -69,7 +69,8 @@ def _title(card: dict[str, Any], colours: dict[str, str]) -> Text:
     for name in card["categories"]:
         title.append(f"■ {printable(name)}  ", style=f"bold {colours[name]}")
     if not card["categories"]:
-        title.append("no category", style="dim")
+        suppressed = ", ".join(map(printable, card["suppressed_categories"]))
+        title.append(f"suppresses {suppressed}" if suppressed else "no category", style="bold" if suppressed else "dim")
     return title
 
 

@@ -29,6 +29,13 @@ def explore_command(
 
     atlases = [load_atlas(folder) for folder in (atlas, other) if folder is not None]
     default = PAGE if other is None else f"explorer-with-{other.absolute().name}.html"
+    first, *others = atlases
+    chosen = [(each.threshold, each.rule) for each in atlases]
+    if len(set(chosen)) > 1:
+        print_message(
+            f"{others[0].name} has another threshold or rule ({', '.join(chosen[1])}): both are shown with those of "
+            f"{first.name} ({', '.join(chosen[0])}); the page can change them."
+        )
     path = write_page(atlas / default if output is None else output, *atlases)
     print_message(f"Wrote {path}")
     if show and typer.launch(path.absolute().as_uri()) != 0:

@@ -20,7 +20,7 @@ from headatlas.cli.options import (
     Side,
     ThreadsOption,
 )
-from headatlas.cli.screen import Bar, print_json, print_message, show_table
+from headatlas.cli.screen import Bar, print_json, print_message, print_words, show_table
 
 if TYPE_CHECKING:
     from headatlas.analysis.ablation import RemovalPoint
@@ -59,6 +59,7 @@ def validate_command(
     from headatlas.atlas import load_atlas
     from headatlas.atlas.json_facts import write_facts
     from headatlas.measuring.validate import validate_atlas
+    from headatlas.reports.running import agreement_in_words
 
     loaded = load_atlas(atlas)
     with Bar() as bar:
@@ -78,10 +79,13 @@ def validate_command(
         )
     facts = loaded.manifest.evidence.validation
     assert facts is not None
+    words = agreement_in_words(loaded, side.value)
     if as_json:
         means = [asdict(mean) for mean in mean_over_relations(known_correlations(loaded, None))]
-        print_json(write_facts(facts) | {"mean_over_relations": means})
+        print_json(write_facts(facts) | {"mean_over_relations": means, "in_words": words})
         return
+    if words is not None:
+        print_words(words)
     _show_validation(known_correlations(loaded, None), side.value)
     if facts.left_out:
         print_message(

@@ -127,6 +127,15 @@ def print_note(text: str) -> None:
     console().print(Text(printable(text), style="dim"), "")
 
 
+def print_words(text: str) -> None:
+    """Print what a result says in words, on lines as wide as the screen."""
+    from rich.text import Text
+
+    from headatlas.printable import printable
+
+    console().print(Text(printable(text), style="bold"), "")
+
+
 def print_or_write(text: str, output: Path | None) -> None:
     """Print a result, or write it to a file."""
     from headatlas.atomic import write_atomically

@@ -50,7 +50,7 @@ def build_payload(atlases: list[Atlas], reports: Sequence[blocks.Blocks] | None 
     from headatlas.analysis.compare import heads_correspond
 
     functions = None
-    if len(atlases) == 2 and not heads_correspond(atlases[0], atlases[1]):
+    if len(atlases) == 2 and not heads_correspond(atlases[0], atlases[1], _choice(atlases[0])):
         functions = _functions(atlases[0], atlases[1])
     if reports is None:
         reports = [build_report(atlas) for atlas in atlases]
@@ -73,6 +73,11 @@ def build_payload(atlases: list[Atlas], reports: Sequence[blocks.Blocks] | None 
         arrays=arrays.places,
     )
     return gzip.compress(arrays.pack(header), compresslevel=6, mtime=0)
+
+
+def _choice(first: Atlas) -> dict[str, str]:
+    """The page has one threshold and one rule for both atlases: at the beginning, those of the first."""
+    return {"threshold": first.threshold, "rule": first.rule}
 
 
 class _Words:
@@ -416,7 +421,7 @@ def _functions(first: Atlas, second: Atlas) -> dict[str, message.Functions]:
 
     sides = {}
     for side in SIDES if first.has_suppression and second.has_suppression else SIDES[:1]:
-        found = compare_functions(first, second, side=side)
+        found = compare_functions(first, second, side=side, **_choice(first))
         sides[side] = message.Functions(
             relations=[
                 message.SharedRelation(

@@ -21,6 +21,7 @@ from headatlas.reports.blocks import (
     table,
 )
 from headatlas.reports.markdown import to_markdown
+from headatlas.reports.text import count
 
 if TYPE_CHECKING:
     from headatlas.analysis.card import Card
@@ -59,6 +60,11 @@ def _head(facts: dict[str, Any]) -> list[Block]:
         told = f"{description['description']} (confidence {description['confidence']:.2f})."
     lines = [
         f"Categories ({facts['rule']}): {', '.join(facts['categories']) or 'none'}",
+        *(
+            [f"Suppresses ({facts['rule']}): {', '.join(facts['suppressed_categories'])}"]
+            if facts["suppressed_categories"]
+            else []
+        ),
         f"Layer {facts['layer']}: {layer['classified']} of {layer['n_heads']} heads have a category",
         f"Circuit: {validity['kind']}" + (f" ({validity['why']})" if validity["why"] else ""),
         f"Measured: {facts['measure']}, {facts['label']}",
@@ -260,7 +266,8 @@ def validation_rows(facts: dict[str, Any]) -> list[str] | None:
     shown = {each["relation"]: each for each in shown_relations(facts)}
     return [
         f"{row['relation']}, {row['condition']}, sources of {row['tokens']} token{'s' * (row['tokens'] != 'one')}: "
-        f"{row['score']:.2f} ({row['hits']} of {row['pairs']}; from the weights {shown[row['relation']]['score']:.2f})"
+        f"{row['score']:.2f} ({row['hits']} of {count(row['prompts'], 'prompt')}; from the weights "
+        f"{shown[row['relation']]['score']:.2f})"
         for row in facts["validation"]
         if row["relation"] in shown
     ]

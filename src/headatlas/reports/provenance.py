@@ -320,6 +320,9 @@ def _value(path: tuple[str, ...], value: Any, imported: bool) -> str:
         return "not known"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list) and any(isinstance(each, dict | list) for each in value):
+        # Tables within the manifest, such as all correlations of a validation: sections of their own tell them.
+        return f"{len(value):,} {agree(len(value), 'entry', 'entries')} in atlas.json"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return str(value) or "none"

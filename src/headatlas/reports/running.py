@@ -7,10 +7,38 @@ from typing import Any
 from headatlas.analysis.ablation import RemovalPoint, removal_curves
 from headatlas.analysis.correlations import Mean, known_correlations, mean_over_relations
 from headatlas.atlas import Atlas
-from headatlas.atlas.evidence import Ablation, Status
+from headatlas.atlas.evidence import TOTAL_EFFECT, Ablation, Status
 from headatlas.reports.blocks import Block, Code, Inline, heading, line, paragraph, table
+from headatlas.reports.text import count, listed
 
 TERMS = {"own": "as in this atlas", "none": "none, as in the paper", "all": "all"}
+
+
+IN_WORDS = {
+    "attention-fixed": "if all its attention is on the word",
+    "in-context": "where it looks where it likes",
+    TOTAL_EFFECT: "by its total effect on the model's logits",
+}
+
+
+def agreement_in_words(atlas: Atlas, side: str = "score") -> str | None:
+    """How far the scores agree with the running model, in a sentence or two; None if that was not measured."""
+    means = [
+        each
+        for each in mean_over_relations(known_correlations(atlas, "own"))
+        if each.side == side and each.tokens == "one" and each.pearson is not None and each.condition in IN_WORDS
+    ]
+    if not means:
+        return None
+    found = listed(f"{_mean(each.pearson)} {IN_WORDS[each.condition]}" for each in means)
+    what = "scores from weights correlate" if side == "score" else "suppression from weights correlates"
+    sentence = (
+        f"Over heads, the {what} with what each head of the running model writes in texts: {found}; Pearson, mean over "
+        f"{count(means[0].relations, 'relation')}"
+    )
+    first = means[0].pearson
+    known = first is not None and first.low is not None
+    return sentence + (", in brackets 95 % bootstrap intervals over relations." if known else ".")
 
 
 def agreement(atlas: Atlas) -> list[Block]:
@@ -35,6 +63,7 @@ def agreement(atlas: Atlas) -> list[Block]:
     ]
     return [
         heading("Agreement with the running model"),
+        *([] if (words := agreement_in_words(atlas)) is None else [paragraph(words)]),
         paragraph(
             "Correlation over heads of the scores from weights with those of the running model's heads, mean over "
             "relations, with 95 % bootstrap intervals over relations. Terms are those between a head and the logits."
