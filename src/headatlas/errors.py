@@ -35,6 +35,23 @@ def expected_names(known: Sequence[str], found: str) -> str:
     return f"one of {len(known)}, such as {', '.join(get_close_matches(found, known, 4, 0.5) or known[:4])}"
 
 
+def find_name(what: str, value: str, known: Sequence[str]) -> str:
+    """The known name that was meant, whatever its case.
+
+    Raises:
+        SettingsError: there is none, or several differ only in case and none is written like that.
+
+    >>> find_name("category", "knowledge", ["Knowledge", "Linguistic"])
+    'Knowledge'
+    """
+    if value in known:
+        return value
+    same = [name for name in known if name.casefold() == value.strip().casefold()]
+    if len(same) != 1:
+        raise SettingsError(f"{what}: expected {expected_names(same or known, value)}, found {value!r}.")
+    return same[0]
+
+
 class HeadatlasError(Exception):
     """Base of all errors that headatlas raises on purpose."""
 

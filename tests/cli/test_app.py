@@ -91,6 +91,21 @@ def test_heads(run):
     assert run("heads", "atlas", "--side", "suppression").stdout == ""
 
 
+def test_names_are_found_whatever_their_case(run, place):
+    whole = run("heads", "atlas").stdout
+    assert whole and run("heads", "atlas", "--relation", "PLANTED", "--category", "planted").stdout == whole
+    assert "France\tParis" in run("relations", "Country_To_Capital").stdout
+    run("figure", "atlas", "-o", "case.png", "--relation", "Planted")
+    assert f"L{LAYER}H{HEAD} of tiny" in run("head", "atlas", f"l{LAYER}h{HEAD}", "--markdown").stdout
+
+
+def test_two_thresholds_are_shown_on_one_page(run, place):
+    run("map", "tiny", "-o", "strict", "--relations", "planted.json", "--threshold", "0.4", "--no-chance")
+    shown = run("explore", "atlas", "strict", "--no-open", "-o", "two.html")
+    assert "tiny has another threshold or rule (0.4, plain)" in " ".join(shown.stderr.split())
+    assert (place / "two.html").stat().st_size > 10_000
+
+
 def test_relations(run):
     listed = json.loads(run("relations", "--json").stdout)
     assert len(listed) >= 32 and {"name", "category", "license", "source", "in_file"} <= set(listed[0])

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas import head_name
-from headatlas.errors import AtlasError, SettingsError, expected_names
+from headatlas.errors import AtlasError, find_name
 from headatlas.settings import MAX_Q, MIN_EXCESS
 
 if TYPE_CHECKING:
@@ -135,9 +135,8 @@ class Reading:
         Raises:
             SettingsError: there is no such behaviour.
         """
-        if name not in self.names:
-            raise SettingsError(f"reads: expected {expected_names(list(self.names), name)}, found {name!r}.")
-        return {head_name(layer, head): share for layer, head, share in self.strongest(name)}
+        found = self.strongest(find_name("reads", name, self.names))
+        return {head_name(layer, head): share for layer, head, share in found}
 
     def looks(self, layer: int, head: int) -> str | None:
         """Where a head looks, as the beginning of a sentence; None if that was not measured."""
@@ -206,7 +205,8 @@ def reading_heads(atlas: Atlas, name: str) -> pd.DataFrame:
         AtlasError: the attention of the heads was not measured.
         SettingsError: there is no such behaviour.
     """
-    found = list(measured_reading(atlas).places(name))
+    reading = measured_reading(atlas)
+    found, name = list(reading.places(name)), find_name("reads", name, reading.names)
     behaviour = find_behaviour(name)
     table: Any = atlas.evidence("attention")
     rows = table[(table["input"] == behaviour.input) & (table["behaviour"] == name)]

@@ -20,7 +20,7 @@ from headatlas.atlas.table import (
     head_name,
     table_of_dataset,
 )
-from headatlas.errors import AtlasError, SettingsError, expected_names
+from headatlas.errors import AtlasError, find_name
 from headatlas.settings import MAX_Q, MIN_EXCESS, MIN_UNCOPIED, checked_rule, parse_threshold
 
 if TYPE_CHECKING:
@@ -93,18 +93,21 @@ class Atlas:
     def relations(self) -> list[str]:
         return [str(name) for name in self.data["relation"].values]
 
-    def check_relation(self, name: str) -> None:
-        """Refuse a relation that has no scores here.
+    def check_relation(self, name: str) -> str:
+        """The relation of this name, whatever its case; refuses one that has no scores here.
 
         Raises:
             AtlasError: the relation was not measurable on this model.
             SettingsError: no such relation.
         """
-        if name in self.relations:
-            return
-        if name in [item.relation for item in self.manifest.relations.items]:
-            raise AtlasError(f"{self.name}: the relation {name!r} was not measurable on this model; it has no scores.")
-        raise SettingsError(f"relation: expected {expected_names(self.relations, name)}, found {name!r}.")
+        known = [item.relation for item in self.manifest.relations.items]
+        # Those without scores are not offered.
+        lost = [each for each in known if each not in self.relations and each.casefold() == name.casefold()]
+        if name not in self.relations and lost:
+            raise AtlasError(
+                f"{self.name}: the relation {lost[0]!r} was not measurable on this model; it has no scores."
+            )
+        return find_name("relation", name, self.relations)
 
     @property
     def n_layers(self) -> int:
@@ -420,12 +423,11 @@ class Atlas:
         import numpy as np
         import pandas as pd
 
-        for what, value, known in (
-            ("relation", relation, [item.relation for item in self.manifest.relations.items]),
-            ("category", category, sorted({item.category for item in self.manifest.relations.items})),
-        ):
-            if value is not None and value not in known:
-                raise SettingsError(f"{what}: expected {expected_names(known, value)}, found {value!r}.")
+        items = self.manifest.relations.items
+        if relation is not None:
+            relation = find_name("relation", relation, [item.relation for item in items])
+        if category is not None:
+            category = find_name("category", category, sorted({item.category for item in items}))
         chosen = self.above(min_score, side)
         if (self.rule if rule is None else checked_rule(rule)) == "calibrated":
             chosen = chosen & self.beyond_chance(side) & self.beyond_copying(min_score, side)

@@ -26,14 +26,12 @@ def relations_command(
     as_json: JsonOption = False,
 ) -> None:
     """List the relations, show one, or check a file of your own."""
-    from headatlas.errors import SettingsError, expected_names
+    from headatlas.errors import find_name
     from headatlas.relations import builtin_relations, load_relations
 
     known = builtin_relations() if check is None else load_relations(check)
+    name = None if name is None else find_name("relations", name, [each.name for each in known])
     chosen = [relation for relation in known if name in (None, relation.name)]
-    if not chosen:
-        names = [each.name for each in known]
-        raise SettingsError(f"relations: expected {expected_names(names, str(name))}, found {name!r}.")
     coverage = None if model is None else _coverage(chosen, model)
     if as_json:
         print_json(_relation_records(chosen, coverage, with_pairs=name is not None or check is not None))

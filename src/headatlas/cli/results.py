@@ -195,7 +195,12 @@ def _list_readers(atlas: Atlas, reads: str, as_json: bool) -> None:
         for row, each in zip(found, rest, strict=True)
     ]
     columns = ["name", "share", "95 %", "chance", "what it writes; what is lost without it"]
-    show_table(f"{len(rows)} heads that look at {find_behaviour(reads).looks}", columns, rows, right=(1, 2, 3))
+    show_table(
+        f"{len(rows)} heads that look at {find_behaviour(found[0]['behaviour'] if found else reads.lower()).looks}",
+        columns,
+        rows,
+        right=(1, 2, 3),
+    )
 
 
 @command("export")

@@ -61,7 +61,7 @@ def draw_map(
     colours, look = checked_palette(palette), choose_look(width)
     classification = classify(atlas, threshold, side, rule)
     if relation is not None:
-        atlas.check_relation(relation)
+        relation = atlas.check_relation(relation)
     with plain_style():
         words = MapWords(
             caption(atlas, classification, relation),

@@ -101,8 +101,8 @@ def ablate_heads(
         if value < least:
             raise SettingsError(f"{name}: expected a whole number of at least {least}, found {value}.")
     texts = load_prompts(prompts)
+    wanted = list(dict.fromkeys(map(atlas.check_relation, wanted)))
     for name in wanted:
-        atlas.check_relation(name)
         if name not in texts:
             raise SettingsError(
                 f"relation: expected one with prompts in {prompts or PROMPTS.name}, found {name!r}. Write a file with "

@@ -125,7 +125,7 @@ def remove_heads(
     for name, value, least in (("n_heads", n_heads, 1), ("n_prompts", n_prompts, 10), ("controls", controls, 0)):
         if value < least:
             raise SettingsError(f"{name}: expected a whole number of at least {least}, found {value}.")
-    atlas.check_relation(relation)
+    relation = atlas.check_relation(relation)
     folder, texts = Path(output), load_prompts(prompts)
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if there and not (overwrite and there <= {CONFIG, WEIGHTS, CARD}):

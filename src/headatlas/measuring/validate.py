@@ -99,8 +99,8 @@ def validate_atlas(
         raise SettingsError(f"pairs: expected a whole number of at least 2, found {pairs}.")
     if effects < 0:
         raise SettingsError(f"effects: expected a whole number of at least 0, found {effects}.")
-    for name in relations or ():
-        atlas.check_relation(name)
+    if relations is not None:
+        relations = [atlas.check_relation(name) for name in relations]
     texts, started = load_templates(templates), time.perf_counter()
     session = Session.of_atlas(atlas, model, adapter, progress)
     heads, tokenizer = session.heads, session.tokenizer
