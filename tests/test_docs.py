@@ -144,6 +144,9 @@ def test_every_option_is_documented(command):
         "model",
         "models",
         "output",
+        # Of every command, at the top of the page.
+        "quiet",
+        "verbose",
     }
     assert options
     for name in options:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headatlas.cli.app import command
-from headatlas.cli.options import AddRelations, DeviceOption, JsonOption, Palette, ThreadsOption
+from headatlas.cli.options import PROFILES, RULES, AddRelations, DeviceOption, JsonOption, Palette, ThreadsOption
 from headatlas.cli.screen import Bar, print_json, print_message, print_note, show_table
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def audit_command(
     threshold: Annotated[
         str | None, typer.Option(metavar="SHARE", help="A head implements a relation above this; default 0.15.")
     ] = None,
-    rule: Annotated[str, typer.Option(help="Classify heads by plain or calibrated.")] = "plain",
-    profile: Annotated[str, typer.Option(help="How heads are read: alone or maps.")] = "alone",
+    rule: Annotated[str, typer.Option(metavar=RULES, help="How heads are classified.")] = "plain",
+    profile: Annotated[str, typer.Option(metavar=PROFILES, help="How heads are read.")] = "alone",
     seeds: Annotated[int, typer.Option(metavar="N", min=2, help="Random directions of the noise.")] = 3,
     words: Annotated[
         int, typer.Option(metavar="N", min=1, help="Words of the vocabulary besides those of relations.")

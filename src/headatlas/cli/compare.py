@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headatlas.cli.app import command
-from headatlas.cli.options import Palette, Side, SideOption, Threshold
+from headatlas.cli.options import RULES, Palette, Side, SideOption, Threshold
 from headatlas.cli.screen import print_json, print_message, print_note, show_table
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def compare_command(
     side: SideOption = Side.score,
     threshold: Threshold = None,
     rule: Annotated[
-        str | None, typer.Option(help="Classify by plain or calibrated; default: the atlases' own.")
+        str | None, typer.Option(metavar=RULES, help="How heads are classified; default: the atlases' own.")
     ] = None,
     null: Annotated[
         Path | None,

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from headatlas.cli.app import command
-from headatlas.cli.options import AdapterOption, JsonOption, ModelOption
+from headatlas.cli.completion import complete_head
+from headatlas.cli.options import RULES, AdapterOption, JsonOption, ModelOption
 from headatlas.cli.screen import Bar, console, print_json, print_message, show_table
 
 MOST_PAIRS = 8
@@ -17,9 +18,14 @@ MOST_PAIRS = 8
 @command("head")
 def head_command(
     source: Annotated[str, typer.Argument(metavar="MODEL_OR_ATLAS", help="Atlas folder; or a model, mapped first.")],
-    name: Annotated[str, typer.Argument(metavar="HEAD", help="Such as L23H4: layer and head, counted from 0.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="HEAD", autocompletion=complete_head, help="Such as L23H4: layer and head, counted from 0."
+        ),
+    ],
     rule: Annotated[
-        str | None, typer.Option(help="What counts as implemented: plain or calibrated; default: the atlas's own.")
+        str | None, typer.Option(metavar=RULES, help="What counts as implemented; default: the atlas's own.")
     ] = None,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: everything, for other programs.")] = False,

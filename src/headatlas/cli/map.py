@@ -10,6 +10,8 @@ import typer
 from headatlas.cli.app import command
 from headatlas.cli.formats import format_duration
 from headatlas.cli.options import (
+    PROFILES,
+    RULES,
     AdapterOption,
     AddRelations,
     AddressOption,
@@ -51,13 +53,19 @@ def map_command(
     ] = None,
     threshold: Threshold = None,
     contextualize: Annotated[
-        str | None, typer.Option(help="What the heads read: alone, first-mlp or embedding; default: the profile's.")
+        str | None,
+        typer.Option(
+            metavar="INPUT", help="What the heads read: alone, first-mlp or embedding; default: the profile's."
+        ),
     ] = None,
     profile: Annotated[
-        str, typer.Option(help="alone: heads read words as the model's own layers hand them on. maps: as published.")
+        str,
+        typer.Option(
+            metavar=PROFILES, help="alone: heads read words as the model's own layers hand them on. maps: as published."
+        ),
     ] = DEFAULT_PROFILE,
     rule: Annotated[
-        str, typer.Option(help="How heads are classified: plain, or calibrated (beyond chance and copying).")
+        str, typer.Option(metavar=RULES, help="How heads are classified; calibrated: beyond chance and copying too.")
     ] = "plain",
     prefix: Annotated[
         str | None,
@@ -193,7 +201,7 @@ def import_command(
     into: Annotated[
         Path | None, typer.Option(metavar="ATLAS", help="Add HeadVis' metrics (file or folder) to this atlas instead.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="The model's name; default: the file's.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="The model's; default: the file's.")] = None,
     threshold: Annotated[
         str, typer.Option(metavar="SHARE", help="A head implements a relation strictly above this.")
     ] = "0.15",

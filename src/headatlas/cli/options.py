@@ -41,12 +41,15 @@ class ExportFormat(StrEnum):
     inspect = "inspect"
 
 
+RULES, PROFILES = "plain|calibrated", "alone|maps"
+"""Choices that the measurement itself checks, as the help lists them."""
+
 AtlasFolder = Annotated[Path, typer.Argument(metavar="ATLAS", help="Folder made by `headatlas map` or `import`.")]
 Threshold = Annotated[
     str | None, typer.Option(metavar="SHARE", help="A head implements a relation strictly above this; default 0.15.")
 ]
 SideOption = Annotated[Side, typer.Option(help="Targets among the highest logits, or among the lowest.")]
-DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
+DeviceOption = Annotated[str, typer.Option(metavar="cpu|cuda", help="Where the model is computed; also cuda:N.")]
 ThreadsOption = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
 EngineThreadsOption = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads; with ray, CPUs of one task (default 1).")
@@ -75,5 +78,6 @@ AddRelations = Annotated[
 ]
 Output = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to this file.")]
 RuleOption = Annotated[
-    str | None, typer.Option("--rule", help="Classify by plain or calibrated; default: the atlas's own.")
+    str | None,
+    typer.Option("--rule", metavar=RULES, help="How heads are classified; default: the atlas's own."),
 ]

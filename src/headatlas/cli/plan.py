@@ -9,7 +9,7 @@ import typer
 
 from headatlas.cli.app import command
 from headatlas.cli.formats import format_bytes, format_duration
-from headatlas.cli.options import AddRelations, JsonOption, Relations
+from headatlas.cli.options import PROFILES, AddRelations, JsonOption, Relations
 from headatlas.cli.screen import console, print_json
 from headatlas.settings import DEFAULT_PROFILE
 
@@ -25,7 +25,7 @@ def plan_command(
     ] = None,
     relations: Relations = None,
     add_relations: AddRelations = None,
-    profile: Annotated[str, typer.Option(help="As for `headatlas map`.")] = DEFAULT_PROFILE,
+    profile: Annotated[str, typer.Option(metavar=PROFILES, help="As for `headatlas map`.")] = DEFAULT_PROFILE,
     adapter: Annotated[Path | None, typer.Option(metavar="PATH", help="LoRA adapter.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     as_json: JsonOption = False,

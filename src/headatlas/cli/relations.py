@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from headatlas.cli.app import command
+from headatlas.cli.completion import complete_relation
 from headatlas.cli.options import JsonOption
 from headatlas.cli.screen import print_json, print_message, show_table
 from headatlas.relations import DROP_REASONS
@@ -15,7 +16,10 @@ from headatlas.relations import DROP_REASONS
 
 @command("relations")
 def relations_command(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show this relation's pairs.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", autocompletion=complete_relation, help="Show this relation's pairs."),
+    ] = None,
     check: Annotated[
         Path | None, typer.Option(metavar="PATH", help="Check a relation file or folder instead of the built-in ones.")
     ] = None,

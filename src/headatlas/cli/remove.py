@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from headatlas.cli.app import command
+from headatlas.cli.completion import complete_relation
 from headatlas.cli.options import AddRelations, AtlasFolder, DeviceOption, JsonOption, ModelOption, ThreadsOption
 from headatlas.cli.screen import Bar, print_json, print_message, print_note, show_table
 
@@ -15,7 +16,9 @@ from headatlas.cli.screen import Bar, print_json, print_message, print_note, sho
 @command("remove")
 def remove_command(
     atlas: AtlasFolder,
-    relation: Annotated[str, typer.Option(metavar="NAME", help="Remove the heads of this relation.")],
+    relation: Annotated[
+        str, typer.Option(metavar="NAME", autocompletion=complete_relation, help="Remove the heads of this relation.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the adapter.")],
     model: ModelOption = None,
     add_relations: AddRelations = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headatlas.cli.app import command
+from headatlas.cli.completion import complete_category, complete_reading, complete_relation
 from headatlas.cli.formats import format_count
 from headatlas.cli.options import (
     AtlasFolder,
@@ -38,14 +39,20 @@ def figure_command(
         bool, typer.Option("--sensitivity", help="Draw how many heads are classified by threshold and k instead.")
     ] = False,
     relation: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Draw this relation's score as a continuous heat map.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=complete_relation,
+            help="Draw this relation's score as a continuous heat map.",
+        ),
     ] = None,
     reading: Annotated[bool, typer.Option("--reading", help="Draw where the heads look instead.")] = False,
     palette: Annotated[
         Palette, typer.Option(help="Colours as in the paper, or safe for the colour-blind.")
     ] = Palette.paper,
     width: Annotated[
-        str, typer.Option(help="screen, column (3.25 in), page (5.5 in) or a number of inches.")
+        str,
+        typer.Option(metavar="screen|column|page|N", help="Width: 3.25 in (column), 5.5 in (page) or N inches."),
     ] = "screen",
 ) -> None:
     """Draw the map, one relation's heat map, or where the heads look."""
@@ -106,13 +113,22 @@ def report_command(
 @command("heads")
 def heads_command(
     atlas: AtlasFolder,
-    relation: Annotated[str | None, typer.Option(metavar="NAME", help="Only this relation.")] = None,
-    category: Annotated[str | None, typer.Option(metavar="NAME", help="Only this category.")] = None,
+    relation: Annotated[
+        str | None, typer.Option(metavar="NAME", autocompletion=complete_relation, help="Only this relation.")
+    ] = None,
+    category: Annotated[
+        str | None, typer.Option(metavar="NAME", autocompletion=complete_category, help="Only this category.")
+    ] = None,
     min_score: Annotated[
         str | None, typer.Option(metavar="SHARE", help="Strictly above this; default: the atlas's threshold.")
     ] = None,
     reads: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only heads that look at this, such as induction or sink.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=complete_reading,
+            help="Only heads that look at this, such as induction or sink.",
+        ),
     ] = None,
     side: SideOption = Side.score,
     rule: RuleOption = None,
@@ -214,10 +230,19 @@ def export_command(
         ),
     ] = ExportFormat.csv,
     side: SideOption = Side.score,
-    relation: Annotated[str | None, typer.Option(metavar="NAME", help="Of code: heads of this relation.")] = None,
-    category: Annotated[str | None, typer.Option(metavar="NAME", help="Of code: heads of this category.")] = None,
+    relation: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", autocompletion=complete_relation, help="Of code: heads of this relation."),
+    ] = None,
+    category: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", autocompletion=complete_category, help="Of code: heads of this category."),
+    ] = None,
     reads: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of code: heads that look at this, such as induction.")
+        str | None,
+        typer.Option(
+            metavar="NAME", autocompletion=complete_reading, help="Of code: heads that look at this, such as induction."
+        ),
     ] = None,
     heads: Annotated[str | None, typer.Option(metavar="NAMES", help="Of code: these heads, such as L1H2,L3H4.")] = None,
     rule: RuleOption = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headatlas.cli.app import command
+from headatlas.cli.completion import complete_relation
 from headatlas.cli.formats import format_correlation
 from headatlas.cli.options import (
     AdapterOption,
@@ -37,7 +38,10 @@ def validate_command(
     atlas: AtlasFolder,
     model: ModelOption = None,
     adapter: AdapterOption = None,
-    relation: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this relation; repeatable.")] = None,
+    relation: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", autocompletion=complete_relation, help="Only this relation; repeatable."),
+    ] = None,
     add_relations: AddRelations = None,
     templates: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Texts of your own (TOML) instead of the package's.")
@@ -177,7 +181,12 @@ def format_mean(found: Mean | None) -> str:
 @command("ablate", resumes=True)
 def ablate_command(
     atlas: AtlasFolder,
-    relation: Annotated[list[str], typer.Option(metavar="NAME", help="Remove the heads of this relation; repeatable.")],
+    relation: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME", autocompletion=complete_relation, help="Remove the heads of this relation; repeatable."
+        ),
+    ],
     against: Annotated[
         Path | None,
         typer.Option(metavar="ATLAS", help="Compare with the order of another atlas of the same model."),

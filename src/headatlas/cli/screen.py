@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +17,33 @@ if TYPE_CHECKING:
     from headatlas.measuring.progress import Stage
 
 
+log = logging.getLogger("headatlas.cli")
+
+ERROR = "bold red"
+"""The style of messages that are printed even if quiet."""
+
 WORKING = "working"
 """What the spinner says where nothing can be counted: a model is opened, a next stage begins, files are written."""
+
+
+_quiet = False
+_bar: Bar | None = None
+
+
+def be_quiet(quiet: bool) -> None:
+    """Whether only results and errors are printed: no messages, no progress."""
+    global _quiet
+    _quiet = quiet
+
+
+def print_log(text: str) -> None:
+    """Print a line of the log on standard error, above a progress bar if there is one."""
+    from rich.text import Text
+
+    from headatlas.printable import printable
+
+    screen = console(stderr=True) if _bar is None else _bar.console
+    screen.print(Text(printable(text), style="dim"), soft_wrap=True)
 
 
 class Bar:
@@ -77,7 +104,11 @@ class Bar:
             Rate(),
             Times(),
             console=console(stderr=True),
+            disable=_quiet,
         )
+        global _bar
+        _bar, self.console = self, self._progress.console
+        self._stages: dict[str, float] = {}
         self._progress.start()
         self._tasks: dict[str, Any] = {WORKING: self._progress.add_task(WORKING, total=None)}
         return self
@@ -91,6 +122,7 @@ class Bar:
             for earlier in set(self._tasks) - {Stage.MODELS.value, WORKING}:
                 self._progress.remove_task(self._tasks.pop(earlier))
         name = stage.value
+        self._log(name, done, total)
         if name not in self._tasks:
             for shown, earlier in self._tasks.items():
                 self._progress.update(earlier, visible=shown == Stage.MODELS.value)
@@ -99,7 +131,18 @@ class Bar:
         # What follows a finished stage may be one that counts nothing.
         self._progress.update(self._tasks[WORKING], visible=done >= total)
 
+    def _log(self, name: str, done: int, total: int) -> None:
+        if name not in self._stages:
+            self._stages[name] = time.perf_counter()
+            log.info("%s: %s in all", name, f"{total:,}")
+        if done >= total:
+            log.info("%s: all done after %.1f s", name, time.perf_counter() - self._stages.pop(name))
+        else:
+            log.debug("%s: %s of %s", name, f"{done:,}", f"{total:,}")
+
     def __exit__(self, *_: object) -> None:
+        global _bar
+        _bar = None
         self._progress.stop()
 
 
@@ -110,12 +153,13 @@ def console(stderr: bool = False) -> Console:
 
 
 def print_message(text: str, style: str | None = None) -> None:
-    """Print one line for people, on standard error."""
+    """Print one line for people, on standard error; if quiet, only an error, which has a style of its own."""
     from rich.text import Text
 
     from headatlas.printable import printable
 
-    console(stderr=True).print(Text(printable(text), style=style or ""), soft_wrap=True)
+    if not _quiet or style == ERROR:
+        console(stderr=True).print(Text(printable(text), style=style or ""), soft_wrap=True)
 
 
 def print_note(text: str) -> None:
