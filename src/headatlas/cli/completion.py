@@ -87,6 +87,4 @@ def _builtin(what: str) -> list[str]:
         from headatlas.relations.relation import CATEGORIES
 
         return list(CATEGORIES)
-    import headatlas
-
-    return sorted(path.stem for path in (Path(headatlas.__file__).parent / "relations" / "data").glob("*.json"))
+    return sorted(path.stem for path in (Path(__file__).parents[1] / "relations" / "data").glob("*.json"))
