@@ -103,8 +103,8 @@ def test_quiet_prints_results_and_errors_only(place, monkeypatch):
 def test_verbose_logs_on_standard_error(place, monkeypatch):
     monkeypatch.chdir(place)
     result = CliRunner().invoke(app, ["heads", "atlas", "-v"])
-    assert re.search(r"\d\d:\d\d:\d\d headatlas.cli: headatlas \S+: heads", result.stderr)
-    assert "headatlas.cli: heads: done in" in result.stderr and "headatlas.cli" not in result.stdout
+    assert re.search(r"\d\d:\d\d:\d\d headatlas.cli.app: headatlas \S+: heads", result.stderr)
+    assert "headatlas.cli.app: heads: done in" in result.stderr and "headatlas.cli" not in result.stdout
     assert "headatlas.cli" not in CliRunner().invoke(app, ["heads", "atlas"]).stderr
     logging.getLogger("headatlas").setLevel(logging.NOTSET)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from headatlas.measuring.progress import Stage
 
 
-log = logging.getLogger("headatlas.cli")
+log = logging.getLogger(__name__)
 
 ERROR = "bold red"
 """The style of messages that are printed even if quiet."""
