@@ -9,6 +9,7 @@ import pytest
 from atlases import DESCRIPTIONS, PAIRS, make_atlas, make_attention, make_removal, with_manifest
 from headatlas.analysis.card import head_card
 from headatlas.analysis.categories import classify
+from headatlas.analysis.descriptions.description import NOTHING_WRITTEN
 from headatlas.analysis.sentences import Sentences
 from headatlas.reports.card import write_card
 
@@ -81,19 +82,24 @@ def test_descriptions_name_what_no_relation_does(atlas):
         describe(
             atlas,
             {
-                (0, 0): ("constant", "Promotes x for most tokens that it amplifies"),
-                (1, 0): ("same word", "Promotes the same word again (a → a, b → b); implements past (0.9)"),
-                (1, 1): ("constant", "Promotes “(”, “.” whatever the token"),
-                (1, 2): ("unclear", "unclear"),
-                (1, 3): ("relation past", "Implements past (0.9)"),
+                (0, 0): ("constant", "Writes x for most tokens"),
+                (1, 0): (
+                    "same word",
+                    "Responds most to months (May); writes the same word again (a, b); maps past (0.9)",
+                ),
+                (1, 1): ("constant", "Writes “(”, “.” whatever it reads"),
+                (1, 2): ("unclear", "Nothing in common was found"),
+                (1, 3): ("relation past", "Maps past (0.9)"),
+                (1, 4): ("responds to months", f"Responds most to months (May, “)”) and days (1); {NOTHING_WRITTEN}"),
             },
         )
     )
     writes = [told.writes(1, head) for head in range(5)]
     assert writes == [
-        "promotes the same word again",
-        "promotes “(”, “.” whatever the token",
-        *["what it writes has no name"] * 3,
+        "writes the same word again",
+        "writes “(”, “.” whatever it reads",
+        *["what it writes has no name"] * 2,
+        "responds most to months and days",
     ]
     assert told.writes(0, 0).startswith("writes the token that it looks at again")
 

@@ -83,7 +83,7 @@ def test_the_planted_head_shows_its_pairs(tmp_path):
     assert {source: found[f" {source}"] for source, _ in PAIRS} == {source: f" {target}" for source, target in PAIRS}
     row = atlas.evidence("descriptions").set_index(["layer", "head"]).loc[(LAYER, HEAD)]
     assert (row["rule"], row["confidence"]) == ("relation planted", 1.0)
-    assert "mplements planted (1.00)" in row["description"]
+    assert "aps planted (1.00)" in row["description"]
     others = atlas.evidence("descriptions").query("layer != @LAYER or head != @HEAD")
     assert not others["rule"].str.startswith("relation").any()
 

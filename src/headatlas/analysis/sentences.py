@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from headatlas.analysis.categories import Classification, classify
-from headatlas.analysis.descriptions.description import UNCLEAR
+from headatlas.analysis.descriptions.description import NOTHING_WRITTEN, RESPONDS, UNCLEAR
 from headatlas.analysis.reading import SINK, find_reading
 from headatlas.analysis.removal import find_removal
 
@@ -113,8 +113,10 @@ class Sentences:
         rule, text = self._descriptions.get((layer, head), (UNCLEAR, UNCLEAR))
         if rule == UNCLEAR or rule.startswith("relation "):  # of another threshold than the one asked for
             return NO_NAME
-        # The first clause; examples of pairs stand in the examples.
-        clause = re.sub(r" \([^()]*→.*\)$", "", text.split("; ")[0])
+        clauses = [clause for clause in text.split("; ") if clause != NOTHING_WRITTEN]
+        # What it writes, if that has a name, otherwise what it responds to; examples are on the card.
+        clause = next((each for each in clauses if not each.startswith((RESPONDS, "Maps ", "maps "))), clauses[0])
+        clause = re.sub(r" \((?:[^()“”]|“[^”]*”)*\)", "", clause)
         return clause[:1].lower() + clause[1:]
 
 

@@ -141,15 +141,19 @@ def measure_evidence(
         folder: where finished layers are kept; default: the atlas's folder, if it has one.
     """
     from headatlas.analysis.descriptions.describing import describe_heads, neighbourhood_of
+    from headatlas.analysis.descriptions.words import is_content
 
     wanted = wanted or Wanted()
     vocabulary, heads = session.vocabulary, session.fetched_heads
     folder = atlas.folder if folder is None else folder
     found = measure_salient_operations(atlas, heads, vocabulary, wanted, device, threads, session.progress, folder)
-    # A topic is compared with tokens that could have been salient: common words lie closer together than all tokens.
+    # A topic is compared with words that could have been salient: common ones lie closer together than all tokens, and
+    # pieces of words, which have no topic, lie closest.
     could_be = _looked_at(vocabulary, wanted.junk, heads.contextualize == "alone")
-    neighbourhood = neighbourhood_of(heads, found.salient, could_be)
-    descriptions, of_descriptions = describe_heads(atlas, found.salient, neighbourhood)
+    texts = [vocabulary.texts[token] for token in could_be]
+    words = [token for token, text in zip(could_be, texts, strict=True) if is_content(text)]
+    neighbourhood = neighbourhood_of(heads, found.salient, words if len(words) > 1 else could_be)
+    descriptions, of_descriptions = describe_heads(atlas, found.salient, neighbourhood, texts)
     return {
         "salient": (found.salient, found.facts),
         "similar": (found.similar, found.similar_facts),

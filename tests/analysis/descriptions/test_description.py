@@ -1,21 +1,32 @@
-"""Descriptions of planted operations: each type of finding appears if it is there, and "unclear" if there is none."""
+"""Descriptions of planted operations: each type of finding appears if it is there, and nothing if there is none."""
+
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from headatlas.analysis.descriptions.description import (
-    UNCLEAR,
-    KnownRelation,
-    Operation,
-    _Candidates,
-    _rule,
-    describe,
-    usual_words,
-)
+from headatlas.analysis.descriptions.description import NOTHING, UNCLEAR, KnownRelation, describe, relation_words
+from headatlas.analysis.descriptions.finding import Operation, at_least
 from headatlas.analysis.descriptions.neighbourhood import Neighbourhood
 from headatlas.analysis.descriptions.rules import all_rules
+from headatlas.analysis.descriptions.usual import Usual
+from headatlas.analysis.descriptions.writes import _Candidates, _rule
 
 WORDS = ["Paris", "apple", "stone", "river", "cloud", "music", "winter", "garden", "market", "bottle", "yellow", "frog"]
+CONTENT = [
+    "coffee",
+    "ocean",
+    "snow",
+    "museum",
+    "glass",
+    "motor",
+    "moon",
+    "guitar",
+    "kitchen",
+    "forest",
+    "letter",
+    "turtle",
+]
 NOISE = ["qzv", "xjk", "wvq", "zzk", "kqx", "vjw", "jqz", "xwz", "qkv", "zxv", "kjq", "wqz"]
 
 
@@ -35,7 +46,7 @@ def operations(promoted, suppressed=None, sources=WORDS):
 
 def test_nothing_is_unclear():
     found = describe(operations([[noise, noise[::-1]] for noise in NOISE]))
-    assert (found.text, found.rule, found.confidence) == (UNCLEAR, UNCLEAR, 0.0)
+    assert (found.text, found.rule, found.confidence) == (NOTHING, UNCLEAR, 0.0)
     assert describe([]).rule == UNCLEAR
     assert describe(operations([[word] for word in WORDS])[:4]).rule == UNCLEAR  # too few to show anything
 
@@ -57,13 +68,13 @@ def test_a_planted_rule_is_named_with_its_share(made, rule):
     promoted[-3:] = [[noise] for noise in NOISE[-3:]]
     found = describe(operations(promoted))
     assert (found.rule, found.confidence) == (rule, 0.75)
-    assert found.text.startswith("Promotes ") and f"Paris → {made('Paris')}" in found.text
+    assert found.text.startswith("Writes ") and f"{made('Paris')}" in found.text
 
 
 def test_suppression_has_rules_of_its_own():
     found = describe(operations([[noise] for noise in NOISE], [[word] for word in WORDS]))
     assert found.rule == "same word (suppressed)"
-    assert found.text.startswith("Suppresses the same word again (Paris → Paris")
+    assert found.text.startswith("Suppresses the same word again (Paris, apple")
 
 
 def test_numbers_in_order_and_translations():
@@ -72,15 +83,15 @@ def test_numbers_in_order_and_translations():
     assert found.rule == "next in order"
     pairs = [("house", "maison"), ("water", "eau"), ("night", "nuit"), ("dog", "chien"), ("cat", "chat")]
     found = describe(operations([[pair[1]] for pair in pairs], [["x"]] * 5, sources=[pair[0] for pair in pairs]))
-    assert (found.rule, found.text[:33]) == ("english_to_french", "Promotes English words in French ")
+    assert (found.rule, found.text[:31]) == ("english_to_french", "Writes English words in French ")
 
 
 def test_chance_is_the_mean_over_all_re_pairings():
     copied = operations([[word] for word in WORDS])
-    found = _rule(all_rules()[0], _Candidates(copied, "promoted"), "promoted", "promotes")
+    found = _rule(all_rules()[0], _Candidates(copied, "promoted"), "promoted")
     assert (found.share, found.chance) == (1.0, 0.0)
     alike = operations([["Paris"]] * 12, sources=["Paris"] * 4 + WORDS[4:])
-    found = _rule(all_rules()[0], _Candidates(alike, "promoted"), "promoted", "promotes")
+    found = _rule(all_rules()[0], _Candidates(alike, "promoted"), "promoted")
     assert (found.share, found.chance) == (4 / 12, 4 / 12)
 
 
@@ -91,13 +102,130 @@ def test_rules_that_shuffled_mappings_also_satisfy_are_not_reported():
     assert describe(operations(promoted, sources=sources)).rule == UNCLEAR
 
 
-def test_the_same_words_whatever_the_token():
+def test_the_same_words_whatever_it_reads():
     always = operations([["their", noise] for noise in NOISE])
     found = describe(always)
-    assert (found.rule, found.text) == ("constant", "Promotes their whatever the token")
-    assert describe(always, usual=usual_words([always])).rule == UNCLEAR  # every head does so
+    assert (found.rule, found.text) == ("constant", "Writes their whatever it reads")
+    every = Usual(words={"promoted": {"their": 0.9}}, written={"promoted": {"pronouns": 0.9, "function words": 0.9}})
+    assert describe(always, usual=every).rule == UNCLEAR  # every head does so
     most = operations([["their", noise] for noise in NOISE[:7]] + [[noise] for noise in NOISE[7:]])
-    assert describe(most).text == "Promotes their for most tokens that it amplifies"
+    assert describe(most).text == "Writes their for most tokens"
+    some = operations([["their", noise] for noise in NOISE[:5]] + [[noise] for noise in NOISE[5:]])
+    assert describe(some).text == "Often writes their"
+    one = operations([["stone", noise] for noise in NOISE[:5]] + [[noise] for noise in NOISE[5:]])
+    assert describe(one).rule == UNCLEAR
+
+
+def test_pieces_of_words_are_called_so():
+    found = describe(operations([["strugg", noise] for noise in NOISE]))
+    assert found.text == "Writes the same piece of words or code (strugg) whatever it reads"
+    found = describe(operations([["strugg", "their", noise] for noise in NOISE]))
+    assert found.text == "Writes their whatever it reads"  # what can be read is said alone
+    # That a piece is never written says nothing.
+    assert describe(operations([[noise] for noise in NOISE], [["strugg"]] * 12)).rule == UNCLEAR
+
+
+def test_a_fixed_direction_has_two_ends():
+    up, down = ["strugg", "affili"], ["and", ","]
+    found = describe(operations([up] * 12, [down] * 12))
+    assert found.rule == "fixed direction" and found.confidence == 1.0
+    assert found.text == (
+        "Writes in one fixed direction whatever it reads: towards pieces of words or code (affili, strugg), away from "
+        "“,”, and"
+    )
+    both = describe(operations([up] * 8 + [down] * 4, [down] * 8 + [up] * 4))
+    assert "forwards or backwards, whatever it reads: between pieces of words or code" in both.text
+    # Words that are written for a few tokens make no direction.
+    mixed = operations([up] * 4 + [[noise] for noise in NOISE[4:]], [down] * 4 + [[noise[::-1]] for noise in NOISE[4:]])
+    assert describe(mixed).rule != "fixed direction"
+
+
+def test_case_is_kept():
+    found = describe(operations([["I", "My", noise] for noise in NOISE]))
+    assert found.text == "Writes I, My whatever it reads"
+
+
+MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October"]
+USUAL = Usual(read={"months": 0.01, "capitalised words": 0.2, "pronouns": 0.02})
+
+
+def test_classes_of_what_a_head_responds_to():
+    found = describe(operations([[noise] for noise in NOISE], sources=[*MONTHS, "stone", "river"]), usual=USUAL)
+    assert (found.rule, found.confidence) == ("responds to months", round(10 / 12, 4))
+    assert found.text == (
+        "Responds most to months (January, February, March, April); nothing in common was found in what it writes"
+    )
+    mixed = [*MONTHS[:6], "them", "their", "our", "she", "stone", "river"]
+    found = describe(operations([[noise] for noise in NOISE], sources=mixed), usual=USUAL)
+    assert found.text.startswith("Responds most to months (January, February, March, April) and pronouns (them, their,")
+
+
+def test_a_class_is_compared_with_the_vocabulary():
+    planted = operations([[noise] for noise in NOISE], sources=[*MONTHS, "stone", "river"])
+    everywhere = Usual(read={"months": 0.8, "capitalised words": 0.8})
+    assert describe(planted, usual=everywhere).rule == UNCLEAR
+    few = operations([[noise] for noise in NOISE], sources=[*MONTHS[:2], *WORDS[2:]])
+    assert describe(few, usual=USUAL).rule == UNCLEAR
+    assert describe(planted).rule == UNCLEAR  # without a vocabulary to compare with, classes are not looked for
+
+
+def test_classes_of_what_a_head_writes():
+    prepositions = ["on", "into", "from", "with", "about", "over", "under", "between", "through", "of", "to", "at"]
+    planted = operations([[word, noise] for word, noise in zip(prepositions, NOISE, strict=True)])
+    found = describe(planted, usual=Usual())
+    assert found.rule == "writes prepositions"
+    assert found.text.startswith("Writes prepositions (Paris → on, apple → into, ")
+    everywhere = Usual(written={"promoted": {"prepositions": 0.9, "function words": 0.9}})
+    assert describe(planted, usual=everywhere).rule == UNCLEAR
+    cyrillic = operations(
+        [[word] for word in ["код", "дом", "лес", "мир", "год", "час", "мост", "нос", "кот", "сон", "рот", "пол"]]
+    )
+    assert describe(cyrillic, usual=Usual()).rule == "writes Cyrillic letters"
+    signs = operations([[sign, noise] for sign, noise in zip('”“"’' * 3, NOISE, strict=True)])
+    assert describe(signs, usual=Usual()).text.startswith("Writes quotation marks (“””")
+
+
+def test_responding_and_writing_are_one_sentence():
+    comparatives = [
+        "older",
+        "younger",
+        "longer",
+        "shorter",
+        "better",
+        "worse",
+        "stronger",
+        "weaker",
+        "more",
+        "less",
+        "river",
+        "stone",
+    ]
+    found = describe(operations([["than", noise] for noise in NOISE], sources=comparatives), usual=Usual())
+    assert found.text == (
+        "Responds most to comparatives (older, younger, longer, shorter); writes than whatever it reads"
+    )
+
+
+def test_a_mixture_is_told_by_the_pairs():
+    """Plural nouns get `they`, singular ones `it`, so that re-pairing shows the agreement."""
+    sources = ["cats", "dogs", "tables", "books", "apples", "houses", "cat", "dog", "table", "book", "apple", "house"]
+    planted = operations([["they"]] * 6 + [["it"]] * 6, sources=sources)
+    found = describe(planted)
+    assert found.rule == "agreement" and "cats → they" in found.text
+    wrong = operations([["it"]] * 6 + [["they"]] * 6, sources=sources)
+    assert describe(wrong).rule != "agreement"
+
+
+def test_usual_is_what_all_heads_do():
+    heads = [operations([["their"]] * 12), operations([[noise] for noise in NOISE])]
+    usual = Usual.of(heads)
+    assert usual.words["promoted"]["their"] == 0.5 and usual.written["promoted"]["pronouns"] == 0.5
+    assert usual.read == Usual.of(heads[:1], [f" {word}" for word in WORDS]).read  # each token counts once
+    assert Usual.of(heads, [" them", " the"]).read["pronouns"] == 0.5
+
+
+def test_probability_by_chance():
+    assert at_least(0, 3, 0.2) == pytest.approx(1) and at_least(3, 3, 0.5) == pytest.approx(0.125)
 
 
 def test_known_relations_come_with_their_scores():
@@ -105,10 +233,10 @@ def test_known_relations_come_with_their_scores():
                  (("a", 0.9, 0.8), ("b", 0.6, 0.1), ("c", 0.2, 0.0), ("d", 0.2, 0.05))]  # fmt: skip
     found = describe([], relations)
     assert (found.rule, found.confidence) == ("relation b", 0.6)
-    assert found.text == "Implements b (0.60), c (0.20), d (0.20) and 1 more"
+    assert found.text == "Maps b (0.60), c (0.20), d (0.20) and 1 more"
     found = describe(operations([[word] for word in WORDS]), relations)
     assert found.rule == "same word"
-    assert "; implements b (0.60)" in found.text
+    assert "; maps b (0.60)" in found.text
 
 
 def neighbourhood(n_words, close):
@@ -121,18 +249,54 @@ def neighbourhood(n_words, close):
 
 
 def test_topics_are_found_by_embeddings():
-    planted = operations([[noise] for noise in NOISE])
+    planted = operations([[noise] for noise in NOISE], sources=CONTENT)
     sources = [operation.token_id for operation in planted]
-    n_words = 3 * len(WORDS)
+    n_words = 3 * len(CONTENT)
     assert describe(planted, neighbourhood=neighbourhood(n_words, [])).rule == UNCLEAR
     found = describe(planted, neighbourhood=neighbourhood(n_words, [sources[:9]]))
     assert (found.rule, found.confidence) == ("topic", 0.75)
-    pairs = [[operation.token_id, operation.promoted[0][0]] for operation in planted[:9]]
-    found = describe(planted, neighbourhood=neighbourhood(n_words, pairs))
-    assert (found.rule, found.confidence) == ("topic of each", 0.75)
-    assert "Paris → qzv" in found.text
+    assert found.text.startswith("Responds most to words such as coffee, ")
+    two = describe(planted, neighbourhood=neighbourhood(n_words, [sources[:5], sources[5:10]]))
+    assert " and " in two.text and two.confidence == round(10 / 12, 4)
+
+
+def test_pieces_and_words_that_begin_alike_are_no_topic():
+    pieces = operations([[noise] for noise in NOISE], sources=["strugg", "exhib", "affili", *CONTENT[3:]])
+    ids = [operation.token_id for operation in pieces]
+    assert describe(pieces, neighbourhood=neighbourhood(36, [ids[:3]])).rule == UNCLEAR
+    alike = operations([[noise] for noise in NOISE], sources=["music", "musical", "musician", "musics", *CONTENT[4:]])
+    ids = [operation.token_id for operation in alike]
+    assert describe(alike, neighbourhood=neighbourhood(36, [ids[:4]])).rule == UNCLEAR
+
+
+def test_related_words_are_close_to_their_own_token():
+    related = [
+        "drink",
+        "island",
+        "winter",
+        "painting",
+        "window",
+        "engine",
+        "planet",
+        "violin",
+        "bottle",
+        "garden",
+        "paper",
+        "frog",
+    ]
+    planted = operations([[word] for word in related], sources=CONTENT)
+    pairs = [[each.token_id, each.promoted[0][0]] for each in planted[:9]]
+    found = describe(planted, neighbourhood=neighbourhood(36, pairs))
+    assert (found.rule, found.confidence) == ("related words", 0.75)
+    assert "coffee → drink" in found.text
+    swapped = [[each.token_id, other.promoted[0][0]] for each, other in pairwise(planted)]
+    assert describe(planted, neighbourhood=neighbourhood(36, swapped)).rule == UNCLEAR
 
 
 def test_words_that_are_no_words_are_quoted():
     found = describe(operations([[",", noise] for noise in NOISE]))
-    assert found.text == "Promotes “,” whatever the token"
+    assert found.text == "Writes “,” whatever it reads"
+
+
+def test_relations_in_words():
+    assert relation_words("english_to_french") == "English → French"

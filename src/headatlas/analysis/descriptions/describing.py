@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 
 from headatlas._version import __version__
 from headatlas.analysis.categories import classify
-from headatlas.analysis.descriptions.description import KnownRelation, Operation, describe, usual_words
+from headatlas.analysis.descriptions.description import KnownRelation, describe
+from headatlas.analysis.descriptions.finding import Operation
 from headatlas.analysis.descriptions.neighbourhood import Neighbourhood
+from headatlas.analysis.descriptions.usual import Usual
 from headatlas.atlas.evidence import DescriptionsFacts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from torch import Tensor
 
@@ -27,18 +31,22 @@ MOST_WIDTH, BLOCK = 512, 4096
 
 
 def describe_heads(
-    atlas: Atlas, operations: pd.DataFrame, neighbourhood: Neighbourhood | None = None
+    atlas: Atlas,
+    operations: pd.DataFrame,
+    neighbourhood: Neighbourhood | None = None,
+    vocabulary: Sequence[str] | None = None,
 ) -> tuple[pd.DataFrame, DescriptionsFacts]:
     """The table `descriptions`, with a row per head, and how many heads each rule describes.
 
     Args:
         operations: the table `salient`.
         neighbourhood: of all tokens in that table; without it, descriptions contain no topics.
+        vocabulary: the tokens that could be salient, with which salient ones are compared; default: all that are.
     """
     import pandas as pd
 
     heads = {place: operations_of(table) for place, table in operations.groupby(["layer", "head"], sort=True)}
-    usual = usual_words(list(heads.values()))
+    usual = Usual.of(list(heads.values()), vocabulary)
     rows = []
     for layer in range(atlas.n_layers):
         for head in range(atlas.n_heads if atlas.has_heads[layer] else 0):

@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from headatlas.analysis.descriptions.finding import MIN_SHARE
+from headatlas.analysis.descriptions.words import AUXILIARIES, is_plural, is_singular
+from headatlas.analysis.descriptions.words import all_classes as word_classes
 from headatlas.relations import builtin_relations
 
 Agrees = Callable[[str, str], bool]
@@ -26,6 +29,19 @@ ORDERS = (
     ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"),
 )  # fmt: skip
 
+NOUN_ENDS = ("ion", "tion", "sion", "ment", "ness", "ity", "ty", "ance", "ence", "ancy", "ency", "al", "ure", "th", "y")
+ADJECTIVE_ENDS = ("ous", "ful", "ic", "ical", "ive", "able", "ible", "al", "ial", "less", "ish", "ary", "y")
+AGENT_ENDS = ("er", "or", "r", "ist", "ant", "ent", "ian")
+FORM_ENDS = ("", "e", "s", "es", "ed", "d", "ing", "er", "r", "est", "st", "ly", "y", "ies", "ied", "ier", "ily",
+             *NOUN_ENDS, *ADJECTIVE_ENDS, "ally", "ity", "ize", "ise", "ized", "ised", "ation", "ations", "ions", "ers",
+             "ings", "en", "ened", "ening", "ens", "n")  # fmt: skip
+"""Ends of derived nouns, adjectives and agents; what follows the common beginning of two forms of a word."""
+
+BRACKETS = {"(": ")", "[": "]", "{": "}", "<": ">", "“": "”", "‘": "’", "«": "»"}
+OF_MANY = frozenset(["they", "them", "their", "theirs", "themselves", "these", "those", "ones", "are", "were", "have"])
+OF_ONE = frozenset(["it", "its", "itself", "this", "that", "one", "is", "was", "has"])
+"""Words that agree with a plural noun, and with a singular one."""
+
 SUFFIXES = ("s", "ed", "ing", "er", "est", "ly", "ness", "tion", "ment", "ful", "able", "ism", "ist", "al", "y")
 PREFIXES = ("un", "re", "in", "dis", "non", "pre", "over", "sub")
 
@@ -36,18 +52,21 @@ class Rule:
 
     Args:
         name: its name in the table `descriptions`.
-        phrase: the object of "promotes" or "suppresses" in a description.
+        phrase: the object of "writes" or "suppresses" in a description.
         agrees: whether it holds for a source and a mapped word.
         needs: what holds wherever `agrees` does; it is quick, and shared by several rules, so that most pairs of words
             are tried once for all of them.
-        general: it includes more special rules, and is used only if none of them holds.
+        level: 0 for a special rule; a rule of a higher level includes more special ones, and is used only if none of
+            them holds or it holds for clearly more tokens.
+        least: least share of tokens for which it holds.
     """
 
     name: str
     phrase: str
     agrees: Agrees
     needs: Agrees
-    general: bool = False
+    level: int = 0
+    least: float = MIN_SHARE
 
 
 def has_same_letters(source: str, word: str) -> bool:
@@ -161,8 +180,9 @@ def is_last_letter(source: str, word: str) -> bool:
 
 
 def has_same_first_letter(source: str, word: str) -> bool:
-    """Begins with the same letter, in any case."""
-    return source[:1].isalpha() and source[:1].casefold() == word[:1].casefold()
+    """Begins with the same letter, in any case, but differs in the next two."""
+    source, word = source.casefold(), word.casefold()
+    return source[:1].isalpha() and source[:1] == word[:1] and source[:3] != word[:3] and len(word) > 1
 
 
 def is_spelt_alike(source: str, word: str) -> bool:
@@ -170,6 +190,85 @@ def is_spelt_alike(source: str, word: str) -> bool:
     source, word = source.casefold(), word.casefold()
     shared = min(4, len(source), len(word))
     return source != word and shared >= SHORTEST_STEM and source[:shared].isalpha() and source[:shared] == word[:shared]
+
+
+def _ends_after_stem(source: str, word: str) -> tuple[str, str] | None:
+    """What follows the common beginning of two different words; None if that is not most of both."""
+    source, word = source.casefold(), word.casefold()
+    if source == word or not (source.isalpha() and word.isalpha()):
+        return None
+    shared = next(
+        (at for at, (a, b) in enumerate(zip(source, word, strict=False)) if a != b), min(len(source), len(word))
+    )
+    if shared < max(SHORTEST_STEM, (len(source) + 1) // 2):
+        return None
+    return source[shared:], word[shared:]
+
+
+def is_other_form(source: str, word: str) -> bool:
+    """Another form of the word: both end, after what they have in common, in an ending."""
+    ends = _ends_after_stem(source, word)
+    if ends is None:
+        return False
+    # A consonant may be doubled in front of the ending: `slow slowed`, `stop stopping`.
+    doubled = source[-1:].casefold()
+    if len(source) - len(ends[0]) == SHORTEST_STEM:  # `act actions`, but not `car care`
+        return ends[0] == "" and ends[1].removeprefix(doubled) in ("s", "ed", "ing", "er", "est", "ly", "ion", "ions")
+    return ends[0] in FORM_ENDS and (
+        ends[1] in FORM_ENDS or (ends[0] == "" and ends[1][:1] == doubled and ends[1][1:] in ("ed", "ing", "er", "est"))
+    )
+
+
+def with_ends(ends: tuple[str, ...], relations: tuple[str, ...]) -> Agrees:
+    """A pair of one of these relations, or the source with one of these ends for its last two letters at most."""
+
+    def agrees(source: str, word: str) -> bool:
+        if (source.casefold(), word.casefold()) in _pairs(relations):
+            return True
+        found = _ends_after_stem(source, word)
+        return found is not None and len(found[0]) <= 2 and found[1] != "" and word.casefold().endswith(ends)
+
+    return agrees
+
+
+def is_pair_of(*relations: str) -> Agrees:
+    """A pair of one of these built-in relations, in any case."""
+    return lambda source, word: (source.casefold(), word.casefold()) in _pairs(relations)
+
+
+@cache
+def _pairs(relations: tuple[str, ...]) -> frozenset[tuple[str, str]]:
+    return frozenset(
+        (source.casefold(), target.casefold())
+        for relation in builtin_relations()
+        if relation.name in relations
+        for source, target in relation.pairs
+    )
+
+
+def is_negation(source: str, word: str) -> bool:
+    """The word negated: `happy unhappy`, `could couldn`, `is isn`."""
+    source, word = source.casefold(), word.casefold()
+    if source in AUXILIARIES and word in (f"{source}n", f"{source}not", f"{source}n't"):
+        return True
+    return (source, word) in _pairs(("word_to_negation",))
+
+
+def agrees_in_number(source: str, word: str) -> bool:
+    """A pronoun, determiner or verb of many for a plural noun, of one for a singular one."""
+    # A source comes without the space in front, by which the end of a word is told from a word.
+    word, source = word.casefold(), f" {source}"
+    return (word in OF_MANY and is_plural(source)) or (word in OF_ONE and is_singular(source))
+
+
+def closes_bracket(source: str, word: str) -> bool:
+    """The word closes the last bracket or quotation mark that the source opens."""
+    opened = next((sign for sign in reversed(source) if sign in BRACKETS), None)
+    return opened is not None and BRACKETS[opened] in word and BRACKETS[opened] not in source
+
+
+def follows_comparative(source: str, word: str) -> bool:
+    return word.casefold() == "than" and word_classes()["comparatives"](source)
 
 
 def is_longer(source: str, word: str) -> bool:
@@ -258,13 +357,26 @@ def all_rules() -> Sequence[Rule]:
         *translations,
         Rule("first letter", "the word's first letter", is_first_letter, is_short),
         Rule("last letter", "the word's last letter", is_last_letter, is_short),
-        Rule("first letters", "the word's first letters", is_first_letters, is_short, general=True),
-        Rule("last letters", "the word's last letters", is_last_letters, is_short, general=True),
-        Rule("other case", "the word in another case", is_other_case, has_same_letters, general=True),
-        Rule("completion", "words that begin with it", is_longer, is_anything, general=True),
-        Rule("spelt alike", "other words that begin alike", is_spelt_alike, is_anything, general=True),
-        Rule("same first letter", "words with the same first letter", has_same_first_letter, is_anything, general=True),
-    )
+        Rule("agreement", "a word of the same number", agrees_in_number, is_anything),
+        Rule("closed bracket", "what closes the bracket", closes_bracket, is_anything),
+        Rule("comparison", "than after comparatives", follows_comparative, is_anything),
+        Rule("negation", "its negation", is_negation, is_anything, level=1),
+        Rule("derived noun", "the noun made of it", with_ends(NOUN_ENDS, ("verb_to_noun", "adj_to_noun")), is_anything,
+             level=1),
+        Rule("derived adjective", "the adjective made of it", with_ends(ADJECTIVE_ENDS, ("noun_to_adj",)), is_anything,
+             level=1),
+        Rule("agent", "who or what does it", with_ends(AGENT_ENDS, ("verb_to_agent",)), is_anything, level=1),
+        Rule("opposite", "its opposite", is_pair_of("word_to_antonym", "male_to_female"), is_anything, level=1),
+        Rule("synonym", "a word of like meaning", is_pair_of("word_to_synonym"), is_anything, level=1),
+        Rule("first letters", "the word's first letters", is_first_letters, is_short, level=1),
+        Rule("last letters", "the word's last letters", is_last_letters, is_short, level=1),
+        Rule("other case", "the word in another case", is_other_case, has_same_letters, level=1),
+        Rule("other form", "other forms of the word", is_other_form, is_anything, level=1),
+        Rule("completion", "words that begin with it", is_longer, is_anything, level=2),
+        Rule("spelt alike", "words that begin alike", is_spelt_alike, is_anything, level=2),
+        Rule("same first letter", "words with the same first letter", has_same_first_letter, is_anything, level=2,
+             least=0.6),
+    )  # fmt: skip
 
 
 def _languages(name: str) -> tuple[str, str]:
