@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from io import StringIO
 
 import pytest
 from typer.testing import CliRunner
@@ -89,6 +90,47 @@ def test_heads(run):
     (row,) = json.loads(run("heads", "atlas", "--relation", "planted", "--json").stdout)
     assert (row["layer"], row["head"], row["hits"], row["score"]) == (LAYER, HEAD, 37, 1.0)
     assert run("heads", "atlas", "--side", "suppression").stdout == ""
+
+
+class Terminal(StringIO):
+    """Standard output as a terminal has it."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_heads_fit_the_screen(run, monkeypatch, width):
+    import headatlas
+    from headatlas.cli.results import _show_heads
+
+    atlas = headatlas.load_atlas("atlas")
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys, "stdout", out := Terminal())
+    _show_heads(atlas, headatlas.atlas.records(atlas.heads()), "score")
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line).rstrip() for line in out.getvalue().splitlines()]
+    assert lines[0] == "1 head, 1 score above the threshold" and all(len(line) <= width for line in lines)
+    assert lines[1].split()[:5] == ["head", "relation", "category", "score", "hits"]
+    assert ("uncopied" in lines[1]) == (width == 120)
+    assert f"L{LAYER}H{HEAD}" in lines[3] and "37/37" in lines[3]
+
+
+def test_the_report_is_rendered_in_a_terminal_only(run, monkeypatch):
+    from headatlas.cli.screen import show_markdown
+
+    text = run("report", "atlas").stdout
+    assert "| category | heads |" in text and "## In short" in text
+    monkeypatch.setattr(sys, "stdout", out := Terminal())
+    show_markdown(text)
+    shown = re.sub(r"\x1b\[[\d;]*m", "", out.getvalue())
+    assert "In short" in shown and "## In short" not in shown and "| category" not in shown
+
+
+def test_every_result_is_json_too(run):
+    kinds = [block["kind"] for block in json.loads(run("report", "atlas", "--json").stdout)]
+    assert kinds[0] == "Title" and {"Heading", "Table", "Paragraph"} <= set(kinds)
+    assert json.loads(run("explore", "atlas", "--no-open", "-o", "p.html", "--json").stdout) == {"wrote": "p.html"}
+    assert json.loads(run("salient", "atlas", "--json", "-q").stdout)["looked_at"] > 0
 
 
 def test_names_are_found_whatever_their_case(run, place):

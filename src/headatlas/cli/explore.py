@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from headatlas.cli.app import command
-from headatlas.cli.screen import print_message
+from headatlas.cli.options import JsonOption
+from headatlas.cli.screen import print_json, print_message
 
 
 @command("explore")
@@ -21,6 +22,7 @@ def explore_command(
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: explorer.html in ATLAS.")
     ] = None,
     show: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
+    as_json: JsonOption = False,
 ) -> None:
     """Write an interactive page of the whole atlas, and open it; it needs no network."""
     from headatlas.atlas import load_atlas
@@ -37,6 +39,6 @@ def explore_command(
             f"{first.name} ({', '.join(chosen[0])}); the page can change them."
         )
     path = write_page(atlas / default if output is None else output, *atlases)
-    print_message(f"Wrote {path}")
+    print_json({"wrote": str(path)}) if as_json else print_message(f"Wrote {path}")
     if show and typer.launch(path.absolute().as_uri()) != 0:
         print_message("No browser could be opened: open the file by hand.")

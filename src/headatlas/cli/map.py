@@ -160,6 +160,7 @@ def salient_command(
     junk: Annotated[bool, typer.Option("--junk", help="Let bytes, special and unused tokens count too.")] = False,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure what every head does most, and which heads are similar."""
     from headatlas.atlas import load_atlas
@@ -181,6 +182,11 @@ def salient_command(
         )
     facts = loaded.manifest.evidence.salient
     assert facts is not None
+    if as_json:
+        from headatlas.atlas.json_facts import write_facts
+
+        print_json(write_facts(facts))
+        return
     print_message(
         f"{atlas}: {tokens} salient tokens of each head, of {facts.looked_at:,} tokens "
         f"({sum(facts.junk_tokens.values()):,} are junk{', counted too' if junk else ''}), in "

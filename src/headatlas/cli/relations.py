@@ -11,7 +11,6 @@ from headatlas.cli.app import command
 from headatlas.cli.completion import complete_relation
 from headatlas.cli.options import JsonOption
 from headatlas.cli.screen import print_json, print_message, show_table
-from headatlas.relations import DROP_REASONS
 
 
 @command("relations")
@@ -56,6 +55,8 @@ def _coverage(relations: list, model: str) -> list:
 
 
 def _relation_records(relations: list, coverage: list | None, with_pairs: bool) -> list[dict[str, Any]]:
+    from headatlas.relations import DROP_REASONS
+
     names = ("name", "category", "k", "description", "source", "license", "hash")
     records = []
     for number, relation in enumerate(relations):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headatlas.cli.app import command
 from headatlas.cli.completion import complete_category, complete_reading, complete_relation
-from headatlas.cli.formats import format_count
+from headatlas.cli.formats import count, format_count
 from headatlas.cli.options import (
     AtlasFolder,
     ExportFormat,
@@ -22,7 +23,15 @@ from headatlas.cli.options import (
     SideOption,
     Threshold,
 )
-from headatlas.cli.screen import print_json, print_message, print_or_write, show_table
+from headatlas.cli.screen import (
+    console,
+    print_json,
+    print_message,
+    print_note,
+    print_or_write,
+    show_markdown,
+    show_table,
+)
 
 if TYPE_CHECKING:
     from headatlas.atlas import Atlas
@@ -54,6 +63,7 @@ def figure_command(
         str,
         typer.Option(metavar="screen|column|page|N", help="Width: 3.25 in (column), 5.5 in (page) or N inches."),
     ] = "screen",
+    as_json: JsonOption = False,
 ) -> None:
     """Draw the map, one relation's heat map, or where the heads look."""
     from headatlas.atlas import load_atlas
@@ -77,7 +87,7 @@ def figure_command(
             width=size,
         )  # fmt: skip
     save_figure(drawn, output)
-    print_message(f"Wrote {output}")
+    print_json({"wrote": str(output)}) if as_json else print_message(f"Wrote {output}")
 
 
 @command("report")
@@ -93,11 +103,12 @@ def report_command(
         str | None, typer.Option(metavar="ORG/NAME", help="With --model-card: link the atlas that is published there.")
     ] = None,
     output: Output = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Describe in words and numbers what the map shows (Markdown)."""
+    """Describe in words and numbers what the map shows: rendered in a terminal, Markdown in a pipe or a file."""
     from headatlas.atlas import load_atlas
     from headatlas.errors import SettingsError
-    from headatlas.reports import write_report
+    from headatlas.reports import build_report, write_report
     from headatlas.reports.model_card import write_model_card
 
     if model_card:
@@ -107,7 +118,16 @@ def report_command(
         return
     if published is not None:
         raise SettingsError("published: it is linked in the section for a model's card. Use it with --model-card.")
-    print_or_write(write_report(load_atlas(atlas), side=side.value, threshold=threshold, rule=rule), output)
+    loaded = load_atlas(atlas)
+    if as_json:
+        blocks = build_report(loaded, side=side.value, threshold=threshold, rule=rule)
+        print_json([{"kind": type(block).__name__} | asdict(block) for block in blocks])
+        return
+    text = write_report(loaded, side=side.value, threshold=threshold, rule=rule)
+    if output is None and sys.stdout.isatty():
+        show_markdown(text)
+    else:
+        print_or_write(text, output)
 
 
 @command("heads")
@@ -146,19 +166,6 @@ def heads_command(
     rows = loaded.heads(category, relation, min_score, side.value, rule)
     if reading is not None:
         rows = rows.loc[rows["name"].isin(list(reading))]
-    columns = [
-        "name",
-        "relation",
-        "category",
-        "score",
-        "hits",
-        "pairs",
-        "chance",
-        "q",
-        "uncopied",
-        "copying",
-        "validity",
-    ]
     if as_json:
         print_json(records(rows))
         return
@@ -182,7 +189,42 @@ def heads_command(
         for row in cells:
             typer.echo("\t".join(row))
         return
-    show_table(f"{len(cells)} heads x relations", columns, cells, right=(3, 4, 5, 6, 7, 8))
+    _show_heads(loaded, records(rows), side.value)
+
+
+WIDE = 100
+"""Columns from which the comparison with copying is shown next to that with chance."""
+
+
+def _show_heads(atlas: Atlas, rows: list[dict[str, Any]], side: str) -> None:
+    from headatlas.figures.palettes import PALETTES
+
+    columns = ["head", "relation", "category", side]
+    shown = {
+        "hits": lambda row: "" if row["hits"] is None else f"{row['hits']}/{row['pairs']}",
+        "chance": lambda row: "-" if row["chance"] is None else f"{row['chance']:.2f}",
+        "q": lambda row: "-" if row["q"] is None else f"{row['q']:.0e}" if row["q"] < 0.001 else f"{row['q']:.3f}",
+    }
+    if console().width >= WIDE:
+        shown["uncopied"] = lambda row: "-" if row["uncopied"] is None else f"{row['uncopied']:.2f}"
+        shown["copying"] = lambda row: row["copying"] or "-"
+        if {row["validity"] for row in rows} != {"exact"}:
+            shown["circuit"] = lambda row: row["validity"]
+    cells = []
+    for row in rows:
+        first = [row["name"], row["relation"], row["category"], f"{row['score']:.2f}"]
+        cells.append([*first, *(show(row) for show in shown.values())])
+    heads = len({row["name"] for row in rows})
+    names = tuple(dict.fromkeys(item.category for item in atlas.manifest.relations.items))
+    title = f"{count(heads, 'head')}, {count(len(rows), 'score')} above the threshold"
+    words = ("head", "relation", "category", "copying", "circuit")
+    right = tuple(at for at, name in enumerate((*columns, *shown)) if name not in words)
+    show_table(title, [*columns, *shown], cells, right, PALETTES["paper"].of_categories(names))
+    if rows:
+        notes = "chance: score if targets were paired anew; q: false discovery rate"
+        if "uncopied" in shown:
+            notes += "; uncopied: score on the pairs that copying misses, which are beyond copying or not"
+        print_note(f"{notes}. All columns: --json, or into a pipe.")
 
 
 def _list_readers(atlas: Atlas, reads: str, as_json: bool) -> None:

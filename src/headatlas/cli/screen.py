@@ -195,6 +195,13 @@ def print_or_write(text: str, output: Path | None) -> None:
     print_message(f"Wrote {output}")
 
 
+def show_markdown(text: str) -> None:
+    """Print Markdown as headings, lists and tables; the text is escaped already, see `headatlas.reports.markdown`."""
+    from rich.markdown import Markdown
+
+    console().print(Markdown(text, hyperlinks=False))
+
+
 def print_json(content: Any) -> None:
     import json
 

@@ -15,8 +15,9 @@ from headatlas.cli.options import (
     EngineOption,
     EngineThreadsOption,
     GpusOption,
+    JsonOption,
 )
-from headatlas.cli.screen import Bar, console, print_message, show_table
+from headatlas.cli.screen import Bar, console, print_json, print_message, show_table
 from headatlas.measuring.engine import EngineName, open_engine
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def survey_command(
     address: AddressOption = None,
     gpus_per_task: GpusOption = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Measure all anew; replace atlases in DIR.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Map every model of a list: an atlas each, an index of all, pictures of them, and a film of a series."""
     from headatlas.measuring.survey import Status, survey_models
@@ -41,8 +43,13 @@ def survey_command(
         index = survey_models(
             models, output, engine=chosen, overwrite=overwrite, progress=bar.show, raise_bugs=debugging()
         )
-    _show_survey(index, output)
-    _show_film(index, output)
+    if as_json:
+        from headatlas.atlas import records
+
+        print_json(records(index))
+    else:
+        _show_survey(index, output)
+        _show_film(index, output)
     if Status.FAILED in index["status"].tolist():
         raise typer.Exit(1)
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from headatlas.engines import Engine, LocalEngine, RayEngine
 from headatlas.errors import SettingsError
+
+if TYPE_CHECKING:
+    from headatlas.engines import Engine
 
 
 class EngineName(StrEnum):
@@ -33,6 +36,9 @@ def open_engine(
         SettingsError: an option belongs to the other engine.
         EngineError: the cluster cannot be used.
     """
+    # Here: the command line imports this file for its help.
+    from headatlas.engines import LocalEngine, RayEngine
+
     if name is EngineName.local:
         if address is not None or gpus_per_task:
             raise SettingsError("address, gpus-per-task: these options belong to --engine ray, which is missing.")
