@@ -8,12 +8,15 @@ import { Choice, Controls } from "./controls";
 import { type AtlasData, alike, type Explored } from "./data";
 import { atlasName, compose, counted, draw, geometry, INKS, type Panel, panels as panelsOf } from "./drawing";
 import { csv, png, save, svg } from "./exports";
+import { Findings, Headline } from "./findings";
 import { Functions } from "./functions";
 import { HeadMap } from "./map";
 import type { AtlasFacts } from "./message";
+import { speaking, spoken } from "./names";
 import { Report } from "./report";
 import { search } from "./search";
 import { atlasesShown, changed, selected, type View } from "./state";
+import { bestHeads, Strongest } from "./strongest";
 import { Heads, Matches, sorted, tableOf } from "./table";
 
 export interface Mounted {
@@ -34,13 +37,6 @@ interface AppProps {
   first: View;
   onChange: (view: View) => void;
   bind: (setter: (given: Partial<View>) => void) => void;
-}
-
-/** What the counted heads of a view do. */
-function does(view: View): string {
-  if (view.what === "reading") return "have a way of reading";
-  const writes = view.relation ? `implement ${view.relation}` : "have a category";
-  return view.what === "both" ? `${writes} or a way of reading` : writes;
 }
 
 const TABS = [
@@ -79,17 +75,38 @@ function App({ explored, first, onChange, bind }: AppProps) {
     () => explored.atlases.map((atlas) => classify(explored, atlas, view.side, view.rule, view.threshold)),
     [explored, view.side, view.rule, view.threshold],
   );
+  const extras = useMemo(() => {
+    const other = view.side === "score" ? "suppression" : "score";
+    const { rule, threshold } = view;
+    return {
+      sure: explored.atlases.map((atlas, which) =>
+        !atlas.canCalibrate(view.side)
+          ? null
+          : rule === "calibrated"
+            ? classified[which]
+            : classify(explored, atlas, view.side, "calibrated", threshold),
+      ),
+      opposite: explored.atlases.map((atlas) =>
+        atlas.has(other) ? classify(explored, atlas, other, rule, threshold) : null,
+      ),
+    };
+  }, [explored, classified]);
   const two = explored.atlases.length > 1;
   const shownOnes = atlasesShown(view);
   const which = view.card === "b" ? 1 : 0;
   const [atlas, found] = [explored.atlases[which], classified[which]];
   const { panels, legend } = useMemo(
-    () => panelsOf(explored, classified, view, dark),
-    [explored, classified, view.relation, view.compare, view.palette, view.side, view.what, dark],
+    () => panelsOf(explored, classified, view, dark, extras),
+    [explored, extras, view.relation, view.compare, view.palette, view.look, view.side, view.what, dark],
   );
   const { rows, summary, matches } = useMemo(
     () => search(explored, classified, view),
     [explored, classified, view.side, view.query, view.relation, view.compare, view.card, view.what],
+  );
+  const speak = useMemo(
+    () =>
+      explored.atlases.map(({ facts }) => speaking([...facts.relations, ...facts.notMeasured].map(({ name }) => name))),
+    [explored],
   );
   const colours = useMemo(() => new Map(explored.palettes[view.palette].categories), [explored, view.palette]);
   const place = selected(atlas, view);
@@ -136,11 +153,14 @@ function App({ explored, first, onChange, bind }: AppProps) {
     return () => observer.disconnect();
   }, []);
 
+  /** The categories of a head, or what it does the other way, or that it has none. */
+  const doing = (which: number, its: (typeof classified)[0], at: number): string => {
+    const [own, other] = [its, extras.opposite[which]].map((each) => (each ? categoriesAt(each, at).join(", ") : ""));
+    return own || (other ? `${view.side === "score" ? "Suppresses" : "Promotes"}: ${other}` : "Unclassified");
+  };
   const differing = (at: number): string[] => {
     const [first, second] = explored.atlases;
-    const categories = classified.map(
-      (its, number) => `${"AB"[number]}: ${categoriesAt(its, at).join(", ") || "Unclassified"}`,
-    );
+    const categories = classified.map((its, number) => `${"AB"[number]}: ${doing(number, its, at)}`);
     const changes = first.facts.relations
       .map(({ name }, number) => ({
         name,
@@ -153,7 +173,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
     return [
       first.name(at),
       ...categories,
-      ...changes.map(({ name, from, to }) => `${name} ${from.toFixed(2)} → ${to.toFixed(2)}`),
+      ...changes.map(({ name, from, to }) => `${spoken(name)} ${from.toFixed(2)} → ${to.toFixed(2)}`),
     ];
   };
   const tooltip = (panel: Panel, at: number): string[] => {
@@ -167,7 +187,6 @@ function App({ explored, first, onChange, bind }: AppProps) {
         title,
         `no attention heads: ${of.facts.validityGroups.find((each) => each.layers.includes(layer))?.why || "not applicable"}`,
       ];
-    const categories = categoriesAt(its, at);
     const best = of.facts.relations
       .map((relation, number) => ({ name: relation.name, number, share: of.share(view.side, number, at) }))
       .filter((each) => (view.relation ? each.name === view.relation : each.share > 0))
@@ -175,7 +194,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
       .slice(0, 3)
       .map(({ name, number, share }) => {
         const chance = of.chance(view.side, number, at);
-        return `${name} ${share.toFixed(2)}${chance ? ` (chance ${level(chance, 2)})` : ""}`;
+        return `${spoken(name)} ${share.toFixed(2)}${chance ? ` (chance ${level(chance, 2)})` : ""}`;
       });
     const others = alike(explored, view.side, panel.which, at).slice(0, 3);
     const like = others.map(
@@ -187,11 +206,11 @@ function App({ explored, first, onChange, bind }: AppProps) {
       .readingsOf(at)
       .map((number) => `${of.facts.reading![number].title} ${of.reading(number, at).toFixed(2)}`);
     const looks = of.facts.reading ? [`looks at: ${ways.join(", ") || "nothing that has a name"}`] : [];
-    const sentence = of.facts.reading ? [of.word(of.get("sentence")![at])] : [];
+    const sentence = of.facts.reading ? [speak[panel.which](of.word(of.get("sentence")![at]))] : [];
     if (view.what === "reading") return [title, ...looks, ...sentence];
     return [
       title,
-      categories.join(", ") || "Unclassified",
+      doing(panel.which, its, at),
       ...like,
       ...looks,
       ...best,
@@ -218,7 +237,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
       ? []
       : [
           view.relation
-            ? `${view.side} of ${view.relation}`
+            ? `${view.side} of ${spoken(view.relation)}`
             : `${view.side} above ${view.threshold}, rule ${view.rule}`,
         ]),
     ...(view.query.trim() ? [`framed: ${view.query.trim()}`] : []),
@@ -238,9 +257,9 @@ function App({ explored, first, onChange, bind }: AppProps) {
   };
   const legendView = (
     <div class="ha-legend" role="group" aria-label="Legend">
-      {legend.swatches.map(([name, colour]) => (
+      {legend.swatches.map(([name, colour, kind]) => (
         <span key={name}>
-          <i style={{ background: colour }} />
+          <i class={kind} style={kind === "frame" ? { borderColor: colour } : { backgroundColor: colour }} />
           {name}
         </span>
       ))}
@@ -249,7 +268,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
           {legend.scale.from}{" "}
           <i class="scale">
             {legend.scale.colours
-              .filter((_, at) => at % 8 === 0)
+              .filter((_, at, all) => all.length < 64 || at % 8 === 0)
               .map((colour) => (
                 <b key={colour} style={{ background: colour }} />
               ))}
@@ -259,6 +278,22 @@ function App({ explored, first, onChange, bind }: AppProps) {
       )}
       {legend.note && <span class="ha-quiet">{legend.note}</span>}
       {explored.palettes.paper.categories.length === 0 && <span>No relation was measurable.</span>}
+    </div>
+  );
+  const exports = (
+    <div class="ha-exports" role="group" aria-label="Save this view">
+      <button type="button" onClick={() => save(`${file}.svg`, svg(drawing()), "image/svg+xml")}>
+        SVG
+      </button>
+      <button type="button" onClick={() => void png(drawing()).then((blob) => save(`${file}.png`, blob))}>
+        PNG
+      </button>
+      <button
+        type="button"
+        onClick={() => save(`${file}.csv`, csv(tableOf(explored, classified, view, rows)), "text/csv")}
+      >
+        CSV
+      </button>
     </div>
   );
   const file = [
@@ -317,48 +352,35 @@ function App({ explored, first, onChange, bind }: AppProps) {
       .filter(Boolean)
       .join(", ");
   };
+  /** What a relation is, by one that a head implements. */
+  const exampleRelation = useMemo(() => {
+    const found = classify(explored, atlas, "score", atlas.facts.rule, atlas.facts.threshold);
+    const names = bestHeads(atlas, "score", found, null).flatMap(({ relations }) =>
+      relations.map((number) => atlas.facts.relations[number].name),
+    );
+    return names.find((name) => name === "country_to_capital") ?? names.find((name) => name.includes("_to_"));
+  }, [explored, atlas]);
   const own = view.side === "score" && view.threshold === atlas.facts.threshold && view.rule === atlas.facts.rule;
 
   return (
     <div
       ref={root}
-      class={`ha ${dark ? "dark" : "light"} ${place === undefined && !view.query.trim() ? "" : "with-aside"}`}
+      class={`ha ${dark ? "dark" : "light"} ${place === undefined && !view.query.trim() ? "" : "with-sheet"}`}
       onKeyDown={(event) => event.key === "Escape" && view.head && close()}
     >
       <header class="ha-top">
         <div>
-          <h1>{explored.atlases.map((_, number) => atlasName(explored, number)).join(" ⇄ ")}</h1>
-          <p class="ha-quiet">
-            {explored.functions ? (
-              shownOnes.map((number, at) => (
-                <>
-                  {at ? "; " : ""}
-                  {shownOnes.length > 1 && `${"AB"[number]}, `}
-                  {shapeOf(explored.atlases[number])}: <strong>{implementing(number)}</strong> of{" "}
-                  {classified[number].nHeads} heads
-                </>
-              ))
-            ) : (
-              <>
-                {shapeOf(atlas)} ·{" "}
-                {shownOnes.map((number, at) => (
-                  <>
-                    {at ? ", " : ""}
-                    {shownOnes.length > 1 && `${"AB"[number]}: `}
-                    <strong>{implementing(number)}</strong>
-                  </>
-                ))}{" "}
-                of {found.nHeads} heads
-              </>
-            )}{" "}
-            {does(view)}
+          <Headline {...{ explored, classified, view, shownOnes }} counts={classified.map((_, at) => implementing(at))}>
             {view.compare === "difference" && !view.relation && (
               <>
                 ; {became(1, 0)} gain their first, {became(0, 1)} lose all
               </>
-            )}{" "}
-            · {same((facts) => facts.measure)}, profile: {same((facts) => facts.label)}, rule: {view.rule}
-            {same((facts) => facts.note) ? ` · ${same((facts) => facts.note)}` : ""}
+            )}
+          </Headline>
+          <p class="ha-lead">
+            An attention head reads words and writes what follows from them
+            {exampleRelation && `, such as ${spoken(exampleRelation)}`}; a category holds relations of one kind. Point
+            at a cell, click it for the head’s card, or search for a word.
           </p>
           {shownOnes
             .filter((number) => explored.atlases[number].facts.warning)
@@ -369,99 +391,105 @@ function App({ explored, first, onChange, bind }: AppProps) {
               </p>
             ))}
         </div>
-        <div class="ha-exports" role="group" aria-label="Save this view">
-          <button type="button" onClick={() => save(`${file}.svg`, svg(drawing()), "image/svg+xml")}>
-            SVG
-          </button>
-          <button type="button" onClick={() => void png(drawing()).then((blob) => save(`${file}.png`, blob))}>
-            PNG
-          </button>
-          <button
-            type="button"
-            onClick={() => save(`${file}.csv`, csv(tableOf(explored, classified, view, rows)), "text/csv")}
-          >
-            CSV
-          </button>
-        </div>
       </header>
-      <Controls {...{ explored, view, update, enter }} found={rows.length} />
+      <Controls {...{ explored, view, update, enter }} found={rows.length} save={exports} />
       <div class="ha-body">
         <main>
-          <HeadMap
-            panels={panels}
-            ink={ink}
-            matches={matches}
-            marks={explored.atlases.map((_, number) => [
-              ...(place === undefined ? [] : counterparts(which, place)[number]).map((at) => ({
-                place: at,
-                kind: number === which || !explored.functions ? ("kept" as const) : ("partner" as const),
-              })),
-              ...[hints[number]].flatMap((at) =>
-                at === undefined || at === null ? [] : [{ place: at, kind: "hint" as const }],
-              ),
-            ])}
-            follow={counterparts}
-            tooltip={tooltip}
-            onPick={(panel, at) =>
-              select(panel.atlas.name(at), view.compare === "both" ? { card: panel.which ? "b" : "a" } : {})
-            }
-            legend={legendView}
-          />
-          <div class="ha-tabs" role="tablist" aria-label="Below the map">
-            {tabs.map(([tab, text], at) => (
-              <button
-                key={tab}
-                type="button"
-                role="tab"
-                id={`ha-tab-${tab}`}
-                aria-selected={view.tab === tab}
-                aria-controls="ha-below"
-                tabIndex={view.tab === tab ? 0 : -1}
-                onClick={() => update({ tab })}
-                onKeyDown={(event) => {
-                  if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
-                  const step = event.key === "ArrowLeft" ? tabs.length - 1 : 1;
-                  const [other] = tabs[(at + step) % tabs.length];
-                  update({ tab: other });
-                  root.current?.querySelector<HTMLElement>(`#ha-tab-${other}`)?.focus();
-                }}
-              >
-                {text}
-              </button>
-            ))}
+          <div class="ha-above">
+            <HeadMap
+              panels={panels}
+              ink={ink}
+              matches={matches}
+              marks={explored.atlases.map((_, number) => [
+                ...(place === undefined ? [] : counterparts(which, place)[number]).map((at) => ({
+                  place: at,
+                  kind: number === which || !explored.functions ? ("kept" as const) : ("partner" as const),
+                })),
+                ...[hints[number]].flatMap((at) =>
+                  at === undefined || at === null ? [] : [{ place: at, kind: "hint" as const }],
+                ),
+              ])}
+              follow={counterparts}
+              tooltip={tooltip}
+              onPick={(panel, at) =>
+                select(panel.atlas.name(at), view.compare === "both" ? { card: panel.which ? "b" : "a" } : {})
+              }
+              legend={legendView}
+            />
+            <p class="ha-quiet ha-facts">
+              {(explored.functions ? shownOnes : [which]).map((number, at) => (
+                <span key={number}>
+                  {at ? "; " : ""}
+                  {explored.functions && shownOnes.length > 1 && `${"AB"[number]}: `}
+                  {shapeOf(explored.atlases[number])}
+                </span>
+              ))}{" "}
+              · {same((facts) => facts.measure)}, profile: {same((facts) => facts.label)}, rule: {view.rule}
+              {same((facts) => facts.note) ? ` · ${same((facts) => facts.note)}` : ""}
+            </p>
           </div>
-          <div id="ha-below" role="tabpanel" aria-labelledby={`ha-tab-${view.tab}`}>
-            {view.tab === "functions" ? (
-              <Functions
-                {...{ explored, classified, view, colours }}
-                select={selectIn}
-                onHint={setHints}
-                onRelation={(name) => update({ relation: name === view.relation ? "" : name })}
-              />
-            ) : view.tab === "heads" ? (
-              <>
-                {explored.functions && sideChoice}
-                <Heads {...{ explored, view, rows, summary, colours, update, select }} />
-              </>
-            ) : (
-              <>
-                {sideChoice}
-                {!own && (
-                  <p class="ha-note">
-                    This report is for scores above {atlas.facts.threshold} and the rule {atlas.facts.rule}, whatever is
-                    chosen above. <code>headatlas report</code> writes it for other choices.
-                  </p>
-                )}
-                <Report blocks={atlas.facts.report} />
-              </>
-            )}
+          <div class="ha-under">
+            <div class="ha-tabs" role="tablist" aria-label="Below the map">
+              {tabs.map(([tab, text], at) => (
+                <button
+                  key={tab}
+                  type="button"
+                  role="tab"
+                  id={`ha-tab-${tab}`}
+                  aria-selected={view.tab === tab}
+                  aria-controls="ha-below"
+                  tabIndex={view.tab === tab ? 0 : -1}
+                  onClick={() => update({ tab })}
+                  onKeyDown={(event) => {
+                    if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
+                    const step = event.key === "ArrowLeft" ? tabs.length - 1 : 1;
+                    const [other] = tabs[(at + step) % tabs.length];
+                    update({ tab: other });
+                    root.current?.querySelector<HTMLElement>(`#ha-tab-${other}`)?.focus();
+                  }}
+                >
+                  {text}
+                </button>
+              ))}
+            </div>
+            <div id="ha-below" role="tabpanel" aria-labelledby={`ha-tab-${view.tab}`}>
+              {view.tab === "functions" ? (
+                <Functions
+                  {...{ explored, classified, view, colours }}
+                  select={selectIn}
+                  onHint={setHints}
+                  onRelation={(name) => update({ relation: name === view.relation ? "" : name })}
+                />
+              ) : view.tab === "heads" ? (
+                <>
+                  {explored.functions && sideChoice}
+                  <Heads {...{ explored, view, rows, summary, colours, update, select }} />
+                </>
+              ) : (
+                <>
+                  {sideChoice}
+                  {!own && (
+                    <p class="ha-note">
+                      This report is for scores above {atlas.facts.threshold} and the rule {atlas.facts.rule}, whatever
+                      is chosen above. <code>headatlas report</code> writes it for other choices.
+                    </p>
+                  )}
+                  {view.what !== "reading" && (
+                    <Findings {...{ atlas, view, colours, select }} classified={found} sure={extras.sure[which]} />
+                  )}
+                  <Report blocks={atlas.facts.report} speak={speak[which]} />
+                </>
+              )}
+            </div>
           </div>
         </main>
-        {place !== undefined ? (
-          <aside aria-label="Card">
+        <aside aria-label={place !== undefined ? "Card" : view.query.trim() ? "Search" : "Strongest heads"}>
+          {place !== undefined ? (
             <Card
               key={`${which} ${place}`}
               {...{ explored, which, atlas, classified: found, view, place, colours, own }}
+              opposite={extras.opposite[which]}
+              speak={speak[which]}
               onSelect={select}
               onHint={(place) => setHints(which ? [undefined, place] : [place])}
               onRelation={(name) => update({ relation: name })}
@@ -469,14 +497,29 @@ function App({ explored, first, onChange, bind }: AppProps) {
               onOther={(at) => selectIn(1 - which, at)}
               choice={sideChoice}
             />
-          </aside>
-        ) : view.query.trim() ? (
-          <aside aria-label="Search">
-            {explored.functions && sideChoice}
-            <Matches {...{ explored, view, rows, summary, colours, select }} />
-          </aside>
-        ) : null}
+          ) : view.query.trim() ? (
+            <>
+              {explored.functions && sideChoice}
+              <Matches {...{ explored, view, rows, summary, colours, select }} />
+            </>
+          ) : (
+            <Strongest
+              {...{ explored, which, atlas, view, colours, select }}
+              classified={found}
+              sure={extras.sure[which]}
+              opposite={extras.opposite[which]}
+              onHint={(place) => setHints(which ? [undefined, place] : [place])}
+              choice={sideChoice}
+            />
+          )}
+        </aside>
       </div>
+      <footer class="ha-about ha-quiet">
+        headatlas {explored.version} · scores as in MAPS (Elhelo &amp; Geva, ACL 2025) ·{" "}
+        <a href={explored.link} target="_blank" rel="noopener noreferrer">
+          what the scores mean
+        </a>
+      </footer>
     </div>
   );
 }

@@ -6,6 +6,7 @@ import { type Classified, categoriesAt, thresholdShare, wilson } from "./classif
 import { type AtlasData, alike, type Edge, type Explored, NOTHING, type Removed } from "./data";
 import { atlasName } from "./drawing";
 import type { Side } from "./message";
+import { spoken } from "./names";
 import type { View } from "./state";
 
 const NOT_MEASURED = "not measured";
@@ -24,6 +25,10 @@ interface CardProps {
   which: number;
   atlas: AtlasData;
   classified: Classified;
+  /** What heads do the other way: suppress, if the view is about what they promote. */
+  opposite: Classified | null;
+  /** Replaces the identifiers of relations in a text. */
+  speak: (text: string) => string;
   view: View;
   place: number;
   colours: Map<string, string>;
@@ -55,6 +60,8 @@ export function Card({
   which,
   atlas,
   classified,
+  opposite,
+  speak,
   view,
   place,
   colours,
@@ -92,25 +99,30 @@ export function Card({
     (at) => classified.counts[at],
   ).length;
   const confidence = atlas.get("confidence")?.[place] ?? 0;
+  const against = opposite ? categoriesAt(opposite, place) : [];
+  const missing = missingOf(atlas, view.side);
   return (
     <section class="ha-card" aria-label={`Card of ${name}`}>
       <CardHead {...{ name, choice, onClose }} />
       <p class="ha-chips">
-        {categories.length ? (
-          categories.map((category) => (
-            <span class="ha-chip" key={category}>
-              <i style={{ background: colours.get(category) }} />
-              {category}
-            </span>
-          ))
-        ) : (
-          <span class="ha-chip quiet">Unclassified</span>
-        )}
+        {categories.map((category) => (
+          <span class="ha-chip" key={category}>
+            <i style={{ background: colours.get(category) }} />
+            {category}
+          </span>
+        ))}
+        {against.map((category) => (
+          <span class="ha-chip" key={category}>
+            <i class="frame" style={{ borderColor: colours.get(category) }} />
+            {view.side === "score" ? "Suppresses" : "Promotes"}: {category}
+          </span>
+        ))}
+        {!categories.length && !against.length && <span class="ha-chip quiet">Unclassified</span>}
         <span class="ha-quiet">{atlasName(explored, which)}</span>
       </p>
       <h3>In a sentence</h3>
       <p>
-        {shown(words("sentence")) || NOT_MEASURED}
+        {shown(speak(words("sentence"))) || NOT_MEASURED}
         {!own && (
           <span class="ha-note">
             {" "}
@@ -118,35 +130,43 @@ export function Card({
           </span>
         )}
       </p>
-      <h3>What it does most</h3>
-      {facts.descriptions ? (
-        <p>
-          {shown(words("description")) || NOT_MEASURED}{" "}
-          {words("rule") && words("rule") !== "unclear" && (
-            <span class="ha-quiet">
-              ({words("rule")}, confidence {confidence.toFixed(2)})
-            </span>
-          )}
-        </p>
-      ) : (
-        <p class="ha-quiet">{NOT_MEASURED}</p>
+      {facts.descriptions && (
+        <>
+          <h3>What it does most</h3>
+          <p>
+            {shown(speak(words("description"))) || NOT_MEASURED}{" "}
+            {words("rule") && words("rule") !== "unclear" && (
+              <span class="ha-quiet">
+                ({speak(words("rule"))}, confidence {confidence.toFixed(2)})
+              </span>
+            )}
+          </p>
+        </>
       )}
       {explored.functions && <Others {...{ explored, view, which, place, onOther }} />}
-      <h3>Where it looks</h3>
-      <Looks {...{ explored, atlas, view, place }} />
-      <Composed {...{ explored, atlas, place, onSelect, onHint }} />
-      <LookedFor {...{ atlas, place }} />
       <Bars {...{ explored, atlas, classified, view, place, colours, onRelation }} />
-      <Examples {...{ atlas, view, place }} />
-      <Operations {...{ atlas, place }} />
-      <h3>Evidence from the running model</h3>
-      <Validation {...{ atlas, view, place, classified }} />
-      <Ablation {...{ atlas, classified, place }} />
-      <h3>Similar heads</h3>
-      {facts.similar ? (
-        <Similar {...{ atlas, place, onSelect, classified, colours }} />
-      ) : (
-        <p class="ha-quiet">{NOT_MEASURED}</p>
+      {facts.pairs && <Examples {...{ atlas, view, place }} />}
+      {facts.reading && (
+        <>
+          <h3>Where it looks</h3>
+          <Looks {...{ explored, atlas, view, place }} />
+        </>
+      )}
+      {facts.composition && <Composed {...{ explored, atlas, place, onSelect, onHint }} />}
+      {facts.readingWords && <LookedFor {...{ atlas, place }} />}
+      {facts.salient && <Operations {...{ atlas, place }} />}
+      {(facts.validation || facts.ablation) && (
+        <>
+          <h3>Evidence from the running model</h3>
+          {facts.validation && <Validation {...{ atlas, view, place, classified }} />}
+          {facts.ablation && <Ablation {...{ atlas, classified, place }} />}
+        </>
+      )}
+      {facts.similar > 0 && (
+        <>
+          <h3>Similar heads</h3>
+          <Similar {...{ atlas, place, onSelect, classified, colours }} />
+        </>
       )}
       <h3>Position</h3>
       <p>
@@ -171,8 +191,44 @@ export function Card({
         Of the {facts.heads} heads of layer {layer}, {inLayer} {inLayer === 1 ? "has" : "have"} a category. Circuit:{" "}
         {facts.validity[layer]}.
       </p>
+      {missing.length > 0 && (
+        <>
+          <h3>Not measured</h3>
+          <ul class="ha-quiet ha-missing">
+            {missing.map(([what, command]) => (
+              <li key={what}>
+                {what}: not measured
+                {command && (
+                  <>
+                    {" "}
+                    (<code>headatlas {command}</code>)
+                  </>
+                )}
+              </li>
+            ))}
+          </ul>
+        </>
+      )}
     </section>
   );
+}
+
+/** What the atlas does not hold, and the command that measures it. */
+function missingOf(atlas: AtlasData, side: Side): [string, string][] {
+  const { facts } = atlas;
+  const all: [boolean, string, string][] = [
+    [facts.reading !== null, "Where it looks", "attention"],
+    [facts.readingWords !== null, "Words that it looks for", "attention"],
+    [facts.composition !== null, "Which heads feed it", "composition"],
+    [facts.validation, "Agreement with the running model", "validate"],
+    [facts.ablation !== null, "Removal of heads", "ablate"],
+    [atlas.hasChance(side), "Chance", ""],
+    [facts.pairs, "Examples", ""],
+    [facts.salient !== null, "Salient operations", ""],
+    [facts.descriptions, "Description", ""],
+    [facts.similar > 0, "Similar heads", ""],
+  ];
+  return all.flatMap(([known, what, command]) => (known ? [] : [[what, command]]));
 }
 
 function CardHead({ name, choice, onClose }: { name: string; choice: ComponentChildren; onClose: () => void }) {
@@ -227,7 +283,7 @@ function Others({
 /** Where the head looks: the shares of its attention that are named or near their limits. */
 function Looks({ explored, atlas, view, place }: Pick<CardProps, "explored" | "atlas" | "view" | "place">) {
   const { reading } = atlas.facts;
-  if (!reading) return <p class="ha-quiet">{NOT_MEASURED}</p>;
+  if (!reading) return null;
   const colours = new Map(explored.readingPalettes[view.palette].categories);
   const rows = reading
     .map((each, number) => ({ ...each, share: atlas.reading(number, place), named: atlas.reads(number, place) }))
@@ -266,13 +322,7 @@ function Composed({
   onHint,
 }: Pick<CardProps, "explored" | "atlas" | "place" | "onSelect" | "onHint">) {
   const { composition } = atlas.facts;
-  if (!composition)
-    return (
-      <>
-        <h3>Which heads feed it</h3>
-        <p class="ha-quiet">{NOT_MEASURED}</p>
-      </>
-    );
+  if (!composition) return null;
   const of = (name: string) => atlas.get(`composed.${name}`)![place];
   const value = (name: string) => (Number.isNaN(of(name)) ? NOT_MEASURED : of(name).toFixed(2));
   const [into, outOf] = [atlas.edgesOf(place, "receiver"), atlas.edgesOf(place, "sender")];
@@ -370,13 +420,7 @@ function Without({ name, removed }: { name: string; removed: Removed }) {
 /** The words that the head looks for by its weights, and how far that agrees with its attention on text. */
 function LookedFor({ atlas, place }: { atlas: AtlasData; place: number }) {
   const sizes = atlas.facts.readingWords;
-  if (!sizes)
-    return (
-      <>
-        <h3>Words that it looks for</h3>
-        <p class="ha-quiet">{NOT_MEASURED}</p>
-      </>
-    );
+  if (!sizes) return null;
   const list = (kind: string, from: number, n: number) =>
     Array.from({ length: n }, (_, rank) => ({
       word: atlas.get(`words.${kind}.key`)![from + rank],
@@ -501,10 +545,14 @@ function Bars({
                       title={relation.description}
                       onClick={() => onRelation(relation.name)}
                     >
-                      {relation.name}
+                      {spoken(relation.name)}
                     </button>
                     <span class="ha-number">{share.toFixed(2)}</span>
-                    <div class="ha-bar" role="img" aria-label={`${relation.name}: ${share.toFixed(2)}, ${details}`}>
+                    <div
+                      class="ha-bar"
+                      role="img"
+                      aria-label={`${spoken(relation.name)}: ${share.toFixed(2)}, ${details}`}
+                    >
                       <i
                         class="fill"
                         style={{
@@ -568,13 +616,6 @@ export function formatted(q: number): string {
 
 function Examples({ atlas, view, place }: { atlas: AtlasData; view: View; place: number }) {
   const hit = atlas.hitsOf(place, view.side);
-  if (!atlas.facts.pairs)
-    return (
-      <>
-        <h3>Examples</h3>
-        <p class="ha-quiet">{NOT_MEASURED}</p>
-      </>
-    );
   const byRelation = new Map<number, number[]>();
   for (const pair of hit) {
     const { relation } = atlas.pair(pair);
@@ -600,7 +641,7 @@ function Examples({ atlas, view, place }: { atlas: AtlasData; view: View; place:
           if (relationOf[pair] === relation && !hits.has(pair)) missed.push(pair);
         return (
           <div key={relation} class="ha-examples">
-            <strong>{atlas.facts.relations[relation].name}</strong>
+            <strong>{spoken(atlas.facts.relations[relation].name)}</strong>
             <p>
               <Pairs {...{ atlas, pairs: pairs.slice(0, MOST_EXAMPLES) }} />
               {pairs.length > MOST_EXAMPLES && `and ${pairs.length - MOST_EXAMPLES} more`}
@@ -648,13 +689,7 @@ function Missed({ atlas, missed, count }: { atlas: AtlasData; missed: number[]; 
 function Operations({ atlas, place }: { atlas: AtlasData; place: number }) {
   const sizes = atlas.facts.salient;
   const [all, setAll] = useState(false);
-  if (!sizes)
-    return (
-      <>
-        <h3>Salient operations</h3>
-        <p class="ha-quiet">{NOT_MEASURED}</p>
-      </>
-    );
+  if (!sizes) return null;
   const [tokens, amplification, mapped] = [
     atlas.get("salient.token")!,
     atlas.get("salient.amplification")!,
@@ -723,7 +758,7 @@ function Validation({
   classified: Classified;
 }) {
   const values = atlas.get(`validation.${view.side}`);
-  if (!values) return <p class="ha-quiet">Attention fixed on the source, and in context: {NOT_MEASURED}.</p>;
+  if (!values) return null;
   const { relations } = atlas.facts;
   const rows = relations
     .map((relation, number) => ({ relation, number, share: atlas.share(view.side, number, place) }))
@@ -752,7 +787,7 @@ function Validation({
       <tbody>
         {rows.map(({ relation, number, share }) => (
           <tr key={relation.name}>
-            <th scope="row">{relation.name}</th>
+            <th scope="row">{spoken(relation.name)}</th>
             <td class="right">{share.toFixed(2)}</td>
             <td class="right">{cell(value(number, 0))}</td>
             <td class="right">{cell(value(number, 1))}</td>
@@ -765,7 +800,7 @@ function Validation({
 
 function Ablation({ atlas, classified, place }: { atlas: AtlasData; classified: Classified; place: number }) {
   const curves = atlas.facts.ablation;
-  if (!curves) return <p class="ha-quiet">Removal of heads: {NOT_MEASURED}.</p>;
+  if (!curves) return null;
   const relations = atlas.facts.relations
     .filter((_, number) => classified.implements[number * atlas.size + place])
     .map((each) => each.name);
@@ -786,8 +821,8 @@ function Ablation({ atlas, classified, place }: { atlas: AtlasData; classified: 
           : NaN;
         return (
           <li key={curve.relation}>
-            Without the {curve.removed[last]} heads of {curve.relation}, accuracy goes from {accuracy(0).toFixed(2)} to{" "}
-            {accuracy(last).toFixed(2)}
+            Without the {curve.removed[last]} heads of {spoken(curve.relation)}, accuracy goes from{" "}
+            {accuracy(0).toFixed(2)} to {accuracy(last).toFixed(2)}
             {random.length ? `; without as many random heads, to ${mean.toFixed(2)}` : ""}.
           </li>
         );

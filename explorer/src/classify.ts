@@ -26,6 +26,8 @@ export interface Classified {
   categories: string[];
   /** For each category, by place: 1 if the head has it. */
   has: Uint8Array[];
+  /** For each category, by place: the highest share of a relation of it that the head implements. */
+  best: Float32Array[];
   /** By relation and place: 1 if the head implements the relation. */
   implements: Uint8Array;
   counts: Uint16Array;
@@ -47,10 +49,12 @@ export function classify(explored: Explored, atlas: AtlasData, side: Side, rule:
   const [chance, q] = [atlas.get(`${side}.chance`), atlas.get(`${side}.q`)];
   const strict = rule === "calibrated" && atlas.canCalibrate(side);
   const has = categories.map(() => new Uint8Array(atlas.size));
+  const best = categories.map(() => new Float32Array(atlas.size));
   const does = new Uint8Array(relations.length * atlas.size);
   for (let relation = 0; relation < relations.length; relation++) {
     const { pairs, category } = relations[relation];
-    const ofCategory = has[categories.indexOf(category)];
+    const number = categories.indexOf(category);
+    const [ofCategory, bestOfCategory] = [has[number], best[number]];
     // Whole hits: more than this many are above the threshold.
     const most = Number((limit.over * BigInt(pairs)) / limit.under);
     const share = Number(limit.over) / Number(limit.under);
@@ -73,6 +77,8 @@ export function classify(explored: Explored, atlas: AtlasData, side: Side, rule:
       if (above && atlas.hasHeads(place)) {
         does[at] = 1;
         ofCategory[place] = 1;
+        const value = hits ? hits[at] / pairs : shares![at];
+        if (value > bestOfCategory[place]) bestOfCategory[place] = value;
       }
     }
   }
@@ -83,7 +89,7 @@ export function classify(explored: Explored, atlas: AtlasData, side: Side, rule:
     if (atlas.hasHeads(place)) nHeads++;
     if (counts[place]) nClassified++;
   }
-  return { categories, has, implements: does, counts, nHeads, nClassified };
+  return { categories, has, best, implements: does, counts, nHeads, nClassified };
 }
 
 /** Wilson's 95 % interval of a share. */

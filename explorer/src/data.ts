@@ -21,6 +21,8 @@ export interface Explored {
   maxQ: number;
   minExcess: number;
   minUncopied: number;
+  version: string;
+  link: string;
 }
 
 /** One atlas: its facts, and its arrays by name. A place is `layer * heads + head`. */
@@ -248,6 +250,8 @@ export async function open(compressed: Uint8Array): Promise<Explored> {
     maxQ: header.maxQ,
     minExcess: header.minExcess,
     minUncopied: header.minUncopied,
+    version: header.version,
+    link: header.link,
   };
 }
 

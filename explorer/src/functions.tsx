@@ -6,6 +6,7 @@ import type { Classified } from "./classify";
 import type { Explored } from "./data";
 import { atlasName, counted } from "./drawing";
 import type { Strongest } from "./message";
+import { spoken } from "./names";
 import type { View } from "./state";
 
 const MOST_MATCHED = 15;
@@ -113,7 +114,7 @@ export function Functions({ explored, classified, view, colours, select, onHint,
                   <th scope="row">
                     <i class="ha-dot" title={category} style={{ background: colours.get(category) }} />
                     <button type="button" class="ha-link" onClick={() => onRelation(name)}>
-                      {name}
+                      {spoken(name)}
                     </button>
                   </th>
                   <td class="right">{pairs}</td>
@@ -128,7 +129,7 @@ export function Functions({ explored, classified, view, colours, select, onHint,
           (names, which) =>
             names.length > 0 && (
               <p key={which} class="ha-quiet">
-                Only in {"AB"[which]}, or without a pair of words that both know: {names.join(", ")}.
+                Only in {"AB"[which]}, or without a pair of words that both know: {names.map(spoken).join(", ")}.
               </p>
             ),
         )}
@@ -140,8 +141,8 @@ export function Functions({ explored, classified, view, colours, select, onHint,
         ) : (
           <p class="ha-quiet">
             Of {counted(found.tried, "head")} of A with at least {found.fewestHits} hits,{" "}
-            {found.matched.length || "none"} have one in B that shares more pairs with them than chance explains (q &lt;{" "}
-            {explored.maxQ})
+            {found.matched.length || "none"} {found.matched.length === 1 ? "has" : "have"} one in B that shares more
+            pairs with them than chance explains (q &lt; {explored.maxQ})
             {found.matched.length > 0 &&
               `; these are ${counted(new Set(found.matched.map((each) => each.second)).size, "head")} of B`}
             . The mean similarity of the most similar head by chance is {found.byChance.toFixed(2)}. by chance: pairs of

@@ -60,7 +60,7 @@ export function HeadMap({ panels, ink, matches, marks, follow, tooltip, onPick, 
     const boxes = groups.map(([{ atlas }]) => {
       const flat = isFlat(atlas);
       const columns = flat ? (room > 1500 ? 4 : room > 620 ? 2 : 1) : 2;
-      const large = legendAtSide ? room - 175 : flat || !wide ? room : room * 0.5;
+      const large = legendAtSide ? room - 190 * text : flat || !wide ? room : room * 0.5;
       const small = flat ? room / columns - 14 : wide ? room * 0.25 - 14 : room / columns - 14;
       return { large: geometry(atlas, large, text, most), small: geometry(atlas, small, text, most) };
     });
@@ -149,6 +149,9 @@ function groupOf(panel: Panel): string {
   return panel.key.slice(0, panel.key.indexOf(":"));
 }
 
+/** Farther from the head a tooltip is not put. */
+const FAR = 260;
+
 interface PanelProps {
   panel: Panel;
   box: Geometry;
@@ -195,16 +198,6 @@ function PanelView({
     context.clearRect(0, 0, drawing.width, drawing.height);
     paint(context, drawing);
   }, [drawing]);
-  useLayoutEffect(() => {
-    // Back into the window, if it would leave it.
-    const element = tooltip.current;
-    if (!element) return;
-    element.style.transform = "";
-    const { left, right, bottom, height } = element.getBoundingClientRect();
-    const across = Math.max(4 - left, Math.min(0, document.documentElement.clientWidth - 4 - right));
-    const up = bottom > window.innerHeight - 4 ? height + Math.max(4, box.cell) + 12 : 0;
-    if (across || up) element.style.transform = `translate(${across}px, ${-up}px)`;
-  });
   const at = (event: MouseEvent): number | undefined => {
     const frame = canvas.current!.getBoundingClientRect();
     const layer = Math.floor((event.clientX - frame.left - box.left) / box.cell);
@@ -218,7 +211,26 @@ function PanelView({
   // Several are heads that are like the one under the pointer.
   const cross = marked.length === 1 ? spot(marked[0]) : null;
   const size = Math.max(4, box.cell);
-  const onRight = cross && cross.x > box.width * 0.55;
+  useLayoutEffect(() => {
+    // Below or above the cells, so that no neighbour is covered; at the side of the head where that is too far away.
+    const element = tooltip.current;
+    if (!element || !cross) return;
+    const frame = canvas.current!.getBoundingClientRect();
+    const { width, height } = element.getBoundingClientRect();
+    const inWindow = (top: number) => frame.top + top >= 4 && frame.top + top + height <= window.innerHeight - 4;
+    const [start, end] = [box.top, box.top + heads * box.cell];
+    const outside = [
+      ...(end - cross.y < FAR ? [end + 6] : []),
+      ...(cross.y - start < FAR ? [start - 8 - height] : []),
+    ].find(inWindow);
+    const near = [cross.y + 2 * size + 8, cross.y - size - 8 - height, 4 - frame.top].find(inWindow);
+    const top = outside ?? near ?? 0;
+    const beside = cross.x > box.width * 0.55 ? cross.x - size - 10 - width : cross.x + 2 * size + 10;
+    const left = outside === undefined ? beside : cross.x + (size - width) / 2;
+    const most = document.documentElement.clientWidth - 4 - width;
+    element.style.left = `${Math.max(4, Math.min(most, frame.left + left)) - frame.left}px`;
+    element.style.top = `${top}px`;
+  });
   return (
     <div class="ha-panel" style={{ width: `${box.width}px`, height: `${box.height}px` }}>
       <canvas
@@ -262,14 +274,7 @@ function PanelView({
         />
       ))}
       {cross && tip && (
-        <div
-          ref={tooltip}
-          class="ha-tip"
-          style={{
-            [onRight ? "right" : "left"]: `${onRight ? box.width - cross.x + 10 : cross.x + size + 10}px`,
-            top: `${cross.y + size + 6}px`,
-          }}
-        >
+        <div ref={tooltip} class="ha-tip">
           {tip.map((line, number) => (number ? <div key={line}>{line}</div> : <strong key={line}>{line}</strong>))}
         </div>
       )}

@@ -182,7 +182,7 @@ export interface Stored {
   offset: number;
 }
 
-/** `functions` by side, if the heads of two atlases do not correspond. */
+/** `functions` by side, if the heads of two atlases do not correspond; `version` of the tool; `link` to the scores. */
 export interface Header {
   format: number;
   atlases: AtlasFacts[];
@@ -193,5 +193,7 @@ export interface Header {
   maxQ: number;
   minExcess: number;
   minUncopied: number;
+  version: string;
+  link: string;
   arrays: Record<string, Stored>;
 }

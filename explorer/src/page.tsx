@@ -13,9 +13,13 @@ async function start(): Promise<void> {
   element.textContent = "";
   let written = location.hash.replace(/^#/, "");
   let last = fromHash(explored, location.hash);
+  const title = document.title;
+  const named = (view: View) => (document.title = view.head ? `${view.head} · ${title}` : title);
+  named(last);
   const mounted = mount(root, explored, last, (view: View) => {
     const [hash, step] = [toHash(explored, view), isStep(last, view)];
     last = view;
+    named(view);
     if (hash === written) return;
     written = hash;
     history[step ? "pushState" : "replaceState"](null, "", hash ? `#${hash}` : location.pathname + location.search);

@@ -2,22 +2,28 @@
 
 import type { Block, Piece, TableBlock } from "./message";
 
-export function Report({ blocks }: { blocks: Block[] }) {
+type Speak = (text: string) => string;
+/** Letters of a cell that are shown at once. */
+const MOST_OF_A_CELL = 240;
+
+/** `speak` replaces the identifiers of relations. */
+export function Report({ blocks, speak }: { blocks: Block[]; speak: Speak }) {
   const tables = blocks.filter((block) => block.type === "table");
   return (
     <article class="ha-report">
       {blocks.map((block, at) =>
         block.type === "table" ? (
-          <Table key={at} block={block} number={tables.indexOf(block) + 1} />
+          <Table key={at} block={block} speak={speak} number={tables.indexOf(block) + 1} />
         ) : (
-          <Words key={at} block={block} />
+          <Words key={at} block={block} speak={speak} />
         ),
       )}
     </article>
   );
 }
 
-function Words({ block }: { block: Exclude<Block, TableBlock> }) {
+function Words({ block, speak }: { block: Exclude<Block, TableBlock>; speak: Speak }) {
+  const line = (pieces: Piece[]) => spokenLine(pieces, speak);
   switch (block.type) {
     case "title":
       return <h2>{line(block.text)}</h2>;
@@ -38,7 +44,8 @@ function Words({ block }: { block: Exclude<Block, TableBlock> }) {
   }
 }
 
-function Table({ block, number }: { block: TableBlock; number: number }) {
+function Table({ block, number, speak }: { block: TableBlock; number: number; speak: Speak }) {
+  const line = (pieces: Piece[]) => spokenLine(pieces, speak);
   const side = (column: number) => (block.right.includes(column) ? "right" : undefined);
   return (
     <div class="ha-scroll" tabIndex={0} role="region" aria-label={`Table ${number} of the report`}>
@@ -57,7 +64,7 @@ function Table({ block, number }: { block: TableBlock; number: number }) {
             <tr key={at}>
               {row.map((cell, column) => (
                 <td key={column} class={side(column)}>
-                  {line(cell)}
+                  <Cell pieces={cell} speak={speak} />
                 </td>
               ))}
             </tr>
@@ -68,9 +75,22 @@ function Table({ block, number }: { block: TableBlock; number: number }) {
   );
 }
 
-function line(pieces: Piece[]) {
+/** A cell; of a very long one its beginning, and the rest on demand. */
+function Cell({ pieces, speak }: { pieces: Piece[]; speak: Speak }) {
+  const text = pieces.map((piece) => piece.text).join("");
+  if (text.length <= MOST_OF_A_CELL) return <>{spokenLine(pieces, speak)}</>;
+  return (
+    <details>
+      <summary>{text.slice(0, MOST_OF_A_CELL / 3)}…</summary>
+      <div class="ha-long">{text}</div>
+    </details>
+  );
+}
+
+function spokenLine(pieces: Piece[], speak: Speak) {
   return pieces.map(({ style, text }, at) => {
-    if (style === "code") return <code key={at}>{text}</code>;
-    return style === "strong" ? <strong key={at}>{text}</strong> : text;
+    const said = speak(text);
+    if (style === "code") return said === text || text.includes(" ") ? <code key={at}>{text}</code> : said;
+    return style === "strong" ? <strong key={at}>{said}</strong> : said;
   });
 }

@@ -3,6 +3,7 @@
 import type { Classified } from "./classify";
 import { type AtlasData, type Explored, NOTHING } from "./data";
 import type { Side } from "./message";
+import { spoken } from "./names";
 import { atlasesListed, atlasesShown, type View } from "./state";
 
 /** A head that matches a query in one atlas. */
@@ -39,7 +40,8 @@ export function aboutOf(atlas: AtlasData, relation: number): string {
   const behaviour = behaviourOf(relation);
   if (behaviour !== undefined) return `looks at: ${atlas.facts.reading![behaviour].title.toLowerCase()}`;
   if (relation === SOUGHT) return "words that it looks for";
-  return atlas.facts.relations[relation]?.name ?? "salient operations";
+  const named = atlas.facts.relations[relation];
+  return named ? spoken(named.name) : "salient operations";
 }
 
 /** The rows of a view. */
@@ -82,7 +84,7 @@ export function search(explored: Explored, classified: Classified[], view: View)
       ? rows.filter(({ shares }) => shares[0] !== shares[1])
       : rows.filter(({ change }) => change === "gained" || change === "lost");
     summary = view.relation
-      ? `heads whose ${view.side} of ${view.relation} differs`
+      ? `heads whose ${view.side} of ${spoken(view.relation)} differs`
       : "heads that gain or lose a relation";
   }
   const matches = explored.atlases.map((atlas, which) => {
@@ -112,7 +114,7 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
   const typed = view.query.trim();
   const wanted = fold(typed);
   const chosen = atlas.relation(view.relation);
-  if (view.relation && chosen < 0) return { found: [], summary: `${view.relation} was not measured here` };
+  if (view.relation && chosen < 0) return { found: [], summary: `${spoken(view.relation)} was not measured here` };
   if (!wanted) {
     if (view.what === "reading") return { found: looking(atlas, () => true), summary: "heads and where they look" };
     if (view.what === "both" && chosen < 0)
@@ -125,7 +127,7 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
     const found = places(atlas).filter((place) => atlas.share(side, chosen, place) > 0);
     return {
       found: found.map((place) => ({ place, relation: chosen, why: "" })),
-      summary: `heads with any hit of ${view.relation}`,
+      summary: `heads with any hit of ${spoken(view.relation)}`,
     };
   }
   const within = ({ found, summary }: { found: Match[]; summary: string }) =>
@@ -133,7 +135,7 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
       ? { found, summary }
       : {
           found: found.filter(({ relation }) => relation === chosen),
-          summary: `${summary}; of ${view.relation} alone`,
+          summary: `${summary}; of ${spoken(view.relation)} alone`,
         };
 
   const place = atlas.place(typed);
@@ -173,6 +175,13 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
       summary: `heads of the category ${category}`,
     });
 
+  const asName = wanted.split(ARROW).join(" to ");
+  const named = relations.flatMap((each, number) => (isNamed(each.name, asName) ? [number] : []));
+  if (ARROW.test(wanted) && named.length)
+    return within({
+      found: implementing(atlas, classified, (number) => named.includes(number)),
+      summary: `heads of ${named.map((number) => spoken(relations[number].name)).join(", ")}`,
+    });
   const [source, target] = typed.split(ARROW).map(fold);
   if (target !== undefined && source && target) {
     const [from, to] = [numbersOf(atlas, source), numbersOf(atlas, target)];
@@ -189,12 +198,12 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
     });
   }
 
-  const named = naming(
+  const meant = naming(
     relations.map((each) => each.name),
     wanted,
   );
   const numbers = numbersOf(atlas, wanted);
-  const spoken = joined(
+  const said = joined(
     joined(
       hitPairs(atlas, side, (one, other) => numbers.has(one) || numbers.has(other)),
       operating(atlas, side, (one, other, best) => numbers.has(other) || (best && numbers.has(one))),
@@ -210,32 +219,35 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
     return within({
       found: joined(
         looking(atlas, (behaviour) => ways.includes(behaviour)),
-        spoken,
+        said,
       ),
       summary:
         `heads that look at: ${ways.map((number) => behaviours[number].title.toLowerCase()).join(", ")}` +
-        (spoken.length ? ", or with the word itself" : ""),
+        (said.length ? ", or with the word itself" : ""),
     });
   const missing = naming(
     notMeasured.map((each) => each.name),
     wanted,
   ).map((number) => notMeasured[number]);
   const unmeasured = missing
-    .map(({ name, pairs }) => `${name} was not measurable${pairs === null ? "" : `: ${pairs} pairs of single tokens`}`)
+    .map(
+      ({ name, pairs }) =>
+        `${spoken(name)} was not measurable${pairs === null ? "" : `: ${pairs} pairs of single tokens`}`,
+    )
     .join("; ");
-  if (named.length) {
-    const summary = `heads of ${named.length > 3 ? `${named.length} relations named like “${typed}”` : named.map((number) => relations[number].name).join(", ")}`;
-    const found = implementing(atlas, classified, (number) => named.includes(number));
+  if (meant.length) {
+    const summary = `heads of ${meant.length > 3 ? `${meant.length} relations named like “${typed}”` : meant.map((number) => spoken(relations[number].name)).join(", ")}`;
+    const found = implementing(atlas, classified, (number) => meant.includes(number));
     return within({
-      found: joined(found, spoken),
-      summary: [summary + (spoken.length ? ", or with the word itself" : ""), unmeasured].filter(Boolean).join("; "),
+      found: joined(found, said),
+      summary: [summary + (said.length ? ", or with the word itself" : ""), unmeasured].filter(Boolean).join("; "),
     });
   }
-  if (spoken.length || unmeasured)
+  if (said.length || unmeasured)
     return within({
-      found: spoken,
+      found: said,
       summary: [
-        spoken.length
+        said.length
           ? `heads that ${side === "score" ? "write" : "suppress"} or read the word “${typed}”${atlas.facts.readingWords ? ", or look for it" : ""}`
           : "",
         unmeasured,
@@ -267,7 +279,7 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
     if (found.length)
       return within({
         found,
-        summary: `heads that hit such a pair of ${among.map((number) => relations[number].name).join(", ")}`,
+        summary: `heads that hit such a pair of ${among.map((number) => spoken(relations[number].name)).join(", ")}`,
       });
   }
   const described = relations
@@ -282,9 +294,13 @@ function searchOne(atlas: AtlasData, classified: Classified, view: View): { foun
   const example = relations[0]?.name;
   return {
     found: [],
-    summary: `nothing matches “${typed}”. Try a head (L0H0), a category (${classified.categories.join(", ") || "none here"})${example ? `, a relation (${example})` : ""}, a pair (France -> Paris) or one word`,
+    summary: `nothing matches “${typed}”. Try a head (L0H0), a category (${classified.categories.join(", ") || "none here"})${example ? `, a relation (${spoken(example)})` : ""}, a pair (France -> Paris) or one word`,
   };
 }
+
+/** Whether these words are a relation's name, as it is stored or as people say it. */
+const isNamed = (name: string, words: string) =>
+  [name.replaceAll("_", " "), spoken(name).replace(ARROW, " to ")].some((each) => fold(each) === words);
 
 /** Numbers of the names that a query means: the name itself, or names with all its words, or with words that begin with them. */
 function naming(names: string[], wanted: string): number[] {

@@ -31,6 +31,8 @@ export interface View {
   rule: Rule;
   threshold: string;
   relation: string;
+  /** Cells by the strength of what the head does, or as in the paper by the number of its categories. */
+  look: "strength" | "paper";
   palette: string;
   theme: "auto" | "light" | "dark";
   head: string;
@@ -47,9 +49,10 @@ export function firstView(explored: Explored): View {
   return {
     what: "writing",
     side: "score",
-    rule: facts.rule,
+    rule: explored.atlases.every((each) => each.canCalibrate("score")) ? facts.rule : "plain",
     threshold: facts.threshold,
     relation: "",
+    look: "strength",
     palette: "paper",
     theme: "auto",
     head: "",
@@ -78,6 +81,7 @@ export function changed(explored: Explored, view: View, given: Partial<Record<ke
   const threshold = text("threshold");
   if (threshold !== undefined && parseThreshold(threshold)) next.threshold = threshold;
   next.relation = oneOf("relation", ["", ...relationNames(explored)]) ?? next.relation;
+  next.look = oneOf("look", ["strength", "paper"] as const) ?? next.look;
   next.palette = oneOf("palette", Object.keys(explored.palettes)) ?? next.palette;
   next.theme = oneOf("theme", ["auto", "light", "dark"] as const) ?? next.theme;
   next.tab =

@@ -4,6 +4,7 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { formatted, level, shown } from "./card";
 import type { Classified } from "./classify";
 import type { AtlasData, Explored } from "./data";
+import { spoken } from "./names";
 import { aboutOf, behaviourOf, type Row } from "./search";
 import { atlasesListed, type SORTED_BY, type View } from "./state";
 
@@ -161,7 +162,7 @@ export function tableOf(explored: Explored, classified: Classified[], view: View
       atlas.name(row.place),
       String(Math.floor(row.place / heads)),
       String(row.place % heads),
-      aboutOf(atlas, row.relation),
+      relation?.name ?? aboutOf(atlas, row.relation),
       relation?.category ?? "",
     ];
     if (shownOnes.length > 1)
@@ -226,7 +227,7 @@ export function Heads({ explored, view, rows, summary, colours, update, select }
                 <th
                   key={column.key}
                   scope="col"
-                  class={column.numeric ? "right" : ""}
+                  class={`${column.numeric ? "right" : ""} of-${column.key}`}
                   aria-sort={column === by ? (down ? "descending" : "ascending") : "none"}
                 >
                   <button type="button" onClick={() => update({ sort: next(column) })}>
@@ -256,7 +257,7 @@ export function Heads({ explored, view, rows, summary, colours, update, select }
                         </td>
                       );
                     return (
-                      <td key={column.key} class={column.numeric ? "right" : ""}>
+                      <td key={column.key} class={`${column.numeric ? "right" : ""} of-${column.key}`}>
                         {column.key === "category" && text && (
                           <i class="ha-dot" style={{ background: colours.get(text) }} />
                         )}
@@ -317,7 +318,7 @@ export function Matches({ explored, view, rows, summary, colours, select }: Matc
                 {relation ? (
                   <>
                     <i class="ha-dot" style={{ background: colours.get(relation.category) }} />
-                    {relation.name}
+                    {spoken(relation.name)}
                   </>
                 ) : (
                   aboutOf(first, row.relation)

@@ -50,8 +50,16 @@ async function settled(page) {
   await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
 }
 
-const choose = (page, group, option) =>
-  page.getByRole("group", { name: group, exact: true }).getByRole("button", { name: option, exact: true }).click();
+const opens = async (page) => {
+  const toggle = page.getByRole("button", { name: "Options" });
+  if ((await toggle.getAttribute("aria-expanded")) === "false") await toggle.click();
+};
+const choose = async (page, group, option) => {
+  const choice = page.getByRole("group", { name: group, exact: true });
+  if (!(await choice.isVisible())) await opens(page);
+  await choice.getByRole("button", { name: option, exact: true }).click();
+};
+const spoken = (name) => name.replace("_to_", " → ").replaceAll("_", " ");
 const search = async (page, words) => {
   await page.getByRole("searchbox").fill(words);
   await page.waitForFunction(
@@ -69,9 +77,10 @@ const picture = (page) =>
     .locator(".ha-panel canvas")
     .first()
     .evaluate((canvas) => canvas.toDataURL());
-const counted = async (page) => Number(await page.locator(".ha-top p strong").innerText());
+const counted = async (page) => Number(await page.locator(".ha-count").first().innerText());
 const cardName = (page) => page.locator("#ha-card-name").innerText();
 const download = async (page, name) => {
+  await opens(page);
   const [saved] = await Promise.all([
     page.waitForEvent("download"),
     page.getByRole("button", { name, exact: true }).click(),
@@ -114,7 +123,13 @@ const checks = {
     await page.getByRole("combobox").selectOption(given.relation);
     await page.waitForSelector(".ha-legend .scale");
     assert.equal(await page.locator(".ha-panel canvas").count(), 1);
-    assert.ok((await rows(page)).every(([, relation]) => relation === given.relation));
+    assert.ok((await rows(page)).every(([, relation]) => relation === spoken(given.relation)));
+    // The strongest head has the end of the scale, whatever its score.
+    const scale = await page.locator(".ha-legend .scale").evaluate((element) => element.parentElement.textContent);
+    const strongest = Number((await rows(page))[0][3]);
+    assert.ok(Number(scale.trim().split(/\s+/).at(-1)) - strongest < 0.05, scale);
+    const tile = page.locator(".ha-tiles button").first();
+    assert.ok((await tile.innerText()).startsWith((await rows(page))[0][0]));
   },
   async "where heads look: switch, card, search"(page) {
     const behaviours = given.behaviours.length;
@@ -123,7 +138,7 @@ const checks = {
     await settled(page);
     assert.equal(await page.locator(".ha-panel canvas").count(), 1 + behaviours);
     assert.notEqual(await picture(page), writing);
-    assert.match(await page.locator(".ha-top p").first().innerText(), new RegExp(`${given.reading} of \\d+ heads`));
+    assert.match(await page.locator("h1").innerText(), new RegExp(`${given.reading} of \\d+ attention heads`));
     assert.ok((await rows(page)).every(([, about]) => about.startsWith("looks at: ")));
     await choose(page, "Heads by", "both");
     await settled(page);
@@ -137,6 +152,7 @@ const checks = {
     await page.keyboard.press("Enter");
     assert.match(await page.locator(".ha-card").innerText(), /Looks at .*\(induction, \d\.\d\d of its attention\)/);
     const bare = await opened("bare", "#what=reading&head=L1H1");
+    await opens(bare);
     const reading = bare.getByRole("button", { name: "reading", exact: true });
     assert.ok(await reading.isDisabled());
     assert.match(await bare.getByRole("group", { name: "Heads by" }).locator("legend").innerText(), /not measured/);
@@ -146,13 +162,15 @@ const checks = {
     await search(page, given.head.toLowerCase());
     assert.ok((await rows(page)).every(([head]) => head === given.head));
     await search(page, given.relation);
-    assert.deepEqual(new Set((await rows(page)).map((row) => row[1])), new Set([given.relation]));
+    assert.deepEqual(new Set((await rows(page)).map((row) => row[1])), new Set([spoken(given.relation)]));
+    assert.equal((await rows(page)).length, given.implementing);
+    await search(page, spoken(given.relation).replace("→", "->"));
     assert.equal((await rows(page)).length, given.implementing);
     await search(page, given.categories[0].toLowerCase());
     assert.deepEqual(new Set((await rows(page)).map((row) => row[2])), new Set([given.categories[0]]));
     const bright = await picture(page);
     await search(page, given.word);
-    const matched = (await rows(page)).filter(([, relation]) => relation === given.relation);
+    const matched = (await rows(page)).filter(([, relation]) => relation === spoken(given.relation));
     assert.deepEqual(matched.map(([head]) => head).sort(), [...given.writers].sort());
     assert.notEqual(await picture(page), bright);
     await search(page, "no such word anywhere");
@@ -179,6 +197,8 @@ const checks = {
   async "the report is in a tab"(page) {
     await page.getByRole("tab", { name: "What the map shows" }).click();
     assert.ok((await page.locator(".ha-report h3").count()) > 2);
+    assert.equal(await page.locator(".ha-findings section").count(), 3);
+    assert.doesNotMatch(await page.locator("#ha-below").innerText(), /[a-z]_relation/);
   },
   async "saves SVG, PNG and CSV"(page) {
     const drawn = await download(page, "SVG");
@@ -216,11 +236,14 @@ const checks = {
     const box = await canvas.boundingBox();
     await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
     const name = await page.locator(".ha-tip strong").innerText();
+    assert.equal(await page.locator("#ha-card-name").count(), 0);
+    assert.ok((await page.locator(".ha-tiles li").count()) > 3, "the column has the strongest heads");
     assert.match(name, /^L\d+H\d+$/);
     assert.equal(await page.locator(".ha-panel .ha-spot").count(), 1 + given.categories.length);
     await page.mouse.down();
     await page.mouse.up();
     assert.equal(await cardName(page), name);
+    assert.deepEqual(await canvas.boundingBox(), box, "a click moves nothing under the pointer");
   },
   async "a card shows its evidence and links to other heads"(page) {
     await page.evaluate((head) => (location.hash = `head=${head}`), given.head);
@@ -389,12 +412,13 @@ const others = {
     assert.ok((card.match(/not measured/g) ?? []).length >= 5, card);
     const calibrated = page.getByRole("button", { name: "calibrated", exact: true });
     assert.ok(await calibrated.isDisabled());
+    await opens(page);
     assert.match(
       await page.getByRole("group", { name: "Rule", exact: true }).locator("legend").innerText(),
       /not measured/,
     );
     const option = page.locator("option[disabled]");
-    assert.match(await option.innerText(), /^geometry_words \(not measurable: 3 pairs\)/);
+    assert.match(await option.innerText(), /^geometry words \(not measurable: 3 pairs\)/);
     assert.ok(card.includes("Whether other heads share its values is not known."), card);
     return page;
   },
@@ -411,6 +435,7 @@ const others = {
       await choose(page, "Atlases", choice);
       await settled(page);
       if (count) assert.equal(await page.locator(".ha-panel canvas").count(), count, choice);
+      assert.ok((await page.locator("h1").innerText()).includes("attention heads"));
       seen.add(await picture(page));
     }
     assert.equal(seen.size, 3, "both and A begin with the same panel, B and difference do not");

@@ -92,6 +92,7 @@ def find(atlases: Atlas | list[Atlas], folder: Path, query: str, **view: str) ->
         ("capitalised", {"capitalised_to_word"}),
         ("capitalis", {"capitalised_to_word"}),
         ("country to capital", {"country_to_capital"}),
+        ("Country -> capital", {"country_to_capital"}),
         ("pronoun", {"noun_to_pronoun"}),
         ("know", {"country_to_capital"}),
         ("knowledge 2", {"city_to_country"}),
@@ -118,7 +119,7 @@ def test_a_query_finds_the_heads_that_implement_what_it_names(query, relations, 
     [
         ("L9H0", "no head L9H0: layers are 0 to 8, heads 0 to 4"),
         ("layer 12", "no layer 12: layers are 0 to 8"),
-        ("geometry_words", "geometry_words was not measurable: 3 pairs of single tokens"),
+        ("geometry_words", "geometry words was not measurable: 3 pairs of single tokens"),
         (
             "zebra",
             "nothing matches “zebra”. Try a head (L0H0), a category (Algorithmic, Knowledge, Linguistic, Knowledge 2)",
@@ -166,7 +167,7 @@ def test_a_pair_and_words_within_a_relation_are_found(tmp_path):
         "Paris": {"L2H1", "L3H1", "L5H1"},
     }
     table, summary = find(atlas, tmp_path, "Paris", relation=RELATIONS[3])
-    assert list(table["head"]) == ["L5H1"] and summary.endswith("of city_to_country alone")
+    assert list(table["head"]) == ["L5H1"] and summary.endswith("of city → country alone")
 
 
 def test_the_difference_lists_what_is_gained_and_lost(tmp_path):
@@ -273,7 +274,7 @@ def test_two_models_of_other_shapes_have_tables_and_places_of_their_own(tmp_path
         (answer,) = ask(list(atlases), [{"alike": names[number], "which": number}], tmp_path)["answers"]
         assert answer == [[names[1 - number], match.similarity, match.q_value, match.common, match.expected_common]]
     table, summary = find(list(atlases), tmp_path, "", card="b", relation="translation_relation")
-    assert table.empty and summary == "translation_relation was not measured here"
+    assert table.empty and summary == "translation relation was not measured here"
 
 
 @pytest.mark.parametrize(

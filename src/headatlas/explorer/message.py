@@ -207,7 +207,7 @@ class Stored(TypedDict):
 
 
 class Header(TypedDict):
-    """`functions` by side, if the heads of two atlases do not correspond."""
+    """`functions` by side, if the heads of two atlases do not correspond; `version` of the tool; `link` to the scores."""
 
     format: int
     atlases: list[AtlasFacts]
@@ -218,4 +218,6 @@ class Header(TypedDict):
     maxQ: float
     minExcess: float
     minUncopied: int
+    version: str
+    link: str
     arrays: dict[str, Stored]

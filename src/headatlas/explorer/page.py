@@ -17,6 +17,15 @@ from headatlas.reports.blocks import Blocks
 
 PAGES = {"explorer": ("page.js", "explorer.css"), "film": ("film.js", "film.css")}
 """Script and style of each page."""
+ICON = "".join(
+    f'<rect x="{x}" y="{y}" width="4" height="4" fill="{colour}"/>'
+    for x, y, colour in (
+        (1, 1, "#d9d9d9"), (6, 1, "#2ca02c"), (11, 1, "#d9d9d9"),
+        (1, 6, "#1f77b4"), (6, 6, "#d9d9d9"), (11, 6, "#ff7f0e"),
+        (1, 11, "#d9d9d9"), (6, 11, "#ff7f0e"), (11, 11, "#d9d9d9"),
+    )
+)  # fmt: skip
+"""A map of nine heads, for the browser's tab."""
 
 
 def build_page(*atlases: Atlas, reports: Sequence[Blocks] | None = None) -> str:
@@ -45,10 +54,12 @@ def page(which: str, title: str, data: str) -> str:
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data: blob:; "
         "base-uri 'none'; form-action 'none'"
     )
+    icon = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">{ICON}</svg>'
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<link rel="icon" href="data:image/svg+xml;base64,{base64.b64encode(icon.encode()).decode()}">\n'
         f"<title>{html.escape(printable(title))} · headatlas</title>\n<style>{style}</style>\n</head>\n<body>\n"
         '<div id="headatlas" class="headatlas"><noscript>This page draws its maps with JavaScript, which is switched '
         "off here.</noscript></div>\n"

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, cast
 
+from headatlas._version import __version__
 from headatlas.analysis.ablation import is_random_order
 from headatlas.analysis.assumed_input import input_warning
 from headatlas.analysis.sentences import Sentences
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from headatlas.figures.palettes import Palette
 
 FORMAT = 1
+LINK = "https://arxiv.org/abs/2412.11965"
+"""What a reader of the page can open: the paper that defines the scores. Nothing is fetched before a click."""
 NOTHING = 0xFFFFFFFF
 """In an array of numbers of words or heads: there is none."""
 
@@ -70,6 +73,8 @@ def build_payload(atlases: list[Atlas], reports: Sequence[blocks.Blocks] | None 
         maxQ=MAX_Q,
         minExcess=MIN_EXCESS,
         minUncopied=MIN_UNCOPIED,
+        version=__version__,
+        link=LINK,
         arrays=arrays.places,
     )
     return gzip.compress(arrays.pack(header), compresslevel=6, mtime=0)
