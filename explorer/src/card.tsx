@@ -5,12 +5,14 @@ import { useState } from "preact/hooks";
 import { type Classified, categoriesAt, thresholdShare, wilson } from "./classify";
 import { type AtlasData, alike, type Edge, type Explored, NOTHING, type Removed } from "./data";
 import { atlasName } from "./drawing";
+import { example, pairCounts } from "./examples";
 import type { Side } from "./message";
-import { spoken } from "./names";
+import { spoken, topic } from "./names";
 import type { View } from "./state";
 
 const NOT_MEASURED = "not measured";
 const MOST_BARS = 8;
+const MOST_GIST = 3;
 const FEW_BARS = 3;
 const MOST_RELATIONS = 4;
 const MOST_MISSED = 6;
@@ -120,6 +122,7 @@ export function Card({
         {!categories.length && !against.length && <span class="ha-chip quiet">Unclassified</span>}
         <span class="ha-quiet">{atlasName(explored, which)}</span>
       </p>
+      <Gist {...{ atlas, classified, view, place }} />
       <h3>In a sentence</h3>
       <p>
         {shown(speak(words("sentence"))) || NOT_MEASURED}
@@ -210,6 +213,33 @@ export function Card({
         </>
       )}
     </section>
+  );
+}
+
+/** What the head is about, with a pair of each of its strongest relations: "countries · France → Paris, ...". */
+function Gist({ atlas, classified, view, place }: Pick<CardProps, "atlas" | "classified" | "view" | "place">) {
+  const { relations } = atlas.facts;
+  const own = relations.flatMap((_, number) => (classified.implements[number * atlas.size + place] ? [number] : []));
+  if (!own.length) return null;
+  const share = atlas.shares(view.side);
+  own.sort(
+    (one, other) =>
+      Number(relations[one].copying) - Number(relations[other].copying) || share(other, place) - share(one, place),
+  );
+  const counts = pairCounts(atlas, view.side);
+  const pairs = own.slice(0, MOST_GIST).flatMap((number) => example(atlas, view.side, place, number, counts) ?? []);
+  return (
+    <p class="ha-gist">
+      <strong>{topic(own.map((number) => relations[number].name)) || spoken(relations[own[0]].name)}</strong>
+      {pairs.map(({ source, target }, at) => (
+        <span key={`${source} ${target}`}>
+          {at ? ", " : " · "}
+          <span class="ha-pair">
+            <bdi>{shown(source.trim())}</bdi> → <bdi>{shown(target.trim())}</bdi>
+          </span>
+        </span>
+      ))}
+    </p>
   );
 }
 

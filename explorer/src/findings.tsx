@@ -112,11 +112,11 @@ export function Findings({ atlas, view, classified, sure, colours, select }: Fin
   return (
     <div class="ha-findings">
       <section>
-        <h3>
+        <h2>
           {run
             ? `Most are in ${run.from === run.to ? `layer ${run.from}` : `layers ${run.from} to ${run.to}`}`
             : "They are spread over the layers"}
-        </h3>
+        </h2>
         <div class="ha-columns" role="img" aria-label={`Heads per layer: ${perLayer.join(", ")}`}>
           {perLayer.map((count, layer) => (
             <i
@@ -136,7 +136,7 @@ export function Findings({ atlas, view, classified, sure, colours, select }: Fin
         </p>
       </section>
       <section>
-        <h3>{categories.length > 1 ? `${categories[0].name} comes first` : `All are ${categories[0].name}`}</h3>
+        <h2>{categories.length > 1 ? `${categories[0].name} comes first` : `All are ${categories[0].name}`}</h2>
         <Rows
           rows={categories.map(({ name, heads }) => ({
             name,
@@ -154,12 +154,12 @@ export function Findings({ atlas, view, classified, sure, colours, select }: Fin
         </p>
       </section>
       <section>
-        <h3>
+        <h2>
           <button type="button" class="ha-link" onClick={() => select(atlas.name(best.place))}>
             {atlas.name(best.place)}
           </button>{" "}
           {about ? `is about ${about}` : "does most"}
-        </h3>
+        </h2>
         <Rows
           rows={[...best.relations]
             .sort((one, other) => share(other, best.place) - share(one, best.place))

@@ -410,9 +410,9 @@ const others = {
     const page = await opened("bare", "#head=L1H1&rule=calibrated&side=suppression");
     const card = await page.locator(".ha-card").innerText();
     assert.ok((card.match(/not measured/g) ?? []).length >= 5, card);
+    await opens(page);
     const calibrated = page.getByRole("button", { name: "calibrated", exact: true });
     assert.ok(await calibrated.isDisabled());
-    await opens(page);
     assert.match(
       await page.getByRole("group", { name: "Rule", exact: true }).locator("legend").innerText(),
       /not measured/,

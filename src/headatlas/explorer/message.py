@@ -207,7 +207,7 @@ class Stored(TypedDict):
 
 
 class Header(TypedDict):
-    """`functions` by side, if the heads of two atlases do not correspond; `version` of the tool; `link` to the scores."""
+    """`functions` by side, if heads of two atlases do not correspond; `version` of the tool; `link` to the scores."""
 
     format: int
     atlases: list[AtlasFacts]
