@@ -68,9 +68,14 @@ def test_the_figure_and_what_it_refuses(place):
     figure = ["figure", str(place / "atlas"), "-o", str(target), "--reading"]
     assert CliRunner().invoke(app, [*figure, "--palette", "colour-blind", "--width", "column"]).exit_code == 0
     assert target.stat().st_size > 10_000
-    for other in (["--relation", "r"], ["--sensitivity"], ["--threshold", "0.3"], ["--side", "suppression"]):
+    for other in (["--relation", "r"], ["--sensitivity"]):
         result = CliRunner().invoke(app, [*figure, *other])
-        assert result.exit_code == 2 and "reading: where heads look has no relation, side" in result.stderr
+        assert result.exit_code == 2
+        assert f"reading: a figure shows one thing. Use either {other[0]} or --reading." in result.stderr
+    for name, value in (("threshold", "0.3"), ("side", "suppression"), ("categories", "Knowledge")):
+        result = CliRunner().invoke(app, [*figure, f"--{name}", value])
+        assert result.exit_code == 2
+        assert f"reading: where heads look has no {name}. Leave --{name} out." in result.stderr
 
 
 def test_heads_by_what_they_read(place):

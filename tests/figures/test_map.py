@@ -119,10 +119,10 @@ def test_order_of_panels_and_legend():
 
 
 def test_three_categories_name_both_counts_and_six_only_those_that_occur():
-    assert [name for name, _ in legend(draw_map(make_atlas(categories=CATEGORIES[:3], share=0.0)))][:2] == [
-        "3 categories",
-        "2 categories",
-    ]
+    atlas = make_atlas(categories=CATEGORIES[:3], share=0.0)
+    for number in range(3):
+        atlas.data["hits"][number, number, 0] = 40
+    assert [name for name, _ in legend(draw_map(atlas))][:2] == ["3 categories", "2 categories"]
     atlas = make_atlas(categories=CATEGORIES, share=0.0)
     atlas.data["hits"][:5, 0, 0] = 40
     shown = legend(draw_map(atlas))
@@ -156,6 +156,7 @@ def overlaps(figure) -> list[str]:
         (patch.get_gid(), patch.get_window_extent()) for patch in figure.artists + figure.patches if patch.get_gid()
     ]
     boxes += [(f"panel {number}", axes.get_window_extent()) for number, axes in enumerate(figure.axes)]
+    inside = {text.get_text() for text in figure.findobj(Text) if (text.get_gid() or "").startswith("head-")}
     width, height = figure.get_size_inches() * figure.dpi
     wrong = [
         f"{name!r} outside"
@@ -165,6 +166,8 @@ def overlaps(figure) -> list[str]:
     # Extents of text include the height of the line; half a point of it may overlap.
     slack = figure.dpi * 0.5 / 72
     for (name, one), (other, two) in itertools.combinations(boxes, 2):
+        if name in inside and other == "panel 0":
+            continue
         if min(one.x1, two.x1) - max(one.x0, two.x0) > slack and min(one.y1, two.y1) - max(one.y0, two.y0) > slack:
             wrong.append(f"{name!r} over {other!r}")
     return wrong
@@ -187,9 +190,10 @@ def test_nothing_overlaps_or_is_cut(shape, case):
     figure = draw_map(atlas, width=width, side="suppression" if n_categories == 3 else "score")
     assert overlaps(figure) == []
     boxes = [axes.get_window_extent() for axes in panels(figure)]
-    cell = boxes[0].width / shape[0]
-    for box in boxes:
-        assert box.height / shape[1] == pytest.approx(cell) == pytest.approx(box.width / shape[0])
+    cells = [box.width / shape[0] for box in boxes]
+    for box, cell in zip(boxes, cells, strict=True):
+        assert box.height / shape[1] == pytest.approx(cell)
+    assert cells[1:] == pytest.approx(cells[-1:] * len(cells[1:])) and cells[0] > cells[-1] - 1e-6
 
 
 @pytest.mark.parametrize(
@@ -212,6 +216,100 @@ def test_fonts_at_paper_sizes_are_7_to_9_points():
     for width in ("column", "page"):
         for text in texts(draw_map(make_atlas(), width=width)):
             assert 7 <= text.get_fontsize() <= 9, text
+        for text in texts(draw_map(make_atlas(), width=width, relation="knowledge_relation")):
+            assert 6.5 <= text.get_fontsize() <= 9, text
+
+
+@pytest.mark.parametrize("shape", [(30, 9), (32, 32), (18, 4)])
+@pytest.mark.parametrize("width", ["column", "page", "screen"])
+def test_a_line_between_cells_lets_heads_be_counted(shape, width):
+    one = panels(draw_map(make_atlas(*shape, CATEGORIES[:4]), width=width, relation="knowledge_relation"))
+    figure = draw_map(make_atlas(*shape, CATEGORIES[:4]), width=width)
+    for axes in one + panels(figure):
+        wide = cells(axes).get_paths()[0].get_extents().width
+        between = (1 - wide) * axes.get_window_extent().width / shape[0]
+        assert 1 <= round(between, 3) <= 3  # pixels
+    figure.canvas.draw()
+    image = np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(int)
+    for axes in panels(figure):
+        box = axes.get_window_extent()
+        row = image[image.shape[0] - 1 - round(box.y1 - 0.4 * box.height / shape[1])]
+        inner = row[round(box.x0) + 3 : round(box.x1) - 2]
+        line = np.round(np.array(matplotlib.colors.to_rgb(axes.get_facecolor())) * 255).astype(int)
+        is_line = (abs(inner - line) < 3).all(1).astype(int)
+        assert (np.diff(is_line) == 1).sum() + is_line[0] == pytest.approx(shape[0] - 1, abs=1)
+
+
+def named(figure) -> dict[str, Text]:
+    return {text.get_gid(): text for text in figure.findobj(Text) if (text.get_gid() or "").startswith("head-")}
+
+
+@pytest.mark.parametrize(("width", "most"), [("column", 4), ("page", 6), ("screen", 8)])
+def test_the_strongest_heads_of_a_relation_are_named(width, most):
+    atlas, weak = (make_atlas(30, 9, ("Knowledge",), share=0.0) for _ in range(2))
+    hits = {(23, 4): 30, (23, 5): 20, (29, 2): 25, (2, 8): 10, (11, 0): 9}
+    for (layer, head), count in hits.items():
+        atlas.data["score"][0, layer, head] = count / 40
+    figure = draw_map(atlas, relation="knowledge_relation", width=width)
+    strongest = sorted(hits, key=lambda place: -hits[place])[:most]
+    assert set(named(figure)) == {f"head-{layer}-{head}" for layer, head in strongest}
+    assert named(figure)["head-23-4"].get_text() == "L23H4 0.75"
+    assert overlaps(figure) == []
+    figure.draw_without_rendering()
+    (axes,) = panels(figure)
+    for text in named(figure).values():
+        box = axes.transData.inverted().transform_bbox(text.get_window_extent())
+        assert not any(box.x0 < layer < box.x1 and box.y1 < head < box.y0 for layer, head in hits), text
+    assert "above 0.15: 5 of 270 heads" in " ".join(text.get_text() for text in figure.texts)
+    assert not named(draw_map(weak, relation="knowledge_relation", width=width))
+
+
+def test_a_category_without_heads_has_no_panel_and_the_caption_says_so():
+    atlas = make_atlas(categories=CATEGORIES[:4])
+    atlas.data["hits"][3] = 0
+    figure = draw_map(atlas)
+    assert [axes.get_title() for axes in panels(figure)] == ["All Categories", *CATEGORIES[:3]]
+    assert "Translation" not in dict(legend(figure)) and "no head: Translation" in figure.texts[-1].get_text()
+    assert "no head: Translation" in figure.metadata["Description"]
+    own = make_atlas(categories=("Chemistry", "Wine"))
+    own.data["hits"][0] = 0
+    assert legend(draw_map(own))[0] == ("Wine", PAPER.of_categories(("Chemistry", "Wine"))["Wine"])
+
+
+def test_chosen_categories():
+    atlas = make_atlas(categories=CATEGORIES[:4])
+    figure = draw_map(atlas, categories=["translation", "Knowledge"])
+    assert [axes.get_title() for axes in panels(figure)] == ["All Categories", "Knowledge", "Translation"]
+    has = dict(zip(CATEGORIES, atlas.above(), strict=False))
+    both = (has["Knowledge"] & has["Translation"]).sum()
+    counts = Counter(colours(panels(figure)[0]))
+    assert counts[PAPER.of_count(2)] == both > 0 and PAPER.of_count(3) not in counts
+    assert counts[PAPER.categories["Knowledge"]] == has["Knowledge"].sum() - both
+    assert [name for name, _ in legend(figure)] == ["2 categories", "Translation", "Knowledge", "Other heads"]
+    assert f"{(has['Knowledge'] | has['Translation']).sum()} of 270 heads" in figure.texts[-1].get_text()
+    (one,) = panels(draw_map(atlas, categories=["Knowledge"]))
+    assert one.get_title() == "Knowledge"
+    atlas.data["hits"][3] = 0  # What was asked for is shown, even if no head has it.
+    assert [axes.get_title() for axes in panels(draw_map(atlas, categories=("Translation",)))] == ["Translation"]
+
+
+@pytest.mark.parametrize("width", ["column", "screen"])
+def test_without_a_caption_the_file_still_says_what_it_shows(width):
+    atlas = make_atlas(note="weights stored as Q4_1")
+    figure, with_caption = draw_map(atlas, width=width, caption=False), draw_map(atlas, width=width)
+    assert not any("demo-135M" in text.get_text() or "Q4_1" in text.get_text() for text in texts(figure))
+    assert figure.get_figheight() < with_caption.get_figheight() and overlaps(figure) == []
+    assert figure.metadata == with_caption.metadata and "Q4_1" in figure.metadata["Description"]
+
+
+def test_fonts_are_embedded():
+    atlas = make_atlas(7, 5)
+    for font, name in (("sans", b"DejaVuSans"), ("serif", b"STIXGeneral")):
+        figure = draw_map(atlas, width="column", font=font)
+        content = render(figure, "pdf")
+        assert name in content and b"/CIDFontType2" in content and b"/Type3" not in content
+        assert overlaps(figure) == []
+    assert b"/BaseFont" in content and b"DejaVu" not in content
 
 
 def test_panels_form_one_row_if_that_is_legible():
@@ -317,6 +415,17 @@ assert "matplotlib.pyplot" not in sys.modules
             {"width": float("nan")},
             SettingsError,
             "width: expected screen, page, column or 2 to 40 inches, found nan.",
+        ),
+        ({"font": "comic"}, SettingsError, "font: expected one of sans, serif, found 'comic'."),
+        (
+            {"categories": ["Wine"]},
+            SettingsError,
+            "categories: expected some of Knowledge, found 'Wine'.",
+        ),
+        (
+            {"categories": ["Knowledge"], "relation": "knowledge_relation"},
+            SettingsError,
+            "categories: the map of one relation has none. Leave out relation or categories.",
         ),
         ({"side": "both"}, SettingsError, "side: expected one of score, suppression, found 'both'."),
         ({"relation": "no_such"}, SettingsError, "relation: expected one of knowledge_relation, found 'no_such'."),

@@ -6,6 +6,7 @@ from headatlas.cli import (  # noqa: F401
     compare,
     composition,
     explore,
+    figure,
     head,
     map,
     plan,

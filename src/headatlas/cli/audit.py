@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headatlas.cli.app import command
-from headatlas.cli.options import PROFILES, RULES, AddRelations, DeviceOption, JsonOption, Palette, ThreadsOption
+from headatlas.cli.options import (
+    PROFILES,
+    RULES,
+    AddRelations,
+    DeviceOption,
+    Font,
+    FontOption,
+    JsonOption,
+    Palette,
+    ThreadsOption,
+    WidthOption,
+    inches_or_name,
+)
 from headatlas.cli.screen import Bar, print_json, print_message, print_note, show_table
 
 if TYPE_CHECKING:
@@ -46,6 +58,11 @@ def audit_command(
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     palette: Annotated[Palette, typer.Option(help="Of the picture.")] = Palette.paper,
+    width: WidthOption = "screen",
+    font: FontOption = Font.sans,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The picture again in these settings: .png, .svg or .pdf.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another audit in DIR.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,10 +87,14 @@ def audit_command(
             overwrite=overwrite,
             progress=bar.show,
         )
-    if output is not None and palette is not Palette.paper:
+    given = palette is not Palette.paper or width != "screen" or font is not Font.sans
+    if picture is not None or (output is not None and given):
         from headatlas.figures import draw_audit, save_figure
 
-        save_figure(draw_audit(found, palette=palette.value), output / PICTURE)
+        drawn = draw_audit(found, palette=palette.value, width=inches_or_name(width), font=font.value)
+        for path in (None if output is None else output / PICTURE, picture):
+            if path is not None:
+                save_figure(drawn, path)
     if as_json:
         print_json(found.as_dict())
         return

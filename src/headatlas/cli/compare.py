@@ -5,12 +5,22 @@ from __future__ import annotations
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headatlas.cli.app import command
-from headatlas.cli.options import RULES, Palette, Side, SideOption, Threshold
+from headatlas.cli.options import (
+    RULES,
+    Font,
+    FontOption,
+    Palette,
+    Side,
+    SideOption,
+    Threshold,
+    WidthOption,
+    inches_or_name,
+)
 from headatlas.cli.screen import print_json, print_message, print_note, show_table
 
 if TYPE_CHECKING:
@@ -53,6 +63,9 @@ def compare_command(
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Draw the changes: .png, .svg or .pdf.")
     ] = None,
     palette: Annotated[Palette, typer.Option(help="Of the drawing.")] = Palette.paper,
+    width: WidthOption = "screen",
+    font: FontOption = Font.sans,
+    caption: Annotated[bool, typer.Option("--caption/--no-caption", help="Whether the drawing has a title.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all heads.")] = False,
 ) -> None:
     """Compare two atlases: head by head where heads correspond, otherwise by what they do with the same words."""
@@ -77,7 +90,8 @@ def compare_command(
     if output is not None:
         from headatlas.figures import save_figure
 
-        save_figure(draw(palette=palette.value), output)
+        look = {"palette": palette.value, "width": inches_or_name(width), "font": font.value, "caption": caption}
+        save_figure(draw(**look), output)
         print_message(f"Wrote {output}")
 
 
@@ -88,16 +102,16 @@ def _by_heads(by: By | None, first: Atlas, second: Atlas, threshold: str | None,
     return by is By.heads if by is not None else heads_correspond(first, second, {"threshold": threshold, "rule": rule})
 
 
-def _draw_heads(changes: Comparison, palette: str) -> Figure:
+def _draw_heads(changes: Comparison, **look: Any) -> Figure:
     from headatlas.figures import draw_comparison
 
-    return draw_comparison(changes, palette=palette)
+    return draw_comparison(changes, **look)
 
 
-def _draw_functions(found: FunctionComparison, palette: str) -> Figure:
+def _draw_functions(found: FunctionComparison, **look: Any) -> Figure:
     from headatlas.figures import draw_function_comparison
 
-    return draw_function_comparison(found, palette=palette)
+    return draw_function_comparison(found, **look)
 
 
 def _show(found: Comparison) -> None:

@@ -27,6 +27,11 @@ class Palette(StrEnum):
     colour_blind = "colour-blind"
 
 
+class Font(StrEnum):
+    sans = "sans"
+    serif = "serif"
+
+
 class ExportFormat(StrEnum):
     csv = "csv"
     json = "json"
@@ -81,3 +86,17 @@ RuleOption = Annotated[
     str | None,
     typer.Option("--rule", metavar=RULES, help="How heads are classified; default: the atlas's own."),
 ]
+PaletteOption = Annotated[Palette, typer.Option(help="Colours as in the paper, or safe for the colour-blind.")]
+WidthOption = Annotated[
+    str, typer.Option(metavar="screen|column|page|N", help="Width: 3.25 in (column), 5.5 in (page) or N inches.")
+]
+FontOption = Annotated[Font, typer.Option(help="sans (DejaVu Sans) or serif (STIX, as Times).")]
+
+
+def inches_or_name(width: str) -> str | float:
+    """The value of `--width`: a number where it is one.
+
+    >>> inches_or_name("page"), inches_or_name("6.5")
+    ('page', 6.5)
+    """
+    return float(width) if width.replace(".", "", 1).isdigit() else width

@@ -1,10 +1,9 @@
-"""Commands that show an atlas: figure, report, heads, export."""
+"""Commands that show an atlas: report, heads, export."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,7 +16,6 @@ from headatlas.cli.options import (
     ExportFormat,
     JsonOption,
     Output,
-    Palette,
     RuleOption,
     Side,
     SideOption,
@@ -35,59 +33,6 @@ from headatlas.cli.screen import (
 
 if TYPE_CHECKING:
     from headatlas.atlas import Atlas
-
-
-@command("figure")
-def figure_command(
-    atlas: AtlasFolder,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="A .png, .svg or .pdf file.")],
-    side: SideOption = Side.score,
-    threshold: Threshold = None,
-    rule: RuleOption = None,
-    sensitivity: Annotated[
-        bool, typer.Option("--sensitivity", help="Draw how many heads are classified by threshold and k instead.")
-    ] = False,
-    relation: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            autocompletion=complete_relation,
-            help="Draw this relation's score as a continuous heat map.",
-        ),
-    ] = None,
-    reading: Annotated[bool, typer.Option("--reading", help="Draw where the heads look instead.")] = False,
-    palette: Annotated[
-        Palette, typer.Option(help="Colours as in the paper, or safe for the colour-blind.")
-    ] = Palette.paper,
-    width: Annotated[
-        str,
-        typer.Option(metavar="screen|column|page|N", help="Width: 3.25 in (column), 5.5 in (page) or N inches."),
-    ] = "screen",
-    as_json: JsonOption = False,
-) -> None:
-    """Draw the map, one relation's heat map, or where the heads look."""
-    from headatlas.atlas import load_atlas
-    from headatlas.errors import SettingsError
-    from headatlas.figures import draw_map, draw_reading, draw_sensitivity, save_figure
-
-    if reading and (sensitivity or relation or threshold or rule or side is not Side.score):
-        raise SettingsError(
-            "reading: where heads look has no relation, side, threshold or rule. Use --reading with --palette and "
-            "--width only."
-        )
-    loaded = load_atlas(atlas)
-    size = float(width) if width.replace(".", "", 1).isdigit() else width
-    if reading:
-        drawn = draw_reading(loaded, palette=palette.value, width=size)
-    elif sensitivity:
-        drawn = draw_sensitivity(loaded, side=side.value)
-    else:
-        drawn = draw_map(
-            loaded, side=side.value, threshold=threshold, rule=rule, relation=relation, palette=palette.value,
-            width=size,
-        )  # fmt: skip
-    save_figure(drawn, output)
-    print_json({"wrote": str(output)}) if as_json else print_message(f"Wrote {output}")
 
 
 @command("report")

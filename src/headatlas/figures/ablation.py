@@ -14,8 +14,9 @@ from headatlas.atlas.evidence import Ablation, RemovedBy
 from headatlas.atlas.statistics import wilson_interval
 from headatlas.errors import AtlasError
 from headatlas.figures.canvas import AtlasFigure
+from headatlas.figures.layout import Look, plot_look
 from headatlas.figures.palettes import checked_palette
-from headatlas.figures.style import INK, QUIET, plain_style, style_plot
+from headatlas.figures.style import INK, QUIET, heading, plain_style, style_plot
 from headatlas.figures.wording import one_line
 
 if TYPE_CHECKING:
@@ -24,22 +25,32 @@ if TYPE_CHECKING:
 DASHES = ("--", ":", "-.")
 
 
-def draw_ablation(atlas: Atlas, relation: str, *, palette: str = "paper") -> Figure:
+def draw_ablation(
+    atlas: Atlas,
+    relation: str,
+    *,
+    palette: str = "paper",
+    width: str | float | None = None,
+    font: str = "sans",
+    caption: bool = True,
+) -> Figure:
     """Draw the evidence of `ablate_heads` for one relation.
 
-    Left: accuracy; right: mean log-probability of the targets. The band around the curve of the relation's heads shows
-    Wilson's 95 % interval of each point. The band of the random heads shows the range of the draws; its line shows
-    their mean. If two atlases were compared, the curves of the other one are black, and other tasks are shown by their
-    mean.
+    Accuracy, and mean log-probability of the targets. The bars on the curve of the relation's heads are Wilson's 95 %
+    interval of each point. The band of the random heads shows the range of the draws; its line shows their mean. If two
+    atlases were compared, the curves of the other one are black, and other tasks are shown by their mean.
 
     Args:
         palette: `paper` or `colour-blind`; the relation's curve has the colour of its category.
+        width: `screen` (default), `page` (5.5 in), `column` (3.25 in), or a number of inches from 2 to 40.
+        font: `sans` (DejaVu Sans) or `serif` (STIX, which looks like Times).
+        caption: whether the figure has a title; the file's metadata always has it.
 
     Raises:
-        SettingsError: another palette.
+        SettingsError: an argument is outside its range.
         AtlasError: the atlas has no curve for this relation.
     """
-    chosen = checked_palette(palette)
+    chosen, look = checked_palette(palette), plot_look(width, 7.2)
     table: Any = atlas.evidence("ablation")
     table = None if table is None else table[table["relation"] == relation]
     if table is None or table["removed"].max() in (0, np.nan):
@@ -51,11 +62,16 @@ def draw_ablation(atlas: Atlas, relation: str, *, palette: str = "paper") -> Fig
     colour = chosen.of_categories((category,))[category]
     curves, found = removal_curves(table, relation), facts.relations[relation]
     prompts = int(table["prompts"].iloc[0])
-    with plain_style():
+    draws = len({each for each in table["order"] if each != BY_SCORE and str(each).startswith("random")})
+    stacked = look.width < 4.4
+    with plain_style(font):
         title = f"{one_line(atlas.name)}: {one_line(relation)} as heads are removed"
-        figure = AtlasFigure((8.2, 3.7), {"Title": title})
-        left, right = figure.subplots(1, 2)
-        figure.suptitle(title, size=9.5, color=INK, x=0.01, ha="left")
+        described = f"{title} · {prompts:,} prompts · bars: 95 % intervals (Wilson) · grey: {draws:,} random draws"
+        height = 4.3 if stacked else max(2.4, 0.44 * look.width)
+        figure = AtlasFigure((look.width, height), {"Title": title, "Description": described}, dpi=look.dpi)
+        left, right = figure.subplots(2, 1, sharex=True) if stacked else figure.subplots(1, 2)
+        if caption:
+            figure.suptitle(heading(title, look), size=look.title, color=INK, x=0.01, ha="left")
         for axes, of in ((left, "accuracy"), (right, "log_probability")):
             _draw_random(axes, curves.random, of)
             _draw_controls(axes, table, relation, found, colour, of)
@@ -69,14 +85,23 @@ def draw_ablation(atlas: Atlas, relation: str, *, palette: str = "paper") -> Fig
             _draw_own(axes, curves.own, of, colour, "o", own)
         for points, shade in ((curves.other, INK), (curves.own, colour)):
             if points:
-                low, high = wilson_interval(np.array([each.accuracy for each in points]), prompts)
-                left.fill_between([each.removed for each in points], low, high, color=shade, alpha=0.14, linewidth=0)
-        _finish(left, right, "their mean" if found.removed_by is RemovedBy.MEAN else "zero")
+                shares = np.array([each.accuracy for each in points])
+                low, high = wilson_interval(shares, prompts)
+                removed = [each.removed for each in points]
+                left.errorbar(
+                    removed, shares, yerr=[np.maximum(shares - low, 0), np.maximum(high - shares, 0)], fmt="none",
+                    ecolor=shade, elinewidth=0.7, capsize=1.6, capthick=0.7, zorder=3, clip_on=False,
+                )  # fmt: skip
+        _finish(left, right, "their mean" if found.removed_by is RemovedBy.MEAN else "zero", look, stacked)
+        left.text(0.985, 0.975, f"n = {prompts:,} prompts", transform=left.transAxes, size=look.tick - 0.5, color=QUIET,
+                  ha="right", va="top", zorder=5,
+                  bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1})  # fmt: skip
         handles, labels = left.get_legend_handles_labels()
         order = sorted(range(len(labels)), key=lambda place: not labels[place].startswith("heads by score"))
         figure.legend(
             [handles[place] for place in order], [labels[place] for place in order], loc="outside lower center",
-            ncols=3, frameon=False, fontsize=7.5, labelcolor=INK,
+            ncols=1 if stacked else 3, frameon=False, fontsize=look.tick - 0.5, labelcolor=INK, handlelength=1.8,
+            labelspacing=0.25, columnspacing=1.2,
         )  # fmt: skip
     return figure
 
@@ -94,7 +119,8 @@ def _draw_random(axes: Axes, points: list[RemovalPoint], of: str) -> None:
         low, high = [each.lowest for each in points], [each.highest for each in points]
         axes.fill_between(removed, low, high, color="#d9d9d9", linewidth=0, zorder=1)
     axes.plot(
-        removed, [getattr(each, of) for each in points], color=QUIET, linewidth=1.1, zorder=3, label="random heads",
+        removed, [getattr(each, of) for each in points], color=QUIET, linewidth=1.1, zorder=3,
+        label="random heads: mean and range",
         clip_on=False,
     )  # fmt: skip
 
@@ -123,14 +149,19 @@ def _draw_controls(axes: Axes, table: Any, relation: str, found: Ablation, colou
             )  # fmt: skip
 
 
-def _finish(left: Axes, right: Axes, instead: str) -> None:
+def _finish(left: Axes, right: Axes, instead: str, look: Look, stacked: bool) -> None:
     left.set_ylim(0, 1)
     left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    left.set_ylabel("prompts answered correctly", size=8, color=INK)
+    left.set_ylabel("prompts answered correctly", size=look.label, color=INK)
     right.set_ylim(top=0)
-    right.set_ylabel("mean log-probability of the targets", size=8, color=INK)
+    right.set_ylabel("mean log-probability" + " of targets" * (look.width > 6), size=look.label, color=INK)
     for axes in (left, right):
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel(f"heads removed (their output replaced by {instead})", size=8, color=INK)
-        style_plot(axes)
+        if axes is right or not stacked:
+            axes.set_xlabel(
+                "heads removed" + f" (output replaced by {instead})" * (look.width > 6 or stacked),
+                size=look.label,
+                color=INK,
+            )
+        style_plot(axes, look.tick)

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from headatlas.atlas import head_name
 from headatlas.figures.canvas import AtlasFigure
-from headatlas.figures.layout import tick_step, ticks
+from headatlas.figures.layout import plot_look, tick_step, ticks
 from headatlas.figures.palettes import checked_palette
-from headatlas.figures.style import FRAME, INK, QUIET, plain_style, style_plot
+from headatlas.figures.style import FRAME, INK, QUIET, heading, plain_style, style_plot
 from headatlas.figures.wording import one_line
 
 if TYPE_CHECKING:
@@ -28,24 +28,42 @@ LONGEST = 18
 """Most letters of a word."""
 
 
-def draw_audit(audit: Audit, *, palette: str = "paper") -> Figure:
+def draw_audit(
+    audit: Audit,
+    *,
+    palette: str = "paper",
+    width: str | float | None = None,
+    font: str = "sans",
+    caption: bool = True,
+) -> Figure:
     """Draw how far the typical word of each head moved, in multiples of the noise, and the words that moved most.
 
     Heads that gained or lost a function beyond the noise are marked.
 
     Args:
         palette: `paper` or `colour-blind`.
+        width: `screen` (default), `page` (5.5 in), `column` (3.25 in), or a number of inches from 2 to 40.
+        font: `sans` (DejaVu Sans) or `serif` (STIX, which looks like Times).
+        caption: whether the figure has a title; the file's metadata always has it.
 
     Raises:
-        SettingsError: another palette.
+        SettingsError: an argument is outside its range.
     """
-    chosen = checked_palette(palette)
-    with plain_style():
+    chosen, look = checked_palette(palette), plot_look(width, WIDTH)
+    stacked = look.width < 7
+    with plain_style(font):
         base, tuned = one_line(audit.base, 40), one_line(audit.tuned, 40)
         title = f"From {base} to {tuned}"
-        figure = AtlasFigure((WIDTH, max(3.4, 1.4 + ROW * len(audit.words))), {"Title": title})
-        figure.suptitle(title, size=9.5, color=INK)
-        heads, words = figure.subplots(1, 2, width_ratios=(1, 1))
+        row = ROW if not stacked else 0.15
+        rows = row * len(audit.words)
+        height = max(3.4, 1.4 + rows) if not stacked else 0.65 * look.width + 1.7 + rows
+        figure = AtlasFigure((look.width, height), {"Title": title, "Description": title}, dpi=look.dpi)
+        if caption:
+            figure.suptitle(heading(title, look), size=look.title, color=INK)
+        if stacked:
+            heads, words = figure.subplots(2, 1, height_ratios=(0.65 * look.width + 0.6, rows + 0.6))
+        else:
+            heads, words = figure.subplots(1, 2, width_ratios=(1, 1))
         _draw_heads(figure, heads, audit)
         _draw_words(words, audit, chosen.of_count(2), chosen.unclassified)
     return figure

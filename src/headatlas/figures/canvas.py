@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -13,7 +14,7 @@ DPI = 160
 
 
 class AtlasFigure(Figure):
-    """A matplotlib figure with an Agg canvas.
+    """A matplotlib figure with an Agg canvas, in the fonts that are set while it is made.
 
     Args:
         size: width and height in inches.
@@ -33,6 +34,7 @@ class AtlasFigure(Figure):
         super().__init__(figsize=size, dpi=dpi, facecolor="white", layout=layout)
         FigureCanvasAgg(self)
         self.metadata = metadata
+        self.fonts: list[str] = list(matplotlib.rcParams["font.family"])
 
     def _repr_png_(self) -> bytes:
         return render(self, "png")

@@ -9,8 +9,9 @@ from matplotlib.lines import Line2D
 
 from headatlas.analysis.compare_functions import FunctionComparison, SharedRelation, Strongest
 from headatlas.figures.canvas import AtlasFigure
+from headatlas.figures.layout import plot_look
 from headatlas.figures.palettes import checked_palette
-from headatlas.figures.style import GRID, INK, QUIET, plain_style, style_plot
+from headatlas.figures.style import GRID, INK, QUIET, heading, plain_style, style_plot
 from headatlas.figures.wording import one_line
 from headatlas.relations import category_order
 
@@ -18,38 +19,56 @@ ROW, WIDTH = 0.15, 7.2
 """Height of a relation and width of the figure, in inches."""
 
 
-def draw_function_comparison(comparison: FunctionComparison, *, palette: str = "paper") -> Figure:
+def draw_function_comparison(
+    comparison: FunctionComparison,
+    *,
+    palette: str = "paper",
+    width: str | float | None = None,
+    font: str = "sans",
+    caption: bool = True,
+) -> Figure:
     """Draw a row per relation: the score of the strongest head in both models, and the depth of its layer.
 
     With the scores is the higher one of the levels of chance and of copying.
 
     Args:
         palette: `paper` or `colour-blind`.
+        width: `screen` (default), `page` (5.5 in), `column` (3.25 in), or a number of inches from 2 to 40.
+        font: `sans` (DejaVu Sans) or `serif` (STIX, which looks like Times).
+        caption: whether the figure has a title; the file's metadata always has it.
 
     Raises:
-        SettingsError: another palette.
+        SettingsError: an argument is outside its range.
     """
-    chosen = checked_palette(palette)
+    chosen, look = checked_palette(palette), plot_look(width, WIDTH)
+    narrow = look.width < 4.4
     limit = float(comparison.threshold)
     rows = sorted(comparison.relations, key=lambda each: (category_order(each.category), each.relation))[::-1]
     colours = chosen.of_categories(tuple(dict.fromkeys(each.category for each in comparison.relations)))
     first, second = (one_line(name, 40) for name in (comparison.first, comparison.second))
-    with plain_style():
+    with plain_style(font):
         title = f"{first} and {second}, on the words that both know"
-        figure = AtlasFigure((WIDTH, 1.2 + ROW * len(rows)), {"Title": title})
-        figure.suptitle(title, size=9.5, color=INK)
+        size = (look.width, 1.2 + 0.5 * narrow + ROW * len(rows))
+        figure = AtlasFigure(size, {"Title": title, "Description": title}, dpi=look.dpi)
+        if caption:
+            figure.suptitle(heading(title, look), size=look.title, color=INK)
         scores, depths = figure.subplots(1, 2, sharey=True)
         for axes, value, label in (
-            (scores, _score, "score of the strongest head"),
-            (depths, lambda found: _depth(found, limit), f"its layer, 0 to 1, if the score is above {limit:g}"),
+            (scores, _score, "score of the" + "\n" * narrow + " strongest head"),
+            (
+                depths,
+                lambda found: _depth(found, limit),
+                "its layer, 0 to 1," + "\n" * narrow + f" if {'' if narrow else 'the score is '}above {limit:g}",
+            ),
         ):
             for at, each in enumerate(rows):
                 _draw_row(axes, at, each, value, colours[each.category])
             axes.set_xlim(-0.03, 1.03)
-            axes.set_xlabel(label, size=8, color=INK)
-            style_plot(axes, grid="x")
-            axes.tick_params(axis="y", length=0, labelsize=6.5)
-        scores.set_yticks(range(len(rows)), [one_line(each.relation, 34) for each in rows])
+            axes.set_xlabel(label, size=look.tick, color=INK)
+            style_plot(axes, look.tick - 0.5, grid="x")
+            axes.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
+            axes.tick_params(axis="y", length=0, labelsize=6.5 if not narrow else 6)
+        scores.set_yticks(range(len(rows)), [one_line(each.relation, 26 if narrow else 34) for each in rows])
         scores.set_ylim(-0.7, len(rows) - 0.3)
         for at, each in enumerate(rows):
             levels = [level for found in (each.first, each.second) if (level := _level(found)) is not None]
@@ -61,7 +80,8 @@ def draw_function_comparison(comparison: FunctionComparison, *, palette: str = "
             *(Line2D([], [], marker="s", linestyle="", color=colour, markersize=4.5, label=one_line(name))
               for name, colour in colours.items()),
         ]  # fmt: skip
-        figure.legend(handles=marks, loc="outside lower center", ncols=4, frameon=False, fontsize=7.5, labelcolor=INK)
+        figure.legend(handles=marks, loc="outside lower center", ncols=2 if narrow else 4, frameon=False,
+                      fontsize=look.tick - 0.5, labelcolor=INK, columnspacing=1.2, handletextpad=0.3)  # fmt: skip
     return figure
 
 

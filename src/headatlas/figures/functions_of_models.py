@@ -17,6 +17,7 @@ from matplotlib.transforms import offset_copy
 from headatlas.analysis.functions_of_models import READING
 from headatlas.analysis.reading import find_behaviour
 from headatlas.figures.canvas import AtlasFigure
+from headatlas.figures.layout import plot_look
 from headatlas.figures.palettes import checked_palette
 from headatlas.figures.style import GRID, INK, QUIET, plain_style, style_plot
 from headatlas.figures.survey import MARKERS
@@ -41,7 +42,15 @@ BLUES = LinearSegmentedColormap.from_list("heads", ["#dbe7f3", "#0b3c6f"])
 DEPTHS = LinearSegmentedColormap.from_list("depth", ["#fde9c3", "#e07b39", "#6b1e5c"])
 
 
-def draw_functions_of_models(index: pd.DataFrame, functions: pd.DataFrame, *, palette: str = "paper") -> Figure:
+def draw_functions_of_models(
+    index: pd.DataFrame,
+    functions: pd.DataFrame,
+    *,
+    palette: str = "paper",
+    width: str | float | None = None,
+    font: str = "sans",
+    caption: bool = True,
+) -> Figure:
     """Draw three panels with a row per function and a column per model.
 
     The score of the strongest head, with a strip for the highest level of chance of all heads; the number of heads
@@ -52,9 +61,12 @@ def draw_functions_of_models(index: pd.DataFrame, functions: pd.DataFrame, *, pa
         index: as `survey_models` returns it; models without an atlas are left out.
         functions: as `headatlas.analysis.functions_of_models.table_of_functions` returns it.
         palette: `paper` or `colour-blind`.
+        width: `screen` (default), `page` (5.5 in), or a number of inches up to 40; in a column, names are short.
+        font: `sans` (DejaVu Sans) or `serif` (STIX, which looks like Times).
+        caption: as for other figures; this one has no caption.
 
     Raises:
-        SettingsError: another palette.
+        SettingsError: an argument is outside its range.
     """
     chosen = checked_palette(palette)
     models = [name for name in index["name"] if name in set(functions["model"])]
@@ -71,15 +83,22 @@ def draw_functions_of_models(index: pd.DataFrame, functions: pd.DataFrame, *, pa
     column = max(LEAST_COLUMN, min(0.3, 2.0 / n))
     names = [one_line(name, 24) for name in models]
     height = 1.1 + 0.06 * max(map(len, names)) + ROW * len(rows)
-    width = LABELS + 3 * max(column * n, 1.3) + 0.5
-    with plain_style():
+    look = plot_look(width, LABELS + 3 * max(column * n, 1.3) + 0.5)
+    narrow = look.width < 4.4
+    column = (look.width - (LABELS if not narrow else 1.45) - 0.5) / 3 / n
+    with plain_style(font):
         title = f"Functions of {n} models"
-        figure = AtlasFigure((width, height), {"Title": title})
+        figure = AtlasFigure((look.width, height), {"Title": title, "Description": title}, dpi=look.dpi)
         panels, bars = figure.subplots(2, 3, sharey="row", height_ratios=(ROW * len(rows), BAR))
-        with_text = n <= MOST_WITH_TEXT
+        with_text = n <= MOST_WITH_TEXT and column > 0.11
         _scores(panels[0], bars[0], grid, colormaps[chosen.scale])
         _counts(panels[1], bars[1], grid, with_text)
         _depths(panels[2], bars[2], grid, with_text)
+        if narrow:
+            for axes, short in zip(panels, ("strongest", "heads", "layer"), strict=True):
+                axes.set_title(short, size=look.tick, color=INK, pad=4)
+            for axes, short in zip(bars, ("score", "beyond chance", "depth"), strict=True):
+                axes.set_xlabel(short, size=6, color=QUIET, labelpad=0)
         for axes in panels:
             axes.set_xlim(0, n)
             axes.set_ylim(len(rows), 0)
@@ -87,14 +106,16 @@ def draw_functions_of_models(index: pd.DataFrame, functions: pd.DataFrame, *, pa
             axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False, pad=2)
             for spine in axes.spines.values():
                 spine.set_visible(False)
-        panels[0].set_yticks(np.arange(len(rows)) + 0.5, [_title(*row) for row in rows], size=6.5, color=INK)
+        panels[0].set_yticks(np.arange(len(rows)) + 0.5, [one_line(_title(*row), 22 if narrow else 34) for row in rows],
+                             size=6 if narrow else 6.5, color=INK)  # fmt: skip
         panels[0].tick_params(axis="y", pad=10)
         left = offset_copy(panels[0].get_yaxis_transform(), figure, x=-6, units="points")
         for at, (category, _) in enumerate(rows):
             panels[0].plot([0], [at + 0.5], "s", color=colours[category], markersize=4.5, transform=left, clip_on=False)
         marks = [Line2D([], [], marker="s", linestyle="", color=colour, markersize=4.5, label=one_line(name))
                  for name, colour in colours.items() if name in {category for category, _ in rows}]  # fmt: skip
-        figure.legend(handles=marks, loc="outside lower center", ncols=4, frameon=False, fontsize=7, labelcolor=INK)
+        figure.legend(handles=marks, loc="outside lower center", ncols=2 if narrow else 4, frameon=False, fontsize=7,
+                      labelcolor=INK)  # fmt: skip
     return figure
 
 
@@ -162,28 +183,38 @@ def _bar(axes: Axes, scale: Colormap, label: str, limits: tuple[float, float], l
         spine.set_visible(False)
 
 
-def draw_sizes(index: pd.DataFrame, functions: pd.DataFrame, *, palette: str = "paper") -> Figure:
+def draw_sizes(
+    index: pd.DataFrame,
+    functions: pd.DataFrame,
+    *,
+    palette: str = "paper",
+    width: str | float | None = None,
+    font: str = "sans",
+    caption: bool = True,
+) -> Figure:
     """Draw functions against the number of parameters: relations that any head has, and heads that have any.
 
     A head has a relation if it is above the threshold, and, where that was measured, beyond chance and copying; with
     dashes, above the threshold alone.
 
     Args:
-        index, functions, palette: as for `draw_functions_of_models`.
+        index, functions, palette, width, font, caption: as for `draw_functions_of_models`.
 
     Raises:
-        SettingsError: another palette.
+        SettingsError: an argument is outside its range.
     """
-    chosen = checked_palette(palette)
+    chosen, look = checked_palette(palette), plot_look(width, 7.0)
+    narrow = look.width < 4.4
     mapped: Any = index[index["parameters"].notna() & index["heads"].notna()]
     there, writing = mapped.sort_values("parameters"), functions[functions["category"] != READING]
     names = tuple(sorted(set(writing["category"]), key=category_order))
     colours = {"any category": QUIET} | chosen.of_categories(names)
     x = there["parameters"].to_numpy("float64")
-    with plain_style():
+    with plain_style(font):
         title = f"Functions against size in {len(there)} models"
-        figure = AtlasFigure((7.0, 3.3), {"Title": title})
-        relations, heads = figure.subplots(1, 2)
+        size = (look.width, 5.6 if narrow else 3.3)
+        figure = AtlasFigure(size, {"Title": title, "Description": title}, dpi=look.dpi)
+        relations, heads = figure.subplots(2, 1) if narrow else figure.subplots(1, 2)
         for number, (name, colour) in enumerate(colours.items()):
             rows = writing if number == 0 else writing[writing["category"] == name]
             beyond, plain = ([_share(rows[rows["model"] == model], which) for model in there["name"]]
@@ -216,8 +247,13 @@ def draw_sizes(index: pd.DataFrame, functions: pd.DataFrame, *, palette: str = "
                 axes.axvline(place, color=GRID, linewidth=0.5, zorder=1)
                 axes.text(place, 1.02, one_line(name, 20), transform=axes.get_xaxis_transform(), size=6, color=QUIET,
                           rotation=90, ha="center", va="bottom")  # fmt: skip
-        _legend(figure, relations, "outside lower left", 3)
-        _legend(figure, heads, "outside lower right", 1)
+        if narrow:
+            for axes in (relations, heads):
+                axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2, frameon=False, fontsize=6.5,
+                            labelcolor=INK)  # fmt: skip
+        else:
+            _legend(figure, relations, "outside lower left", 3)
+            _legend(figure, heads, "outside lower right", 1)
     return figure
 
 

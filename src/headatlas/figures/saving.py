@@ -6,6 +6,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import matplotlib
+
 from headatlas._version import __version__
 from headatlas.atomic import write_atomically
 from headatlas.errors import AtlasError, SettingsError
@@ -21,8 +23,8 @@ def render(figure: Figure, format: str) -> bytes:
     """The figure as the bytes of a `png`, `svg` or `pdf` file.
 
     The file contains no date, so that the same atlas gives the same bytes. Text in SVG stays text, which can be
-    searched, read aloud and edited; a viewer without DejaVu Sans uses its own sans-serif font. PDF embeds text as
-    TrueType.
+    searched, read aloud and edited; a viewer without the font uses its own. PDF embeds fonts as TrueType (type 42), as
+    journals ask for.
 
     Raises:
         SettingsError: another format.
@@ -31,6 +33,8 @@ def render(figure: Figure, format: str) -> bytes:
         raise SettingsError(f"format: expected one of {', '.join(FORMATS)}, found {format!r}.")
     buffer = BytesIO()
     with plain_style():
+        # Some text, such as numbers of ticks, is made while the figure is drawn.
+        matplotlib.rcParams["font.family"] = getattr(figure, "fonts", matplotlib.rcParams["font.family"])
         figure.savefig(buffer, format=format, metadata=_metadata(getattr(figure, "metadata", {}), format))
     return buffer.getvalue()
 

@@ -46,8 +46,14 @@ def _is_imported(atlas: Atlas) -> bool:
     return atlas.manifest.imported is not None
 
 
-def caption(atlas: Atlas, classification: Classification, relation: str | None = None) -> list[str]:
-    """Parts of the caption: the model, what was measured, the settings, and what the figure shows."""
+def caption(
+    atlas: Atlas, classification: Classification, relation: str | None = None, absent: tuple[str, ...] = ()
+) -> list[str]:
+    """Parts of the caption: the model, what was measured, the settings, and what the figure shows.
+
+    Args:
+        absent: categories that no head has.
+    """
     imported = _is_imported(atlas)
     measured = MEASURED.get(atlas.measure, one_line(atlas.measure))
     side, threshold = classification.side, classification.threshold
@@ -65,12 +71,16 @@ def caption(atlas: Atlas, classification: Classification, relation: str | None =
         parts.append(
             f"{side} above {threshold}{beyond}: {classification.n_classified:,} of {classification.n_heads:,} heads"
         )
+        if absent:
+            parts.append(f"no head: {one_line(', '.join(map(one_line, absent)), MAX_NOTE)}")
     else:
         measured_relation = atlas.data.sel(relation=relation)
         k, pairs = int(measured_relation["k"]), int(measured_relation["pairs"])
         extreme = "highest" if side == "score" else "lowest"
         among = f"as the {extreme} logit" if k == 1 else f"among the {f'{k} ' if k else ''}{extreme} logits"
         parts.append(f"{side}: share of {f'{pairs:,} ' if pairs else ''}pairs with the target {among}")
+        above = int((atlas.share(side).sel(relation=relation).values > float(parse_threshold(threshold))).sum())
+        parts.append(f"above {threshold}: {above:,} of {classification.n_heads:,} heads")
     if note := atlas.manifest.model.note:
         parts.append(one_line(note, MAX_NOTE))
     parts += [one_line(text, MAX_NOTE) for text in validity(atlas)]
@@ -91,14 +101,16 @@ def validity(atlas: Atlas) -> list[str]:
     return texts
 
 
-def metadata(atlas: Atlas, classification: Classification, relation: str | None = None) -> dict[str, str]:
+def metadata(
+    atlas: Atlas, classification: Classification, relation: str | None = None, absent: tuple[str, ...] = ()
+) -> dict[str, str]:
     """Facts for the metadata of the figure's file, the same for all formats."""
     manifest = atlas.manifest
     side = "Suppression" if classification.side == "suppression" else "Score"
     what = f"of {one_line(relation)}" if relation else "by category"
     known = {
         "Title": f"{one_line(atlas.name)}: attention heads {what}",
-        "Description": " · ".join(caption(atlas, classification, relation)),
+        "Description": " · ".join(caption(atlas, classification, relation, absent)),
         "Model": one_line(atlas.name, MAX_NOTE),
         "Settings": one_line(settings_label(atlas, classification), MAX_NOTE),
         "Measure": one_line(atlas.measure),
