@@ -137,6 +137,41 @@ def test_the_gallery_opens_by_itself(tmp_path):
     assert "of 6 attention heads" in text and text.count("data:image/png;base64,") == 3
 
 
+def test_the_figures_of_the_documentation(tmp_path):
+    from headatlas.atlas import save_atlas
+
+    gallery = load_tool("make_gallery")
+    for name in ("images", "a", "b"):
+        (tmp_path / name).mkdir()
+    page = tmp_path / "gallery.md"
+    page.write_text(f"# Gallery\n\n{gallery.START}\nold\n{gallery.END}\n\nRest\n", "utf-8")
+    relations = ("name_copying", "country_to_capital", "noun_to_plural")
+    atlas = make_atlas(4, 3, ("Algorithmic", "Knowledge", "Linguistic"), relations=relations, chance=True)
+    save_atlas(make_evidence(atlas), tmp_path / "a")
+    save_atlas(
+        make_atlas(4, 3, ("Algorithmic", "Knowledge", "Linguistic"), relations=relations, seed=1), tmp_path / "b"
+    )
+    # Not those that need ranks of hits, curves of this relation, or two atlases.
+    without = ("sensitivity", "ablation")
+    gallery.FIGURES = tuple(each for each in gallery.FIGURES if each[0] not in without)
+    drawn = gallery.make_figures(tmp_path, tmp_path / "a", tmp_path / "b")
+    assert drawn == [name for name, *_ in gallery.FIGURES]
+    text = page.read_text("utf-8")
+    assert text.startswith("# Gallery") and text.endswith("Rest\n") and "old" not in text
+    for name, title, _ in gallery.FIGURES:
+        assert (tmp_path / "images" / f"figure-{name}.png").stat().st_size > 5000
+        assert f"### {title}" in text and f"(images/figure-{name}.png)" in text
+    assert "headatlas figure demo-atlas -o column.pdf --width column --font serif --no-caption" in text
+
+
+def test_the_gallery_has_the_figures_of_its_tool():
+    gallery = load_tool("make_gallery")
+    text = (ROOT / "docs" / "gallery.md").read_text("utf-8")
+    for name, title, command in gallery.FIGURES:
+        if (ROOT / "docs" / "images" / f"figure-{name}.png").is_file():
+            assert f"### {title}\n\n```text\nheadatlas {command.format(f'{name}.pdf')}\n" in text
+
+
 def test_a_compressed_variant_is_the_model_with_other_matrices(tmp_path):
     import gguf
     import numpy as np

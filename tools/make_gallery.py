@@ -1,9 +1,11 @@
-"""A gallery of atlases that opens without a server or a network:
+"""A gallery of atlases that opens without a server or a network, and the figures of the documentation:
 
     python tools/make_gallery.py docs/_build/gallery ATLAS [ATLAS ...]
+    python tools/make_gallery.py --figures docs ATLAS [OTHER]
 
-It writes `index.html` with the map of each atlas and what it shows in a sentence, and a folder for each with its
-explorer.
+The first writes `index.html` with the map of each atlas and what it shows in a sentence, and a folder for each with its
+explorer. The second runs the commands of `FIGURES`, whose pictures are those of `gallery.md`, and writes that part of
+the page anew; figures of evidence that the atlas lacks stay as they are.
 """
 
 from __future__ import annotations
@@ -24,6 +26,27 @@ from headatlas.figures import save_figure
 from headatlas.printable import printable
 from headatlas.reports.blocks import Paragraph
 from headatlas.reports.model_card import summary
+
+FIGURES = (
+    ("column", "One column, in the font of papers", "figure demo-atlas -o {} --width column --font serif --no-caption"),
+    ("page", "A page, for any colour vision", "figure demo-atlas -o {} --width page --palette colour-blind"),
+    ("categories", "Some categories", "figure demo-atlas -o {} --width page --categories Knowledge,Linguistic"),
+    ("suppression", "Suppression", "figure demo-atlas -o {} --width page --side suppression"),
+    ("relation", "One relation, its strongest heads named",
+     "figure demo-atlas -o {} --width page --relation country_to_capital"),
+    ("sensitivity", "Threshold and k", "figure demo-atlas -o {} --width column --sensitivity"),
+    ("reading", "Where the heads look", "figure demo-atlas -o {} --width page --reading"),
+    ("validation", "Weights against the running model", "figure demo-atlas -o {} --width page --validation"),
+    ("ablation", "Without these heads", "figure demo-atlas -o {} --width page --ablation country_to_capital"),
+    ("composition", "Which heads feed which", "figure demo-atlas -o {} --width page --composition"),
+    ("comparison", "Two models", "compare demo-atlas other-atlas -o {} --width page"),
+)  # fmt: skip
+"""Name, title and command of each figure; `{}` is its file."""
+
+NEEDS = {"reading": "attention", "validation": "validation", "ablation": "ablation", "composition": "composition"}
+"""The evidence that a figure shows."""
+
+START, END = "<!-- figures: written by tools/make_gallery.py -->", "<!-- end of the figures -->"
 
 INDEX, PAGE, MAP = "index.html", "explorer.html", "figure.png"
 
@@ -68,6 +91,34 @@ def make_gallery(folder: Path, atlases: list[Atlas]) -> Path:
     return folder / INDEX
 
 
+def make_figures(docs: Path, folder: Path, other: Path | None = None) -> list[str]:
+    """Draw the figures that these atlases allow into `docs/images`, and write their part of `docs/gallery.md`.
+
+    Returns:
+        The names of the figures that were drawn.
+    """
+    from headatlas.cli import app
+
+    atlas, drawn, parts = headatlas.load_atlas(folder), [], [START]
+    places = {"demo-atlas": str(folder), "other-atlas": str(other)}
+    for name, title, command in FIGURES:
+        picture = docs / "images" / f"figure-{name}.png"
+        possible = name not in NEEDS or atlas.evidence(NEEDS[name]) is not None
+        if possible and (other is not None or "other-atlas" not in command):
+            words = [places.get(word, word) for word in command.format(picture).split()]
+            app(words, standalone_mode=False)
+            drawn.append(name)
+        if picture.is_file():
+            shown = command.format(f"{name}.pdf")
+            parts.append(f"### {title}\n\n```text\nheadatlas {shown}\n```\n\n![{title}](images/{picture.name})")
+    page = docs / "gallery.md"
+    text = page.read_text("utf-8")
+    before, rest = text.split(START)
+    text = before + "\n\n".join(parts) + "\n\n" + END + rest.split(END)[1]
+    write_atomically(page, lambda path: path.write_text(text, "utf-8"))
+    return drawn
+
+
 def _section(atlas: Atlas, name: str, picture: bytes) -> str:
     shown, page = html.escape(printable(atlas.name)), f"{name}/{PAGE}"
     found = summary(atlas, headatlas.classify(atlas))
@@ -86,9 +137,13 @@ def _section(atlas: Atlas, name: str, picture: bytes) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--figures", action="store_true", help="draw the figures of the documentation instead")
     parser.add_argument("folder", type=Path)
     parser.add_argument("atlases", nargs="+", metavar="ATLAS")
     arguments = parser.parse_args()
+    if arguments.figures:
+        print(*make_figures(arguments.folder, *map(Path, arguments.atlases[:2])))
+        return
     print(make_gallery(arguments.folder, [headatlas.load_atlas(each) for each in arguments.atlases]))
 
 

@@ -78,7 +78,13 @@ def _draw_heads(figure: Figure, axes: Axes, audit: Audit) -> None:
     marks = [each for each in MARKS if 1 / most <= each <= most]
     bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.8, aspect=30, pad=0.02, ticks=marks, format="%g")
     bar.ax.minorticks_off()
-    bar.set_label("movement of the head's typical word, over that of the noise", size=7.5, color=INK)
+    narrow = figure.get_figwidth() < 4.4
+    label = (
+        "movement of a typical word, over the noise"
+        if narrow
+        else ("movement of the head's typical word, over that of the noise")
+    )
+    bar.set_label(label, size=7 if narrow else 7.5, color=INK)
     bar.ax.tick_params(labelsize=7, width=0.5, color=FRAME, labelcolor=INK)
     bar.outline.set_linewidth(0.5)  # type: ignore[operator]
     step = tick_step(n_layers, n_heads)
@@ -113,10 +119,11 @@ def _draw_words(axes: Axes, audit: Audit, colour: str, quiet: str) -> None:
     axes.set_yticks(range(len(rows)), labels)
     axes.axvline(1, color=INK, linewidth=0.9, linestyle="--")
     axes.set_xlim(0, max([*moved, 1]) * 1.05)
-    axes.set_title(
-        f"{audit.words_beyond:,} of {audit.words_compared:,} words moved beyond the noise", size=8.5, color=INK
-    )
-    axes.set_xlabel("movement (dashed: the most of any word in the noise)", size=7.5, color=QUIET)
+    narrow = bool(axes.figure.bbox.width / axes.figure.dpi < 4.4)
+    moved_beyond = f"{audit.words_beyond:,} of {audit.words_compared:,} words moved" + "\n" * narrow
+    axes.set_title(f"{moved_beyond} beyond the noise", size=8 if narrow else 8.5, color=INK)
+    of_noise = "the most of the noise" if narrow else "the most of any word in the noise"
+    axes.set_xlabel(f"movement (dashed: {of_noise})", size=7 if narrow else 7.5, color=QUIET)
     style_plot(axes, grid="x")
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0, labelsize=7)

@@ -15,8 +15,8 @@ from headatlas.figures.style import GRID, INK, QUIET, heading, plain_style, styl
 from headatlas.figures.wording import one_line
 from headatlas.relations import category_order
 
-ROW, WIDTH = 0.15, 7.2
-"""Height of a relation and width of the figure, in inches."""
+ROW, LEAST_ROW, MOST_HIGH, WIDTH = 0.15, 0.105, 7.0, 7.2
+"""Height of a relation, the least one, that of all relations on paper, and width of the figure, in inches."""
 
 
 def draw_function_comparison(
@@ -48,7 +48,9 @@ def draw_function_comparison(
     first, second = (one_line(name, 40) for name in (comparison.first, comparison.second))
     with plain_style(font):
         title = f"{first} and {second}, on the words that both know"
-        size = (look.width, 1.2 + 0.5 * narrow + ROW * len(rows))
+        # On paper, all rows fit one page.
+        row = ROW if width in (None, "screen") else max(LEAST_ROW, min(ROW, MOST_HIGH / max(1, len(rows))))
+        size = (look.width, 1.2 + 0.5 * narrow + row * len(rows))
         figure = AtlasFigure(size, {"Title": title, "Description": title}, dpi=look.dpi)
         if caption:
             figure.suptitle(heading(title, look), size=look.title, color=INK)

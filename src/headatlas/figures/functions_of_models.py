@@ -174,7 +174,7 @@ def _write(axes: Axes, x: int, y: int, text: str, colour: str) -> None:
 
 def _bar(axes: Axes, scale: Colormap, label: str, limits: tuple[float, float], log: bool = False) -> None:
     if log:
-        label += ", logarithmic"
+        label += " (log)"
     axes.imshow(np.linspace(0, 1, 128)[None], aspect="auto", cmap=scale, extent=(*limits, 0, 1))
     axes.set_xticks(limits)
     axes.tick_params(labelsize=6, length=0, pad=1.5, labelcolor=INK, left=False, labelleft=False)
