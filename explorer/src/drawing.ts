@@ -100,7 +100,7 @@ export interface Geometry {
   height: number;
 }
 
-const SIDE = { left: 40, top: 58, right: 48, bottom: 36, bars: 22, gap: 6 };
+const SIDE = { left: 40, top: 61, right: 48, bottom: 36, bars: 22, gap: 6 };
 /** So that a title fits above a small map. */
 const LEAST_WIDTH = 190;
 export const LOST = { light: "#262626", dark: "#f2f2f2" };
@@ -634,7 +634,8 @@ export function draw(panel: Panel, box: Geometry, ink: Ink, dimmed: Uint8Array |
     const long = (count: number) => (count ? Math.max(1, Math.round((count / panel.most) * SIDE.bars * text)) : 0);
     // Each bar has its number where there is room, else the first of the longest.
     const numbered = (counts: number[], at: number) =>
-      counts[at] > 0 && (cell >= 13 * text || at === counts.indexOf(Math.max(...counts)));
+      counts[at] > 0 &&
+      (cell >= (Math.max(...counts) < 10 ? 13 : 18) * text || at === counts.indexOf(Math.max(...counts)));
     const number = (count: number, x: number, y: number, anchor: "middle" | "start") =>
       shapes.push({ x, y, size: size(9.5), anchor, colour: ink.quiet, text: String(count) });
     shapes.push({ x: left, y: top - space, width: layers * cell - gap, height: 1, colour: ink.axis });
@@ -728,9 +729,10 @@ export function compose(drawings: (Drawing & { which: number })[], legend: Legen
     const { colours, from, to } = legend.scale;
     if (legend.swatches.length) y += 20;
     shapes.push({ x: 12, y, size: 12, anchor: "start", colour: ink.text, text: from });
-    const [first, wide] = [20 + from.length * 7.2, 256 / colours.length];
+    const first = Math.round(20 + from.length * 7.2);
+    const edge = (step: number) => first + Math.round((step * 256) / colours.length);
     for (const [step, colour] of colours.entries())
-      shapes.push({ x: first + step * wide, y: y - 10, width: wide, height: 12, colour });
+      shapes.push({ x: edge(step), y: y - 10, width: edge(step + 1) - edge(step), height: 12, colour });
     shapes.push({ x: first + 264, y, size: 12, anchor: "start", colour: ink.text, text: to });
   }
   if (legend.note) {
