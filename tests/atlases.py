@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from headatlas.analysis.composition import LEAST_STRENGTH
+from headatlas.analysis.written import COLUMNS as WRITTEN_COLUMNS
 from headatlas.atlas import CHANCE_VARIABLES, COPYING_VARIABLES, Atlas, Manifest, build_dataset
 from headatlas.atlas.evidence import (
     AblationFacts,
@@ -24,6 +25,7 @@ from headatlas.atlas.evidence import (
     ScoresCheck,
     SimilarFacts,
     ValidationFacts,
+    WrittenFacts,
 )
 from headatlas.atlas.headvis import METRICS
 from headatlas.atlas.manifest import (
@@ -203,6 +205,10 @@ HEADVIS = HeadVisFacts(
     file="m.json", sha256="b" * 64, model="google/tiny", dataset="some/texts", sequences=40, tokens=512, metrics=(),
     tool="1",
 )  # fmt: skip
+WRITTEN = WrittenFacts(
+    model="org/model", host="host.org", prompt_version=1, prompt_sha256="c" * 64, options=5, group=3, seed=0,
+    left_out=0, empty=0, tool="1",
+)  # fmt: skip
 
 HOSTILE = ("</script><b>", '"quote"', "=1+1", "\x1b[31m", "\u202eright-to-left", "👩‍🚀", " Paris", "<|im_start|>")
 """Tokens as a tokenizer may hold them."""
@@ -260,6 +266,10 @@ def make_evidence(atlas: Atlas, n_tokens: int = 4, n_mapped: int = 2, seed: int 
     metrics = [(*place, *generator.random(len(METRICS))) for place in places]
     table = pd.DataFrame(metrics, columns=["layer", "head", *METRICS])
     atlas = atlas.with_evidence({"headvis": (table, replace(HEADVIS, metrics=tuple(METRICS)))})
+    rows = [(*place, f"maps {word()[1]} to {word()[1]}", "salient", 3, at % 4, 3, "unclear", 1, 2)
+            for at, place in enumerate(places)]  # fmt: skip
+    written = pd.DataFrame(rows, columns=list(WRITTEN_COLUMNS))
+    atlas = atlas.with_evidence({"written": (written, WRITTEN)})
     atlas = make_composition(make_removal(make_attention(atlas), {(0, 1): 0.3}))
     return make_reading_words(atlas, words)
 

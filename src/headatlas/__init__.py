@@ -27,6 +27,7 @@ _HOME = {
     "classify": "headatlas.analysis.categories",
     "compare_atlases": "headatlas.analysis.compare",
     "compare_functions": "headatlas.analysis.compare_functions",
+    "describe_atlas": "headatlas.measuring.describe",
     "draw_map": "headatlas.figures",
     "explore": "headatlas.explorer",
     "find_heads": "headatlas.measuring.find",
@@ -62,6 +63,7 @@ __all__ = [
     "classify",
     "compare_atlases",
     "compare_functions",
+    "describe_atlas",
     "draw_map",
     "explore",
     "find_heads",
@@ -98,6 +100,7 @@ if TYPE_CHECKING:
     from headatlas.measuring.attention import measure_attention
     from headatlas.measuring.audit import audit_models
     from headatlas.measuring.composition import measure_composition
+    from headatlas.measuring.describe import describe_atlas
     from headatlas.measuring.find import find_heads
     from headatlas.measuring.import_headvis import import_headvis
     from headatlas.measuring.import_scores import import_scores

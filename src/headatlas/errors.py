@@ -7,6 +7,7 @@ HeadatlasError
 ├── RelationError        a relation file or a set of relations is not usable
 ├── SettingsError        an argument is outside its range, or two arguments contradict each other
 ├── AtlasError           a folder or a table does not hold the atlas that was asked for
+├── EndpointError        a language model's endpoint cannot be reached, refuses, or answers something else
 └── EngineError          a cluster cannot be reached, has no room, or fails at the same work again and again
 ```
 
@@ -74,6 +75,10 @@ class SettingsError(HeadatlasError):
 
 class AtlasError(HeadatlasError):
     """A folder or a table does not hold the atlas that was asked for."""
+
+
+class EndpointError(HeadatlasError):
+    """The endpoint of a language model cannot be reached, refuses, or answers something else."""
 
 
 class EngineError(HeadatlasError):

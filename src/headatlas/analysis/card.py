@@ -94,6 +94,7 @@ class Card:
             "suppressed_categories": list(self.suppressed_categories),
             "sentence": self.sentence,
             "description": self.description,
+            "written": self.written,
             "reading": self.reading,
             "composition": self.composition,
             "reading_words": self.reading_words,
@@ -142,6 +143,15 @@ class Card:
     def description(self) -> dict[str, Any] | None:
         rows = self._rows("descriptions")
         return None if not rows else {name: rows[0][name] for name in ("description", "rule", "confidence")}
+
+    @cached_property
+    def written(self) -> dict[str, Any] | None:
+        """The sentence that a language model wrote, with its score; None if there is none."""
+        from headatlas.analysis.written import read_written
+
+        rows, facts = read_written(self.atlas), self.atlas.manifest.evidence.written
+        row = None if rows is None else rows.get((self.layer, self.head))
+        return None if row is None or facts is None else {"model": facts.model} | row.as_dict()
 
     @cached_property
     def reading(self) -> dict[str, Any] | None:

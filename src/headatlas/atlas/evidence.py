@@ -27,6 +27,7 @@ EVIDENCE = {
     "paths": "composition",
     "reading_words": "attention",
     "headvis": "import",
+    "written": "describe",
 }
 """Tables that other measurements add to an atlas, see docs/folder.md, and the command that gathers each."""
 
@@ -398,6 +399,31 @@ class HeadVisFacts:
     tool: Text
 
 
+@dataclass(frozen=True)
+class WrittenFacts:
+    """Settings behind the table `written`.
+
+    Args:
+        model: that wrote and chose, as its endpoint names it; `host`: of the endpoint.
+        prompt_version, prompt_sha256: of the texts that it was sent; the first counts their changes.
+        options: groups of mappings that a question offers; `group`: mappings in each.
+        seed: of what is shown, held out and compared.
+        left_out: heads with too few mappings to hold any out; `empty`: heads that the model wrote no sentence about.
+        tool: version of headatlas.
+    """
+
+    model: Text
+    host: Text
+    prompt_version: Size
+    prompt_sha256: Digest
+    options: Size
+    group: Size
+    seed: Whole
+    left_out: Count
+    empty: Count
+    tool: Text
+
+
 class Status(StrEnum):
     """Whether a relation could be tested by ablation."""
 
@@ -503,6 +529,7 @@ Facts = (
     | PathsFacts
     | ReadingWordsFacts
     | HeadVisFacts
+    | WrittenFacts
 )
 
 
@@ -522,6 +549,7 @@ class EvidenceFacts:
     paths: PathsFacts | None = None
     reading_words: ReadingWordsFacts | None = None
     headvis: HeadVisFacts | None = None
+    written: WrittenFacts | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

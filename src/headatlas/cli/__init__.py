@@ -5,6 +5,7 @@ from headatlas.cli import (  # noqa: F401
     audit,
     compare,
     composition,
+    describe,
     explore,
     figure,
     head,
@@ -24,7 +25,7 @@ __all__ = ["app", "main"]
 
 ORDER = (
     "map", "explore", "head", "find", "heads", "figure", "report", "compare", "audit", "attention", "composition",
-    "validate", "ablate", "remove", "salient", "plan", "survey", "relations", "import", "export",
+    "validate", "ablate", "remove", "salient", "describe", "plan", "survey", "relations", "import", "export",
     "publish", "pull", "serve-mcp",
 )  # fmt: skip
 """Commands as the help lists them: what people need first comes first."""

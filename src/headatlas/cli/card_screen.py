@@ -19,6 +19,7 @@ from headatlas.reports.card import (
     token_text,
     uncopied,
 )
+from headatlas.reports.written import written_line
 from headatlas.settings import parse_threshold
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def show_card(card: dict[str, Any], colours: dict[str, str], screen: Console) ->
     screen.print()
     screen.print(Padding(_sentence(card), (0, 0, 0, 2)))
     screen.print(Padding(_description(card), (0, 0, 0, 2)))
+    if card["written"] is not None:
+        screen.print(Padding(_written(card), (0, 0, 0, 2)))
     screen.print(Padding(_feeds(card), (0, 0, 0, 2)))
     sections = (
         ("Words that it looks for, by its weights (× as much as others)", _words(card)),
@@ -105,6 +108,12 @@ def _sentence(card: dict[str, Any]) -> Text:
     from rich.text import Text
 
     return Text(printable(card["sentence"]))
+
+
+def _written(card: dict[str, Any]) -> Text:
+    from rich.text import Text
+
+    return Text(printable(f"By a language model: {written_line(card['written'])}"))
 
 
 def _feeds(card: dict[str, Any]) -> Text:

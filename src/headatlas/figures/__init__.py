@@ -24,6 +24,7 @@ _HOME = {
     "draw_sizes": "headatlas.figures.functions_of_models",
     "draw_survey": "headatlas.figures.survey",
     "draw_validation": "headatlas.figures.validation",
+    "draw_written": "headatlas.figures.written",
     "render": "headatlas.figures.saving",
     "save_figure": "headatlas.figures.saving",
 }
@@ -42,6 +43,7 @@ __all__ = [
     "draw_sizes",
     "draw_survey",
     "draw_validation",
+    "draw_written",
     "render",
     "save_figure",
 ]
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from headatlas.figures.sensitivity import draw_sensitivity
     from headatlas.figures.survey import draw_survey
     from headatlas.figures.validation import draw_validation
+    from headatlas.figures.written import draw_written
 
 
 def __getattr__(name: str) -> Any:

@@ -111,6 +111,7 @@ def evidence_pictures(manifest: Manifest) -> list[str]:
     """Names of the pictures that come with the evidence of an atlas."""
     found, stems = manifest.evidence, []
     drawn = {"validation": found.validation, "reading": found.attention, "composition": found.composition}
+    drawn["written"] = found.written
     stems += [stem for stem, facts in drawn.items() if facts is not None]
     stems += [ablation_picture(name) for name in (found.ablation.relations if found.ablation else ())]
     return [f"{stem}.{fmt}" for stem in stems for fmt in EVIDENCE_FORMATS]

@@ -45,6 +45,9 @@ class Stage(StrEnum):
     WORDS = "words"
     """Layers in which the logits of words are compared between models."""
 
+    DESCRIBED = "heads described"
+    """Heads that a language model has described, and whose sentences are scored."""
+
     MODELS = "models"
     """Models of a survey or an audit."""
 

@@ -22,6 +22,7 @@ from headatlas.reports.blocks import (
 )
 from headatlas.reports.markdown import to_markdown
 from headatlas.reports.text import count
+from headatlas.reports.written import written_line
 
 if TYPE_CHECKING:
     from headatlas.analysis.card import Card
@@ -71,7 +72,11 @@ def _head(facts: dict[str, Any]) -> list[Block]:
     ]
     if facts["model"]["note"]:
         lines.append(facts["model"]["note"])
-    return [paragraph(line(Strong(facts["sentence"]))), paragraph(told), paragraph(feeds(facts)), bullets(lines)]
+    # A language model's, which nobody has to ask: what was not written is not missing.
+    written = [] if facts["written"] is None else [paragraph("By a language model: ", written_line(facts["written"]))]
+    return [
+        paragraph(line(Strong(facts["sentence"]))), paragraph(told), *written, paragraph(feeds(facts)), bullets(lines)
+    ]  # fmt: skip
 
 
 def _words(facts: dict[str, Any]) -> list[Block]:

@@ -6,7 +6,7 @@ from headatlas.analysis import analyse
 from headatlas.analysis.functions import find_functions
 from headatlas.atlas import Atlas
 from headatlas.reports import beyond_chance as chance
-from headatlas.reports import composition, copying, findings, provenance, reading, running
+from headatlas.reports import composition, copying, findings, provenance, reading, running, written
 from headatlas.reports.blocks import Blocks, Picture, Title, line
 from headatlas.reports.markdown import to_markdown
 
@@ -58,6 +58,7 @@ def build_report(
         *([] if suppressing else findings.suppression(atlas, found, _picture(of_suppression, suppression_figure))),
         *([] if suppressing else reading.where_heads_look(atlas, functions)),
         *([] if suppressing else composition.which_heads_feed(atlas)),
+        *([] if suppressing else written.written_sentences(atlas)),
         *running.agreement(atlas),
         *running.ablation(atlas),
         *provenance.coverage(atlas, found),

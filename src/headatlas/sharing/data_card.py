@@ -28,6 +28,7 @@ ROWS = {
     "edges.parquet": "sender and later head that reads it",
     "paths.parquet": "edge that was removed",
     "headvis.parquet": "head: HeadVis' metrics as imported",
+    "written.parquet": "head: a language model's sentence",
 }
 """What a row of each table is about."""
 

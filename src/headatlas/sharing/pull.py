@@ -127,13 +127,14 @@ def _write_anew(name: str, download: Path, folder: Path) -> None:
         manifest, _ = without_local_paths(found.manifest)
         found = replace(found, manifest=manifest)
         write_results(found, folder)
-        from headatlas.figures import draw_ablation, draw_composition, draw_reading, draw_validation
+        from headatlas.figures import draw_ablation, draw_composition, draw_reading, draw_validation, draw_written
         from headatlas.measuring.output import ablation_picture
 
         evidence = found.manifest.evidence
         for facts, stem, draw in (
             (evidence.attention, "reading", draw_reading),
             (evidence.composition, "composition", draw_composition),
+            (evidence.written, "written", draw_written),
             (evidence.validation, "validation", draw_validation),
         ):
             if facts is not None:

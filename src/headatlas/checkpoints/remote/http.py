@@ -114,7 +114,7 @@ class HttpFile:
 
         # The hub's own session: proxies, certificates and offline mode are set in one place.
         session = get_session()
-        library = _library(session)
+        library = http_library(session)
         try:
             with self._follow(session, byte_range, extra or {}) as answer:
                 yield answer
@@ -257,7 +257,7 @@ def _decimal(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 19
 
 
-def _library(session) -> Any:
+def http_library(session: Any) -> Any:
     """httpx or httpx2, whichever the installed huggingface_hub uses."""
     kind = next(kind for kind in type(session).__mro__ if kind.__name__ == "Client")
     return import_module(kind.__module__.partition(".")[0])
