@@ -40,7 +40,7 @@ def test_words_of_several_tokens_are_named(place):
     )
     assert found.pairs == ((source, target),)
     assert [pair.why for pair in found.left_out] == [
-        "'Paris' is not one token of this model",
+        "this model has no token for the beginning of 'Paris'",
         "'Rome' is not one token of this model",
         "the same two tokens were named before",
     ]
@@ -48,6 +48,39 @@ def test_words_of_several_tokens_are_named(place):
     assert len(found.as_dict(3)["heads"]) == 3
     with pytest.raises(SettingsError, match="with single-token words, found none \\('Rome' is not one token"):
         find_heads(place / "tiny", ["Rome->Paris"])
+
+
+def test_of_a_target_of_several_tokens_the_first_is_ranked(place, monkeypatch):
+    from headatlas.measuring import find
+    from headatlas.relations import encoding
+
+    (source, target), (other, second) = PAIRS[:2]
+    tokenizer = find.Session(place / "tiny").tokenizer
+    ids = encoding.single_token_ids({second}, tokenizer)
+    # This tokenizer knows whole words only.
+    monkeypatch.setattr(encoding, "first_token_ids", lambda words, _: dict.fromkeys(words, ids[second]))
+    found = find_heads(place / "tiny", [(source, target), (other, "second-hand")], k=1)
+    assert found.pairs == ((source, target), (other, "second-hand")) and found.left_out == ()
+    assert found.first_tokens == (("second-hand", second),) and found.as_dict()["first_tokens"] == [
+        ["second-hand", second]
+    ]
+    assert found.table.iloc[0]["ranks"] == (1, 1)
+    again = find_heads(place / "tiny", [(other, second), (other, "second-hand")], k=1)
+    assert [pair.why for pair in again.left_out] == ["the same two tokens were named before"]
+
+
+def test_bad_words_and_heads_are_refused_before_weights_are_read(place, monkeypatch):
+    from headatlas.measuring.head import atlas_for_head
+    from headatlas.measuring.session import Session
+
+    def read(self):
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr(Session, "fetched_heads", property(read))
+    with pytest.raises(SettingsError, match="found none"):
+        find_heads(place / "atlas", ["Rome->Paris"])
+    with pytest.raises(SettingsError, match="head: expected L0H0 to L2H3 in tiny, found 'L9H0'"):
+        atlas_for_head(place / "tiny", "L9H0")
 
 
 @pytest.mark.parametrize("text", ["", "France", "->Paris", "France->", "a->b->c", "France=>Paris"])

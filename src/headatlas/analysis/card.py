@@ -18,6 +18,7 @@ from headatlas.atlas import COPYING_VARIABLES, HITS_VARIABLES, SIDES, Atlas, hea
 from headatlas.errors import AtlasError, SettingsError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 MOST_EXAMPLES = 6
@@ -40,13 +41,23 @@ def parse_head(atlas: Atlas, name: str) -> tuple[int, int]:
     Raises:
         SettingsError: not such a name, or the model has no such head.
     """
+    return parse_place(name, atlas.name, atlas.n_heads, atlas.has_heads)
+
+
+def parse_place(name: str, model: str, n_heads: int, has_heads: Sequence[bool] | np.ndarray) -> tuple[int, int]:
+    """The same for a model that was not mapped yet.
+
+    Args:
+        model: its name, for messages.
+        has_heads: which layers have attention heads: Bool[ndarray, "layer"].
+    """
     found = refuse_bad_name(name)
     layer, head = int(found[1]), int(found[2])
-    if layer >= atlas.n_layers or head >= atlas.n_heads:
-        last = head_name(atlas.n_layers - 1, atlas.n_heads - 1)
-        raise SettingsError(f"head: expected L0H0 to {last} in {atlas.name}, found {name!r}.")
-    if not atlas.has_heads[layer]:
-        raise AtlasError(f"{atlas.name}: layer {layer} has no attention heads, so there is no head {name!r}.")
+    if layer >= len(has_heads) or head >= n_heads:
+        last = head_name(len(has_heads) - 1, n_heads - 1)
+        raise SettingsError(f"head: expected L0H0 to {last} in {model}, found {name!r}.")
+    if not has_heads[layer]:
+        raise AtlasError(f"{model}: layer {layer} has no attention heads, so there is no head {name!r}.")
     return layer, head
 
 

@@ -74,6 +74,8 @@ def find_command(
         found = find_heads(source, pairs, model=model, adapter=adapter, k=k, progress=bar.show)
     for pair in found.left_out:
         print_message(f"Left out: {pair.source} -> {pair.target}: {pair.why}.", style="yellow")
+    for target, token in found.first_tokens:
+        print_message(f"{target} is several tokens here: ranked is its first, {token!r}.", style="yellow")
     content = found.as_dict(top)
     if as_json:
         print_json(content)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headatlas.atlas import Atlas, head_name, load_atlas, records
 from headatlas.errors import SettingsError
@@ -17,12 +17,14 @@ from headatlas.settings import Settings
 
 if TYPE_CHECKING:
     import pandas as pd
+    from transformers import PreTrainedTokenizerBase
 
     from headatlas.architectures import HeadModel
+    from headatlas.relations import DroppedPair, EncodedRelation
 
 REASONS = {
     "source": "{source!r} is not one token of this model",
-    "target": "{target!r} is not one token of this model",
+    "target": "this model has no token for the beginning of {target!r}",
     "duplicate": "the same two tokens were named before",
 }
 
@@ -47,6 +49,7 @@ class Found:
         left_out: the other pairs.
         table: a row per head: name, layer, head, hits, median_rank, and `ranks`, of each pair's target among all
             logits, from 1.
+        first_tokens: targets of several tokens, each with the token that was ranked in its place, its first.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Found:
     pairs: tuple[tuple[str, str], ...]
     left_out: tuple[LeftOut, ...]
     table: pd.DataFrame
+    first_tokens: tuple[tuple[str, str], ...] = ()
 
     def as_dict(self, top: int | None = None) -> dict[str, Any]:
         """JSON types; the `top` best heads, or all."""
@@ -62,6 +66,7 @@ class Found:
             "k": self.k,
             "pairs": [list(pair) for pair in self.pairs],
             "left_out": [asdict(each) for each in self.left_out],
+            "first_tokens": [list(each) for each in self.first_tokens],
             "heads": [row | {"ranks": list(row["ranks"])} for row in _rows(self.table.head(top or len(self.table)))],
         }
 
@@ -96,13 +101,14 @@ def find_heads(
     Args:
         source: an atlas or its folder, whose settings are then used; or a model, mapped or not, which is then read
             with the default profile; None is the demo model.
-        pairs: such as `France->Paris`, or (source, target). Both words have to be one token each.
+        pairs: such as `France->Paris`, or (source, target). The source has to be one token; of a target of several
+            tokens, the first is ranked, which the result says.
         model: where the atlas's model is now; default: where the atlas says.
         adapter: LoRA adapter.
         k: how many highest logits count; default: the atlas's or the profile's.
 
     Raises:
-        SettingsError: no pair, or none with single-token words.
+        SettingsError: no pair, or none with words that this model knows.
 
     >>> find_heads("atlas", ["France->Paris", "Cuba->Havana"]).table["name"][0]
     'L1H2'
@@ -110,22 +116,24 @@ def find_heads(
     from headatlas.relations import Relation, encode_relations
 
     wanted = parse_pairs(pairs)
-    session, settings = _open(source, model, adapter, progress)
+    session, settings, atlas = _open(source, model, adapter, progress)
     heads = session.heads
     if k is not None:
         settings = replace(settings, k=k)
     (encoded,) = encode_relations([Relation("asked", wanted)], session.tokenizer, heads.d_vocab, settings)
+    asked, dropped = _with_first_tokens(encoded, session.tokenizer, heads.d_vocab)
     left_out = tuple(
-        LeftOut(source, target, REASONS[why].format(source=source, target=target))
-        for source, target, why in encoded.dropped
+        LeftOut(source, target, REASONS[why].format(source=source, target=target)) for source, target, why in dropped
     )
-    if not encoded.pairs:
+    if not asked.pairs:
         raise SettingsError(f"pair: expected at least one with single-token words, found none ({left_out[0].why}).")
-    prefix = choose_prefix(session, encoded.source_ids) if settings.prefix is None else None
+    if atlas is not None:
+        session.check_atlas(atlas)
+    prefix = choose_prefix(session, asked.source_ids) if settings.prefix is None else None
     if prefix is not None:
         settings = replace(settings, prefix=prefix.token)
-    table = _rank(session.fetched_heads, settings, encoded.source_ids, encoded.target_ids, progress)
-    return Found(heads.name, settings.k, encoded.pairs, left_out, table)
+    table = _rank(session.fetched_heads, settings, asked.source_ids, asked.target_ids, progress)
+    return Found(heads.name, settings.k, asked.pairs, left_out, table, asked.first_tokens)
 
 
 def _open(
@@ -133,16 +141,55 @@ def _open(
     model: str | Path | None,
     adapter: str | Path | None,
     progress: Progress | None,
-) -> tuple[Session, Settings]:
-    """A session, and the settings of its atlas or of the profile."""
+) -> tuple[Session, Settings, Atlas | None]:
+    """A session, the settings of its atlas or of the profile, and the atlas, whose model is still to be compared."""
     if isinstance(source, str | Path) and is_atlas_folder(source):
         source = load_atlas(Path(source))
     if isinstance(source, Atlas):
-        return Session.of_atlas(source, model, adapter, progress), source.manifest.settings.settings
+        session = Session.of_atlas(source, model, adapter, progress, check=False)
+        return session, source.manifest.settings.settings, source
     if model is not None:
         raise SettingsError("model: this option belongs to an atlas; expected an atlas's folder as the first argument.")
     session = Session(source, adapter, progress=progress)
-    return session, Settings.of_profile(session.heads.d_vocab, session.profile)
+    return session, Settings.of_profile(session.heads.d_vocab, session.profile), None
+
+
+class _Asked(NamedTuple):
+    """The pairs that are ranked."""
+
+    pairs: tuple[tuple[str, str], ...]
+    source_ids: tuple[int, ...]
+    target_ids: tuple[int, ...]
+    first_tokens: tuple[tuple[str, str], ...]
+
+
+def _with_first_tokens(
+    encoded: EncodedRelation, tokenizer: PreTrainedTokenizerBase, d_vocab: int
+) -> tuple[_Asked, list[DroppedPair]]:
+    """The pairs of an encoded relation, and those of its targets of several tokens, which stand for the first.
+
+    A text goes on with the first token of a target; of a source, the last token is read in the context of the others,
+    which these scores leave out, so that sources of several tokens stay left out.
+    """
+    from headatlas.relations.encoding import first_token_ids, single_token_ids
+
+    late = [pair for pair in encoded.dropped if pair.reason == "target"]
+    sources = single_token_ids({pair.source for pair in late}, tokenizer)
+    targets = first_token_ids({pair.target for pair in late}, tokenizer)
+    pairs, ids = list(encoded.pairs), list(zip(encoded.source_ids, encoded.target_ids, strict=True))
+    shortened, dropped = {}, []
+    for pair in encoded.dropped:
+        source, target = sources.get(pair.source), targets.get(pair.target)
+        if pair.reason != "target" or source is None or target is None or target >= d_vocab:
+            dropped.append(pair)
+        elif (source, target) in ids:
+            dropped.append(pair._replace(reason="duplicate"))
+        else:
+            pairs.append((pair.source, pair.target))
+            ids.append((source, target))
+            shortened[pair.target] = tokenizer.decode([target]).strip()
+    source_ids, target_ids = zip(*ids, strict=True) if ids else ((), ())
+    return _Asked(tuple(pairs), source_ids, target_ids, tuple(shortened.items())), dropped
 
 
 def _rank(

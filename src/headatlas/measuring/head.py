@@ -22,7 +22,7 @@ def atlas_for_head(source: str | Path, name: str, progress: Progress | None = No
     Raises:
         HeadatlasError: the name is not that of a head, or the model cannot be mapped.
     """
-    from headatlas.analysis.card import parse_head, refuse_bad_name
+    from headatlas.analysis.card import parse_place, refuse_bad_name
     from headatlas.atlas import load_atlas
     from headatlas.measuring.map import map_session
     from headatlas.measuring.output import add_evidence
@@ -32,8 +32,10 @@ def atlas_for_head(source: str | Path, name: str, progress: Progress | None = No
     if is_atlas_folder(source):
         return load_atlas(Path(source))
     session = Session(source, progress=progress)
+    heads = session.heads
+    # Before any weights are read.
+    parse_place(name, heads.name, heads.n_heads, [heads.has_heads(layer) for layer in range(heads.n_layers)])
     atlas = map_session(session)
-    parse_head(atlas, name)
     if is_salient_wanted(session.heads, None):
         atlas = add_evidence(atlas, measure_evidence(atlas, session))
     return atlas

@@ -62,12 +62,15 @@ class Session:
         source: str | Path | None = None,
         adapter: str | Path | None = None,
         progress: Progress | None = None,
+        check: bool = True,
     ) -> Session:
         """The model that an atlas was made of, with the terms of its scores.
 
         Args:
             source: where the model is now; default: where the manifest says.
             adapter: the LoRA adapter that the model was mapped with.
+            check: compare its fingerprint now, which reads all weights; otherwise call `check_atlas` before they are
+                used, after what can be refused without them.
 
         Raises:
             AtlasError: the atlas holds imported scores, or its model is no longer there, or this is another model.
@@ -84,7 +87,8 @@ class Session:
         terms = None if settings.profile == "alone" else Terms.of_settings(settings)
         source = _source(known.source, where) if source is None else source
         session = cls(source, adapter, terms, settings.profile, settings.contextualize, progress)
-        session.check_atlas(atlas)
+        if check:
+            session.check_atlas(atlas)
         return session
 
     def check_atlas(self, atlas: Atlas) -> None:

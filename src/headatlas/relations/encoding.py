@@ -109,6 +109,18 @@ def single_token_ids(words: set[str], tokenizer: PreTrainedTokenizerBase) -> dic
     }
 
 
+def first_token_ids(words: set[str], tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
+    """The first token of each word of several tokens; None if it is special or shows nothing, such as a mere space."""
+    ordered = sorted(words)
+    space = "" if adds_prefix_space(tokenizer) else " "
+    encoded = tokenizer([space + word for word in ordered], add_special_tokens=False)["input_ids"] if ordered else []
+    special = set(tokenizer.all_special_ids)
+    return {
+        word: ids[0] if ids and ids[0] not in special and tokenizer.decode([ids[0]]).strip() else None
+        for word, ids in zip(ordered, encoded, strict=True)
+    }
+
+
 def _encode(relation: Relation, ids: dict[str, int | None], settings: Settings) -> EncodedRelation:
     kept: dict[tuple[int, int], tuple[str, str]] = {}
     dropped = []
