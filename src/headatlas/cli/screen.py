@@ -143,6 +143,7 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         global _bar
         _bar = None
+        self._progress.update(self._tasks[WORKING], visible=False)
         self._progress.stop()
 
 
