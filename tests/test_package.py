@@ -26,9 +26,10 @@ def test_nothing_heavy_is_imported(code):
 
 
 PUBLIC = [
-    "Atlas", "Classification", "Relation", "__version__", "ablate_heads", "audit_models", "builtin_relations",
-    "classify", "compare_atlases", "compare_functions", "describe_atlas", "draw_map", "explore", "find_heads",
-    "head_card", "import_headvis", "import_scores", "load_atlas", "load_relations", "map_heads", "measure_attention",
+    "Atlas", "Classification", "Relation", "__version__", "ablate_heads", "attribute_logit", "audit_models",
+    "builtin_relations", "classify", "compare_atlases", "compare_functions", "describe_atlas", "draw_map", "explore",
+    "find_heads", "head_card", "import_headvis", "import_scores", "load_atlas", "load_relations", "map_heads",
+    "measure_attention",
     "measure_composition", "measure_salient", "plan_map", "publish_atlas", "pull_atlas", "remove_heads", "save_atlas",
     "survey_models",
     "validate_atlas", "write_card", "write_model_card", "write_report",

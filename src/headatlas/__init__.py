@@ -22,6 +22,7 @@ _HOME = {
     "Classification": "headatlas.analysis.categories",
     "Relation": "headatlas.relations",
     "ablate_heads": "headatlas.measuring.ablate",
+    "attribute_logit": "headatlas.measuring.attribute",
     "audit_models": "headatlas.measuring.audit",
     "builtin_relations": "headatlas.relations",
     "classify": "headatlas.analysis.categories",
@@ -58,6 +59,7 @@ __all__ = [
     "Relation",
     "__version__",
     "ablate_heads",
+    "attribute_logit",
     "audit_models",
     "builtin_relations",
     "classify",
@@ -98,6 +100,7 @@ if TYPE_CHECKING:
     from headatlas.figures import draw_map
     from headatlas.measuring.ablate import ablate_heads
     from headatlas.measuring.attention import measure_attention
+    from headatlas.measuring.attribute import attribute_logit
     from headatlas.measuring.audit import audit_models
     from headatlas.measuring.composition import measure_composition
     from headatlas.measuring.describe import describe_atlas

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from headatlas.architectures.ov_circuits import has_value_bias, read_bias
 from headatlas.errors import SettingsError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from headatlas.settings import Settings
@@ -140,7 +142,12 @@ class LinearPart:
 
 
 def linear_part(tree: ModuleTree, norm: str, d_model: int) -> LinearPart:
-    """The linear part of a norm of the base model.
+    """The linear part of a norm of the base model, read from the checkpoint."""
+    return linear_part_of(tree.fill(norm, blank=("bias",)), d_model)  # a bias is no part of it
+
+
+def linear_part_of(norm: Callable[[Tensor], Tensor], d_model: int, device: torch.device | str = "cpu") -> LinearPart:
+    """The linear part of a norm, from what it returns.
 
     Measured on the module itself, because some families store the gain minus one. An input of alternating +1 and -1
     has mean 0 and root mean square 1, so half the difference between the outputs for it and for its negative is the
@@ -148,9 +155,8 @@ def linear_part(tree: ModuleTree, norm: str, d_model: int) -> LinearPart:
     """
     import torch
 
-    signs, ones = torch.ones(d_model), torch.ones(d_model)
+    signs, ones = torch.ones(d_model, device=device), torch.ones(d_model, device=device)
     signs[1::2] = -1
-    module = tree.fill(norm, blank=("bias",))  # which the difference does not contain
     with torch.no_grad():
-        of_signs, of_ones = ((module(x[None]) - module(-x[None]))[0] / 2 for x in (signs, ones))
+        of_signs, of_ones = ((norm(x[None]) - norm(-x[None]))[0] / 2 for x in (signs, ones))
     return LinearPart(of_signs * signs, bool(of_ones.norm() < 1e-3 * of_signs.norm()))

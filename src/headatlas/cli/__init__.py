@@ -11,6 +11,7 @@ from headatlas.cli import (  # noqa: F401
     head,
     map,
     plan,
+    prompt,
     relations,
     remove,
     results,
@@ -24,8 +25,9 @@ from headatlas.cli.app import app, main
 __all__ = ["app", "main"]
 
 ORDER = (
-    "map", "explore", "head", "find", "heads", "figure", "report", "compare", "audit", "attention", "composition",
-    "validate", "ablate", "remove", "salient", "describe", "plan", "survey", "relations", "import", "export",
+    "map", "explore", "head", "find", "prompt", "heads", "figure", "report", "compare", "audit", "attention",
+    "composition", "validate", "ablate", "remove", "salient", "describe", "plan", "survey", "relations", "import",
+    "export",
     "publish", "pull", "serve-mcp",
 )  # fmt: skip
 """Commands as the help lists them: what people need first comes first."""

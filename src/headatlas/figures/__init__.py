@@ -13,6 +13,7 @@ from headatlas.figures.palettes import PALETTES
 
 _HOME = {
     "draw_ablation": "headatlas.figures.ablation",
+    "draw_attribution": "headatlas.figures.attribution",
     "draw_audit": "headatlas.figures.audit",
     "draw_comparison": "headatlas.figures.comparison",
     "draw_composition": "headatlas.figures.composition",
@@ -32,6 +33,7 @@ _HOME = {
 __all__ = [
     "PALETTES",
     "draw_ablation",
+    "draw_attribution",
     "draw_audit",
     "draw_comparison",
     "draw_composition",
@@ -50,6 +52,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from headatlas.figures.ablation import draw_ablation
+    from headatlas.figures.attribution import draw_attribution
     from headatlas.figures.audit import draw_audit
     from headatlas.figures.comparison import draw_comparison
     from headatlas.figures.composition import draw_composition

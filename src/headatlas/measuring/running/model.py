@@ -167,6 +167,28 @@ class RunningModel:
                 return out.logits[:, -last:]
             return out.last_hidden_state[:, -last:] @ self._W_U.T
 
+    def traced_logits(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits behind the last token as the unembedding gives them, and as the model does (scaled, capped).
+
+        Both are Float[Tensor, "n_prompts d_vocab"] and can be differentiated by what hooks make of the modules.
+        """
+        import torch
+
+        seen: list[Tensor] = []
+        module = self.model.get_output_embeddings()
+        options: dict[str, Any] = {"logits_to_keep": 1} if self._last_only else {}
+        hooks = [] if module is None else [module.register_forward_hook(lambda _, __, output: seen.append(output))]
+        try:
+            with torch.enable_grad():
+                out = self.model(input_ids=ids.to(self.device), use_cache=False, **options)
+                if self._W_U is not None:
+                    logits = out.last_hidden_state[:, -1] @ self._W_U.T
+                    return logits, logits
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return seen[-1].reshape(len(ids), -1, seen[-1].shape[-1])[:, -1], out.logits[:, -1]
+
     def past(self, ids: Tensor) -> Any:
         """Keys and values of tokens, for `last_logits` of the token that follows."""
         import torch
