@@ -64,6 +64,7 @@ def test_the_planted_induction_head_comes_first(found):
 
 def test_it_is_outside_the_range_of_its_controls(found):
     head = found.strongest(1)[0]
+    assert head.controls is not None
     low, mean, high = head.controls
     assert low <= mean <= high < head.contribution and head.is_beyond
     assert found.n_controls == 20 and head in found.beyond
@@ -77,7 +78,8 @@ def test_parts_add_up_to_the_logit(found):
 
 def test_without_the_planted_head_the_answer_is_lost(found):
     first, second = found.strongest(2)
-    assert first.removal > 1 and [each.removal for each in found.strongest()[2:]] == [None] * 6
+    assert first.removal is not None and first.removal > 1
+    assert [each.removal for each in found.strongest()[2:]] == [None] * 6
     assert len(found.random_removals) == 2
     assert not {name for name, _ in found.random_removals} & {first.name, second.name}
     assert all(fall < first.removal for _, fall in found.random_removals)

@@ -343,7 +343,8 @@ def _pairs(known: dict[str, EncodedRelation], ids: Sequence[int], first: int) ->
         for token in dict.fromkeys(ids):
             if token in targets:
                 at = tuple(first + place for place, each_id in enumerate(ids) if each_id == token)
-                target_ids, words = zip(*targets[token], strict=True)
+                target_ids = tuple(target_id for target_id, _ in targets[token])
+                words = tuple(word for _, word in targets[token])
                 found.append(_Pair(name, each.k, at, sources[token], target_ids, words))
     return found
 
@@ -440,7 +441,9 @@ class _Facts:
                 rank, target = self.best(layer, head, pair)
                 answers = self.token in pair.target_ids
                 found.append(Check("relation", name, rank <= pair.k, pair.source, target, share, rank, pair.k, answers))
-        return max(found, key=lambda each: (each.agrees, each.share), default=Check("relation", name, None))
+        return max(
+            found, key=lambda each: (bool(each.agrees), each.share or 0.0), default=Check("relation", name, None)
+        )
 
 
 def _check_reading(name: str, attention: np.ndarray, cards: _Cards) -> Check:
