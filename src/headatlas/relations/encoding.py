@@ -116,7 +116,7 @@ def first_token_ids(words: set[str], tokenizer: PreTrainedTokenizerBase) -> dict
     encoded = tokenizer([space + word for word in ordered], add_special_tokens=False)["input_ids"] if ordered else []
     special = set(tokenizer.all_special_ids)
     return {
-        word: ids[0] if ids and ids[0] not in special and tokenizer.decode([ids[0]]).strip() else None
+        word: ids[0] if ids and ids[0] not in special and str(tokenizer.decode([ids[0]])).strip() else None
         for word, ids in zip(ordered, encoded, strict=True)
     }
 
