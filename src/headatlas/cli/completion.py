@@ -29,9 +29,10 @@ def complete_head(ctx: Any, args: list[str], incomplete: str) -> list[str]:
     """Heads of the atlas, such as L23H4; layers first where there are many."""
     model = _manifest(ctx).get("model")
     counts = [model.get(name) for name in ("n_layers", "n_heads")] if isinstance(model, dict) else []
-    if len(counts) != 2 or not all(isinstance(each, int) and 0 < each <= 10_000 for each in counts):
+    known = [each for each in counts if isinstance(each, int) and 0 < each <= 10_000]
+    if len(known) != 2:
         return []
-    n_layers, n_heads = (int(each) for each in counts)
+    n_layers, n_heads = known
     layers = [layer for layer in range(n_layers) if f"l{layer}".startswith(incomplete.lower().partition("h")[0])]
     names = (f"L{layer}H{head}" for layer in layers for head in range(n_heads))
     found = _matching(names, incomplete)

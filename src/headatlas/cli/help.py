@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 from typer.core import TyperCommand, TyperGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from rich.console import Console
     from rich.text import Text
 
@@ -30,7 +28,7 @@ class Command(TyperCommand):
     """A command whose help needs neither markup nor types."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        params = self.get_params(ctx)
+        params: list[Any] = list(self.get_params(ctx))
         arguments = [each for each in params if each.param_type_name == "argument"]
         options = [each for each in params if each.param_type_name == "option" and not getattr(each, "hidden", False)]
         usage = f"{ctx.command_path} [OPTIONS] {' '.join(map(_argument, arguments))}"
@@ -141,7 +139,7 @@ def _has_default(param: Any) -> bool:
 
 def _choices(param: Any) -> list[str]:
     """The values of an option that takes one of a few; typer has kept them in two places."""
-    found: Iterable[Any] | None = getattr(getattr(param, "type_descriptor", None), "choices", None)
+    found: Any = getattr(getattr(param, "type_descriptor", None), "choices", None)
     found = found or getattr(getattr(param, "type", None), "choices", None) or ()
     return [str(getattr(each, "value", each)) for each in found]
 

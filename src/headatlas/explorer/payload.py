@@ -426,7 +426,7 @@ def _functions(first: Atlas, second: Atlas) -> dict[str, message.Functions]:
 
     sides = {}
     for side in SIDES if first.has_suppression and second.has_suppression else SIDES[:1]:
-        found = compare_functions(first, second, side=side, **_choice(first))
+        found = compare_functions(first, second, side=side, threshold=first.threshold, rule=first.rule)
         sides[side] = message.Functions(
             relations=[
                 message.SharedRelation(
