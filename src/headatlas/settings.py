@@ -11,6 +11,10 @@ from headatlas.errors import SettingsError
 MIN_PAIRS = 30
 """A relation is measurable if it has at least this many pairs whose words are one token each."""
 
+SCORING_VERSION = 2
+"""Of what is counted as a hit, raised by each change that can change one: results of two versions are never mixed.
+Version 2 allows for numbers that underflow."""
+
 MIN_UNCOPIED = 10
 """With fewer pairs that copying misses, a relation cannot be told from copying."""
 

@@ -7,7 +7,17 @@ import pytest
 import torch
 
 import headatlas
-from headatlas.architectures import HeadModel, Validity, check_circuits, families, open_model, ov_circuits
+from headatlas.architectures import (
+    HeadModel,
+    Validity,
+    check_circuits,
+    families,
+    heads,
+    open_model,
+    ov_circuits,
+    self_check,
+    terms,
+)
 from headatlas.architectures.layouts import concatenated
 from headatlas.architectures.module_tree import ModuleTree
 from headatlas.architectures.open import open_checkpoint
@@ -319,3 +329,78 @@ def test_layers_without_heads_are_not_counted_as_zero(tmp_path):
     assert "| not applicable | linear attention | 0-1 |" in report
     assert "5 of 6 heads" in report
     assert atlas.manifest.model.validity[0].layers == (0, 1)
+
+
+WITH_GAIN = ["gemma2", "gemma3_text", "gemma4_text", "olmo2", "olmo3", "exaone4", "glm4"]
+EVERY_TERM = None
+
+
+@pytest.mark.parametrize("case", ["gpt2", "llama", "deepseek_v3"])
+def test_a_head_that_is_nearly_dead_refuses_no_model(tmp_path, case):
+    """One head writes 1e-13 of what the others do, and the output has a bias where the family has one."""
+    model = make_model(case)
+    attention = [module for name, module in model.named_modules() if name.endswith((".attn", ".self_attn"))][1]
+    with torch.no_grad():
+        if case == "gpt2":
+            attention.c_proj.weight[8:16] *= 1e-13
+        else:
+            weight = attention.o_proj.weight
+            weight.view(len(weight), 6, -1)[:, 1] *= 1e-13
+    check_circuits(open_model(open_checkpoint(save_model(model, tmp_path / "tiny")), terms=EVERY_TERM))
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_nearly_dead_head_that_is_misread_is_still_noticed(tmp_path, monkeypatch, exact):
+    """By another head's circuit, which is far larger."""
+    model = make_model("llama")
+    weight = model.model.layers[1].self_attn.o_proj.weight
+    with torch.no_grad():
+        weight.view(len(weight), 6, -1)[:, 1] *= 1e-9
+    read = HeadModel.values_and_outputs
+    if not exact:
+        monkeypatch.setattr(
+            HeadModel, "values_and_outputs", lambda self, at: (read(self, at)[0], read(self, at)[1].roll(1, 2))
+        )
+    opened = open_model(open_checkpoint(save_model(model, tmp_path / "tiny")))
+    if exact:
+        check_circuits(opened)
+    else:
+        with pytest.raises(ArchitectureError, match="the OV circuit that was read differs"):
+            check_circuits(opened)
+
+
+@pytest.mark.parametrize("case", WITH_GAIN)
+@pytest.mark.parametrize("channels", [slice(5), slice(None)])
+def test_gains_of_zero_are_no_disagreement(tmp_path, case, channels):
+    model = make_model(case)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "post_attention_layernorm" in name or "post_self_attn" in name:
+                parameter[channels] = -1.0 if case.startswith(("gemma2", "gemma3")) else 0.0
+    opened = open_model(open_checkpoint(save_model(model, tmp_path / "tiny")), terms=EVERY_TERM)
+    assert opened.terms.attention_gain
+    assert (opened.norm_of_attention(0).gain[channels] == 0).all()
+    check_circuits(opened)
+
+
+@pytest.mark.parametrize("case", ["gemma2", "olmo2", "gpt2", "llama"])
+@pytest.mark.parametrize("wrong", ["minus one", "order", "centring"])
+def test_a_wrong_gain_is_noticed(tmp_path, monkeypatch, case, wrong):
+    folder = saved(tmp_path, case)
+    real = terms.linear_part
+
+    def misread(tree, norm, d_model):
+        part = real(tree, norm, d_model)
+        match wrong:
+            case "minus one":
+                return terms.LinearPart(part.gain - 1, part.centres)
+            case "order":
+                return terms.LinearPart(part.gain.flip(0), part.centres)
+        return terms.LinearPart(part.gain, not part.centres)
+
+    for module in (terms, self_check, heads):
+        monkeypatch.setattr(module, "linear_part", misread)
+    with pytest.raises(
+        ArchitectureError, match=r"norm\S*: the gain that was read differs from what transformers'|ln_f"
+    ):
+        check_circuits(open_model(open_checkpoint(folder), terms=EVERY_TERM))

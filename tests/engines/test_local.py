@@ -48,6 +48,7 @@ def test_a_result_survives_the_way_through_arrays(with_chance):
         suppressed=rng.integers(0, 256, (n_heads, 11), np.uint8),
         promoted_ranks=rng.integers(0, 25, 13, np.int32),
         suppressed_ranks=rng.integers(0, 25, 17, np.int32),
+        underflows=rng.random(n_heads) < 0.5,
         in_float64=19,
         chance=chance if with_chance else None,
     )

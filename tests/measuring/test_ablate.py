@@ -79,6 +79,17 @@ def test_the_same_seed_gives_the_same(planted):
     assert ablate(planted, seed=4)[0].evidence("ablation").equals(first)
 
 
+def test_a_run_that_waited_keeps_the_curves_of_the_one_before(planted):
+    stale = headatlas.load_atlas(planted / "atlas")
+    assert stale.evidence("ablation") is None or "other" not in stale.manifest.evidence.ablation.relations
+    ablate(planted, "other")
+    options = {"add_relations": [planted / "r.json", planted / "other.json"], "prompts": planted / "p.toml"}
+    headatlas.ablate_heads(stale, "r", **options)
+    after = headatlas.load_atlas(planted / "atlas")
+    assert set(after.evidence("ablation")["relation"]) == {"r", "other"}
+    assert set(after.manifest.evidence.ablation.relations) == {"r", "other"}
+
+
 def test_an_interrupted_ablation_continues_with_the_next_relation(planted, monkeypatch):
     whole = [vars(each) | {"seconds": None} for each in ablate(planted, ["r", "other"])[1]]
     measure, done = ablation._ablate, []

@@ -1,5 +1,7 @@
 """From a folder of weights to an atlas: planted heads, the plain loop, laws, and what goes on after an interruption."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,9 @@ from headatlas.architectures.open import open_checkpoint
 from headatlas.atlas import Manifest
 from headatlas.errors import AtlasError, RelationError, SettingsError
 from headatlas.measuring import map as survey
+from headatlas.measuring.run_folder import RunFolder
 from headatlas.relations import Relation
+from headatlas.settings import SCORING_VERSION
 from interrupts import interrupt_at_layer
 from models import make_model, save_model
 from planted import HEAD, LAYER, N_PAIRS, PAIRS, WORDS, make_planted, write_relation
@@ -201,6 +205,25 @@ def test_another_map_in_the_folder_is_refused_unless_overwritten(planted, tmp_pa
     atlas = headatlas.map_heads(**call, overwrite=True)
     assert headatlas.load_atlas(out).table.equals(atlas.table)
     assert (out / "mine.txt").read_text("utf-8") == "kept"
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_scores_of_another_version_are_never_mixed(planted, tmp_path, relation, monkeypatch, finished):
+    out, call = tmp_path / "out", {"relations": relation, "profile": "maps"}
+    with monkeypatch.context() as old:
+        old.setattr(survey, "SCORING_VERSION", 1)
+        if not finished:
+            old.setattr(RunFolder, "finish", lambda *_: 1 / 0)
+        with nullcontext() if finished else pytest.raises(ZeroDivisionError):
+            headatlas.map_heads(planted, out, **call)
+    with pytest.raises(AtlasError) as caught:
+        headatlas.map_heads(planted, out, **call)
+    assert str(caught.value) == (
+        f"{out}: holds {'an atlas' if finished else 'an unfinished run'} with scores of another version of the scoring "
+        f"(1; this headatlas has {SCORING_VERSION}), which are never mixed. Choose another folder, or replace it with "
+        f"--overwrite."
+    )
+    assert headatlas.map_heads(planted, out, **call, overwrite=True).manifest.run.layers_from_earlier_run == 0
 
 
 def test_progress_is_reported(planted, tmp_path, relation):

@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from headatlas.errors import CheckpointError
+from headatlas.errors import CheckpointError, SettingsError
 from headatlas.relations import DROP_REASONS, Relation, encode_relations
 from headatlas.relations.encoding import PROBES, adds_prefix_space
 from headatlas.settings import Settings
@@ -98,3 +98,16 @@ def test_a_tokenizer_of_another_model_is_refused():
         f"tokenizer: expected token ids below {largest}, the model's number of tokens, found {largest}. "
         f"Is the tokenizer from the same model?"
     )
+
+
+@pytest.mark.parametrize("k", [1_000, 2**63])
+def test_a_k_of_the_whole_vocabulary_is_refused(k):
+    """Every target would be a hit."""
+    relation = Relation("r", (("France", "Paris"),))
+    with pytest.raises(SettingsError) as caught:
+        encode_relations([relation], tokenizer("always"), 1_000, Settings(k=k))
+    assert str(caught.value) == (
+        f"k: expected less than 1,000, the model's number of tokens, found {k:,} for the relation 'r'. Every token "
+        f"would be among the {k:,} highest."
+    )
+    assert encode_relations([relation], tokenizer("always"), 1_000, Settings(k=999))[0].k == 999

@@ -76,12 +76,12 @@ def test_a_folder_gives_its_files_in_order_and_leaves_out_others(tmp_path):
         (
             "x.json",
             {"pairs": PAIRS, "k": 0},
-            "relation 'x': k must be 'standard', 'copying' or a whole number of at least 1, found 0.",
+            "relation 'x': k must be 'standard', 'copying' or a whole number from 1 to 1,000,000,000, found 0.",
         ),
         (
             "x.json",
             {"pairs": PAIRS, "k": True},
-            "relation 'x': k must be 'standard', 'copying' or a whole number of at least 1, found True.",
+            "relation 'x': k must be 'standard', 'copying' or a whole number from 1 to 1,000,000,000, found True.",
         ),
         (
             "x.json",
@@ -93,6 +93,14 @@ def test_a_folder_gives_its_files_in_order_and_leaves_out_others(tmp_path):
             {"pairs": PAIRS, "category": 7},
             "relation 'x': category must be up to 100 printable characters, found 7.",
         ),
+        (
+            "x.json",
+            {"pairs": PAIRS, "k": 2**63},
+            "relation 'x': k must be 'standard', 'copying' or a whole number from 1 to 1,000,000,000, found 9223372036",
+        ),
+        ("x.json", '{"k": ' + 5_000 * "9" + "}", "expected JSON with pairs of words, found a number of thousands of"),
+        ("x.json", '[["a", "b"], [' + 5_000 * "9" + ', "c"]]', "expected JSON with pairs of words, found a number of"),
+        ("x.json", '[["a", "\\ud83d"]]', "relation 'x': expected text, found half of a character (a surrogate) in"),
         ("x.json", {"pairs": PAIRS, "license": []}, "'license' must be text, found []."),
         ("x.csv", "from,to\na,b\n", "expected the columns source and target in the first line, found from, to."),
         ("x.csv", "", "expected the columns source and target in the first line, found an empty file."),

@@ -28,7 +28,7 @@ def test_limits_exclude_no_hit(k):
     g = torch.Generator().manual_seed(1)
     value, W_O, W_U = (torch.randn(*shape, generator=g) for shape in ((31, 7), (7, 23), (4_003, 23)))
     sample = W_U[sample_tokens(W_U)].T.contiguous()
-    limits = find_limits(sample, value, W_O, torch.full((31,), 1e-3), [k])[k]
+    limits = find_limits(sample, value, W_O, torch.full((31,), 1e-3), torch.zeros(31, dtype=torch.bool), [k])[k]
     logits = value @ W_O @ W_U.T
     assert (limits.highest <= logits.topk(k, dim=1).values[:, -1]).all()
     assert (limits.lowest >= logits.topk(k, dim=1, largest=False).values[:, -1]).all()
@@ -38,8 +38,8 @@ def test_limits_exclude_no_hit(k):
 @pytest.mark.parametrize("sampled", [True, False])
 def test_a_head_that_writes_nothing_gets_limits_that_no_target_reaches(sampled):
     value = torch.randn(31, 7, generator=torch.Generator().manual_seed(2))
-    value[5] = 0
+    silent = torch.arange(31) == 5
     sample = torch.ones(23, 640) if sampled else None
-    limits = find_limits(sample, value, torch.ones(7, 23), torch.zeros(31), [3])[3]
+    limits = find_limits(sample, value, torch.ones(7, 23), torch.zeros(31), silent, [3])[3]
     assert limits.highest[5] == torch.inf and limits.lowest[5] == -torch.inf
     assert (limits.highest < torch.inf).sum() == 30

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MOST_EXAMPLES = 6
 
+UNDERFLOWS = "its output is below what float32, bfloat16 and float16 hold: a running model computes zeros there"
+
 UNCOPIED = (
     "copying",
     "uncopied",
@@ -141,6 +143,8 @@ class Card:
         """How exact the head's circuit is, and why."""
         kind = self.atlas.validity[self.layer]
         why = next((each.why for each in self.atlas.manifest.model.validity if self.layer in each.layers), "")
+        if head_name(self.layer, self.head) in self.atlas.manifest.model.underflow:
+            why = f"{why}; {UNDERFLOWS}" if why else UNDERFLOWS
         return {"kind": kind, "why": why}
 
     @cached_property

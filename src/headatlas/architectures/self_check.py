@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from headatlas.architectures.structure import call_arguments
+from headatlas.architectures.terms import attention_norm, input_norm, linear_part
 from headatlas.errors import ArchitectureError
 
 if TYPE_CHECKING:
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4
 """Largest relative error of circuits that agree with the module; that of a wrong layout is about 1."""
+
+ROUNDING = 1e-14
+"""What float64 may lose of the module's output, relative to its size: a head may be far smaller than the biases."""
+
+TINY = 1e-290
+"""In the place of a size of 0."""
 
 N_ROWS = 3
 QUERY_AND_KEY = ("q_proj", "k_proj", "q_norm", "k_norm", "q_a_", "q_b_", "q_layernorm", "k_layernorm")
@@ -53,8 +60,17 @@ def check_circuits(model: HeadModel) -> list[LayerCheck]:
         ArchitectureError: they disagree; the message names the layer, the head and the difference.
     """
     checks = []
+    if model.terms.final_norm_gain:
+        _check_norm(model, str(model.family.final_norm))
     for layers in kinds_of_layers(model).values():
         tried = sorted({layers[0], layers[-1]})
+        for layer in tried:
+            for counted, find in (
+                (model.terms.attention_gain, attention_norm),
+                (model.terms.input_norm_gain, input_norm),
+            ):
+                if counted:
+                    _check_norm(model, str(find(model.attention, layer)))
         results = [_checked(model, layer) for layer in tried]
         error, scaled = max(error for error, _ in results), any(scaled for _, scaled in results)
         checks.append(LayerCheck(tried, layers, error, scaled))
@@ -73,6 +89,37 @@ def kinds_of_layers(model: HeadModel) -> dict[int, list[int]]:
         key = (type(attention), types and types[layer], shapes, model.validity[layer].kind)
         kinds.setdefault(key, []).append(layer)
     return {layers[0]: layers for layers in kinds.values()}
+
+
+def _check_norm(model: HeadModel, norm: str) -> None:
+    """Compare the counted linear part of a norm with the norm itself, on vectors that it was not measured on.
+
+    A norm's output for a vector, without its bias, is the linear part's up to a positive factor.
+
+    Raises:
+        ArchitectureError: they disagree.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    x, u = (torch.randn(N_ROWS, model.d_model, generator=generator, dtype=torch.float64) for _ in range(2))
+    part, module = linear_part(model.tree, norm, model.d_model), model.tree.fill(norm).double()
+    with torch.no_grad():
+        expected = module(x).double() - module(torch.zeros_like(x)).double()
+    found = part.of_outputs(x)
+    size = torch.linalg.vector_norm(expected, dim=-1, keepdim=True)
+    scale = size / torch.linalg.vector_norm(found, dim=-1, keepdim=True).clamp_min(TINY)
+    error = torch.linalg.vector_norm(found * scale - expected, dim=-1, keepdim=True) / size.clamp_min(TINY)
+    across = (found * u).sum(-1) - (x * part.of_directions(u)).sum(-1)
+    turned = across.abs() / (torch.linalg.vector_norm(found, dim=-1) * torch.linalg.vector_norm(u, dim=-1)).clamp_min(
+        TINY
+    )
+    if not max(worst := float(error.max()), float(turned.max())) <= TOLERANCE:
+        raise ArchitectureError(
+            f"{model.checkpoint.source}: {norm}: the gain that was read differs from what transformers' "
+            f"{type(module).__name__} does with these weights; expected a relative difference below {TOLERANCE:g}, "
+            f"found {max(worst, float(turned.max())):.2g}. headatlas makes no map from weights that it may misread."
+        )
 
 
 def _checked(model: HeadModel, layer: int) -> tuple[float, bool]:
@@ -99,7 +146,9 @@ def compare_layer(model: HeadModel, layer: int) -> tuple[float, bool, int]:
     if model.validity[layer].clips:
         x *= 1e-4  # small enough that nothing is clipped
     # Compared behind the gain: in front of it, nothing is left to compare of a channel whose gain is zero.
-    expected = _real_heads(model, layer, model.input_norm(layer).of_outputs(x) if model.terms.input_norm_gain else x)
+    expected, lost = _real_heads(
+        model, layer, model.input_norm(layer).of_outputs(x) if model.terms.input_norm_gain else x
+    )
     W_V, W_O = model.values_and_outputs(layer)
     if model.terms.value_bias:
         # The bias is the last row of W_V: an input of zeros with a final 1 reads it alone.
@@ -109,15 +158,18 @@ def compare_layer(model: HeadModel, layer: int) -> tuple[float, bool, int]:
         expected = expected[:, :-1]
     found = torch.stack([x @ W_V[kv].double() @ W_O[head].double() for head, kv in enumerate(model.kv_head_of(layer))])
     if model.terms.attention_gain:
-        expected = model.norm_of_attention(layer).of_outputs(expected)
+        part = model.norm_of_attention(layer)
+        expected, lost = part.of_outputs(expected), lost * float(part.gain.abs().max())
     norm = torch.linalg.vector_norm
-    size = norm(expected, dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    # A smaller difference than what the module's own rounding may cause says nothing.
+    size = torch.maximum(norm(expected, dim=-1, keepdim=True), lost[:, None, None] / TOLERANCE).clamp_min(TINY)
     error = norm(found - expected, dim=-1, keepdim=True) / size
     scale = (found * expected).sum(-1, keepdim=True) / found.square().sum(-1, keepdim=True)
     scaled = norm(found * scale - expected, dim=-1, keepdim=True) / size
     # A head of zeros is zero in both.
     zero = (found == 0).all(-1, keepdim=True) & (expected == 0).all(-1, keepdim=True)
     scaled = torch.where(zero, 0.0, torch.where(scale > 0, scaled, torch.inf))
+    scaled = torch.where(error <= TOLERANCE, torch.minimum(error, scaled), scaled)
     per_head, per_head_scaled = error.amax((1, 2)), scaled.amax((1, 2))
     if per_head.max() <= TOLERANCE:
         return float(per_head.max()), False, int(per_head.argmax())
@@ -126,11 +178,13 @@ def compare_layer(model: HeadModel, layer: int) -> tuple[float, bool, int]:
     return float(per_head.max()), False, int(per_head_scaled.argmax())
 
 
-def _real_heads(model: HeadModel, layer: int, x: Tensor) -> Tensor:
-    """The output of each head of the real module: Float[Tensor, "n_heads n_rows+1 d_model"].
+def _real_heads(model: HeadModel, layer: int, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The output of each head of the real module.
 
-    The first rows are the outputs for `x` minus the output for an input of zeros. The last row is the latter, which
-    is due to the bias of the values.
+    Returns:
+        Float64[Tensor, "n_heads n_rows+1 d_model"]: the first rows are the outputs for `x` minus the output for an
+        input of zeros; the last row is the latter, which is due to the bias of the values. Float64[Tensor, "n_heads"]:
+        what rounding may have lost of them.
     """
     import torch
 
@@ -153,7 +207,8 @@ def _real_heads(model: HeadModel, layer: int, x: Tensor) -> Tensor:
     out = out.reshape(n_heads, n_rows, model.d_model)
     output = f"{model.tree.path_of(model.attention.output_path(layer))}.bias"
     bias = model.tree.read(output).double() if output in model.tree else 0.0
-    return torch.cat([out[:, :-1] - out[:, -1:], out[:, -1:] - bias], dim=1)
+    lost = ROUNDING * torch.linalg.vector_norm(out, dim=-1).amax(1)
+    return torch.cat([out[:, :-1] - out[:, -1:], out[:, -1:] - bias], dim=1), lost
 
 
 def _run_attention(model: HeadModel, layer: int, rows: Tensor, shared: dict[Any, Any], keep_one=None) -> Tensor:

@@ -82,6 +82,7 @@ class ModelFacts:
         d_model, d_vocab: sizes.
         note: a sentence on the weights, such as their quantisation; None if there is none.
         validity: each that occurs, with its layers; empty for imported scores.
+        underflow: heads whose output is so small that float32, and each smaller type, rounds it to zeros.
     """
 
     name: Text
@@ -97,6 +98,7 @@ class ModelFacts:
     fingerprint: Digest | None = None
     note: Text | None = None
     validity: tuple[ValidityFacts, ...] = ()
+    underflow: tuple[Text, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -393,7 +395,14 @@ def _contradictions(manifest: Manifest):
         yield "files", f"files of an atlas ({', '.join(TABLES)})", describe(unknown[0])
     if manifest.input is not None and len(manifest.input.cosines) not in (0, model.n_layers):
         yield "input.cosines", f"none or one of each of {model.n_layers} layers", str(len(manifest.input.cosines))
+    if unknown := [head for head in model.underflow if not _is_head(head, model)]:
+        yield "model.underflow", "names of heads such as L0H0", describe(unknown[0])
     yield from _ablations_contradict(manifest)
+
+
+def _is_head(name: str, model: ModelFacts) -> bool:
+    place = re.fullmatch(r"L([0-9]{1,6})H([0-9]{1,6})", name)
+    return place is not None and int(place[1]) < model.n_layers and int(place[2]) < model.n_heads
 
 
 def _layers_contradict(manifest: Manifest):
@@ -420,6 +429,5 @@ def _ablations_contradict(manifest: Manifest):
         if name not in known or found.relation != name:
             yield "evidence.ablation.relations", "relations of the atlas by their names", describe(name)
         for head in found.heads:
-            place = re.fullmatch(r"L([0-9]{1,6})H([0-9]{1,6})", head)
-            if not place or int(place[1]) >= model.n_layers or int(place[2]) >= model.n_heads:
+            if not _is_head(head, model):
                 yield "evidence.ablation.relations", "names of heads such as L0H0", describe(head)

@@ -43,6 +43,7 @@ class LayerResult:
         promoted, suppressed: whether each pair is a hit, packed bits: UInt8[ndarray, "n_heads n_pairs/8"].
         promoted_ranks, suppressed_ranks: the number of tokens before the target of each hit, head by head:
             Int32[ndarray, "n_hits"].
+        underflows: heads that write something, but so little that float32 holds only zeros: Bool[ndarray, "n_heads"].
         in_float64: number of decisions that needed float64.
         chance: None if it was not measured.
     """
@@ -51,6 +52,7 @@ class LayerResult:
     suppressed: np.ndarray
     promoted_ranks: np.ndarray
     suppressed_ranks: np.ndarray
+    underflows: np.ndarray
     in_float64: int
     chance: LayerChance | None = None
 
@@ -72,7 +74,7 @@ class LayerResult:
         return cls(**{name: arrays[name] for name in _ARRAYS}, in_float64=int(arrays["in_float64"]), chance=chance)
 
 
-_ARRAYS = ("promoted", "suppressed", "promoted_ranks", "suppressed_ranks")
+_ARRAYS = ("promoted", "suppressed", "promoted_ranks", "suppressed_ranks", "underflows")
 _CHANCE_ARRAYS = {
     "chance": "level",
     "chance_exact": "exact",

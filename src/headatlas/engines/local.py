@@ -87,6 +87,7 @@ class LayerScorer:
 
         before = self.search.work.in_float64
         n_heads, n_relations = self.model.n_heads, len(self.ends) - 1
+        underflows = np.zeros(n_heads, bool)
         if factors is None:
             ranks = (np.full((n_heads, self.n_pairs), MISS, np.int32),) * 2
             nothing = np.zeros((2, n_relations, n_heads))
@@ -103,6 +104,7 @@ class LayerScorer:
                     f"layer {layer}, head {error.head}: the output of this head exceeds what float32 can hold. Are the "
                     f"weights damaged?"
                 ) from error
+            underflows[heads.underflows] = True
             ranks = tuple(each.numpy() for each in self.search.pairs(heads, remember=self.chance is not None))
             found, copied = None, np.zeros(self.n_pairs, bool)
             if self.chance is not None and self.copying is not None:
@@ -114,6 +116,7 @@ class LayerScorer:
             suppressed=np.packbits(suppressed != MISS, axis=-1),
             promoted_ranks=promoted[promoted != MISS],
             suppressed_ranks=suppressed[suppressed != MISS],
+            underflows=underflows,
             in_float64=self.search.work.in_float64 - before,
             chance=None if found is None else LayerChance(copied=np.packbits(copied), **vars(found)),
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from headatlas.analysis.ablation import BY_OTHER_SCORE, BY_SCORE, random_order
-from headatlas.atlas import head_name
+from headatlas.atlas import head_name, load_atlas
 from headatlas.atlas.evidence import Ablation, AblationFacts, Against, Control, RemovedBy, Status
 from headatlas.atlas.json_facts import read_facts, write_facts
 from headatlas.errors import SettingsError
@@ -118,7 +118,7 @@ def ablate_heads(
     identity = _identity(atlas, against, settings, controls, {name: texts[name] for name in others if name in texts})
     found = []
     with use_threads(threads), RunParts(atlas.folder, PARTS, identity, "ablating heads of this atlas") as parts:
-        bench = None
+        bench, atlas = None, _with_kept_curves(atlas)
         for number, name in enumerate(asked):
 
             def report(done: int, total: int, number: int = number) -> None:
@@ -330,6 +330,17 @@ def removal_steps(n_heads: int) -> list[int]:
         steps.append(step)
         step = max(step + 1, round(step * 1.4))
     return [*steps, n_heads]
+
+
+def _with_kept_curves(atlas: Atlas) -> Atlas:
+    """The atlas with the curves that are in its folder now: another run may have added some since it was loaded."""
+    if atlas.folder is None:
+        return atlas
+    stored = load_atlas(atlas.folder)
+    table, facts = stored.evidence("ablation"), stored.manifest.evidence.ablation
+    if table is None or facts is None or stored.manifest.identity != atlas.manifest.identity:
+        return atlas
+    return atlas.with_evidence({"ablation": (table, facts)})
 
 
 def _keep(atlas: Atlas, found: Ablation, points: list[Point]) -> Atlas:

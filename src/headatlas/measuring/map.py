@@ -21,6 +21,7 @@ from headatlas.atlas import (
     Atlas,
     Manifest,
     build_dataset,
+    head_name,
     load_atlas,
 )
 from headatlas.atlas.manifest import (
@@ -61,7 +62,7 @@ from headatlas.relations import (
     encode_relations,
     set_hash,
 )
-from headatlas.settings import DEFAULT_PROFILE, MIN_PAIRS, MIN_UNCOPIED, TERMS, Settings
+from headatlas.settings import DEFAULT_PROFILE, MIN_PAIRS, MIN_UNCOPIED, SCORING_VERSION, TERMS, Settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -235,6 +236,7 @@ class _Wanted:
             "relations": hashlib.sha256(hashes.encode()).hexdigest(),
             "settings": self.settings.as_dict(),
             "chance": self.chance,
+            "scoring": SCORING_VERSION,
         }
 
 
@@ -309,6 +311,7 @@ class _Run:
         chance: CHANCE_VARIABLES and the levels of COPYING_VARIABLES, each [ndarray, "relation layer head"]; none if
             chance was not measured.
         copied: the pairs that copying hits: Bool[ndarray, "layer pair"]; None if it was not measured.
+        underflow: names of the heads whose output float32 rounds to zeros.
     """
 
     promoted: np.ndarray
@@ -316,6 +319,7 @@ class _Run:
     ranks: tuple[np.ndarray, np.ndarray]
     chance: dict[str, np.ndarray]
     copied: np.ndarray | None
+    underflow: tuple[str, ...]
     facts: RunFacts
 
     def dataset(self, measured: list[EncodedRelation], model: HeadModel):
@@ -466,8 +470,18 @@ def _measure(
         device=engine.device,
         threads=engine.threads,
     )
-    ranks = promoted_ranks, suppressed_ranks
-    return _Run(promoted, suppressed, ranks, chance, np.stack(copied).astype(bool) if task.chance else None, facts)
+    underflow = [
+        head_name(at, int(head)) for at, hits in enumerate(in_order) for head in np.flatnonzero(hits.underflows)
+    ]
+    return _Run(
+        promoted,
+        suppressed,
+        (promoted_ranks, suppressed_ranks),
+        chance,
+        np.stack(copied).astype(bool) if task.chance else None,
+        tuple(underflow),
+        facts,
+    )
 
 
 def _joined(sources: Tensor, others: Tensor) -> Tensor:
@@ -507,7 +521,7 @@ def _manifest(
         measure="weights",
         label=settings.label(session.heads.d_vocab),
         identity=identity,
-        model=_model_facts(session),
+        model=replace(_model_facts(session), underflow=run.underflow),
         settings=SettingsFacts(**asdict(settings), min_pairs=MIN_PAIRS),
         relations=wanted.facts,
         self_check=None if checks is None else _check_facts(checks),

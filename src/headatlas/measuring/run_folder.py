@@ -255,6 +255,11 @@ def _difference(found: Any, wanted: dict[str, Any]) -> str:
     """What differs, in words: `another model`, `k=5 where this run has 10`."""
     if not isinstance(found, dict) or found.get("model") != wanted["model"]:
         return "another model"
+    if found.get("scoring", 1) != wanted.get("scoring", 1):
+        return (
+            f"scores of another version of the scoring ({found.get('scoring', 1)}; this headatlas has "
+            f"{wanted.get('scoring', 1)}), which are never mixed"
+        )
     if found.get("relations") != wanted["relations"]:
         return "other relations"
     pairs = [

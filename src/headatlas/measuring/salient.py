@@ -393,6 +393,7 @@ class _Work:
         import torch
 
         from headatlas.scoring import extreme_logits, most_amplified
+        from headatlas.scoring.scaling import Scaled
 
         if not self.model.has_heads(layer):
             return {}
@@ -403,7 +404,9 @@ class _Work:
         highest, lowest = extreme_logits(outputs.flatten(0, 1), self.W_U, self.left_out, self.n_mapped)
         shape = (*rows.shape, self.n_mapped)
         probes = x[self.probes].to(self.device)
-        of_probes = torch.stack([probes @ W_V[kv] @ W_O[head] for head, kv in enumerate(kv_head_of)])
+        # Only the angles between outputs are used: factors so small that their product underflows are scaled.
+        of_V, of_O = Scaled.of(W_V).values, Scaled.of(W_O).values
+        of_probes = torch.stack([probes @ of_V[kv] @ of_O[head] for head, kv in enumerate(kv_head_of)])
         return {
             "token": self.ids[rows].numpy(),
             "amplification": amplification.numpy(),

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from headatlas.errors import CheckpointError
+from headatlas.errors import CheckpointError, SettingsError
 from headatlas.relations.relation import Relation
 from headatlas.settings import MIN_PAIRS, Settings
 
@@ -76,6 +76,7 @@ def encode_relations(
 
     Raises:
         CheckpointError: the tokenizer has more tokens than the model.
+        SettingsError: k is not less than the number of tokens, so that every target would be a hit.
     """
     ids = single_token_ids({word for relation in relations for pair in relation.pairs for word in pair}, tokenizer)
     largest = max((token for token in ids.values() if token is not None), default=0)
@@ -84,7 +85,14 @@ def encode_relations(
             f"tokenizer: expected token ids below {d_vocab}, the model's number of tokens, found {largest}. "
             f"Is the tokenizer from the same model?"
         )
-    return [_encode(relation, ids, settings) for relation in relations]
+    encoded = [_encode(relation, ids, settings) for relation in relations]
+    for each in encoded:
+        if each.k >= d_vocab:
+            raise SettingsError(
+                f"k: expected less than {d_vocab:,}, the model's number of tokens, found {each.k:,} for the relation "
+                f"{each.name!r}. Every token would be among the {each.k:,} highest."
+            )
+    return encoded
 
 
 def adds_prefix_space(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -101,16 +101,22 @@ def _from_json(text: str, where: str, default_name: str) -> Relation:
         content = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise RelationError(f"{where}: expected JSON, found {error}.") from error
+    except ValueError as error:  # Python converts no text of so many digits
+        raise RelationError(
+            f"{where}: expected JSON with pairs of words, found a number of thousands of digits."
+        ) from error
     if isinstance(content, list):
         content = {"pairs": content}
     if not isinstance(content, dict) or not isinstance(content.get("pairs"), list):
         raise RelationError(f"{where}: expected a list of pairs, or an object with the key 'pairs' and such a list.")
     known = {"name", "category", "k", "description", "source", "license", "pairs"}
     if unknown := sorted(set(content) - known):
-        raise RelationError(f"{where}: expected only the keys {', '.join(sorted(known))}, found also {unknown[0]!r}.")
+        raise RelationError(
+            f"{where}: expected only the keys {', '.join(sorted(known))}, found also {unknown[0][:80]!r}."
+        )
     for key in ("description", "source", "license"):
         if not isinstance(content.get(key, ""), str):
-            raise RelationError(f"{where}: {key!r} must be text, found {content[key]!r}.")
+            raise RelationError(f"{where}: {key!r} must be text, found {str(content[key])[:80]!r}.")
     pairs = tuple(_pair(pair, f"{where}: pair {number}") for number, pair in enumerate(content["pairs"], start=1))
     return _relation(where, **{"name": default_name, **content, "pairs": pairs})
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from dataclasses import dataclass
 
 from headatlas.errors import RelationError
 
 K_CLASSES = ("standard", "copying")
+
+MOST_K = 10**9
+"""No vocabulary is as large."""
+
 OTHER = "Other"
 """The category of a relation without a category of its own."""
 
@@ -42,12 +47,19 @@ class Relation:
                 raise RelationError(
                     f"relation {self.name!r}: {what} must be up to 100 printable characters, found {value!r}."
                 )
-        known = self.k in K_CLASSES or (isinstance(self.k, int) and not isinstance(self.k, bool) and self.k >= 1)
-        if not known:
+        whole = isinstance(self.k, int) and not isinstance(self.k, bool) and 1 <= self.k <= MOST_K
+        if self.k not in K_CLASSES and not whole:
             raise RelationError(
-                f"relation {self.name!r}: "
-                f"k must be 'standard', 'copying' or a whole number of at least 1, found {self.k!r}."
+                f"relation {self.name!r}: k must be 'standard', 'copying' or a whole number from 1 to {MOST_K:,}, "
+                f"found {repr(self.k)[:40]}."
             )
+        for text in itertools.chain(self.pairs, [(self.description, self.source, self.license)]):
+            for word in text:
+                if not (word.isascii() or _is_text(word)):
+                    raise RelationError(
+                        f"relation {self.name!r}: expected text, found half of a character (a surrogate) in "
+                        f"{word[:40]!r}. Write the character itself instead of \\u escapes."
+                    )
         if not self.pairs:
             raise RelationError(f"relation {self.name!r}: expected at least one pair, found none.")
 
@@ -56,6 +68,15 @@ class Relation:
         """SHA-256 of everything that can change a score or a category: name, category, k, and the pairs in order."""
         content = json.dumps([self.name, self.category, self.k, self.pairs], ensure_ascii=True)
         return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _is_text(word: str) -> bool:
+    """Whether a word can be written in UTF-8."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def set_hash(relations: list[Relation]) -> str:

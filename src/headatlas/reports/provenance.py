@@ -124,7 +124,15 @@ def validity(atlas: Atlas) -> list[Block]:
         paragraph(sentence),
         table(["circuits are", "why", "layers"], rows),
         paragraph(meaning),
+        *([paragraph(_underflow(faint))] if (faint := atlas.manifest.model.underflow) else []),
     ]
+
+
+def _underflow(heads: Sequence[str]) -> str:
+    return (
+        f"The output of {agree(len(heads), 'head', 'heads')} {listed(heads)} is below what float32 can hold, and "
+        f"with it bfloat16 and float16: a running model computes zeros there. The scores are those of exact arithmetic."
+    )
 
 
 def settings_and_versions(atlas: Atlas, found: Findings) -> list[Block]:

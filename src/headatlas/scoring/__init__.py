@@ -2,7 +2,8 @@
 
 from headatlas.scoring.chance import Chance, ChanceLevels
 from headatlas.scoring.copying import Copying, hit_by_vectors
-from headatlas.scoring.rank_search import MISS, HeadOverflowError, RankSearch
+from headatlas.scoring.extremes import HeadOverflowError
+from headatlas.scoring.rank_search import MISS, RankSearch
 from headatlas.scoring.ranks import target_ranks
 from headatlas.scoring.salient import extreme_logits, most_amplified
 from headatlas.scoring.scan import Work

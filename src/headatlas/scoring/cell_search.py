@@ -83,7 +83,7 @@ class CellSearch:
 
     def _of_head(self, heads: LayerHeads, head: int, whole: Tensor) -> Cells:
         value, limits, drawn = heads.value(head), heads.limits[head], self._drawn
-        projected = (heads.W_O[head] @ self._search.W_U_targets).T.contiguous()
+        projected = (heads.scaled_W_O[head] @ self._search.W_U_targets).T.contiguous()
         found, of_drawn = [], []
         for piece in self._pieces:
             block = self._blocks[piece.block]

@@ -5,7 +5,6 @@ Knows arrays only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +18,9 @@ if TYPE_CHECKING:
 
 ROWS_AT_ONCE = 4096
 """Rows of W_U that are converted to float64 at once."""
+
+OUTPUTS_AT_ONCE = 1024
+"""Outputs that are compared with these rows at once."""
 
 
 @dataclass
@@ -74,9 +76,6 @@ class _Call:
     beaten: int
     tokens: Tensor | None
 
-    def rows(self, W_U: Tensor) -> Iterable[Tensor]:
-        return W_U.split(ROWS_AT_ONCE) if self.tokens is None else [W_U[self.tokens]]
-
 
 class ExactOutputs(Protocol):
     """What is compared with the vocabulary, in float64."""
@@ -86,7 +85,7 @@ class ExactOutputs(Protocol):
 
         Args:
             source: indices among the input vectors, Int[Tensor, "n_sources"].
-            reach: of W_U, in float64.
+            reach: of W_U.
 
         Returns:
             Float64[Tensor, "n_sources d_model"], Float64[Tensor, "n_sources"].
@@ -125,15 +124,35 @@ def decide_close_calls(
 
     def decide(head: int) -> None:
         asked = questions.at(torch.tensor([call.place for call in of_head[head]], device=ranks.device))
-        outputs, ties = heads.exact_outputs(head, asked.source, reach.double())
+        outputs, ties = heads.exact_outputs(head, asked.source, reach)
         outputs = outputs * (1 - 2 * asked.side)[:, None]
         least = (W_U[target_ids[asked.target]].double() * outputs).sum(1) - ties
+        crowded = [number for number, call in enumerate(of_head[head]) if call.tokens is None]
+        reached = dict(zip(crowded, _count(W_U, outputs[crowded], least[crowded]), strict=True))
         for number, call in enumerate(of_head[head]):
-            counts = (int((rows.double() @ outputs[number] >= least[number]).sum()) for rows in call.rows(W_U))
-            # The target itself is among all tokens, but not among those near it.
-            rank = call.beaten + sum(counts) - (call.tokens is None)
+            if call.tokens is None:
+                rank = reached[number] - 1  # the target itself is among all tokens, but not among those near it
+            else:
+                rank = call.beaten + int((W_U[call.tokens].double() @ outputs[number] >= least[number]).sum())
             if rank < asked.k[number]:
                 ranks[call.place] = rank
 
     list(workers.map(decide, of_head))
     return len(calls)
+
+
+def _count(W_U: Tensor, outputs: Tensor, least: Tensor) -> list[int]:
+    """How many tokens have a logit of at least `least`, for each output.
+
+    Args:
+        W_U: Float[Tensor, "d_vocab d_model"].
+        outputs: Float64[Tensor, "n d_model"].
+        least: Float64[Tensor, "n"].
+    """
+    counts = torch.zeros(len(outputs), dtype=torch.long, device=outputs.device)
+    for rows in W_U.split(ROWS_AT_ONCE) if len(outputs) else ():
+        exact = rows.double().T
+        for start in range(0, len(outputs), OUTPUTS_AT_ONCE):
+            here = slice(start, start + OUTPUTS_AT_ONCE)
+            counts[here] += (outputs[here] @ exact >= least[here, None]).sum(1)
+    return counts.tolist()

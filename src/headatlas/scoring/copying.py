@@ -18,8 +18,9 @@ import torch
 from headatlas.scoring.close_calls import CloseCalls, decide_close_calls
 from headatlas.scoring.questions import AllPairs
 from headatlas.scoring.rank_search import MISS
-from headatlas.scoring.rounding import Reach, vector_margin
+from headatlas.scoring.rounding import Reach, vector_margin, vector_underflow
 from headatlas.scoring.sample import find_limits
+from headatlas.scoring.scaling import Scaled, power_of_outputs
 from headatlas.scoring.scan import Columns, Tasks, Work, finish, inner_products, scan
 
 if TYPE_CHECKING:
@@ -52,8 +53,13 @@ def hit_by_vectors(search: RankSearch, x: Tensor, wanted: Tensor | None = None) 
         x: one vector for each source, Float[Tensor, "n_sources d_model"], on the search's device.
         wanted: the pairs to decide, Bool[Tensor, "n_pairs"]; the others are misses. Default: all.
     """
-    margin = vector_margin(x, search.reach)
-    limits = find_limits(search.sample, x, None, margin, search.k.unique().tolist())
+    stored, scaled = x, Scaled.of(x, power_of_outputs(search.reach.power))
+    x = scaled.values
+    margin = (vector_margin(x, search.reach) + vector_underflow(x.shape[1], scaled.below, search.reach.power)).to(
+        x.dtype
+    )
+    silent = ~(stored != 0).any(1)
+    limits = find_limits(search.sample, x, None, margin, silent, search.k.unique().tolist())
     target_logit = inner_products(x, search.source, search.W_U, search.target_ids)
     highest = torch.empty_like(target_logit)
     for k, of_k in limits.items():
@@ -86,7 +92,7 @@ def hit_by_vectors(search: RankSearch, x: Tensor, wanted: Tensor | None = None) 
         search.work.add(work)
         all_close_calls.add(close_calls)
     decide_close_calls(
-        all_close_calls, _Vectors(x), questions, search.W_U, search.reach, search.targets, ranks, search.workers
+        all_close_calls, _Vectors(stored), questions, search.W_U, search.reach, search.targets, ranks, search.workers
     )
     return ranks[: len(search.source)] != MISS
 

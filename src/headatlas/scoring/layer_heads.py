@@ -34,29 +34,31 @@ class Limits:
 
 @dataclass(frozen=True)
 class LayerHeads:
-    """The heads of a layer, as `RankSearch.heads` prepares them.
+    """The heads of a layer, as `RankSearch.heads` prepares them: each times a power of two where its size needs that.
 
     Args:
-        x: input vectors, Float[Tensor, "n_sources d_model"].
-        W_V: Float[Tensor, "n_kv_heads d_model d_head"].
-        W_O: Float[Tensor, "n_heads d_head d_model"].
+        x, W_V, W_O: what scales and underflow do not touch, for decisions in float64: as for `RankSearch.heads`.
+        scaled_W_O: what float32 multiplies with the values, Float[Tensor, "n_heads d_head d_model"].
         kv_head: the kv head that each head reads, of length n_heads.
-        values: `x @ W_V` of each kv head, Float[Tensor, "n_sources d_head"].
+        values: `x @ W_V` of each kv head, scaled, Float[Tensor, "n_sources d_head"].
         margins: for each head, the difference beyond which the order of two logits is certain,
             Float[Tensor, "n_sources"].
         limits: for each head and each k, what the sample decides.
         columns: for each head, the vocabulary behind its W_O.
+        underflows: heads that write something, but so little that float32, and each smaller type, holds only zeros.
         seen: rows that a search has compared with the whole vocabulary, for the next one.
     """
 
     x: Tensor
     W_V: Tensor
     W_O: Tensor
+    scaled_W_O: Tensor
     kv_head: Sequence[int]
     values: list[Tensor]
     margins: list[Tensor]
     limits: list[dict[int, Limits]]
     columns: list[Columns]
+    underflows: list[int]
     seen: list[Rows] = field(default_factory=list)
 
     @property

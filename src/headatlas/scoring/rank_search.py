@@ -5,8 +5,9 @@ pairs; a scan of the whole vocabulary, a block of tokens at a time, decides the 
 pairs, the scan multiplies its W_O with each block of W_U; a few pairs are cheaper as outputs of the head, and those of
 all heads of a layer are scanned together.
 
-Float32 decides only if the difference of two logits exceeds what rounding can cause; float64 decides the close calls.
-Therefore neither batching nor threads nor the device can change a hit.
+Float32 decides only if the difference of two logits exceeds what rounding and underflow can cause; factors far from the
+size of 1 are scaled before. Float64 decides the close calls, from the factors as they are stored. Therefore neither
+batching nor threads nor the device can change a hit.
 
 Suppression is the score of the negated head: one search serves both.
 
@@ -24,11 +25,13 @@ import torch
 from torch import Tensor
 
 from headatlas.scoring.close_calls import CloseCalls, decide_close_calls
+from headatlas.scoring.extremes import heads_that_underflow, silent_sources
 from headatlas.scoring.layer_heads import LayerHeads, Limits
 from headatlas.scoring.questions import AllPairs, Questions
-from headatlas.scoring.rounding import Reach, certain_margin, error_lengths
+from headatlas.scoring.rounding import Reach, certain_margin, error_lengths, head_underflow
 from headatlas.scoring.row_scan import Rows, SeenRows, finish_rows, scan_rows
 from headatlas.scoring.sample import find_limits, sample_tokens
+from headatlas.scoring.scaling import Scaled, not_tiny, power_of_outputs
 from headatlas.scoring.scan import Columns, Tasks, Work, finish, inner_products, scan, stops
 
 MISS = -1
@@ -41,18 +44,6 @@ larger one, each target is compared with the vocabulary by itself."""
 
 COLUMNS_BYTES = 2**28
 """Bytes of products of a layer's W_O with the vocabulary that the search of pairs keeps for that of cells."""
-
-
-class HeadOverflowError(OverflowError):
-    """The output of a head exceeds what float32 can hold.
-
-    Args:
-        head: its number in the layer.
-    """
-
-    def __init__(self, head: int) -> None:
-        super().__init__(f"head {head}: its output exceeds what float32 can hold.")
-        self.head = head
 
 
 class RankSearch:
@@ -71,7 +62,8 @@ class RankSearch:
         device = W_U.device
         self.threads = threads if device.type == "cpu" else 1
         self.workers = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
-        self.W_U, self.d_vocab = W_U, W_U.shape[0]
+        self.W_U = W_U = not_tiny(W_U)
+        self.d_vocab = W_U.shape[0]
         self.source, self.target_ids, self.k = source.to(device), target_ids.to(device), k.to(device)
         self.reach = Reach.of(W_U)
         self.targets, self.target = self.target_ids.unique(return_inverse=True)
@@ -97,20 +89,28 @@ class RankSearch:
         Raises:
             HeadOverflowError: the output of a head exceeds what float32 can hold.
         """
-        values = list(self.workers.map(lambda factor: x @ factor, W_V))
-        lengths = [error_lengths(x, factor, value) for factor, value in zip(W_V, values, strict=True)]
-        margins = [certain_margin(lengths[kv], W_O[head], self.reach) for head, kv in enumerate(kv_head)]
-        for head, margin in enumerate(margins):
-            if not torch.isfinite(margin).all():
-                raise HeadOverflowError(head)
+        scaled_x, scaled_V, scaled_O = Scaled.of(x), Scaled.of(W_V), Scaled.of(W_O, power_of_outputs(self.reach.power))
+        values = list(self.workers.map(lambda factor: scaled_x.values @ factor, scaled_V.values))
+        lengths = [
+            error_lengths(scaled_x.values, factor, value) for factor, value in zip(scaled_V.values, values, strict=True)
+        ]
+        lost = head_underflow(scaled_x, scaled_V, scaled_O, self.reach)
+        margins = [
+            (certain_margin(lengths[kv], factor, self.reach) + lost).to(x.dtype)
+            for factor, kv in zip(scaled_O.values, kv_head, strict=True)
+        ]
+        underflows = heads_that_underflow(scaled_x, scaled_V, scaled_O, values, (x, W_V, W_O), kv_head)
+        silent = [silent_sources(x, factor, value) for factor, value in zip(W_V, values, strict=True)]
         ks = self.k.unique().tolist()
 
         def limits_of(head: int) -> dict[int, Limits]:
-            return find_limits(self.sample, values[kv_head[head]], W_O[head], margins[head], ks)
+            nothing, factor = silent[kv_head[head]], scaled_O.values[head]
+            nothing = nothing if factor.any() else torch.ones_like(nothing)
+            return find_limits(self.sample, values[kv_head[head]], factor, margins[head], nothing, ks)
 
-        columns = [Columns(self.W_U, factor, COLUMNS_BYTES // len(W_O)) for factor in W_O]
+        columns = [Columns(self.W_U, factor, COLUMNS_BYTES // len(W_O)) for factor in scaled_O.values]
         limits = list(self.workers.map(limits_of, range(len(W_O))))
-        return LayerHeads(x, W_V, W_O, kv_head, values, margins, limits, columns)
+        return LayerHeads(x, W_V, W_O, scaled_O.values, kv_head, values, margins, limits, columns, underflows)
 
     def pairs(self, heads: LayerHeads, remember: bool = False) -> tuple[Tensor, Tensor]:
         """All pairs for all heads of a layer.
@@ -170,7 +170,7 @@ class RankSearch:
             if done == self.d_vocab:
                 end(tasks, ranks, close_calls, questions.exact_ranks)
             else:
-                tasks.rows = tasks.rows @ heads.W_O[head]
+                tasks.rows = tasks.rows @ heads.scaled_W_O[head]
             return done, tasks, close_calls, work
 
         def search_pool(pools: dict[int, Any]) -> tuple[Any, CloseCalls, Work]:
@@ -205,7 +205,7 @@ class RankSearch:
 
     def _open_pairs(self, head: int, heads: LayerHeads, work: Work, remember: bool) -> Any:
         """The pairs that the sample leaves open, as tasks; all pairs if the vocabulary is too small to sample."""
-        value, W_O = heads.value(head), heads.W_O[head]
+        value, W_O = heads.value(head), heads.scaled_W_O[head]
         projected = (W_O @ self.W_U_targets).T.contiguous()
         target_logit = inner_products(value, self.source, projected, self.target)
         if self.sample is not None:

@@ -32,16 +32,21 @@ def target_ranks(outputs: Tensor, W_U: Tensor, target_ids: Tensor) -> Tensor:
     """
     import torch
 
-    outputs = outputs / outputs.norm(dim=-1, keepdim=True).clamp_min(1e-300)
-    lengths = W_U.norm(dim=-1).max()
+    from headatlas.scoring.rounding import longest_row, vector_underflow
+    from headatlas.scoring.scaling import not_tiny, power_above, power_of_outputs
+
+    outputs, W_U = outputs / outputs.norm(dim=-1, keepdim=True).clamp_min(1e-300), not_tiny(W_U)
+    of_U = int(power_above(W_U))
+    scale = 2.0 ** power_of_outputs(of_U)
+    # Outputs have this length: no logit is larger than that of the longest row of W_U.
+    margin = ROUNDING * scale * float(longest_row(W_U)) + vector_underflow(W_U.shape[1], 0, of_U)
     ranks = []
     at_once = max(1, LOGITS_AT_ONCE // len(W_U))
     for part, targets in zip(outputs.split(at_once), target_ids.split(at_once), strict=True):
         exact = (W_U[targets].double() * part).sum(-1)
-        difference = part.float() @ W_U.T - exact.float()[:, None]
-        # Outputs have length 1: no logit is larger than the longest row of W_U.
-        near = difference.abs() <= ROUNDING * lengths
-        rank = 1 + (difference > ROUNDING * lengths).sum(1)
+        difference = (scale * part).float() @ W_U.T - (scale * exact).float()[:, None]
+        near = difference.abs() <= margin
+        rank = 1 + (difference > margin).sum(1)
         for row in range(len(part)):
             close = near[row].nonzero()[:, 0]
             close = close[close != targets[row]]

@@ -51,22 +51,28 @@ def most_amplified(
     """
     import torch
 
+    from headatlas.scoring.scaling import Scaled
+
     n_kv_heads, d_in, d_head = W_V.shape
     n = min(n_tokens, len(x))
+    stored_V, stored_O = W_V, W_O
+    # The order within a head does not depend on the size of its factors, but whether squares fit float32 does.
+    W_V, W_O = Scaled.of(W_V).values, Scaled.of(W_O).values
     joined = W_V.transpose(0, 1).reshape(d_in, n_kv_heads * d_head)
     gram = W_O @ W_O.transpose(1, 2)
     squares = torch.empty(len(W_O), len(x), device=W_O.device)
     for start in range(0, len(x), BLOCK):
         here = slice(start, start + BLOCK)
-        values = (x[here].to(W_O.device) @ joined).view(-1, n_kv_heads, d_head)
-        scale = lengths[here].to(W_O.device) ** 2
+        part = Scaled.of(x[here].to(W_O.device))
+        values = (part.values @ joined).view(-1, n_kv_heads, d_head)
+        scale = (lengths[here].to(W_O.device) / 2.0 ** part.power.double()) ** 2
         for head, kv_head in enumerate(kv_head_of):
             v = values[:, kv_head]
             squares[head, here] = ((v @ gram[head]) * v).sum(-1) / scale
     rows, amplification, outputs = [], [], []
     for head, kv_head in enumerate(kv_head_of):
         proposed = _proposed(squares[head], n).cpu()
-        out = x[proposed].to(W_O.device).double() @ W_V[kv_head].double() @ W_O[head].double()
+        out = x[proposed].to(W_O.device).double() @ stored_V[kv_head].double() @ stored_O[head].double()
         exact = out.norm(dim=-1).cpu() / lengths[proposed].cpu().double()
         # Proposals ascend, so that a stable sort leaves the smaller position first.
         order = exact.argsort(descending=True, stable=True)[:n]
@@ -100,11 +106,14 @@ def extreme_logits(outputs: Tensor, W_U: Tensor, left_out: Tensor, n_mapped: int
     """
     import torch
 
+    from headatlas.scoring.scaling import not_tiny, power_above, power_of_outputs
+
     highest, lowest = [], []
-    # The order of the logits does not depend on the output's length, but whether they fit float32 does.
-    outputs = outputs / outputs.norm(dim=-1, keepdim=True).clamp_min(1e-300)
+    # The order of the logits does not depend on the sizes of outputs and W_U, but whether they fit float32 does.
+    outputs, W_U = outputs / outputs.norm(dim=-1, keepdim=True).clamp_min(1e-300), not_tiny(W_U)
+    scale = 2.0 ** power_of_outputs(int(power_above(W_U)))
     for part in outputs.split(max(1, LOGITS_AT_ONCE // len(W_U))):
-        logits = part.float() @ W_U.T
+        logits = (scale * part).float() @ W_U.T
         for sign, found in ((1, highest), (-1, lowest)):
             if sign < 0:
                 logits = logits.neg_()

@@ -48,7 +48,7 @@ def sample_tokens(W_U: Tensor) -> Tensor:
 
 
 def find_limits(
-    sample: Tensor | None, value: Tensor, W_O: Tensor | None, margin: Tensor, ks: Sequence[int]
+    sample: Tensor | None, value: Tensor, W_O: Tensor | None, margin: Tensor, silent: Tensor, ks: Sequence[int]
 ) -> dict[int, Limits]:
     """The limits of one head for each k.
 
@@ -58,12 +58,10 @@ def find_limits(
         value: Float[Tensor, "n_sources d_head"].
         W_O: Float[Tensor, "d_head d_model"]; None for values that are outputs already (d_head = d_model).
         margin: the difference beyond which the order of two logits is certain, Float[Tensor, "n_sources"].
+        silent: sources for which the head writes nothing at all, Bool[Tensor, "n_sources"]: all tokens tie, and none
+            is a hit.
         ks: each at least 1. Above LIMIT_GROUPS the sample decides nothing.
     """
-    # A head that writes nothing ties all tokens, so that none is a hit.
-    silent = ~(value != 0).any(1)
-    if W_O is not None:
-        silent |= ~(W_O != 0).any()
     nothing = torch.where(silent, torch.inf, -torch.inf).to(margin.dtype)
     if sample is None:
         return {k: Limits(nothing, -nothing) for k in ks}
