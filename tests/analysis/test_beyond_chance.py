@@ -76,7 +76,7 @@ def test_classified_heads_by_threshold_and_k_are_a_plain_recount():
 def test_reports_and_captions_say_which_rule(tmp_path):
     atlas = make_atlas(chance=True)
     plain, strict = write_report(atlas), write_report(atlas, rule="calibrated")
-    assert "## How far it could be chance" in plain and "| Any |" in plain and "not beyond chance" in plain
+    assert "## How far it could be chance" in plain and "| Any |" in plain and "not shown to be beyond chance" in plain
     assert "shown with the rule calibrated" in strict and "beyond chance (q < 0.01" in strict
     assert "not measured" in write_report(make_atlas()).split("## How far")[1].split("## ")[0]
     assert draw_map(atlas, rule="calibrated").metadata["Settings"] == "maps, calibrated"

@@ -66,7 +66,7 @@ def test_scores_that_copying_explains_are_listed_the_highest_first():
             and each.uncopied == atlas.uncopied().values[place]
         )
     assert (
-        f"{len(found.explained)} scores above the threshold and beyond chance are not beyond copying"
+        f"{len(found.explained)} scores above the threshold and beyond chance are not shown to be beyond copying"
         in write_report(atlas)
     )
 

@@ -141,16 +141,30 @@ def test_what_cannot_be_is_refused(planted, names, options, message):
         ablate(planted, names, **options)
 
 
-def test_random_heads_do_not_implement_the_relation():
-    atlas = make_atlas(6, 5, relations=("a", "b", "c", "d"), without_heads=(2,))
-    own = set(ablation.ranked_heads(atlas, "a"))
+def test_random_heads_do_not_implement_the_relation_and_are_of_the_same_layers():
+    atlas = make_atlas(6, 9, relations=("a", "b", "c", "d"), without_heads=(2,))
+    own = ablation.ranked_heads(atlas, "a")
     assert own
-    draws = ablation.random_heads(atlas, "a", 7, seed=0)
-    assert len(draws) == 5 and len({tuple(draw) for draw in draws}) == 5
+    removed = own[:4]
+    draws, elsewhere = ablation.random_heads(atlas, "a", removed, seed=0)
+    assert len(draws) == 5 and len({tuple(draw) for draw in draws}) == 5 and elsewhere == 0
     for draw in draws:
-        assert len(set(draw)) == 7 and not own & set(draw) and all(layer != 2 for layer, _ in draw)
-    assert ablation.random_heads(atlas, "a", 7, seed=0) == draws != ablation.random_heads(atlas, "a", 7, seed=1)
-    assert len(ablation.random_heads(atlas, "a", 1000, seed=0)[0]) == 25 - len(own)
+        assert len(set(draw)) == len(removed) and not set(draw) & set(own)
+        assert [layer for layer, _ in draw] == [layer for layer, _ in removed]
+    assert ablation.random_heads(atlas, "a", removed, seed=0)[0] == draws
+    assert ablation.random_heads(atlas, "a", removed, seed=1)[0] != draws
+    assert not {*draws[0]} & {*ablation.random_heads(atlas, "a", removed, 0, without=draws[0])[0][0]}
+
+
+def test_random_heads_of_a_full_layer_are_from_the_nearest():
+    atlas = make_atlas(6, 5, relations=("a", "b"), without_heads=(2,))
+    own = set(ablation.ranked_heads(atlas, "a"))
+    removed = [(3, head) for head in range(5)]
+    draws, elsewhere = ablation.random_heads(atlas, "a", removed, seed=0)
+    assert elsewhere == 5 and all(not {*draw} & {*removed} and not {*draw} & own for draw in draws)
+    assert {layer for layer, _ in draws[0]} <= {1, 4, 5} and 2 not in {layer for layer, _ in draws[0]}
+    everything = [(layer, head) for layer in (0, 1, 3, 4, 5) for head in range(5)]
+    assert ablation.random_heads(atlas, "a", everything, seed=0)[0][0] == []
 
 
 def test_overlap_is_of_the_one_with_fewer_heads():

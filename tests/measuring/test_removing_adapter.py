@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from atlases import make_atlas
 from headatlas import load_atlas, map_heads, remove_heads
 from headatlas.architectures import open_model
 from headatlas.architectures.open import open_checkpoint
@@ -140,3 +141,14 @@ def test_the_command_prints_effects(planted, tmp_path):
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text("utf-8"))
     assert config["r"] == 40 and "/" not in config["base_model_name_or_path"]
     assert set(load_file(tmp_path / "adapter" / "adapter_model.safetensors"))
+
+
+def test_random_heads_in_the_place_of_removed_ones_do_not_implement_the_relation():
+    atlas = make_atlas(6, 9, relations=("a", "b"))
+    own = module.ranked_heads(atlas, "a")
+    chosen = [head for head in own if head[0] == own[0][0]][:1]
+    more = [(chosen[0][0], head) for head in range(9) if (chosen[0][0], head) != chosen[0]][:5]
+    for draw in module.random_in_layers(atlas, chosen, 0, without=more):
+        assert len(draw) == 1 and not {*draw} & {*chosen, *more} and draw[0][0] == chosen[0][0]
+    every = [(chosen[0][0], head) for head in range(9)]
+    assert module.random_in_layers(atlas, chosen, 0) and module.random_in_layers(atlas, chosen, 0, without=every) == []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Unproven:
-    """A score above the threshold that is not beyond chance."""
+    """A score above the threshold that is not shown to be beyond chance."""
 
     relation: str
     head: tuple[int, int]
@@ -30,7 +30,7 @@ class BeyondChance:
 
     Args:
         plain, calibrated: the classification of heads by each rule.
-        unproven: scores above the threshold that are not beyond chance, the largest share first.
+        unproven: scores above the threshold that are not shown to be beyond chance, the largest share first.
         exact: share of chance levels that are exact, 0 to 1.
         re_pairings: number behind each other chance level; None if the manifest does not record it.
     """

@@ -36,7 +36,7 @@ class CopyingLevel:
 
 @dataclass(frozen=True)
 class Explained:
-    """A score above the threshold that is beyond chance and not beyond copying.
+    """A score above the threshold that is beyond chance and not shown to be beyond copying.
 
     Args:
         uncopied: share of hits among the pairs that copying misses.
@@ -57,7 +57,7 @@ class CopyingControl:
     Args:
         levels: of each relation that is not copying itself, the highest first.
         inseparable: relations that cannot be told from copying in any layer.
-        explained: scores that are beyond chance and not beyond copying, the largest first.
+        explained: scores that are beyond chance and not shown to be beyond copying, the largest first.
         copying_heads: heads whose score for a relation that is copying itself is above the threshold.
     """
 

@@ -491,6 +491,8 @@ class Ablation:
         seconds: that it took.
         device: where the model ran.
         against: the atlas that it is compared with; None if there is none.
+        random_elsewhere: heads of each random draw that are from other layers than the relation's heads, because
+            these have too few others.
     """
 
     relation: Text
@@ -507,6 +509,7 @@ class Ablation:
     seed: Whole
     device: Text
     against: Against | None
+    random_elsewhere: Count = 0
 
 
 @dataclass(frozen=True)

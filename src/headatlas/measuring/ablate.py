@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,8 +40,8 @@ LEAST_COMPARED = 8
 RANDOM_DRAWS, CONTROLS = 5, 3
 MOST_PROMPTS, MOST_HEADS = 40, 64
 PARTS = ".unfinished-ablation"
-VERSION = 2
-"""Of how prompts are made and counted: parts of an earlier version are not used."""
+VERSION = 3
+"""Of how prompts and random heads are made and counted: parts of an earlier version are not used."""
 
 
 def ablate_heads(
@@ -66,9 +66,9 @@ def ablate_heads(
 
     An answer is the token with the highest logit after a prompt; it is correct if it is one of the source's targets.
     The output of a removed head at the last token is replaced by zeros (with `mean`: by its mean output over prompts of
-    other relations) in front of the output projection. For comparison, the same number of random heads that do not
-    implement the relation is removed (five draws), and other tasks lose the relation's heads. Each finished relation is
-    kept in the atlas, as its `ablation`; an interrupted call continues with the next one.
+    other relations) in front of the output projection. For comparison, as many random heads of the same layers that do
+    not implement the relation are removed (five draws), and other tasks lose the relation's heads. Each finished
+    relation is kept in the atlas, as its `ablation`; an interrupted call continues with the next one.
 
     Args:
         relations: names; each needs prompts.
@@ -203,6 +203,7 @@ def _ablate(
     ordered = orders[BY_SCORE]
     status = Status.NOT_TESTABLE if base < MIN_BASE else Status.TESTED if ordered else Status.NO_HEADS
     controls: list[Control] = []
+    elsewhere = 0
     points = [_point(name, BY_SCORE, 0, task.base, len(task.questions.prompts))]
     if status is Status.TESTED:
         instead = bench.means(name) if settings.removed_by is RemovedBy.MEAN else None
@@ -210,7 +211,7 @@ def _ablate(
             Control(other, bench.accuracy(other), overlap(atlas, name, other))
             for other in choose_controls(atlas, bench, name, n_controls, any_overlap=against is not None)
         ]
-        points = _curves(atlas, bench, name, orders, [each.task for each in controls], instead, report)
+        points, elsewhere = _curves(atlas, bench, name, orders, [each.task for each in controls], instead, report)
     found = Ablation(
         relation=name,
         prompt=task.questions.text.prompt,
@@ -223,6 +224,7 @@ def _ablate(
         **vars(settings),
         device=device,
         against=None if against is None else _described(atlas, against, orders[BY_OTHER_SCORE]),
+        random_elsewhere=elsewhere,
     )
     return found, points
 
@@ -248,11 +250,12 @@ def _curves(
     controls: list[str],
     instead: dict[int, Tensor] | None,
     report: Callable[[int, int], None],
-) -> list[Point]:
-    """The task without its heads and without random heads, and other tasks without its heads."""
-    most = max(len(ordered) for ordered in orders.values())
-    named = {head for ordered in orders.values() for head in ordered}
-    draws = random_heads(atlas, name, most, bench.settings.seed, named)
+) -> tuple[list[Point], int]:
+    """The task without its heads and without random heads, and other tasks without its heads; and how many heads of a
+    random draw are from other layers than these heads."""
+    longest = max(orders.values(), key=len)
+    most, named = len(longest), {head for ordered in orders.values() for head in ordered}
+    draws, elsewhere = random_heads(atlas, name, longest, bench.settings.seed, named)
     curves = [(name, order, ordered) for order, ordered in orders.items()]
     curves += [(name, random_order(number), draw) for number, draw in enumerate(draws, start=1)]
     curves += [(other, order, ordered) for other in controls for order, ordered in orders.items()]
@@ -266,7 +269,7 @@ def _curves(
             answers = bench.answers(each, removed[:count], instead)
             points.append(_point(each, order, count, answers, n_prompts))
             report(number * len(steps) + at + 1, len(curves) * len(steps))
-    return points
+    return points, elsewhere
 
 
 def ranked_heads(atlas: Atlas, relation: str) -> list[Head]:
@@ -282,18 +285,38 @@ def best_heads(atlas: Atlas, relation: str) -> list[Head]:
 
 
 def random_heads(
-    atlas: Atlas, relation: str, count: int, seed: int, without: Collection[Head] = ()
-) -> list[list[Head]]:
-    """Random draws of `count` heads that do not implement the relation, or of all such heads if there are fewer.
+    atlas: Atlas, relation: str, removed: Sequence[Head], seed: int, without: Collection[Head] = ()
+) -> tuple[list[list[Head]], int]:
+    """Random draws of heads that do not implement the relation, each in the layer of the removed head at its place.
+
+    Layers do not matter equally, so that heads of any layer would be no fair comparison. Where a layer has too few
+    other heads, a draw continues with heads of the nearest layers that have some.
 
     Args:
+        removed: in the order of their removal.
         without: further heads that are in no draw.
+
+    Returns:
+        The draws, each as long as `removed`, or as all other heads if these are fewer; how many heads of a draw are
+        from another layer.
     """
-    implementing = {*ranked_heads(atlas, relation), *without}
+    left_out = {*ranked_heads(atlas, relation), *removed, *without}
     layers = [layer for layer in range(atlas.n_layers) if atlas.has_heads[layer]]
-    rest = [head for head in ((at, each) for at in layers for each in range(atlas.n_heads)) if head not in implementing]
     generator = random.Random(f"{seed} random heads {relation}")
-    return [generator.sample(rest, min(count, len(rest))) for _ in range(RANDOM_DRAWS)]
+    draws, elsewhere = [], 0
+    for _ in range(RANDOM_DRAWS):
+        rest = {at: [(at, head) for head in range(atlas.n_heads) if (at, head) not in left_out] for at in layers}
+        for heads in rest.values():
+            generator.shuffle(heads)
+        draw, elsewhere = [], 0
+        for layer, _head in removed:
+            filled = [at for at in layers if rest[at]]
+            if filled:
+                nearest = min(filled, key=lambda at: (abs(at - layer), at))
+                draw.append(rest[nearest].pop())
+                elsewhere += nearest != layer
+        draws.append(draw)
+    return draws, elsewhere
 
 
 def overlap(atlas: Atlas, relation: str, other: str) -> float:

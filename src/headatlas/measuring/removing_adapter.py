@@ -228,7 +228,7 @@ def _effects(
     if bench.accuracy(relation) < MIN_BASE:
         n_controls = 0
     others = choose_controls(atlas, bench, relation, n_controls)
-    without: list[list[Head]] = [[], chosen, *random_in_layers(atlas, chosen, seed)]
+    without: list[list[Head]] = [[], chosen, *random_in_layers(atlas, chosen, seed, ranked_heads(atlas, relation))]
     tasks = [relation, *others]
     total, done = (len(tasks) + 1) * len(without) - len(tasks), 0
     found = []
@@ -258,12 +258,20 @@ def _effects(
     return tuple(found)
 
 
-def random_in_layers(atlas: Atlas, chosen: list[Head], seed: int) -> list[list[Head]]:
-    """Draws of as many other heads in each of the same layers; none if a layer has too few."""
+def random_in_layers(atlas: Atlas, chosen: list[Head], seed: int, without: Iterable[Head] = ()) -> list[list[Head]]:
+    """Draws of as many other heads in each of the same layers; none if a layer has too few.
+
+    Args:
+        without: further heads that are in no draw, such as those that implement the relation and are not removed.
+    """
+    left_out = set(without)
     of_layer: dict[int, list[int]] = defaultdict(list)
     for layer, head in chosen:
         of_layer[layer].append(head)
-    rest = {layer: sorted(set(range(atlas.n_heads)) - set(taken)) for layer, taken in of_layer.items()}
+    rest = {
+        layer: [head for head in range(atlas.n_heads) if head not in taken and (layer, head) not in left_out]
+        for layer, taken in of_layer.items()
+    }
     if any(len(rest[layer]) < len(taken) for layer, taken in of_layer.items()):
         return []
     generator = random.Random(f"{seed} removed heads")

@@ -12,7 +12,7 @@ MOST_LISTED = 10
 
 
 def how_far_chance(atlas: Atlas, found: Findings) -> list[Block]:
-    """Both rules' counts, the scores that are not beyond chance, and those close to the threshold."""
+    """Both rules' counts, the scores that are not shown to be beyond chance, and those close to the threshold."""
     side, threshold = found.classification.side, found.classification.threshold
     blocks: list[Block] = [heading("How far it could be chance")]
     chance = found.beyond_chance
@@ -39,7 +39,9 @@ def how_far_chance(atlas: Atlas, found: Findings) -> list[Block]:
         if n:
             listed = chance.unproven[:MOST_LISTED]
             more = f" The {MOST_LISTED} highest:" if n > MOST_LISTED else ""
-            sentence = f"{count(n, side)} above the threshold {agree(n, 'is', 'are')} not beyond chance.{more}"
+            sentence = (
+                f"{count(n, side)} above the threshold {agree(n, 'is', 'are')} not shown to be beyond chance.{more}"
+            )
             blocks.append(paragraph(sentence))
             rows = [
                 [Code(each.relation), head_name(*each.head), f"{each.share:.2f}", f"{each.chance:.2f}", _q(each.q)]

@@ -70,7 +70,8 @@ def _explained(found: Findings, control: CopyingControl) -> list[Block]:
     if n:
         more = f" The {MOST_LISTED} highest:" if n > MOST_LISTED else ""
         sentence = (
-            f"{count(n, side)} above the threshold and beyond chance {agree(n, 'is', 'are')} not beyond copying.{more}"
+            f"{count(n, side)} above the threshold and beyond chance {agree(n, 'is', 'are')} not shown to be beyond "
+            f"copying.{more}"
         )
         rows: list[list[Inline]] = [
             [Code(each.relation), head_name(*each.head), f"{each.share:.2f}", f"{each.uncopied:.2f}", f"{each.pairs:,}"]
