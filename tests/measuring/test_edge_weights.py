@@ -92,5 +92,5 @@ def test_a_head_that_underflows_is_named_in_the_atlas_the_report_and_its_card(tm
     assert atlas.manifest.model.underflow == ("L1H4",)
     report = (tmp_path / "atlas" / "report.md").read_text("utf-8")
     assert "The output of head L1H4 is below what float32 can hold, and with it bfloat16 and float16" in report
-    assert "a running model computes zeros there" in headatlas.head_card(atlas, "L1H4")["validity"]["why"]
-    assert headatlas.head_card(atlas, "L1H3")["validity"]["why"] == ""
+    assert "a running model computes zeros there" in headatlas.head_card(atlas, "L1H4").validity["why"]
+    assert headatlas.head_card(atlas, "L1H3").validity["why"] == ""

@@ -116,7 +116,7 @@ def _from_json(text: str, where: str, default_name: str) -> Relation:
         )
     for key in ("description", "source", "license"):
         if not isinstance(content.get(key, ""), str):
-            raise RelationError(f"{where}: {key!r} must be text, found {str(content[key])[:80]!r}.")
+            raise RelationError(f"{where}: {key!r} must be text, found {repr(content[key])[:80]}.")
     pairs = tuple(_pair(pair, f"{where}: pair {number}") for number, pair in enumerate(content["pairs"], start=1))
     return _relation(where, **{"name": default_name, **content, "pairs": pairs})
 
