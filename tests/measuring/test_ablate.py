@@ -157,7 +157,7 @@ def test_random_heads_do_not_implement_the_relation_and_are_of_the_same_layers()
 
 
 def test_random_heads_of_a_full_layer_are_from_the_nearest():
-    atlas = make_atlas(6, 5, relations=("a", "b"), without_heads=(2,))
+    atlas = make_atlas(6, 5, relations=("a", "b", "c", "d"), without_heads=(2,))
     own = set(ablation.ranked_heads(atlas, "a"))
     removed = [(3, head) for head in range(5)]
     draws, elsewhere = ablation.random_heads(atlas, "a", removed, seed=0)

@@ -144,7 +144,7 @@ def test_the_command_prints_effects(planted, tmp_path):
 
 
 def test_random_heads_in_the_place_of_removed_ones_do_not_implement_the_relation():
-    atlas = make_atlas(6, 9, relations=("a", "b"))
+    atlas = make_atlas(6, 9, relations=("a", "b", "c", "d"))
     own = module.ranked_heads(atlas, "a")
     chosen = [head for head in own if head[0] == own[0][0]][:1]
     more = [(chosen[0][0], head) for head in range(9) if (chosen[0][0], head) != chosen[0]][:5]
