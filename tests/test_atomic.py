@@ -1,8 +1,11 @@
 """A file is written whole or not at all."""
 
+import os
+import stat
+
 import pytest
 
-from headatlas.atomic import write_atomically
+from headatlas.atomic import ABANDONED, sweep, write_atomically
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -34,3 +37,57 @@ def test_two_writers_do_not_mix(tmp_path):
     write_atomically(path, first)
     assert path.read_text("utf-8") == "first"
     assert [each.name for each in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_no_link_that_waits_is_followed(tmp_path, monkeypatch):
+    """Whoever made the folder knows which names an unfinished file had."""
+    victim, path = tmp_path / "victim", tmp_path / "folder" / "a.txt"
+    victim.write_text("mine", "utf-8")
+    path.parent.mkdir()
+    import threading
+
+    monkeypatch.setattr("secrets.token_hex", lambda n: "0" * 2 * n)
+    waiting = [f".a.txt.{os.getpid()}-{threading.get_ident()}.partial", ".a.txt.partial", f".a.txt.{'0' * 16}.partial"]
+    for name in waiting:
+        (path.parent / name).symlink_to(victim)
+    with pytest.raises(FileExistsError):  # even if it were guessed
+        write_atomically(path, lambda partial: partial.write_text("theirs", "utf-8"))
+    (path.parent / waiting[-1]).unlink()
+    path.symlink_to(victim)
+    write_atomically(path, lambda partial: partial.write_text("theirs", "utf-8"))
+    assert victim.read_text("utf-8") == "mine"
+    assert path.read_text("utf-8") == "theirs" and not path.is_symlink()
+
+
+def test_permissions_are_those_of_any_file_or_the_ones_asked_for(tmp_path):
+    if os.name != "posix":
+        pytest.skip("Windows has no such permissions")
+    (tmp_path / "ordinary").touch()
+    for name, options in {"a": {}, "b": {"mode": 0o600}}.items():
+        write_atomically(tmp_path / name, lambda partial: partial.write_text("x", "utf-8"), **options)
+    modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()}
+    assert modes["a"] == modes["ordinary"] and modes["b"] == 0o600
+
+
+def test_a_long_name_can_be_written(tmp_path):
+    write_atomically(tmp_path / ("a" * 250), lambda partial: partial.write_text("x", "utf-8"))
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_killed_processes_left_is_swept_and_no_target_of_a_link(tmp_path):
+    victim, folder = tmp_path / "victim.partial", tmp_path / "folder"
+    victim.touch()
+    folder.mkdir()
+    names = {"old": f".a.txt.{'0' * 16}.partial", "older": ".a.txt.17-140.partial", "young": f".b.{'1' * 16}.partial"}
+    for name in names.values():
+        (folder / name).touch()
+    link, own = folder / f".c.{'2' * 16}.partial", folder / "a.partial"
+    link.symlink_to(victim)
+    own.touch()
+    then = os.stat(own).st_mtime - ABANDONED - 1
+    for path in (folder / names["old"], folder / names["older"], own, victim):
+        os.utime(path, (then, then))
+    os.utime(link, (then, then), follow_symlinks=False)
+    sweep(folder)
+    assert {each.name for each in folder.iterdir()} == {names["young"], own.name} and victim.exists()
+    sweep(tmp_path / "gone")

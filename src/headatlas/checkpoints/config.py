@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas.errors import CheckpointError
+from headatlas.regular_files import read_regular_text
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -21,7 +22,7 @@ QUANTISED = "Use the checkpoint that it was quantised from, or a GGUF file"
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; raises `CheckpointError` if the file is missing or holds something else."""
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(read_regular_text(path))
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{path.parent}: expected a {path.name}, found none. Is this a model's folder?"

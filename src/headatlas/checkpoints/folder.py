@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +45,7 @@ class ModelFolder:
                 f"{folder}: expected a model's folder, found an adapter's. Name the model that it was trained on, and "
                 f"this folder as its adapter."
             )
+        _refuse_devices(folder)
         content = config_file.read_json(path)
         self.model_type = config_file.model_type(path, content)
         self._store = find_store(folder) if store is None else store
@@ -94,6 +96,20 @@ class ModelFolder:
 
     def fetch(self, wanted: Iterable[tuple[str, slice | None]], progress: BytesProgress | None = None) -> None:
         self._store.fetch([part for name, rows in wanted for part in self._decoding.parts(name, rows)], progress)
+
+
+def _refuse_devices(folder: Path) -> None:
+    """Refuse a folder with a device, a pipe or a socket: transformers opens what is there by its names."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.is_file() and not entry.is_dir() and Path(entry).exists():
+                    raise CheckpointError(
+                        f"{entry.path}: expected a file, found a device, a pipe or a socket. Remove it from the "
+                        f"model's folder."
+                    )
+    except OSError as error:
+        raise CheckpointError(f"{folder}: expected a folder that can be listed ({error.strerror}).") from error
 
 
 def find_store(folder: Path) -> TensorStore:

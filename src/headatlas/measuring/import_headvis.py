@@ -14,6 +14,7 @@ from headatlas.atlas.headvis import METRICS, SHARES
 from headatlas.errors import AtlasError
 from headatlas.measuring.output import add_evidence
 from headatlas.printable import printable
+from headatlas.regular_files import read_regular
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +88,7 @@ def _read(file: Path) -> tuple[Any, str]:
     try:
         if (size := file.stat().st_size) > MOST_BYTES:
             raise AtlasError(f"{file}: expected at most {MOST_BYTES:,} bytes, found {size:,}.")
-        data = file.read_bytes()
+        data = read_regular(file)
         return json.loads(data.decode("utf-8")), hashlib.sha256(data).hexdigest()
     except FileNotFoundError as error:
         raise AtlasError(f"{file}: expected metrics of HeadVis, found nothing there.") from error

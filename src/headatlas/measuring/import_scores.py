@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from headatlas.atlas.manifest import (
 )
 from headatlas.errors import AtlasError, SettingsError
 from headatlas.measuring.run_folder import RunFolder
+from headatlas.regular_files import read_regular
 from headatlas.settings import parse_threshold
 
 COLUMNS = ("relation", "category", "layer", "head", "score")
@@ -53,8 +55,9 @@ def import_scores(
     parse_threshold(threshold)
     table: Any
     try:
+        content = read_regular(path)
         table = pd.read_csv(
-            path,
+            BytesIO(content),
             encoding="utf-8-sig",
             dtype={"relation": "string", "category": "string"},
             keep_default_na=False,
@@ -123,7 +126,7 @@ def _manifest(path: Path, data, measure: str, name: str | None, threshold: str) 
         RelationFacts(str(relation), str(category), measurable=True)
         for relation, category in zip(data["relation"].values, data["category"].values, strict=True)
     )
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    sha256 = hashlib.sha256(read_regular(path)).hexdigest()
     name = name or path.stem
     settings = {"threshold": threshold, "name": name}
     return Manifest(

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas import MANIFEST, load_manifest
-from headatlas.atomic import write_atomically
+from headatlas.atomic import refuse_link, sweep, write_atomically
 from headatlas.errors import AtlasError
 from headatlas.measuring.output import OUTPUTS, evidence_pictures, write_results
+from headatlas.regular_files import open_regular, read_regular
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,9 +56,12 @@ class RunParts:
     def __enter__(self) -> RunParts:
         if self.path is not None:
             try:
+                refuse_link(self.path)
                 self.path.mkdir(exist_ok=True)
+                refuse_link(self.path / LOCK)
                 self._acquire()
                 try:
+                    sweep(self.path)
                     self._begin()
                 except BaseException:
                     self.__exit__()
@@ -83,7 +87,7 @@ class RunParts:
             return None
         try:
             # Opened here: of a damaged file, np.load leaves its own open.
-            with self._file(part).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            with open_regular(self._file(part), self.path) as file, np.load(file, allow_pickle=False) as arrays:
                 return dict(arrays)
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
             return None
@@ -159,7 +163,7 @@ class RunParts:
     def _known_run(self) -> Any:
         assert self.path is not None
         try:
-            return json.loads((self.path / RUN).read_text("utf-8"))
+            return json.loads(read_regular(self.path / RUN, inside=self.path))
         except (OSError, ValueError):
             return None
 

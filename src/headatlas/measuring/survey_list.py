@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from headatlas.errors import SettingsError
+from headatlas.regular_files import read_regular_text
 from headatlas.settings import LARGE_VOCABULARY, Settings
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@=-]{0,99}(?<!\.)")
@@ -23,6 +24,7 @@ PATHS, PATH, WHOLE, COUNT, NUMBER, TEXT, SWITCH = (
     "a text",
     "true or false",
 )
+
 SETTINGS = {
     "relations": PATHS,
     "add_relations": PATHS,
@@ -88,7 +90,7 @@ def read_model_list(path: str | Path) -> list[ListedModel]:
     path = Path(path)
     try:
         # A threshold is a decimal, not the binary number next to it.
-        content = tomllib.loads(path.read_text("utf-8"), parse_float=str)
+        content = tomllib.loads(read_regular_text(path), parse_float=str)
     except OSError as error:
         raise SettingsError(f"{path}: expected a list of models (TOML), cannot be read ({error.strerror}).") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

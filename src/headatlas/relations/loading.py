@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from headatlas.errors import RelationError
+from headatlas.regular_files import read_regular_text
 from headatlas.relations.relation import CATEGORIES, OTHER, Relation
 
 BUILTIN_VERSION = "1"
@@ -84,7 +85,7 @@ def _load_file(path: Path) -> Relation:
             raise RelationError(
                 f"{path}: expected a list of word pairs of at most {MAX_BYTES:,} bytes, found {size:,}."
             )
-        text = path.read_text("utf-8-sig")
+        text = read_regular_text(path, "utf-8-sig")
     except UnicodeDecodeError as error:
         raise RelationError(
             f"{path}: expected UTF-8 text, found byte {error.object[error.start]:#04x} at {error.start}."

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas.errors import CheckpointError
+from headatlas.regular_files import open_regular
 
 if TYPE_CHECKING:
     from gguf import GGMLQuantizationType
@@ -71,7 +72,7 @@ def read_header(path: Path) -> GgufHeader:
         CheckpointError: nothing there, no GGUF, or a header that does not agree with the file's length.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: expected a GGUF file, found nothing there.") from error

@@ -335,8 +335,8 @@ def _sweep(left: Iterable[Path]) -> None:
     """Remove unfinished files of killed processes."""
     for path in left:
         try:
-            if time.time() - path.stat().st_mtime > ABANDONED:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if time.time() - path.lstat().st_mtime > ABANDONED:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         except OSError:
             continue  # another process was faster
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headatlas.checkpoints.tensor_store import BITS, missing_file
 from headatlas.errors import CheckpointError
+from headatlas.regular_files import check_regular
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,7 @@ class SafetensorsFile:
 
         self.path = path
         try:
+            check_regular(path.stat().st_mode, path)
             self._content = safe_open(path, framework="pt")
         except FileNotFoundError as error:
             raise missing_file(path) from error

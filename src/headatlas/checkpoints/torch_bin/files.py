@@ -24,6 +24,7 @@ from headatlas.checkpoints.torch_bin.pickle import (
     width,
 )
 from headatlas.errors import CheckpointError
+from headatlas.regular_files import open_regular
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +41,7 @@ class TorchFile:
 
     def __init__(self, path: Path) -> None:
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 self.content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError as error:
             raise missing_file(path) from error

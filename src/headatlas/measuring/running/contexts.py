@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas.evidence import GroupFacts
 from headatlas.errors import SettingsError
+from headatlas.regular_files import read_regular_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -57,7 +58,7 @@ class Contexts:
 def load_toml(path: str | Path) -> dict[str, Any]:
     """A TOML file; raises `SettingsError` where it is none."""
     try:
-        return tomllib.loads(Path(path).read_text("utf-8"))
+        return tomllib.loads(read_regular_text(Path(path)))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

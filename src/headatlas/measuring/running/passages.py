@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from headatlas.errors import SettingsError
 from headatlas.measuring.running.contexts import load_toml
+from headatlas.regular_files import read_regular_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +41,7 @@ def load_text(path: str | Path | None = None) -> str:
     if path is None:
         return "\n\n".join(str(each["text"]).strip() for each in load_toml(PASSAGES)["passages"])
     try:
-        return Path(path).read_text("utf-8")
+        return read_regular_text(Path(path))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except UnicodeDecodeError as error:
