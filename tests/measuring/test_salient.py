@@ -13,7 +13,7 @@ from headatlas.architectures import Terms, open_model
 from headatlas.architectures.open import open_checkpoint
 from headatlas.checkpoints.open import demo_model
 from headatlas.errors import AtlasError, SettingsError
-from headatlas.measuring import salient
+from headatlas.measuring import own_maps, salient
 from headatlas.measuring.salient import measure_salient
 from headatlas.measuring.salient_tables import similar_table
 from headatlas.measuring.session import Session
@@ -120,13 +120,20 @@ def test_input_vectors_in_a_file_and_a_restart_change_nothing(folder, tmp_path, 
     assert not (tmp_path / "atlas" / salient.PARTS).exists()
 
 
-def test_a_model_that_moved_is_asked_for_and_the_demo_model_is_found(folder, tmp_path):
+def test_a_model_that_moved_is_asked_for_and_the_demo_model_is_found(folder, tmp_path, monkeypatch):
     atlas = map_tiny(folder, tmp_path)
-    for gone in ("/gone/model", str(tmp_path / "model.gguf")):
-        atlas = with_model(atlas, source=gone)
-        with pytest.raises(AtlasError, match=f"atlas: its model was at {gone}, where nothing is now. Say where it is"):
+    gone = tmp_path / "moved"
+    folder.rename(gone)
+    try:
+        with pytest.raises(AtlasError, match=f"atlas: its model was at {folder}, where nothing is now. Say where"):
             measure_salient(atlas)
-    atlas = measure_salient(atlas, folder)
+        atlas = measure_salient(atlas, gone)
+    finally:
+        gone.rename(folder)
+    monkeypatch.setattr(own_maps, "_of_this_process", {})
+    monkeypatch.setenv("HEADATLAS_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(AtlasError, match="opens no model that only an atlas names"):
+        measure_salient(atlas)
     need_demo_model()
     atlas = with_model(atlas, source=f"/gone/{demo_model().name}")
     with pytest.raises(AtlasError, match="found another"):

@@ -60,7 +60,8 @@ EngineThreadsOption = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads; with ray, CPUs of one task (default 1).")
 ]
 ModelOption = Annotated[
-    str | None, typer.Option("--model", metavar="MODEL", help="Where the model is now; default: as the atlas says.")
+    str | None,
+    typer.Option("--model", metavar="MODEL", help="Where the model is; default: where your map read it."),
 ]
 AdapterOption = Annotated[
     Path | None, typer.Option("--adapter", metavar="PATH", help="The LoRA adapter that it was mapped with.")

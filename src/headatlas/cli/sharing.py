@@ -91,5 +91,7 @@ def pull_command(
         f"{atlas.name}: {atlas.n_layers} layers x {atlas.n_heads} heads, {len(atlas.relations)} relations, "
         f"{atlas.measure}, {atlas.label}"
     )
-    print_message(f"Commands that need the model read it from {manifest.model.source!r}; --model names another place.")
+    print_message(
+        f"The atlas names {manifest.model.source!r} as its model. Commands that need it ask for it with --model."
+    )
     print_message(f"Checked, and written anew: {atlas.folder}/{PAGE}")

@@ -103,7 +103,7 @@ def find_heads(
             with the default profile; None is the demo model.
         pairs: such as `France->Paris`, or (source, target). The source has to be one token; of a target of several
             tokens, the first is ranked, which the result says.
-        model: where the atlas's model is now; default: where the atlas says.
+        model: where the atlas's model is now; default: where your own map read it.
         adapter: LoRA adapter.
         k: how many highest logits count; default: the atlas's or the profile's.
 

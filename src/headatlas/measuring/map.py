@@ -41,6 +41,7 @@ from headatlas.errors import RelationError, SettingsError
 from headatlas.measuring.assumed_input import compare_input
 from headatlas.measuring.kept_residuals import KeptResiduals
 from headatlas.measuring.output import Evidence, add_evidence
+from headatlas.measuring.own_maps import note_model
 from headatlas.measuring.prefix import Examination, Prefix, choose_prefix, ordinary_prefixes
 from headatlas.measuring.progress import Progress, Stage
 from headatlas.measuring.run_folder import RunFolder
@@ -253,6 +254,7 @@ def _map(
         folder = None if output is None else stack.enter_context(RunFolder(output, identity, overwrite))
         if folder is not None and folder.finished:
             atlas = load_atlas(folder.folder)
+            note_model(atlas, folder.folder, session.source, session.checkpoint.source)
             if atlas.evidence("salient") is None and is_salient_wanted(heads, salient):
                 atlas = add_evidence(atlas, _salient(atlas, session, engine, folder.folder))
                 shutil.rmtree(folder.folder / PARTS, ignore_errors=True)
@@ -276,6 +278,7 @@ def _map(
         atlas = Atlas(run.dataset(measured, heads), manifest, run.pair_hits(pairs), pairs=pairs)
         if salient:
             atlas = add_evidence(atlas, _salient(atlas, session, engine, parts))
+        note_model(atlas, None if folder is None else folder.folder, session.source, session.checkpoint.source)
         if folder is not None:
             folder.finish(atlas)
             shutil.rmtree(folder.folder / PARTS, ignore_errors=True)

@@ -106,7 +106,7 @@ def measure_salient(
     outputs, divided by the root of the product of each with itself.
 
     Args:
-        model, adapter: where the atlas's model is now; default: where the atlas says.
+        model, adapter: where the atlas's model is now; default: where your own map read it.
         tokens, mapped, similar, junk: see `Wanted`.
         device: `cpu` or `cuda`.
         threads: CPU threads; default: as many as torch uses.

@@ -11,6 +11,7 @@ from headatlas.atlas import MANIFEST
 from headatlas.atlas.manifest import ValidityFacts
 from headatlas.checkpoints.open import DEMO
 from headatlas.errors import AtlasError, SettingsError
+from headatlas.measuring.own_maps import model_of
 from headatlas.measuring.progress import Progress, Stage, report_stage
 from headatlas.settings import CONTEXTUALIZE_OF, DEFAULT_PROFILE, checked_profile
 
@@ -67,13 +68,15 @@ class Session:
         """The model that an atlas was made of, with the terms of its scores.
 
         Args:
-            source: where the model is now; default: where the manifest says.
+            source: where the model is now; default: where the user's own map read it. The place that an atlas names is
+                not opened, since an atlas can come from anybody.
             adapter: the LoRA adapter that the model was mapped with.
             check: compare its fingerprint now, which reads all weights; otherwise call `check_atlas` before they are
                 used, after what can be refused without them.
 
         Raises:
-            AtlasError: the atlas holds imported scores, or its model is no longer there, or this is another model.
+            AtlasError: the atlas holds imported scores, is not the user's own, its model is no longer there, or this is
+                another model.
         """
         from headatlas.architectures import Terms
 
@@ -85,7 +88,7 @@ class Session:
             )
         settings = atlas.manifest.settings.settings
         terms = None if settings.profile == "alone" else Terms.of_settings(settings)
-        source = _source(known.source, where) if source is None else source
+        source = model_of(atlas) if source is None else source
         session = cls(source, adapter, terms, settings.profile, settings.contextualize, progress)
         if check:
             session.check_atlas(atlas)
@@ -145,18 +148,6 @@ class Session:
 def validity_facts(model: HeadModel) -> tuple[ValidityFacts, ...]:
     """Each validity that occurs in a model, with its layers."""
     return tuple(ValidityFacts(each["kind"], each["why"], tuple(each["layers"])) for each in model.validity_by_layers())
-
-
-def _source(known: str, where: str | Path) -> str | Path:
-    """Where an atlas's model is now: where it was, or, if it is the demo model, in this environment."""
-    from headatlas.checkpoints.open import DEMO_FILE, looks_like_a_path
-    from headatlas.checkpoints.remote.names import is_remote
-
-    if is_remote(known) or not looks_like_a_path(known) or Path(known).exists():
-        return known
-    if Path(known).name == DEMO_FILE:
-        return DEMO
-    raise AtlasError(f"{where}: its model was at {known}, where nothing is now. Say where it is with --model.")
 
 
 def relations_of(

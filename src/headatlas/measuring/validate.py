@@ -69,7 +69,7 @@ def validate_atlas(
     Args:
         atlas: with a folder, the table, `validation.png` and `.svg` are written there, and a call that was interrupted
             continues where it stopped.
-        model: where the model is; default: where the atlas says.
+        model: where the model is; default: where your own map read it.
         adapter: the LoRA adapter that the atlas was made with.
         relations: names; default: all that the atlas measured.
         add_relations: as for `map_heads`, where the atlas's relations are not built in.
