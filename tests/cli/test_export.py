@@ -38,3 +38,12 @@ def test_a_list_of_far_reading_heads(folder):
 def test_heads_are_chosen_for_code_alone(folder):
     assert "Error: heads: expected --relation" in run(folder, "--format", "torch", code=2).stderr
     assert "Error: relation: it chooses the heads of code" in run(folder, "--relation", "x", code=2).stderr
+
+
+def test_names_are_escaped_where_heads_are_piped(tmp_path):
+    atlas = make_atlas(n_layers=5, n_heads=3, categories=("Knowledge",), relations=("a\tb\x1b[31m",))
+    folder = save_atlas(atlas, tmp_path / "atlas")
+    done = CliRunner().invoke(app, ["heads", str(folder), "--min-score", "0"])
+    assert done.exit_code == 0, done.output
+    for line in done.stdout.splitlines():
+        assert line.split("\t")[1] == "a\\tb\\x1b[31m" and len(line.split("\t")) == 11

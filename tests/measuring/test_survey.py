@@ -314,3 +314,15 @@ def test_the_pictures_of_functions_show_what_the_table_says(series):
     for draw in (draw_functions_of_models, draw_sizes):
         with pytest.raises(SettingsError, match="palette: expected one of paper, colour-blind, found 'grey'"):
             draw(index, table, palette="grey")
+
+
+def test_the_index_is_safe_for_terminals_and_spreadsheets():
+    from headatlas.measuring.survey import _csv
+
+    row = {"name": "a", "source": "=HYPERLINK(1)", "step": pd.NA, "error": "a\tb\x1b[31m", "+score": 2, "share": -0.5}
+    table = pd.DataFrame([row, row | {"step": 3, "error": None}]).astype({"step": "Int64"})
+    assert _csv(table).splitlines() == [
+        "name,source,step,error,'+score,share",
+        "a,'=HYPERLINK(1),,a\\tb\\x1b[31m,2,-0.5",
+        "a,'=HYPERLINK(1),3,,2,-0.5",
+    ]

@@ -102,6 +102,7 @@ def heads_command(
     """List the heads of a relation or category, the strongest first; tab-separated when piped."""
     from headatlas.analysis.reading import measured_reading
     from headatlas.atlas import load_atlas, records
+    from headatlas.printable import printable
 
     loaded = load_atlas(atlas)
     reading = None if reads is None else measured_reading(loaded).places(reads)
@@ -132,7 +133,7 @@ def heads_command(
     ]
     if not sys.stdout.isatty():
         for row in cells:
-            typer.echo("\t".join(row))
+            typer.echo("\t".join(printable(cell) for cell in row))
         return
     _show_heads(loaded, records(rows), side.value)
 

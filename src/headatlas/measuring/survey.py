@@ -16,10 +16,11 @@ from headatlas.analysis.functions_of_models import ModelFunction, functions_of, 
 from headatlas.analysis.reading import BEHAVIOURS, find_reading
 from headatlas.atlas import SIDES, Atlas, load_atlas, records
 from headatlas.atlas.evidence import CONDITIONS
-from headatlas.atomic import write_atomically
+from headatlas.atomic import refuse_link, write_atomically
 from headatlas.errors import AtlasError, HeadatlasError, SettingsError
 from headatlas.measuring.progress import Progress, Stage
 from headatlas.measuring.survey_list import ListedModel, read_model_list
+from headatlas.printable import plain_cell, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,7 +197,7 @@ def _draw(table: pd.DataFrame, functions: dict[str, list[ModelFunction]], output
     from headatlas.figures import draw_functions_of_models, draw_sizes, draw_survey, save_figure
 
     of_functions = table_of_functions(functions)
-    text = of_functions.to_csv(index=False)
+    text = _csv(of_functions)
     write_atomically(output / FUNCTIONS, lambda path: path.write_text(text, "utf-8"))
     save_figure(draw_survey(table), output / PICTURE)
     for name, figure in (
@@ -245,6 +246,7 @@ def _held(output: Path) -> Iterator[None]:
 
     try:
         output.mkdir(parents=True, exist_ok=True)
+        refuse_link(output / LOCK)
         with FileLock(output / LOCK, blocking=False):
             yield
             (output / LOCK).unlink(missing_ok=True)
@@ -333,7 +335,17 @@ def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return table.astype(whole | dict.fromkeys(agreements, "float64"))
 
 
+def _csv(table: pd.DataFrame) -> str:
+    """A table for spreadsheets, whose texts come from models and from files of others."""
+
+    def safe(cell: Any) -> Any:
+        return plain_cell(printable(cell)) if isinstance(cell, str) else cell
+
+    texts = [name for name in table if table[name].dtype == object or table[name].dtype == "str"]
+    return table.assign(**{name: table[name].map(safe) for name in texts}).rename(columns=safe).to_csv(index=False)
+
+
 def _write_index(table: pd.DataFrame, output: Path) -> None:
     text = json.dumps({"schema": 1, "models": records(table)}, indent=1)
-    write_atomically(output / INDEX_CSV, lambda path: path.write_text(table.to_csv(index=False), "utf-8"))
+    write_atomically(output / INDEX_CSV, lambda path: path.write_text(_csv(table), "utf-8"))
     write_atomically(output / INDEX_JSON, lambda path: path.write_text(text, "utf-8"))

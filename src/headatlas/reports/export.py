@@ -6,6 +6,7 @@ import json
 
 from headatlas.atlas import Atlas, records
 from headatlas.errors import SettingsError
+from headatlas.printable import plain_cell
 from headatlas.reports.headvis import metrics_json
 
 FORMATS = ("csv", "json", "heads", "headvis-json", "full-attention")
@@ -31,7 +32,7 @@ def export(atlas: Atlas, fmt: str, side: str = "score") -> str:
     if fmt == "csv":
         table = atlas.table.copy()
         for name in ("relation", "category"):
-            table[name] = table[name].map(_plain_cell)
+            table[name] = table[name].map(plain_cell)
         return table.to_csv(index=False)
     if fmt == "json":
         rows = records(atlas.table)
@@ -83,8 +84,3 @@ def _full_attention(atlas: Atlas) -> dict:
         "full_attention_heads": groups,
         "query_heads": far.astype(int).tolist(),
     }
-
-
-def _plain_cell(text: str) -> str:
-    # A spreadsheet would run a cell that begins like a formula.
-    return f"'{text}" if text[:1] in "=+-@\t\r" else text
