@@ -396,3 +396,35 @@ def make_removal(
     names = ["layer", "head", "kind"]
     names += [f"{name}{part}" for name in ("accuracy", "probability") for part in ("", "_fall", "_low", "_high")]
     return atlas.with_evidence({"removal": (pd.DataFrame(rows, columns=names), known)})
+
+
+def with_pairs(atlas: Atlas) -> Atlas:
+    """The atlas with pairs and hits that agree with its scores: a head hits the first pairs of a relation."""
+    words = [*HOSTILE, *(f" s{number}" for number in range(PAIRS))][:PAIRS]
+    columns = ["relation", "source", "target", "source_id", "target_id"]
+    pairs = [(name, word, f" t{at}", at, 100 + at) for name in atlas.relations for at, word in enumerate(words)]
+    rows = [
+        (*pairs[number * PAIRS + at], layer, head, side, at % 10)
+        for side, variable in (("promoted", "hits"), ("suppressed", "suppression_hits"))
+        for (number, layer, head), n in np.ndenumerate(atlas.data[variable].values)
+        for at in range(int(n))
+    ]
+    hits = pd.DataFrame(rows, columns=[*columns, "layer", "head", "side", "rank"])
+    return replace(atlas, pairs=pd.DataFrame(pairs, columns=columns), pair_hits=hits)
+
+
+def with_counts_of_hits(atlas: Atlas) -> Atlas:
+    """The atlas with the scores that its hits and pairs make, without the relations that have none."""
+    assert atlas.pair_hits is not None and atlas.pairs is not None
+    n_pairs = atlas.pairs["relation"].value_counts()
+    names = [name for name in atlas.relations if name in n_pairs]
+    items = {item.relation: item for item in atlas.manifest.relations.items}
+    counts = {}
+    for side, variable in (("promoted", "hits"), ("suppressed", "suppression_hits")):
+        rows = atlas.pair_hits[atlas.pair_hits["side"] == side]
+        counts[variable] = np.zeros((len(names), atlas.n_layers, atlas.n_heads), dtype="int32")
+        np.add.at(counts[variable], ([names.index(name) for name in rows["relation"]], rows["layer"], rows["head"]), 1)
+    labels = [(name, items[name].category, 10, int(n_pairs[name])) for name in names]
+    kept = tuple(replace(items[name], pairs=int(n_pairs[name])) for name in names)
+    relations = replace(atlas.manifest.relations, items=kept)
+    return with_manifest(replace(atlas, data=build_dataset(labels, counts, atlas.validity)), relations=relations)

@@ -194,3 +194,19 @@ def test_a_compressed_variant_is_the_model_with_other_matrices(tmp_path):
     by_bits = [errors[name] for name in ("Q8_0", "Q5_0", "Q4_0", "3 bits", "2 bits")]
     assert by_bits == sorted(by_bits) and len(np.unique(tool.rounded(2)(weight)[0, : tool.BLOCK])) <= 4
     assert (tool.pruned(0.3)(weight) == 0).mean() == pytest.approx(0.3, abs=0.01)
+
+
+def test_mutated_atlases_are_read_or_refused(tmp_path):
+    """A short run of the fuzzer; CONTRIBUTING.md has the command for a long one."""
+    from atlases import with_pairs
+    from headatlas.atlas import save_atlas
+
+    spec = importlib.util.spec_from_file_location("fuzz_atlas", ROOT / "tools" / "fuzz_atlas.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    atlas = make_atlas(
+        3, 2, chance=True, without_heads=(1,), unmeasured=("Geometry",), categories=("Knowledge", "Code")
+    )
+    folder = save_atlas(make_evidence(with_pairs(atlas), n_tokens=2), tmp_path / "atlas")
+    assert module.fuzz(folder, 60) == []

@@ -23,7 +23,8 @@ def changed(atlas, name="tuned", **places):
     for place, count in places["hits"].items():
         hits[place] = count
     labels = [(str(r), str(c), 10, 40) for r, c in zip(atlas.relations, atlas.data["category"].values, strict=True)]
-    data = build_dataset(labels, {"hits": hits, "suppression_hits": atlas.data["suppression_hits"].values})
+    counts = {"hits": hits, "suppression_hits": atlas.data["suppression_hits"].values}
+    data = build_dataset(labels, counts, atlas.validity)
     return replace(copy, data=data)
 
 

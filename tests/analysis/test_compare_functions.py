@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from atlases import make_atlas, with_settings
+from atlases import make_atlas, with_counts_of_hits, with_settings
 from headatlas import compare_functions
 from headatlas.atlas import save_atlas
 from headatlas.cli import app
@@ -127,7 +127,7 @@ def test_nothing_shared_is_refused_with_the_reason(models):
 
 
 def test_the_command_compares_any_two_models(models, tmp_path):
-    folders = [str(save_atlas(atlas, tmp_path / atlas.name)) for atlas in models]
+    folders = [str(save_atlas(with_counts_of_hits(atlas), tmp_path / atlas.name)) for atlas in models]
     result = CliRunner().invoke(app, ["compare", *folders])
     assert result.exit_code == 0, result.output
     assert "A: small, B: large" in result.stdout and "The most similar heads" in result.stdout

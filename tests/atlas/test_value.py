@@ -1,13 +1,13 @@
 """The result: exact thresholds, tables, heads, and folders that are either whole or no atlas."""
 
 import json
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from atlases import DESCRIPTIONS, SIMILAR, make_atlas, make_evidence, with_manifest
+from atlases import DESCRIPTIONS, SIMILAR, make_atlas, make_evidence, with_manifest, with_pairs
 from headatlas.atlas import EVIDENCE, Atlas, build_dataset, dataset_from_table, load_atlas, save_atlas, save_evidence
 from headatlas.atlas.evidence import EvidenceFacts
 from headatlas.errors import AtlasError, SettingsError
@@ -92,16 +92,15 @@ def test_it_names_itself():
 
 
 def test_save_and_load_give_the_same_atlas(tmp_path):
-    atlas = make_atlas(n_layers=5, n_heads=3)
-    atlas = replace(
-        atlas, pair_hits=pd.DataFrame({"relation": ["knowledge_relation"], "source": ["<a>"], "target": ["b\x1b"]})
-    )
+    atlas = with_pairs(make_atlas(n_layers=5, n_heads=3))
+    assert atlas.pair_hits is not None
     save_atlas(atlas, tmp_path / "a")
     again = load_atlas(tmp_path / "a")
     pd.testing.assert_frame_equal(again.table, atlas.table)
     pd.testing.assert_frame_equal(again.pair_hits, atlas.pair_hits, check_dtype=False)
     assert again.relations == atlas.relations and again.label == "maps"
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["atlas.json", "hits.parquet", "scores.parquet"]
+    files = ["atlas.json", "hits.parquet", "pairs.parquet", "scores.parquet"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == files
     assert json.loads((tmp_path / "a" / "atlas.json").read_text("utf-8"))["schema"] == 5
 
 
@@ -202,14 +201,16 @@ def test_wilson_intervals():
 def test_evidence_is_added_to_the_folder_and_checked(tmp_path):
     atlas = load_atlas(save_atlas(make_atlas(n_layers=5, n_heads=3), tmp_path))
     assert atlas.evidence("similar") is None
-    table = pd.DataFrame({"layer": [1], "head": [2], "rank": [0], "other_layer": [0], "other_head": [1]})
+    place = {"layer": [1], "head": [2]}
+    table = pd.DataFrame({**place, "rank": [0], "other_layer": [0], "other_head": [1], "similarity": [0.5]})
+    told = pd.DataFrame({**place, "description": ["maps"], "rule": ["unclear"], "confidence": [1.0]})
     other = load_atlas(tmp_path)
     added = save_evidence(atlas, {"similar": (table, SIMILAR)})
     assert added.evidence("similar") is table and atlas.evidence("similar") is None
-    both = save_evidence(other, {"descriptions": (table, DESCRIPTIONS)})
+    both = save_evidence(other, {"descriptions": (told, DESCRIPTIONS)})
     assert both.evidence("similar").equals(table)
     again = load_atlas(tmp_path)
-    assert again.evidence("similar").equals(table) and again.evidence("descriptions").equals(table)
+    assert again.evidence("similar").equals(table) and again.evidence("descriptions").equals(told)
     assert again.manifest.evidence == EvidenceFacts(similar=SIMILAR, descriptions=DESCRIPTIONS)
     moved = load_atlas(save_atlas(again, tmp_path / "moved"))
     assert moved.evidence("similar").equals(table)

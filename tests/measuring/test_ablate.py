@@ -270,9 +270,13 @@ def blind(planted):
 
     atlas = headatlas.load_atlas(planted / "atlas")
     data = atlas.data.copy(deep=True)
-    for name in ("score", "hits"):
+    for name in [name for name in ("score", "hits", "uncopied_hits") if name in data]:
         data[name].values[:] = data[name].values[:, :, ::-1]
-    return save_atlas(replace(atlas, data=data), planted / "blind")
+    assert atlas.pair_hits is not None
+    hits = atlas.pair_hits.copy()
+    promoted = hits["side"] == "promoted"
+    hits.loc[promoted, "head"] = atlas.n_heads - 1 - hits.loc[promoted, "head"]
+    return save_atlas(replace(atlas, data=data, pair_hits=hits), planted / "blind")
 
 
 @pytest.mark.usefixtures("rendered")

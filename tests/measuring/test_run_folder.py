@@ -126,3 +126,26 @@ def test_without_a_folder_nothing_is_kept():
     with RunParts(None, ".parts", {}, "testing") as parts:
         parts.save("a", {"x": np.arange(3)})
         assert parts.load("a") is None
+
+
+def test_a_hidden_folder_or_a_lock_that_is_a_link_is_not_followed(tmp_path):
+    """A received atlas can bring them."""
+    victim, file = tmp_path / "victim", tmp_path / "file"
+    victim.mkdir()
+    (victim / "precious.npz").touch()
+    file.write_text("mine", "utf-8")
+    folder = tmp_path / "atlas"
+    atlas = load_atlas(save_atlas(make_atlas(n_layers=5, n_heads=3), folder))
+    hidden = folder / ".unfinished-validation"
+    hidden.symlink_to(victim)
+    with pytest.raises(AtlasError, match="a link to another place"), RunParts(folder, hidden.name, IDENTITY, "trying"):
+        pass
+    hidden.unlink()
+    hidden.mkdir()
+    (hidden / "lock").symlink_to(file)
+    with pytest.raises(AtlasError, match="a link to another place"), RunParts(folder, hidden.name, IDENTITY, "trying"):
+        pass
+    (folder / ".evidence.lock").symlink_to(file)
+    with pytest.raises(AtlasError, match="a link to another place"):
+        add_evidence(atlas, {"attention": (make_attention(atlas).evidence("attention"), ATTENTION)})
+    assert [each.name for each in victim.iterdir()] == ["precious.npz"] and file.read_text("utf-8") == "mine"

@@ -184,16 +184,17 @@ def test_damaged_tables(hub, refused, monkeypatch):
     damaged = "org/tiny: what is there is damaged or no atlas"
     files = hub.repositories["org/tiny"].files
     scores = files["scores.parquet"]
+    n_rows = pq.read_metadata(io.BytesIO(scores)).num_rows
     files["scores.parquet"] = scores[:-1] + b"x"
     refused(damaged)
     files["scores.parquet"] = parquet(relation=["a"])
     refused(f"{damaged} .scores.parquet: the file is not the one that was written with atlas.json")
     replace_table(hub, "scores.parquet", b"../../etc/passwd")  # what git has of a link
-    refused(f"{damaged} .ArrowInvalid")
+    refused(f"{damaged} .scores.parquet: expected a table in Parquet, found a damaged one")
     replace_table(hub, "scores.parquet", parquet(relation=["a"]))
-    refused(f"{damaged} .KeyError")
-    replace_table(hub, "scores.parquet", parquet(relation=[["a"]]))
-    refused(f"{damaged} .scores.parquet: column 'relation': expected numbers or texts, found list")
+    refused(f"{damaged} .scores.parquet: expected .* rows, as the manifest has it, found 1")
+    replace_table(hub, "scores.parquet", parquet(relation=[["a"]] * n_rows))
+    refused(f"{damaged} .scores.parquet: column 'list.element'|column 'relation': expected texts, found list")
     replace_table(hub, "scores.parquet", scores)
     replace_table(hub, "attention.parquet", parquet(layer=[0], head=[0]))
     refused(damaged)
@@ -201,11 +202,12 @@ def test_damaged_tables(hub, refused, monkeypatch):
 
 def test_small_files_that_unpack_to_huge_tables(hub, refused, monkeypatch):
     damaged = "org/tiny: what is there is damaged or no atlas"
-    replace_table(hub, "attention.parquet", parquet(token=pa.array(["x" * 20_000] * 3)))
-    refused(f"{damaged} .attention.parquet: expected texts of at most 10,000 bytes, found 20,000")
-    monkeypatch.setattr(pull, "MOST_ROWS", 500)
-    replace_table(hub, "attention.parquet", parquet(layer=pa.array([0] * 501)))
-    refused(f"{damaged} .attention.parquet: expected at most 500 rows .* found 501")
+    there = pq.read_table(io.BytesIO(hub.repositories["org/tiny"].files["attention.parquet"]))
+    long = there.set_column(there.column_names.index("behaviour"), "behaviour", pa.array(["x" * 20_000] * len(there)))
+    replace_table(hub, "attention.parquet", parquet(**{name: long[name] for name in long.column_names}))
+    refused(f"{damaged} .attention.parquet: column 'behaviour': expected texts of at most 10,000 bytes, found 20,000")
+    replace_table(hub, "attention.parquet", parquet(layer=pa.array([0] * 60_000_000)))
+    refused(f"{damaged} .attention.parquet: expected at most 50,000,000 rows, as the manifest has it, found 60,000,000")
 
 
 def test_a_pull_that_is_stopped_leaves_nothing(hub, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from headatlas.atlas.manifest import Manifest
 from headatlas.atomic import write_atomically
 from headatlas.errors import AtlasError
+from headatlas.regular_files import read_regular
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,14 +31,17 @@ def load_manifest(folder: Path) -> Manifest:
         AtlasError: it is not there, cannot be read, or is not the manifest of an atlas.
     """
     path = folder / MANIFEST
-    if not path.is_file():
-        there = "no such folder" if not folder.exists() else f"no {MANIFEST}"
-        raise AtlasError(f"{folder}: expected an atlas folder (made by `headatlas map`), found {there}.")
     try:
-        if (size := path.stat().st_size) > MOST_BYTES:
-            raise AtlasError(f"{path}: expected at most {MOST_BYTES:,} bytes, found {size:,}. Run the map again.")
-        text = path.read_text("utf-8")
+        content = read_regular(path, MOST_BYTES, folder)
+        if len(content) > MOST_BYTES:
+            raise AtlasError(f"{path}: expected at most {MOST_BYTES:,} bytes, found more. Run the map again.")
+        text = content.decode("utf-8")
+    except FileNotFoundError as error:
+        there = "no such folder" if not folder.exists() else f"no {MANIFEST}"
+        raise AtlasError(f"{folder}: expected an atlas folder (made by `headatlas map`), found {there}.") from error
     except OSError as error:
+        if not folder.is_dir():
+            raise AtlasError(f"{folder}: expected an atlas folder (made by `headatlas map`), found a file.") from error
         raise AtlasError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except UnicodeDecodeError as error:
         raise AtlasError(f"{path}: expected a manifest in UTF-8, found other bytes. Run the map again.") from error
@@ -53,18 +57,6 @@ def write_table(folder: Path, name: str, table: pd.DataFrame, manifest: Manifest
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_atomically(folder / MANIFEST, lambda file: file.write_text(manifest.to_json(), "utf-8"))
-
-
-def checked_file(folder: Path, name: str, manifest: Manifest, remedy: str = "Run the map again.") -> Path:
-    """The path of a file that the manifest names, if it is the one that was written with it."""
-    entry, path = manifest.files.get(name), folder / name
-    if entry is None:
-        raise AtlasError(f"{folder / MANIFEST}: expected {name} among its files, found none. {remedy}")
-    if not path.is_file():
-        raise AtlasError(f"{folder}: the manifest names {name!r}, which is not there. {remedy}")
-    if sha256(path) != entry.sha256:
-        raise AtlasError(f"{path}: the file is not the one that was written with atlas.json. {remedy}")
-    return path
 
 
 def sha256(path: Path) -> str:

@@ -7,15 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headatlas.atlas.checked_table import read_table
+from headatlas.atlas.consistency import contradictions_of_hits, contradictions_of_scores
 from headatlas.atlas.evidence import Facts
-from headatlas.atlas.files import MANIFEST, checked_file, load_manifest, write_manifest, write_table
+from headatlas.atlas.files import MANIFEST, load_manifest, write_manifest, write_table
 from headatlas.atlas.manifest import HITS, PAIRS, SCORES
 from headatlas.atlas.table import dataset_from_table
 from headatlas.atlas.value import Atlas
+from headatlas.atomic import refuse_link, sweep
 from headatlas.errors import AtlasError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+LOCK = ".evidence.lock"
 
 
 def save_atlas(atlas: Atlas, folder: str | Path) -> Path:
@@ -33,6 +38,7 @@ def save_atlas(atlas: Atlas, folder: str | Path) -> Path:
             table = atlas.evidence(name)
             assert table is not None
             tables[name] = table
+        sweep(folder)
         (folder / MANIFEST).unlink(missing_ok=True)
         manifest = replace(atlas.manifest, files={})
         for name, table in tables.items():
@@ -47,19 +53,22 @@ def load_atlas(folder: str | Path) -> Atlas:
     """Read an atlas folder and check that its files are those that the manifest describes.
 
     Raises:
-        AtlasError: no manifest, another schema, or a file that is missing or was changed.
+        AtlasError: no manifest, another schema, a file that is missing or was changed, or tables that hold what no
+            atlas does or contradict each other; the first fault is named.
     """
     folder = Path(folder)
     manifest = load_manifest(folder)
-    import pandas as pd
-
-    table = pd.read_parquet(checked_file(folder, SCORES, manifest))
+    table = read_table(folder, "scores", manifest)
+    for what in contradictions_of_scores(table, manifest):
+        raise AtlasError(f"{folder / SCORES}: {what}. Run the map again.")
     pair_hits, pairs = (
-        pd.read_parquet(checked_file(folder, name, manifest)) if name in manifest.files else None
+        read_table(folder, name.removesuffix(".parquet"), manifest) if name in manifest.files else None
         for name in (HITS, PAIRS)
     )
     atlas = Atlas(dataset_from_table(table), manifest, pair_hits, folder, pairs)
     _check_scores(atlas)
+    for what in contradictions_of_hits(atlas.data, pair_hits, pairs):
+        raise AtlasError(f"{folder}/{what}. Run the map again.")
     return atlas
 
 
@@ -97,7 +106,9 @@ def save_evidence(atlas: Atlas, tables: Mapping[str, tuple[pd.DataFrame, Facts]]
         return added
     name = ""
     try:
-        with FileLock(folder / ".evidence.lock"):
+        refuse_link(folder / LOCK)
+        with FileLock(folder / LOCK):
+            sweep(folder)
             manifest = load_manifest(folder)
             if manifest.identity != atlas.manifest.identity:
                 raise AtlasError(f"{folder}: holds another atlas by now. Load it again.")

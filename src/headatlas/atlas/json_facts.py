@@ -23,6 +23,10 @@ T = TypeVar("T")
 MOST_TEXT, MOST_ITEMS, MOST_DEPTH = 1_000_000, 1_000_000, 30
 """Characters of a text, items of a list or an object, and nested values in a JSON value of any kind."""
 
+PLAIN = re.compile(r"[\w.-]{1,60}", re.ASCII)
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""Halves of characters, which JSON can hold and UTF-8 cannot."""
+
 SHOWN = 60
 """Characters of a wrong text that a message shows."""
 
@@ -58,7 +62,8 @@ class AnyJson:
 
 
 Json = Annotated[Any, AnyJson()]
-Text = Annotated[str, Matches(r"(?s).*", "text")]
+ANY_TEXT = r"(?s).*"
+Text = Annotated[str, Matches(ANY_TEXT, "text")]
 Digest = Annotated[str, Matches(r"[0-9a-f]{64}", "a SHA-256 (64 hexadecimal digits)")]
 Whole = Annotated[int, Within(-(2**63), 2**63)]
 Count = Annotated[int, Within(0, 2**53)]
@@ -175,14 +180,14 @@ class _Reader:
                 self.refuse(path, f"one of {', '.join(rule.texts)}", describe(value))
             return value
         self.check_text(value, path, rule.what)
-        if not re.fullmatch(rule.pattern, value):
+        if rule.pattern != ANY_TEXT and not re.fullmatch(rule.pattern, value):
             self.refuse(path, rule.what, describe(value))
         return value
 
     def check_text(self, value: object, path: str, what: str) -> None:
         if not isinstance(value, str):
             self.refuse(path, what, describe(value))
-        if len(value) > MOST_TEXT or any("\ud800" <= letter <= "\udfff" for letter in value):
+        if len(value) > MOST_TEXT or SURROGATE.search(value):
             self.refuse(path, f"{what} of at most {MOST_TEXT:,} Unicode characters", describe(value))
 
     def check_object(self, value: Any, path: str) -> None:
@@ -211,5 +216,6 @@ class _Reader:
 
 def _join(path: str, name: str) -> str:
     """A key behind a path; a key that is no plain word is quoted and cut short."""
-    key = name if re.fullmatch(r"[\w.-]{1,60}", name, re.ASCII) else ascii(name[:SHOWN])
+    plain = len(name) <= SHOWN and name.isidentifier() and name.isascii()
+    key = name if plain or PLAIN.fullmatch(name) else ascii(name[:SHOWN])
     return f"{path}.{key}" if path else key

@@ -391,6 +391,8 @@ def _contradictions(manifest: Manifest):
     if len(set(names)) < len(names):
         twice = next(name for at, name in enumerate(names) if name in names[:at])
         yield "relations.items", "each relation once", f"{describe(twice)} twice"
+    if not any(item.measurable for item in manifest.relations.items):
+        yield "relations.items", "at least one measurable relation", "none"
     if unknown := [name for name in manifest.files if name not in TABLES]:
         yield "files", f"files of an atlas ({', '.join(TABLES)})", describe(unknown[0])
     if manifest.input is not None and len(manifest.input.cosines) not in (0, model.n_layers):

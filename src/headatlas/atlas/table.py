@@ -91,23 +91,28 @@ def dataset_from_table(table: pd.DataFrame) -> xr.Dataset:
     Raises:
         AtlasError: a relation lacks a layer or head, or has one twice.
     """
-    names = list(dict.fromkeys(table["relation"]))
-    n_layers, n_heads = (int(table[name].to_numpy().max()) + 1 for name in ("layer", "head"))
-    order = {name: number for number, name in enumerate(names)}
-    table = table.assign(_relation=[order[name] for name in table["relation"]])
-    table = table.sort_values(["_relation", "layer", "head"])
-    places = table[["_relation", "layer", "head"]].to_numpy(dtype="int64")
+    import numpy as np
+    import pandas as pd
+
+    codes, names = pd.factorize(table["relation"])
+    layers, heads = (table[name].to_numpy(dtype="int64") for name in ("layer", "head"))
+    n_layers, n_heads = int(layers.max()) + 1, int(heads.max()) + 1
+    index = (codes * n_layers + table["layer"].to_numpy(dtype="int64")) * n_heads + table["head"].to_numpy(
+        dtype="int64"
+    )
+    if (index[1:] < index[:-1]).any():
+        order = index.argsort(kind="stable")
+        table, index = table.iloc[order], index[order]
     expected = len(names) * n_layers * n_heads
-    index = (places[:, 0] * n_layers + places[:, 1]) * n_heads + places[:, 2]
-    if len(index) != expected or (index != range(expected)).any():
+    if len(index) != expected or (index != np.arange(expected)).any():
         raise AtlasError(
             f"scores: expected one row for each of {len(names)} relations x {n_layers} layers x {n_heads} heads "
-            f"({expected} rows), found {len(index)} rows, {expected - len(set(index.tolist()))} places without one."
+            f"({expected} rows), found {len(index)} rows, {expected - len(np.unique(index))} places without one."
         )
-    first = table.drop_duplicates("_relation")
+    first = table.iloc[:: n_layers * n_heads]
     relations = [
         (str(row["relation"]), str(row["category"]), _known(row.get("k")), _known(row.get("pairs")))
-        for row in first.to_dict("records")
+        for row in first[[name for name in ("relation", "category", "k", "pairs") if name in table]].to_dict("records")
     ]
     shape = (len(names), n_layers, n_heads)
     validity = None

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headatlas.atlas.checked_table import read_table
 from headatlas.atlas.evidence import EVIDENCE, Facts, check_evidence
-from headatlas.atlas.files import checked_file
 from headatlas.atlas.statistics import benjamini_hochberg, wilson_interval
 from headatlas.atlas.table import (
     CHANCE_VARIABLES,
@@ -343,17 +343,14 @@ class Atlas:
         """A table of EVIDENCE, or None where it was not gathered.
 
         Raises:
-            AtlasError: its file is not the one that was written with the manifest.
+            AtlasError: its file is not the one that was written with the manifest, or holds what no such table does.
         """
         check_evidence(name)
         if name not in self.manifest.evidence.names:
             return None
         if name not in self._evidence:
-            import pandas as pd
-
             remedy = f"Run `headatlas {EVIDENCE[name]}` again."
-            path = checked_file(Path(self.folder or "."), f"{name}.parquet", self.manifest, remedy)
-            self._evidence[name] = pd.read_parquet(path)
+            self._evidence[name] = read_table(Path(self.folder or "."), name, self.manifest, remedy)
         return self._evidence[name]
 
     def with_evidence(self, tables: Mapping[str, tuple[pd.DataFrame, Facts]]) -> Atlas:

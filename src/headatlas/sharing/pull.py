@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headatlas.atlas import MANIFEST, Atlas, load_atlas, load_manifest
+from headatlas.atlas.checked_table import MOST_BYTES as MOST_OF_A_TABLE
 from headatlas.atlas.files import MOST_BYTES
 from headatlas.atlas.manifest import TABLES
 from headatlas.checkpoints.remote.names import dataset_name
@@ -23,11 +25,8 @@ if TYPE_CHECKING:
 WANTED = (MANIFEST, *TABLES)
 """What is read of a published atlas; its report, pictures and pages are not."""
 
-MOST_OF_A_TABLE, MOST_IN_ALL = 2**30, 2**31
-"""Bytes of a table and of all files, before anything is downloaded."""
-
-MOST_UNPACKED, MOST_ROWS, MOST_TEXT = 2**32, 50_000_000, 10_000
-"""Bytes, rows and bytes of a text in a table; a small file can unpack to a huge one."""
+MOST_IN_ALL = 2**31
+"""Bytes of all files, before anything is downloaded."""
 
 
 def pull_atlas(name: str, output: str | Path | None = None, *, revision: str | None = None) -> Atlas:
@@ -119,8 +118,6 @@ def _write_anew(name: str, download: Path, folder: Path) -> None:
     from headatlas.measuring.output import EVIDENCE_FORMATS, save_pictures, write_results
 
     with _damaged(name, download):
-        for file in load_manifest(download).files:
-            _check_table(download / file)
         found = load_atlas(download)
         for table in found.manifest.evidence.names:
             found.evidence(table)
@@ -145,36 +142,6 @@ def _write_anew(name: str, download: Path, folder: Path) -> None:
         load_atlas(folder)
 
 
-def _check_table(path: Path) -> None:
-    """Refuse a table that would not fit into memory, or has columns that no atlas has."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    facts = pq.ParquetFile(path).metadata
-    unpacked = sum(facts.row_group(number).total_byte_size for number in range(facts.num_row_groups))
-    if facts.num_rows > MOST_ROWS or unpacked > MOST_UNPACKED:
-        raise AtlasError(
-            f"{path.name}: expected at most {MOST_ROWS:,} rows and {MOST_UNPACKED:,} bytes, found {facts.num_rows:,} "
-            f"and {unpacked:,}"
-        )
-    texts = []
-    for each in pq.ParquetFile(path).schema_arrow:
-        kind = each.type
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            texts.append(each.name)
-        elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-                  or pa.types.is_null(kind)):  # fmt: skip
-            raise AtlasError(f"{path.name}: column {each.name!r}: expected numbers or texts, found {kind}")
-    # As dictionaries, in which a text that is repeated takes memory once.
-    for batch in pq.ParquetFile(path, read_dictionary=texts).iter_batches(columns=texts) if texts else ():
-        for column in batch.columns:
-            words = column.dictionary if pa.types.is_dictionary(column.type) else column
-            longest = pc.max(pc.binary_length(words)).as_py() or 0  # type: ignore[attr-defined]
-            if longest > MOST_TEXT:
-                raise AtlasError(f"{path.name}: expected texts of at most {MOST_TEXT:,} bytes, found {longest:,}")
-
-
 class _damaged:
     """Whatever goes wrong with files of others is one sentence: they can break any assumption."""
 
@@ -190,5 +157,5 @@ class _damaged:
         why = type(error).__name__
         if isinstance(error, HeadatlasError):
             # Of files that are gone when this is read; the published atlas is not the reader's to mend.
-            why = str(error).replace(f"{self.folder}/", "").removesuffix(" Run the map again.").rstrip(".")
+            why = re.sub(r" Run (the map|`[^`]*`) again\.$", "", str(error).replace(f"{self.folder}/", "")).rstrip(".")
         raise AtlasError(f"{self.name}: what is there is damaged or no atlas ({why}); nothing was kept.") from error

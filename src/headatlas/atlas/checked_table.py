@@ -1,0 +1,297 @@
+"""One table of an atlas that can come from anybody: refused in one sentence, or exactly what its schema allows.
+
+The footer is compared with the manifest before a value is read, so that a small file cannot unpack to a huge table, and
+all values are compared with the schema before anything else sees them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from headatlas.atlas.json_facts import SHOWN
+from headatlas.atlas.schema import (
+    MOST_COLUMNS,
+    SCHEMAS,
+    Column,
+    Kind,
+    Schema,
+    limits_of,
+    missing_columns,
+    plain,
+    rows_of,
+)
+from headatlas.errors import AtlasError
+from headatlas.printable import printable
+from headatlas.regular_files import read_regular
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+    from headatlas.atlas.manifest import Manifest
+
+MOST_BYTES = 2**30
+"""Largest file of a table that is read."""
+
+UNPACKED, TIMES = 2**26, 100
+"""A table takes at most so many bytes, or, if that is more, so many times those of its file."""
+
+MOST_EMPTY = 2**20
+"""Cells of an array of all of a table's numbers that may be empty, however few rows the table has."""
+
+MOST_TEXT = 10_000
+"""Bytes of a text in a table."""
+
+CODECS = ("SNAPPY", "UNCOMPRESSED")
+"""What atlases are compressed with; others can unpack to thousands of times their size."""
+
+THRIFT = {"thrift_string_size_limit": 2**24, "thrift_container_size_limit": 2**17}
+"""Limits on what the footer of a file can make its reader allocate."""
+
+
+def read_table(folder: Path, name: str, manifest: Manifest, remedy: str = "Run the map again.") -> pd.DataFrame:
+    """A table of an atlas's folder, checked.
+
+    Args:
+        name: of a table, one of `headatlas.atlas.schema.SCHEMAS`.
+        remedy: what to do about a wrong file, a sentence.
+
+    Raises:
+        AtlasError: the file is missing, not the one that was written with the manifest, a link that leads out of the
+            folder, too large, or holds what its schema does not allow; says what and where.
+    """
+    return _Reader(folder, name, manifest, remedy).read()
+
+
+class _Reader:
+    def __init__(self, folder: Path, name: str, manifest: Manifest, remedy: str) -> None:
+        self.folder, self.path, self.name = folder, folder / f"{name}.parquet", name
+        self.manifest, self.remedy = manifest, remedy
+        self.schema: Schema = SCHEMAS[name]
+
+    def refuse(self, what: str, column: str | None = None) -> NoReturn:
+        at = "" if column is None else f"column {_shown(column)}: "
+        raise AtlasError(f"{self.path}: {at}{what}. {self.remedy}")
+
+    def read(self) -> pd.DataFrame:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        content = self.content()
+        try:
+            file = pq.ParquetFile(pa.BufferReader(content), **THRIFT)
+            self.check_footer(file, len(content))
+            texts = [name for name, column in self.columns(file).items() if column.kind is Kind.TEXT]
+            # As dictionaries, in which a text that is repeated takes memory once.
+            file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts, **THRIFT)
+            table = file.read(use_threads=False, use_pandas_metadata=False)
+        except AtlasError:
+            raise
+        except (Exception, pa.ArrowMemoryError) as error:  # pyarrow raises many types for a damaged file
+            self.refuse(f"expected a table in Parquet, found a damaged one ({_first_line(error)})")
+        return self.frame(table.replace_schema_metadata(None), self.budget(len(content)))
+
+    def content(self) -> bytes:
+        """The file's bytes, if they are those whose SHA-256 the manifest holds."""
+        entry = self.manifest.files.get(self.path.name)
+        if entry is None:
+            raise AtlasError(
+                f"{self.folder / 'atlas.json'}: expected {self.path.name} among its files, found none. {self.remedy}"
+            )
+        try:
+            content = read_regular(self.path, MOST_BYTES, self.folder)
+        except FileNotFoundError:
+            raise AtlasError(
+                f"{self.folder}: the manifest names {self.path.name!r}, which is not there. {self.remedy}"
+            ) from None
+        except OSError as error:
+            self.refuse(f"cannot be read ({error.strerror or error})")
+        if len(content) > MOST_BYTES:
+            self.refuse(f"expected at most {MOST_BYTES:,} bytes, found more")
+        if hashlib.sha256(content).hexdigest() != entry.sha256:
+            self.refuse("the file is not the one that was written with atlas.json")
+        return content
+
+    def budget(self, n_bytes: int) -> int:
+        """Bytes that the table may take."""
+        return max(UNPACKED, TIMES * n_bytes)
+
+    # The footer: nothing is decoded yet
+
+    def check_footer(self, file: Any, n_bytes: int) -> None:
+        facts = file.metadata
+        if facts.num_columns > MOST_COLUMNS:
+            self.refuse(f"expected at most {MOST_COLUMNS} columns, found {facts.num_columns:,}")
+        fewest, most = rows_of(self.name, self.manifest)
+        if not fewest <= facts.num_rows <= most:
+            expected = f"{fewest:,}" if fewest == most else f"at most {most:,}"
+            self.refuse(f"expected {expected} rows, as the manifest has it, found {facts.num_rows:,}")
+        unpacked = 8 * facts.num_rows * facts.num_columns
+        rows = 0
+        for number in range(facts.num_row_groups):
+            group = facts.row_group(number)
+            rows += group.num_rows
+            unpacked = max(unpacked, group.total_byte_size)
+            for at in range(group.num_columns):
+                codec = group.column(at).compression
+                if codec not in CODECS:
+                    self.refuse(f"expected columns compressed with {' or '.join(CODECS)}, found {codec}")
+        if rows != facts.num_rows:
+            self.refuse(f"expected {facts.num_rows:,} rows in its groups, found {rows:,}")
+        if unpacked > self.budget(n_bytes):
+            self.refuse(f"expected a table of at most {self.budget(n_bytes):,} bytes, found {unpacked:,}")
+        self.columns(file)
+
+    def columns(self, file: Any) -> dict[str, Column]:
+        """The schema's columns that are there, after refusing others, other types, and missing ones."""
+        import pyarrow as pa
+
+        found: dict[str, Column] = {}
+        for field in file.schema_arrow:
+            column = self.schema.columns.get(field.name)
+            if column is None or field.name in found:
+                self.refuse(f"expected only the columns {', '.join(self.schema.columns)}, each once", field.name)
+            fits = {
+                Kind.TEXT: pa.types.is_string(field.type) or pa.types.is_large_string(field.type),
+                Kind.WHOLE: pa.types.is_integer(field.type) and not pa.types.is_uint64(field.type),
+                Kind.NUMBER: pa.types.is_float32(field.type) or pa.types.is_float64(field.type),
+                Kind.FLAG: pa.types.is_boolean(field.type),
+            }[column.kind]
+            may_be_null = column.may_be_empty or not file.metadata.num_rows
+            if not fits and not (may_be_null and pa.types.is_null(field.type)):
+                self.refuse(f"expected {column.kind}, found {str(field.type)[:SHOWN]}", field.name)
+            found[field.name] = column
+        for name in missing_columns(self.schema, set(found)):
+            self.refuse(f"expected a column {name!r}, found none")
+        return found
+
+    # The values
+
+    def frame(self, table: pa.Table, budget: int) -> pd.DataFrame:
+        import pandas as pd
+        import pyarrow as pa
+
+        made: dict[str, Any] = {}
+        for name, column in self.schema.columns.items():
+            if name not in table.column_names:
+                continue
+            values = table[name].combine_chunks()
+            if isinstance(values, pa.ChunkedArray):  # more than one dictionary
+                values = pa.concat_arrays(values.unify_dictionaries().chunks) if values.num_chunks else values.cast(
+                    values.type
+                )  # fmt: skip
+            if pa.types.is_null(values.type) and column.kind in (Kind.TEXT, Kind.FLAG):
+                values = values.cast(pa.string() if column.kind is Kind.TEXT else pa.bool_())
+            if values.null_count and not column.may_be_empty:
+                self.refuse("expected a value in each row, found none in some", name)
+            if column.kind is Kind.TEXT:
+                budget -= self.check_texts(name, column, values, budget)
+                made[name] = (values.cast(pa.string()) if pa.types.is_dictionary(values.type) else values).to_pandas()
+            elif column.kind is Kind.FLAG:
+                made[name] = values.fill_null(False).to_numpy(zero_copy_only=False)
+            else:
+                made[name] = self.numbers(name, column, values)
+        frame = pd.DataFrame(made, columns=[name for name in table.column_names if name in made])
+        self.check_key(frame)
+        self.check_numbers(frame)
+        return frame
+
+    def check_texts(self, name: str, column: Column, values: Any, budget: int) -> int:
+        """Refuse texts that are too long, no Unicode, or not known here; the bytes that all take."""
+        import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if not pa.types.is_dictionary(values.type):
+            values = values.dictionary_encode()
+        try:
+            values.dictionary.validate(full=True)
+        except pa.ArrowInvalid as error:
+            self.refuse(f"expected texts in UTF-8, found other bytes ({_first_line(error)})", name)
+        lengths = pc.binary_length(values.dictionary).to_numpy(zero_copy_only=False)  # type: ignore[attr-defined]
+        if len(lengths) and np.nanmax(lengths) > MOST_TEXT:
+            self.refuse(f"expected texts of at most {MOST_TEXT:,} bytes, found {int(np.nanmax(lengths)):,}", name)
+        if values.dictionary.null_count:
+            self.refuse("expected a value in each row, found none in some", name)
+        taken = int(lengths[values.indices.to_numpy()].sum()) if len(values) else 0
+        if taken > budget:
+            self.refuse(f"expected texts of at most {budget:,} bytes in all, found {taken:,}", name)
+        known = column.one_of
+        if column.of == "relation":
+            known = tuple(item.relation for item in self.manifest.relations.items if item.measurable)
+        if known is not None and len(values):
+            there = values.dictionary.take(pc.unique(values.indices)).to_pylist()  # type: ignore[attr-defined]
+            if unknown := sorted(set(there) - set(known)):
+                what = "measurable relations of the manifest" if column.of else f"one of {', '.join(known)}"
+                self.refuse(f"expected {what}, found {_shown(unknown[0])}", name)
+        return taken
+
+    def numbers(self, name: str, column: Column, values: Any) -> Any:
+        import numpy as np
+        import pandas as pd
+        import pyarrow as pa
+
+        if pa.types.is_null(values.type):
+            values = values.cast(pa.int64() if column.kind is Kind.WHOLE else pa.float64())
+        missing = values.is_null().to_numpy(zero_copy_only=False)
+        whole = column.kind is Kind.WHOLE
+        plain_values: np.ndarray = (values.fill_null(0) if whole else values).to_numpy(zero_copy_only=False)
+        if not whole:
+            missing = np.isnan(plain_values)
+            if missing.any() and not column.may_be_empty:
+                self.refuse("expected a number in each row, found none in some", name)
+        there = plain_values[~missing] if missing.any() else plain_values
+        if len(there):
+            low, high = limits_of(column, self.manifest)
+            least, greatest = there.min(), there.max()
+            if not (low <= least and greatest <= high):
+                wrong = least if not low <= least else greatest
+                self.refuse(
+                    f"expected {column.kind} from {plain(low)} to {plain(high)}, found {plain(float(wrong))}", name
+                )
+        if whole and column.counted:
+            return pd.array(pd.arrays.IntegerArray(plain_values.astype("int64"), missing.copy()), dtype="Int64")
+        return plain_values
+
+    def check_numbers(self, frame: pd.DataFrame) -> None:
+        """Refuse numbers with such gaps that an array of all of them would be huge and nearly empty."""
+        if not len(frame) or not self.schema.numbered:
+            return
+        cells = self.manifest.model.n_layers * self.manifest.model.n_heads
+        for name in self.schema.numbered:
+            cells *= int(frame[name].max()) + 1
+            if cells > max(MOST_EMPTY, TIMES * len(frame)):
+                self.refuse(f"expected numbers from 0 without large gaps, found up to {int(frame[name].max()):,}", name)
+
+    def check_key(self, frame: pd.DataFrame) -> None:
+        import numpy as np
+        import pandas as pd
+
+        if len(frame) < 2 or not self.schema.key:
+            return
+        # One whole number for each row, as digits of a number whose base differs from place to place.
+        row, size = np.zeros(len(frame), dtype=np.int64), 1
+        for name in self.schema.key:
+            digits = frame[name]
+            numbers = digits.to_numpy() if self.schema.columns[name].kind is Kind.WHOLE else pd.factorize(digits)[0]
+            numbers = numbers.astype(np.int64) - int(numbers.min())
+            base = int(numbers.max()) + 1
+            if size * base >= 2**62:
+                row = np.unique(row, return_inverse=True)[1]
+                size = int(row.max()) + 1
+            row, size = row * base + numbers, size * base
+        if not (np.diff(row) > 0).all() and len(np.unique(row)) < len(row):
+            key = ", ".join(self.schema.key)
+            self.refuse(f"expected each combination of {key} once, found one twice")
+
+
+def _shown(text: object) -> str:
+    return repr(printable(str(text)[:SHOWN]))
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return printable(lines[0][:200]).rstrip(".: ")

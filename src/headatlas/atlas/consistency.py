@@ -1,0 +1,177 @@
+"""Whether the tables of an atlas agree with its manifest and with each other; each was checked by itself before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from headatlas.atlas.table import CHANCE_VARIABLES, COPYING_VARIABLES, HITS_VARIABLES, NOT_APPLICABLE, SIDES
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import xarray as xr
+
+    from headatlas.atlas.manifest import Manifest
+
+SIDE_NAMES = dict(zip(("promoted", "suppressed"), SIDES, strict=True))
+
+
+def contradictions_of_scores(table: pd.DataFrame, manifest: Manifest) -> Iterator[str]:
+    """What in the table of scores contradicts its manifest or itself, in words: `expected ..., found ...`."""
+    import numpy as np
+    import pandas as pd
+
+    items = {item.relation: item for item in manifest.relations.items}
+    codes, names = pd.factorize(table["relation"])
+    category, categories = pd.factorize(table["category"])
+    wanted = pd.Index(categories).get_indexer([items[name].category for name in names])[codes]
+    if (different := np.flatnonzero(category != wanted)).size:
+        row = different[0]
+        yield (
+            f"column 'category': expected {items[names[codes[row]]].category!r} for {names[codes[row]]!r} as in the "
+            f"manifest, found {categories[category[row]]!r}"
+        )
+    for column in ("k", "pairs"):
+        found = _counts(table, column)
+        if found is None:
+            continue
+        known = np.array([float(getattr(items[name], column) or "nan") for name in names])[codes]
+        if (different := np.flatnonzero((found != known) & ~(np.isnan(found) & np.isnan(known)))).size:
+            row = different[0]
+            yield (
+                f"column {column!r}: expected {known[row]:,.0f} for {names[codes[row]]!r} as in the manifest, found "
+                f"{found[row]:,.0f}"
+            )
+    yield from _validity_contradicts(table, manifest)
+    without = (table["validity"] == NOT_APPLICABLE).to_numpy()
+    yield from _gaps(table, without)
+    pairs = _counts(table, "pairs")
+    for name in HITS_VARIABLES.values():
+        yield from _above(table, name, pairs, "pairs")
+    if "copied" in table and pairs is not None:
+        copied = _counts(table, "copied")
+        assert copied is not None
+        yield from _above(table, "copied", pairs, "pairs")
+        for side, names_of in COPYING_VARIABLES.items():
+            yield from _above(table, names_of[0], pairs - copied, "pairs that are not copied")
+            yield from _above(table, names_of[0], _counts(table, HITS_VARIABLES[side]), HITS_VARIABLES[side])
+
+
+def contradictions_of_hits(data: xr.Dataset, hits: pd.DataFrame | None, pairs: pd.DataFrame | None) -> Iterator[str]:
+    """What in the tables of hits and pairs contradicts the scores or each other; begins with the file's name.
+
+    Args:
+        data: the scores, as `headatlas.atlas.table.dataset_from_table`.
+    """
+    import numpy as np
+    import pandas as pd
+
+    names = pd.Index([str(name) for name in data["relation"].values])
+    if pairs is not None:
+        found = np.bincount(_numbers_of(names, pairs["relation"]), minlength=len(names))
+        for name, n, expected in zip(names, found, data["pairs"].values, strict=True):
+            if n != expected:
+                yield f"pairs.parquet: expected {expected:,} pairs of {name!r} as in the scores, found {n:,}"
+    if hits is None:
+        return
+    relation = _numbers_of(names, hits["relation"])
+    _, n_layers, n_heads = data["score"].shape
+    place = (relation * n_layers + hits["layer"].to_numpy()) * n_heads + hits["head"].to_numpy()
+    for side, share in SIDE_NAMES.items():
+        variable = HITS_VARIABLES[share]
+        if variable not in data:
+            continue
+        of_side = (hits["side"] == side).to_numpy()
+        found = np.bincount(place[of_side], minlength=data["score"].size)
+        expected = data[variable].values.ravel()
+        if (different := np.flatnonzero(found != expected)).size:
+            at = int(different[0])
+            layer, head = divmod(at % (n_layers * n_heads), n_heads)
+            yield (
+                f"hits.parquet: expected {int(expected[at]):,} {side} pairs of "
+                f"{names[at // (n_layers * n_heads)]!r} by L{layer}H{head} as in the scores, found {int(found[at]):,}"
+            )
+    if "rank" in hits and len(hits):
+        k = data["k"].values[relation]
+        if ((hits["rank"].to_numpy() >= k) & (k > 0)).any():
+            yield "hits.parquet: column 'rank': expected ranks below the relation's k, found a larger one"
+    if pairs is not None and len(hits):
+        known, asked = _pair_numbers(names, pairs), _pair_numbers(names, hits)
+        missing = ~np.isin(asked, known)
+        if missing.any():
+            row = hits.iloc[int(np.flatnonzero(missing)[0])]
+            yield (
+                f"hits.parquet: expected pairs of pairs.parquet, found {str(row['source'])[:60]!r} -> "
+                f"{str(row['target'])[:60]!r} of {row['relation']!r}"
+            )
+
+
+def _numbers_of(names: pd.Index, relations: pd.Series) -> np.ndarray:
+    """The place of each relation among the names."""
+    import pandas as pd
+
+    codes, there = pd.factorize(relations)
+    return names.get_indexer(pd.Index(there))[codes] if len(there) else codes
+
+
+def _pair_numbers(names: pd.Index, table: pd.DataFrame) -> np.ndarray:
+    """A number for each row that is equal for equal relations and tokens; both ids are below 2**31."""
+    import numpy as np
+
+    tokens = table["source_id"].to_numpy(dtype="uint64") * np.uint64(2**31) + table["target_id"].to_numpy("uint64")
+    # Mixed with the relation's number by an odd factor: wraps around, and keeps different pairs of one relation apart.
+    return tokens * np.uint64(0x9E3779B97F4A7C15) + _numbers_of(names, table["relation"]).astype("uint64")
+
+
+def _validity_contradicts(table: pd.DataFrame, manifest: Manifest) -> Iterator[str]:
+    import numpy as np
+    import pandas as pd
+
+    codes, kinds = pd.factorize(table["validity"])
+    layers = table["layer"].to_numpy()
+    of_layer = np.full(manifest.model.n_layers, -1)
+    of_layer[layers] = codes
+    if (of_layer[layers] != codes).any():
+        yield "column 'validity': expected one for all heads of a layer, found several"
+        return
+    known = {layer: each.kind for each in manifest.model.validity for layer in each.layers}
+    for layer, code in enumerate(of_layer):
+        if known and code >= 0 and kinds[code] != known[layer]:
+            yield f"column 'validity': expected {known[layer]!r} in layer {layer} as in the manifest, found " \
+                  f"{str(kinds[code])[:60]!r}"  # fmt: skip
+            return
+
+
+def _gaps(table: pd.DataFrame, without: np.ndarray) -> Iterator[str]:
+    """Values that are missing where a head has some, or known of one side alone."""
+    complete: dict[str, bool] = {}
+    known_levels = [name for names in CHANCE_VARIABLES.values() for name in (names[0], names[2])]
+    known_levels += [name for names in COPYING_VARIABLES.values() for name in (names[0], names[2])] + ["copied"]
+    for name in ("score", "suppression", *HITS_VARIABLES.values(), *known_levels):
+        if name not in table:
+            continue
+        there = table[name].notna().to_numpy()[~without]
+        complete[name] = bool(there.all()) and len(there) > 0
+        # Scores alone can be known, as of an import; then all others are missing in every row.
+        if not complete[name] and (there.any() or name == "score" or name in known_levels) and len(there):
+            yield f"column {name!r}: expected a value for each head, found none for some"
+    known, other = (complete.get(name, False) for name in HITS_VARIABLES.values())
+    if known != other:
+        yield f"expected {' and '.join(HITS_VARIABLES.values())} both or neither, found one"
+    pairs = table.get("pairs")
+    if known and (pairs is None or pairs.isna().any() or (pairs < 1).any()):
+        yield "column 'pairs': expected at least 1 where hits are known, found fewer or none"
+    if not known and "copied" in table:
+        yield "column 'copied': expected none without hits, found some"
+
+
+def _counts(table: pd.DataFrame, name: str) -> Any:
+    return table[name].to_numpy(dtype="float64", na_value=float("nan")) if name in table else None
+
+
+def _above(table: pd.DataFrame, name: str, most: Any, of: str) -> Iterator[str]:
+    found = _counts(table, name)
+    if found is not None and most is not None and (found > most).any():
+        row = int((found > most).argmax())
+        yield f"column {name!r}: expected at most the number of {of}, {most[row]:,.0f}, found {found[row]:,.0f}"
