@@ -64,5 +64,6 @@ def sweep(folder: Path) -> None:
 
 def refuse_link(path: Path) -> None:
     """Raise `OSError` if a path is a link: what is written through it would land elsewhere."""
-    if path.is_symlink() or (hasattr(path, "is_junction") and path.is_junction()):
+    is_junction = getattr(path, "is_junction", bool)  # of Python 3.12 and newer, on Windows
+    if path.is_symlink() or is_junction():
         raise OSError(errno.ELOOP, "it is a link to another place, which is not followed", str(path))

@@ -291,13 +291,13 @@ def rank_words(layers: Iterable[np.ndarray], n_of_head: int = 5) -> RankedWords:
     """
     import numpy as np
 
-    total = largest = np.float64(0.0)
+    total, largest = np.zeros((1, 1)), np.full((1, 1), -np.inf)
     n_alive, found, most, written = 0, [], _Largest(), _Largest()
     for layer, moved in enumerate(layers):
         moved = moved.astype(np.float64)
         shifts, typical, alive = _shifts(moved)
         total = total + shifts.sum(1)
-        largest = shifts.max(1) if layer == 0 else np.maximum(largest, shifts.max(1))
+        largest = np.maximum(largest, shifts.max(1))
         n_alive += int(alive.sum())
         most.add(layer, shifts[0])
         written.add(layer, moved[0] - np.median(moved[0], -1, keepdims=True))

@@ -48,7 +48,7 @@ MOST_TEXT = 10_000
 CODECS = ("SNAPPY", "UNCOMPRESSED")
 """What atlases are compressed with; others can unpack to thousands of times their size."""
 
-THRIFT = {"thrift_string_size_limit": 2**24, "thrift_container_size_limit": 2**17}
+THRIFT: dict[str, Any] = {"thrift_string_size_limit": 2**24, "thrift_container_size_limit": 2**17}
 """Limits on what the footer of a file can make its reader allocate."""
 
 
@@ -262,9 +262,10 @@ class _Reader:
             return
         cells = self.manifest.model.n_layers * self.manifest.model.n_heads
         for name in self.schema.numbered:
-            cells *= int(frame[name].max()) + 1
+            largest = int(frame[name].to_numpy().max())
+            cells *= largest + 1
             if cells > max(MOST_EMPTY, TIMES * len(frame)):
-                self.refuse(f"expected numbers from 0 without large gaps, found up to {int(frame[name].max()):,}", name)
+                self.refuse(f"expected numbers from 0 without large gaps, found up to {largest:,}", name)
 
     def check_key(self, frame: pd.DataFrame) -> None:
         import numpy as np

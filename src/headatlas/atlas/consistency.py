@@ -28,9 +28,10 @@ def contradictions_of_scores(table: pd.DataFrame, manifest: Manifest) -> Iterato
     wanted = pd.Index(categories).get_indexer([items[name].category for name in names])[codes]
     if (different := np.flatnonzero(category != wanted)).size:
         row = different[0]
+        name = str(names[codes[row]])
         yield (
-            f"column 'category': expected {items[names[codes[row]]].category!r} for {names[codes[row]]!r} as in the "
-            f"manifest, found {categories[category[row]]!r}"
+            f"column 'category': expected {items[name].category!r} for {name!r} as in the manifest, found "
+            f"{categories[category[row]]!r}"
         )
     for column in ("k", "pairs"):
         found = _counts(table, column)
@@ -107,8 +108,8 @@ def contradictions_of_hits(data: xr.Dataset, hits: pd.DataFrame | None, pairs: p
             )
 
 
-def _numbers_of(names: pd.Index, relations: pd.Series) -> np.ndarray:
-    """The place of each relation among the names."""
+def _numbers_of(names: pd.Index, relations: Any) -> np.ndarray:
+    """The place of each of a column of relations among the names."""
     import pandas as pd
 
     codes, there = pd.factorize(relations)

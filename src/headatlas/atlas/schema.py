@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas.headvis import METRICS
 from headatlas.atlas.table import CHANCE_VARIABLES, COPYING_VARIABLES, HITS_VARIABLES, SIDES
@@ -72,11 +72,11 @@ class Schema:
     numbered: tuple[str, ...] = ()
 
 
-def _whole(high: float = MOST_ID, low: float = 0, **options: bool) -> Column:
+def _whole(high: float = MOST_ID, low: float = 0, **options: Any) -> Column:
     return Column(Kind.WHOLE, low, high, **options)
 
 
-def _number(low: float = -HUGE, high: float = HUGE, **options: bool) -> Column:
+def _number(low: float = -HUGE, high: float = HUGE, **options: Any) -> Column:
     return Column(Kind.NUMBER, low, high, **options)
 
 
@@ -84,7 +84,7 @@ def _one_of(*texts: str) -> Column:
     return Column(Kind.TEXT, one_of=texts)
 
 
-def _shares(*names: str, low: float = 0, **options: bool) -> dict[str, Column]:
+def _shares(*names: str, low: float = 0, **options: Any) -> dict[str, Column]:
     return {name: _number(low, 1, **options) for name in names}
 
 
@@ -110,7 +110,7 @@ _CHANCE = tuple(name for names in CHANCE_VARIABLES.values() for name in names)
 _UNCOPIED = ("copied", *(name for names in COPYING_VARIABLES.values() for name in names))
 
 
-def _count(**options: bool) -> Column:
+def _count(**options: Any) -> Column:
     return Column(Kind.WHOLE, 0, MOST_ID, may_be_empty=True, counted=True, **options)
 
 

@@ -334,9 +334,10 @@ class MapPicture:
         """Names and scores of the strongest heads above the threshold, where they hide no such head."""
         shares, look = self._shares(), self.look
         above = np.argwhere(shares > float(parse_threshold(self.classification.threshold)))
-        strongest = sorted((tuple(place) for place in above.tolist()), key=lambda place: (-shares[place], place))
+        known: list[tuple[int, int]] = [(layer, head) for layer, head in above.tolist()]
+        strongest = sorted(known, key=lambda place: (-shares[place], place))
         size = look.tick - 0.5
-        names = HeadNames(self.ruler, size, cell, shares.shape, [tuple(place) for place in above.tolist()])
+        names = HeadNames(self.ruler, size, cell, shares.shape, known)
         background = matplotlib.colormaps[self.palette.scale](0.0)
         for layer, head in sorted(strongest[: look.labels], key=lambda place: (place[1], -place[0])):
             name = head_name(layer, head)

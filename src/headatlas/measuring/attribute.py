@@ -379,12 +379,13 @@ class _Cards:
         return [name for name in self.classification.categories if self.classification.of(name)[layer, head]]
 
     def behaviours(self, layer: int, head: int) -> list[str] | None:
-        if self.reading is None or not self.reading.measured[layer, head]:
+        reading = self.reading
+        if reading is None or not reading.measured[layer, head]:
             return None
-        found = [each.name for each in BEHAVIOURS if self.reading.of(each.name)[layer, head]]
-        value = self.reading.value[:, layer, head]
+        found = [each.name for each in BEHAVIOURS if reading.of(each.name)[layer, head]]
+        value = reading.value[:, layer, head]
         # The sink takes what a head does not use elsewhere.
-        return sorted(found, key=lambda name: (name == "sink", -value[self.reading.names.index(name)]))
+        return sorted(found, key=lambda name: (name == "sink", -value[reading.names.index(name)]))
 
 
 @dataclass(frozen=True)

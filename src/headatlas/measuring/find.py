@@ -187,7 +187,7 @@ def _with_first_tokens(
         else:
             pairs.append((pair.source, pair.target))
             ids.append((source, target))
-            shortened[pair.target] = str(tokenizer.decode([target])).strip()
+            shortened[pair.target] = str(tokenizer.decode(target)).strip()
     source_ids, target_ids = zip(*ids, strict=True) if ids else ((), ())
     return _Asked(tuple(pairs), source_ids, target_ids, tuple(shortened.items())), dropped
 
