@@ -137,6 +137,7 @@ def test_the_gallery_opens_by_itself(tmp_path):
     assert "of 6 attention heads" in text and text.count("data:image/png;base64,") == 3
 
 
+@pytest.mark.usefixtures("rendered")
 def test_the_figures_of_the_documentation(tmp_path):
     from headatlas.atlas import save_atlas
 

@@ -18,15 +18,16 @@ from headatlas.reports import write_report
 
 
 def with_hits(atlas):
-    """The atlas with a row for each promoted hit, whose ranks go round."""
+    """The atlas with a row for each hit, whose ranks go round."""
     import pandas as pd
 
     rows = []
-    for (relation, layer, head), hits in np.ndenumerate(atlas.data["hits"].values):
-        rows += [
-            (atlas.relations[relation], f"s{n}", f"t{n}", n, n, layer, head, "promoted", (n * 3 + head) % 10)
-            for n in range(hits)
-        ]
+    for variable, side in (("hits", "promoted"), ("suppression_hits", "suppressed")):
+        for (relation, layer, head), hits in np.ndenumerate(atlas.data[variable].values):
+            rows += [
+                (atlas.relations[relation], f"s{n}", f"t{n}", n, n, layer, head, side, (n * 3 + head) % 10)
+                for n in range(hits)
+            ]
     names = ["relation", "source", "target", "source_id", "target_id", "layer", "head", "side", "rank"]
     atlas = replace(atlas, pair_hits=pd.DataFrame(rows, columns=names))
     return atlas
@@ -64,7 +65,7 @@ def test_classified_heads_by_threshold_and_k_are_a_plain_recount():
     for k in (1, 4):
         for threshold, counted in zip(("0.05", "0.15", "0.5"), found[k], strict=True):
             heads = set()
-            near = atlas.pair_hits[atlas.pair_hits["rank"] < k]
+            near = atlas.pair_hits[(atlas.pair_hits["rank"] < k) & (atlas.pair_hits["side"] == "promoted")]
             for (_, layer, head), rows in near.groupby(["relation", "layer", "head"]):
                 if len(rows) * 100 > round(float(threshold) * 100) * 40:
                     heads.add((layer, head))

@@ -50,7 +50,7 @@ def test_a_tokenizer_that_knows_no_probe_gets_the_space():
     inner = Tokenizer(models.WordLevel({"<unk>": 0, "ĠFrance": 1, "ĠParis": 2}, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tok = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>")
-    (encoded,) = encode_relations([Relation("r", (("France", "Paris"),))], tok, 3, SETTINGS)
+    (encoded,) = encode_relations([Relation("r", (("France", "Paris"),))], tok, 1_000, SETTINGS)
     assert (encoded.source_ids, encoded.target_ids) == ((1,), (2,))
 
 

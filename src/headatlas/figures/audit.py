@@ -80,9 +80,7 @@ def _draw_heads(figure: Figure, axes: Axes, audit: Audit) -> None:
     bar.ax.minorticks_off()
     narrow = figure.get_figwidth() < 4.4
     label = (
-        "movement of a typical word, over the noise"
-        if narrow
-        else ("movement of the head's typical word, over that of the noise")
+        "a typical word, over the noise" if narrow else ("movement of the head's typical word, over that of the noise")
     )
     bar.set_label(label, size=7 if narrow else 7.5, color=INK)
     bar.ax.tick_params(labelsize=7, width=0.5, color=FRAME, labelcolor=INK)
@@ -122,8 +120,8 @@ def _draw_words(axes: Axes, audit: Audit, colour: str, quiet: str) -> None:
     narrow = bool(axes.figure.bbox.width / axes.figure.dpi < 4.4)
     moved_beyond = f"{audit.words_beyond:,} of {audit.words_compared:,} words moved" + "\n" * narrow
     axes.set_title(f"{moved_beyond} beyond the noise", size=8 if narrow else 8.5, color=INK)
-    of_noise = "the most of the noise" if narrow else "the most of any word in the noise"
-    axes.set_xlabel(f"movement (dashed: {of_noise})", size=7 if narrow else 7.5, color=QUIET)
+    label = "dashed: most of the noise" if narrow else "movement (dashed: the most of any word in the noise)"
+    axes.set_xlabel(label, size=7 if narrow else 7.5, color=QUIET)
     style_plot(axes, grid="x")
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0, labelsize=7)

@@ -108,7 +108,9 @@ def test_nothing_there_an_empty_file_and_a_folder(tmp_path):
     assert message(tmp_path / "empty.gguf") == (
         f"{tmp_path}/empty.gguf: expected a GGUF file, found an empty one. Fetch it again."
     )
-    assert message(tmp_path) == f"{tmp_path}: expected a GGUF file, cannot read it (Is a directory)."
+    assert message(tmp_path) == (
+        f"{tmp_path}: expected a GGUF file, cannot read it (it is no file, but a device, a pipe, a socket or a folder)."
+    )
 
 
 def test_every_cut_of_a_file_is_noticed(tmp_path):
