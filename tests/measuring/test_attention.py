@@ -289,6 +289,7 @@ def test_a_killed_measurement_goes_on(planted, tmp_path, moment):
     shutil.copytree(planted / "atlas", tmp_path / "atlas")
     text = planted / "t.txt"
     command = [sys.executable, "-m", "headatlas", "attention", tmp_path / "atlas", "--text", text, "--seeds", "80"]
+    command += ["--model", planted / "model"]
     part = tmp_path / "atlas" / measuring.PARTS / moment
     with start_hearing(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as process:
         while not part.exists() and process.poll() is None:
