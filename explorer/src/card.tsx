@@ -4,10 +4,10 @@ import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { type Classified, categoriesAt, thresholdShare, wilson } from "./classify";
 import { type AtlasData, alike, type Edge, type Explored, NOTHING, type Removed } from "./data";
-import { atlasName } from "./drawing";
 import { example, pairCounts } from "./examples";
 import type { Side } from "./message";
 import { spoken, topic } from "./names";
+import { atlasName } from "./panels";
 import type { View } from "./state";
 
 const NOT_MEASURED = "not measured";

@@ -3,9 +3,9 @@
 import type { ComponentChildren } from "preact";
 import type { Classified } from "./classify";
 import type { AtlasData, Explored } from "./data";
-import { atlasName, counted } from "./drawing";
 import type { Side } from "./message";
 import { spoken, topic } from "./names";
+import { atlasName, counted } from "./panels";
 import type { View } from "./state";
 import { bestHeads } from "./strongest";
 

@@ -4,9 +4,9 @@ import { useState } from "preact/hooks";
 import { brief } from "./card";
 import type { Classified } from "./classify";
 import type { Explored } from "./data";
-import { atlasName, counted } from "./drawing";
 import type { Strongest } from "./message";
 import { spoken } from "./names";
+import { atlasName, counted } from "./panels";
 import type { View } from "./state";
 
 const MOST_MATCHED = 15;

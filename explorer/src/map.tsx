@@ -3,8 +3,10 @@
 import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { AtlasData } from "./data";
-import { counted, draw, type Geometry, geometry, type Ink, type Panel } from "./drawing";
+import { draw, type Geometry, geometry } from "./drawing";
 import { paint } from "./exports";
+import type { Ink } from "./inks";
+import { counted, type Panel } from "./panels";
 
 /** A head that is marked in each panel of its atlas: its card is open, or something outside of the map names it. */
 export interface Mark {

@@ -5,10 +5,10 @@ import { useMemo } from "preact/hooks";
 import { shown } from "./card";
 import { type Classified, categoriesAt } from "./classify";
 import type { AtlasData, Explored } from "./data";
-import { atlasName } from "./drawing";
 import { example, pairCounts } from "./examples";
 import type { Side } from "./message";
 import { spoken, topic } from "./names";
+import { atlasName } from "./panels";
 import type { View } from "./state";
 
 const MOST_TILES = 12;

@@ -16,6 +16,7 @@ from headatlas.analysis.film import Scene, make_film
 from headatlas.errors import AtlasError
 from headatlas.explorer import build_film, build_page, write_page
 from headatlas.explorer.payload import build_payload
+from needs import ROOT
 
 NAMESPACES = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xhtml", "http://www.w3.org/1998/Math/MathML",
               "http://www.w3.org/1999/xlink"}  # fmt: skip
@@ -154,3 +155,11 @@ def test_the_page_of_two_holds_both_in_the_order_given() -> None:
     page = Page(build_page(one, two))
     assert page.of("title") == ["base and tuned · headatlas"]
     assert base64.b64decode(page.of("script")[0]) == build_payload([one, two])
+
+
+def test_relations_have_the_same_names_in_the_page_as_elsewhere():
+    from headatlas.relations.titles import WORDS
+
+    text = (ROOT / "explorer" / "src" / "names.ts").read_text("utf-8")
+    table = text[text.index("const WORDS") : text.index("};")]
+    assert dict(re.findall(r'(\w+): "(\w+)",', table)) == WORDS

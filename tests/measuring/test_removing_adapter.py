@@ -7,7 +7,6 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from atlases import make_atlas
 from headatlas import load_atlas, map_heads, remove_heads
 from headatlas.architectures import open_model
 from headatlas.architectures.open import open_checkpoint
@@ -143,12 +142,21 @@ def test_the_command_prints_effects(planted, tmp_path):
     assert set(load_file(tmp_path / "adapter" / "adapter_model.safetensors"))
 
 
-def test_random_heads_in_the_place_of_removed_ones_do_not_implement_the_relation():
-    atlas = make_atlas(6, 9, relations=("a", "b", "c", "d"))
-    own = module.ranked_heads(atlas, "a")
-    chosen = [head for head in own if head[0] == own[0][0]][:1]
-    more = [(chosen[0][0], head) for head in range(9) if (chosen[0][0], head) != chosen[0]][:5]
-    for draw in module.random_in_layers(atlas, chosen, 0, without=more):
-        assert len(draw) == 1 and not {*draw} & {*chosen, *more} and draw[0][0] == chosen[0][0]
-    every = [(chosen[0][0], head) for head in range(9)]
-    assert module.random_in_layers(atlas, chosen, 0) and module.random_in_layers(atlas, chosen, 0, without=every) == []
+@pytest.mark.parametrize(("draws", "elsewhere", "known"), [
+    ([[(1, 0)], [(1, 1)]], 0, True),
+    ([[(0, 0)], [(1, 1)]], 1, False),
+    ([[]], 0, False),
+])  # fmt: skip
+def test_random_heads_are_compared_if_they_are_of_the_same_layers(
+    planted, tmp_path, monkeypatch, draws, elsewhere, known
+):
+    asked = []
+    monkeypatch.setattr(module, "random_heads", lambda *given: asked.append(given) or (draws, elsewhere))
+    prompts = tmp_path / "prompts.toml"
+    prompts.write_text('[country_to_capital]\nprompt = "{source}"\nshots = 0\n', "utf-8")
+    found = remove_heads(
+        load_atlas(planted / "atlas"), "country_to_capital", tmp_path / "adapter", n_heads=1, prompts=prompts,
+        text=planted / "text.txt", add_relations=planted / "country_to_capital.json",
+    )  # fmt: skip
+    assert asked[0][1:3] == ("country_to_capital", [(1, 2)])
+    assert all((each.random is not None) == known for each in found.effects)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headatlas.analysis.categories import Classification, classify
-from headatlas.atlas import Atlas
+from headatlas.atlas import HITS_SIDES, Atlas
 from headatlas.settings import parse_threshold
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def count_classified(
     hits = atlas.pair_hits
     if hits is None or "rank" not in hits:
         return None
-    hits = hits.loc[hits["side"].to_numpy() == ("promoted" if side == "score" else "suppressed")]
+    hits = hits.loc[hits["side"].to_numpy() == HITS_SIDES[side]]
     number = {name: at for at, name in enumerate(atlas.relations)}
     relation = np.array([number[str(name)] for name in hits["relation"].to_numpy()], dtype=np.int64)
     layer, head, rank = (hits[name].to_numpy(dtype=np.int64) for name in ("layer", "head", "rank"))

@@ -50,8 +50,9 @@ BEHAVIOURS = (
 
 
 def find_behaviour(name: str) -> Behaviour:
-    """The behaviour of this name, one of BEHAVIOURS."""
-    return next(each for each in BEHAVIOURS if each.name == name)
+    """The behaviour of this name, in any case, one of BEHAVIOURS."""
+    known = find_name("reads", name, [each.name for each in BEHAVIOURS])
+    return next(each for each in BEHAVIOURS if each.name == known)
 
 
 SINK = "sink"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headatlas.analysis.categories import classify
-from headatlas.atlas import HITS_VARIABLES, Atlas, head_name
+from headatlas.atlas import HITS_SIDES, HITS_VARIABLES, Atlas, head_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,15 +119,12 @@ def _example(atlas: Atlas, relation: str, layer: int, head: int, side: str) -> t
         return None
     own = (hits["layer"].to_numpy() == layer) & (hits["head"].to_numpy() == head)
     rows: Any = hits.loc[own]
-    rows = rows.loc[(rows["relation"] == relation) & (rows["side"] == SIDE_OF_HITS[side])]
+    rows = rows.loc[(rows["relation"] == relation) & (rows["side"] == HITS_SIDES[side])]
     if rows.empty:
         return None
     # Tokenizers number frequent words first: of the pairs, one that most readers know.
     at = int(rows[["source_id", "target_id"]].to_numpy().max(1).argmin())
     return str(rows["source"].iloc[at]), str(rows["target"].iloc[at])
-
-
-SIDE_OF_HITS = {"score": "promoted", "suppression": "suppressed"}
 
 
 def only_suppressing(atlas: Atlas, rule: str | None = None) -> np.ndarray | None:

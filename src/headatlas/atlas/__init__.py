@@ -7,6 +7,7 @@ from headatlas.atlas.manifest import HITS, MEASURES, PAIRS, SCHEMA_VERSION, SCOR
 from headatlas.atlas.table import (
     CHANCE_VARIABLES,
     COPYING_VARIABLES,
+    HITS_SIDES,
     HITS_VARIABLES,
     NOT_APPLICABLE,
     NOT_KNOWN,
@@ -24,6 +25,7 @@ __all__ = [
     "COPYING_VARIABLES",
     "EVIDENCE",
     "HITS",
+    "HITS_SIDES",
     "HITS_VARIABLES",
     "MANIFEST",
     "MEASURES",

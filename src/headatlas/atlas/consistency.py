@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from headatlas.atlas.table import CHANCE_VARIABLES, COPYING_VARIABLES, HITS_VARIABLES, NOT_APPLICABLE, SIDES
+from headatlas.atlas.table import CHANCE_VARIABLES, COPYING_VARIABLES, HITS_SIDES, HITS_VARIABLES, NOT_APPLICABLE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from headatlas.atlas.manifest import Manifest
-
-SIDE_NAMES = dict(zip(("promoted", "suppressed"), SIDES, strict=True))
 
 
 def contradictions_of_scores(table: pd.DataFrame, manifest: Manifest) -> Iterator[str]:
@@ -79,7 +77,7 @@ def contradictions_of_hits(data: xr.Dataset, hits: pd.DataFrame | None, pairs: p
     relation = _numbers_of(names, hits["relation"])
     _, n_layers, n_heads = data["score"].shape
     place = (relation * n_layers + hits["layer"].to_numpy()) * n_heads + hits["head"].to_numpy()
-    for side, share in SIDE_NAMES.items():
+    for share, side in HITS_SIDES.items():
         variable = HITS_VARIABLES[share]
         if variable not in data:
             continue

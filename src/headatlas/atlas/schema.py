@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas.headvis import METRICS
-from headatlas.atlas.table import CHANCE_VARIABLES, COPYING_VARIABLES, HITS_VARIABLES, SIDES
+from headatlas.atlas.table import CHANCE_VARIABLES, COPYING_VARIABLES, HITS_SIDES, HITS_VARIABLES, SIDES
 
 if TYPE_CHECKING:
     from headatlas.atlas.manifest import Manifest
@@ -102,7 +102,7 @@ RELATION, TEXT = Column(Kind.TEXT, of="relation"), Column(Kind.TEXT)
 PLACE = {"layer": LAYER, "head": HEAD}
 SENDER = {"sender_layer": LAYER, "sender_head": HEAD}
 PAIR = {"relation": RELATION, "source": TEXT, "target": TEXT, "source_id": _whole(), "target_id": _whole()}
-SIDE = _one_of("promoted", "suppressed")
+SIDE = _one_of(*HITS_SIDES.values())
 CHANGES = tuple(f"{what}{end}" for what in ("share_change", "copying_change") for end in ("", "_low", "_high"))
 FALLS = tuple(f"{what}{end}" for what in ("accuracy", "probability") for end in ("_fall", "_low", "_high"))
 

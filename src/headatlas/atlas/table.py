@@ -21,6 +21,9 @@ SIDES = ("score", "suppression")
 HITS_VARIABLES = {"score": "hits", "suppression": "suppression_hits"}
 """Of each side: the whole number of hits, if it is known."""
 
+HITS_SIDES = {"score": "promoted", "suppression": "suppressed"}
+"""Of each side: what its hits are called in the table of hits."""
+
 CHANCE_VARIABLES = {
     "score": ("chance", "chance_exact", "p_value"),
     "suppression": ("suppression_chance", "suppression_chance_exact", "suppression_p_value"),
@@ -97,9 +100,7 @@ def dataset_from_table(table: pd.DataFrame) -> xr.Dataset:
     codes, names = pd.factorize(table["relation"])
     layers, heads = (table[name].to_numpy(dtype="int64") for name in ("layer", "head"))
     n_layers, n_heads = int(layers.max()) + 1, int(heads.max()) + 1
-    index = (codes * n_layers + table["layer"].to_numpy(dtype="int64")) * n_heads + table["head"].to_numpy(
-        dtype="int64"
-    )
+    index = (codes * n_layers + layers) * n_heads + heads
     if (index[1:] < index[:-1]).any():
         order = index.argsort(kind="stable")
         table, index = table.iloc[order], index[order]

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "atlas.json"
+"""That of `headatlas.atlas`, whose import takes longer than a shell should wait."""
+
 LARGEST, MOST = 64_000_000, 400
 """Bytes of a manifest that is read, and names that are offered."""
 

@@ -39,6 +39,9 @@ def explore_command(
             f"{first.name} ({', '.join(chosen[0])}); the page can change them."
         )
     path = write_page(atlas / default if output is None else output, *atlases)
-    print_json({"wrote": str(path)}) if as_json else print_message(f"Wrote {path}")
+    if as_json:
+        print_json({"wrote": str(path)})
+    else:
+        print_message(f"Wrote {path}")
     if show and typer.launch(path.absolute().as_uri()) != 0:
         print_message("No browser could be opened: open the file by hand.")

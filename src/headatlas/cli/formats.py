@@ -36,14 +36,6 @@ def format_duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def count(number: int, noun: str) -> str:
-    """
-    >>> count(1, "head"), count(1024, "head")
-    ('1 head', '1,024 heads')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def format_count(value: Any) -> str:
     """A whole number, or nothing if it is unknown.
 

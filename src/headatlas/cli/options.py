@@ -69,6 +69,7 @@ AdapterOption = Annotated[
 TableOption = Annotated[
     bool, typer.Option("--table", help="Print all categories and the strongest head of each relation too.")
 ]
+SeedOption = Annotated[int, typer.Option(help="Of all random choices.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 EngineOption = Annotated[EngineName, typer.Option(help="Where layers are scored: this process, or a Ray cluster.")]
 AddressOption = Annotated[

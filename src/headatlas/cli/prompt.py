@@ -16,7 +16,9 @@ from headatlas.cli.options import (
     JsonOption,
     ModelOption,
     Palette,
+    PaletteOption,
     RuleOption,
+    SeedOption,
     ThreadsOption,
 )
 from headatlas.cli.screen import Bar, print_json, print_message
@@ -49,10 +51,10 @@ def prompt_command(
     model: ModelOption = None,
     adapter: AdapterOption = None,
     add_relations: AddRelations = None,
-    seed: Annotated[int, typer.Option(help="Of random tokens and heads.")] = 0,
+    seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
-    palette: Annotated[Palette, typer.Option(help="Of the picture.")] = Palette.paper,
+    palette: PaletteOption = Palette.paper,
     as_json: JsonOption = False,
 ) -> None:
     """Show which heads look where and write what at a prompt, against what their cards say."""

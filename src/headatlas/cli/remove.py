@@ -9,7 +9,15 @@ import typer
 
 from headatlas.cli.app import command
 from headatlas.cli.completion import complete_relation
-from headatlas.cli.options import AddRelations, AtlasFolder, DeviceOption, JsonOption, ModelOption, ThreadsOption
+from headatlas.cli.options import (
+    AddRelations,
+    AtlasFolder,
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    SeedOption,
+    ThreadsOption,
+)
 from headatlas.cli.screen import Bar, print_json, print_message, print_note, show_table
 
 
@@ -31,7 +39,7 @@ def remove_command(
     heads: Annotated[int, typer.Option(metavar="N", min=1, help="Most heads to remove.")] = 4,
     n_prompts: Annotated[int, typer.Option(metavar="N", min=10, help="Most prompts of a task.")] = 40,
     controls: Annotated[int, typer.Option(metavar="N", min=0, help="Most other tasks for comparison.")] = 3,
-    seed: Annotated[int, typer.Option(help="Of all random choices.")] = 0,
+    seed: SeedOption = 0,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an adapter.")] = False,

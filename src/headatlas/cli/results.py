@@ -10,7 +10,7 @@ import typer
 
 from headatlas.cli.app import command
 from headatlas.cli.completion import complete_category, complete_reading, complete_relation
-from headatlas.cli.formats import count, format_count
+from headatlas.cli.formats import format_count
 from headatlas.cli.options import (
     AtlasFolder,
     ExportFormat,
@@ -144,6 +144,7 @@ WIDE = 100
 
 def _show_heads(atlas: Atlas, rows: list[dict[str, Any]], side: str) -> None:
     from headatlas.figures.palettes import PALETTES
+    from headatlas.reports.text import count
 
     columns = ["head", "relation", "category", side]
     shown = {
@@ -179,10 +180,11 @@ def _list_readers(atlas: Atlas, reads: str, as_json: bool) -> None:
     from headatlas.analysis.sentences import Sentences
     from headatlas.atlas import records
     from headatlas.printable import printable
+    from headatlas.reports.text import agree, count
 
-    found, told = records(reading_heads(atlas, reads)), Sentences(atlas)
+    found, sentences = records(reading_heads(atlas, reads)), Sentences(atlas)
     if as_json:
-        print_json([row | {"sentence": told.of(row["layer"], row["head"])} for row in found])
+        print_json([row | {"sentence": sentences.of(row["layer"], row["head"])} for row in found])
         return
     numbers = ("share", "low", "high", "chance")
     cells = [
@@ -190,21 +192,17 @@ def _list_readers(atlas: Atlas, reads: str, as_json: bool) -> None:
     ]
     if not sys.stdout.isatty():
         for row, cell in zip(found, cells, strict=True):
-            typer.echo("\t".join([*cell, printable(told.of(row["layer"], row["head"]) or "")]))
+            typer.echo("\t".join([*cell, printable(sentences.of(row["layer"], row["head"]) or "")]))
         return
     # How it looks is the same for all of them.
-    rest = [told.consequence(row["layer"], row["head"]) for row in found]
+    rest = [sentences.consequence(row["layer"], row["head"]) for row in found]
     rows = [
         [row["name"], f"{row['share']:.2f}", f"{row['low']:.2f}–{row['high']:.2f}", f"{row['chance']:.2f}", each]
         for row, each in zip(found, rest, strict=True)
     ]
     columns = ["name", "share", "95 %", "chance", "what it writes; what is lost without it"]
-    show_table(
-        f"{len(rows)} heads that look at {find_behaviour(found[0]['behaviour'] if found else reads.lower()).looks}",
-        columns,
-        rows,
-        right=(1, 2, 3),
-    )
+    title = f"{count(len(rows), 'head')} that {agree(len(rows), 'looks', 'look')} at {find_behaviour(reads).looks}"
+    show_table(title, columns, rows, right=(1, 2, 3))
 
 
 @command("export")

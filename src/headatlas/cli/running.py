@@ -18,6 +18,7 @@ from headatlas.cli.options import (
     DeviceOption,
     JsonOption,
     ModelOption,
+    SeedOption,
     Side,
     ThreadsOption,
 )
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from headatlas.analysis.ablation import RemovalPoint
     from headatlas.analysis.correlations import Mean
     from headatlas.atlas.evidence import Ablation, Correlation
-
-SeedOption = Annotated[int, typer.Option(help="Of all random choices.")]
 
 SOURCES = {"one": "sources of one token", "several": "sources of several tokens (against the score of one)"}
 

@@ -50,7 +50,7 @@ def draw_attribution(found: LogitAttribution, *, n_heads: int = ROWS, palette: s
     """
     chosen, heads = checked_palette(palette), found.strongest(max(1, n_heads))
     with plain_style():
-        title = f"{_shortened(found.prompt, 90)} → {token_label(found.token.text)}"
+        title = f"{one_line(found.prompt, 90)} → {token_label(found.token.text)}"
         facts = {"Title": title, "Model": one_line(found.model, MAX_NOTE)}
         if found.fingerprint is not None:
             facts["Fingerprint"] = one_line(found.fingerprint, MAX_NOTE)
@@ -74,7 +74,7 @@ def token_label(token: str) -> str:
     >>> token_label(" Paris"), token_label("  ")
     ('Paris', '2 spaces')
     """
-    return _shortened(printable(token).strip(" "), LONGEST) or f"{len(token)} spaces"
+    return one_line(printable(token).strip(" "), LONGEST) or f"{len(token)} spaces"
 
 
 def shown_tokens(found: LogitAttribution, heads: list[HeadAttribution]) -> list[int]:
@@ -169,11 +169,11 @@ def _draw_words(axes: Axes, heads: list[HeadAttribution]) -> None:
         raises, words = shown_words(each)
         text = "− " * (not raises) + " · ".join(map(token_label, words[:WORDS]))
         axes.text(0.11, row, f"{each.rank:,}", va="center", ha="right", size=7, color=QUIET)
-        axes.text(0.14, row, _shortened(text, 27), va="center", size=7.5, color=INK if raises else QUIET)
+        axes.text(0.14, row, one_line(text, 27), va="center", size=7.5, color=INK if raises else QUIET)
         if each.checks:
             check, *rest = shown_checks(each)
             more = sum(bool(other.agrees) for other in rest)
-            text = f"{mark(check.agrees)} {_shortened(check.name, 24)}" + f"  ✓ {more} more" * (more > 0)
+            text = f"{mark(check.agrees)} {one_line(check.name, 24)}" + f"  ✓ {more} more" * (more > 0)
             axes.text(0.57, row, text, va="center", size=7, color=INK if each.agrees else QUIET)
     axes.set_xlim(0, 1)
     axes.set_xticks([])
@@ -183,7 +183,3 @@ def _draw_words(axes: Axes, heads: list[HeadAttribution]) -> None:
     for x, text, side in ((0.11, "rank", "right"), (0.14, "writes (− lowers)", "left"), (0.57, "its card", "left")):
         axes.text(x, -0.75, text, va="bottom", ha=side, size=7.5, color=QUIET)
     axes.set_xlabel("card: ✓ so here, ✗ not so, · not shown by this prompt", size=7, color=QUIET, loc="right")
-
-
-def _shortened(text: str, at_most: int) -> str:
-    return one_line(text, at_most)

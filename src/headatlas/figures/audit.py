@@ -64,12 +64,13 @@ def draw_audit(
             heads, words = figure.subplots(2, 1, height_ratios=(0.65 * look.width + 0.6, rows + 0.6))
         else:
             heads, words = figure.subplots(1, 2, width_ratios=(1, 1))
-        _draw_heads(figure, heads, audit)
-        _draw_words(words, audit, chosen.of_count(2), chosen.unclassified)
+        narrow = look.width < 4.4
+        _draw_heads(figure, heads, audit, narrow)
+        _draw_words(words, audit, chosen.of_count(2), chosen.unclassified, narrow)
     return figure
 
 
-def _draw_heads(figure: Figure, axes: Axes, audit: Audit) -> None:
+def _draw_heads(figure: Figure, axes: Axes, audit: Audit, narrow: bool) -> None:
     factors = np.array([[np.nan if each is None else each for each in row] for row in audit.factors], float).T
     n_heads, n_layers = factors.shape
     finite = factors[np.isfinite(factors)]
@@ -78,10 +79,8 @@ def _draw_heads(figure: Figure, axes: Axes, audit: Audit) -> None:
     marks = [each for each in MARKS if 1 / most <= each <= most]
     bar = figure.colorbar(image, ax=axes, location="bottom", shrink=0.8, aspect=30, pad=0.02, ticks=marks, format="%g")
     bar.ax.minorticks_off()
-    narrow = figure.get_figwidth() < 4.4
-    label = (
-        "a typical word, over the noise" if narrow else ("movement of the head's typical word, over that of the noise")
-    )
+    whole = "movement of the head's typical word, over that of the noise"
+    label = "a typical word, over the noise" if narrow else whole
     bar.set_label(label, size=7 if narrow else 7.5, color=INK)
     bar.ax.tick_params(labelsize=7, width=0.5, color=FRAME, labelcolor=INK)
     bar.outline.set_linewidth(0.5)  # type: ignore[operator]
@@ -106,7 +105,7 @@ def _draw_heads(figure: Figure, axes: Axes, audit: Audit) -> None:
         spine.set(linewidth=0.5, color=FRAME)
 
 
-def _draw_words(axes: Axes, audit: Audit, colour: str, quiet: str) -> None:
+def _draw_words(axes: Axes, audit: Audit, colour: str, quiet: str, narrow: bool) -> None:
     rows = audit.words[::-1]
     moved = [each.movement for each in rows]
     axes.barh(range(len(rows)), moved, height=0.72, color=[colour if each.is_beyond else quiet for each in rows])
@@ -117,7 +116,6 @@ def _draw_words(axes: Axes, audit: Audit, colour: str, quiet: str) -> None:
     axes.set_yticks(range(len(rows)), labels)
     axes.axvline(1, color=INK, linewidth=0.9, linestyle="--")
     axes.set_xlim(0, max([*moved, 1]) * 1.05)
-    narrow = bool(axes.figure.bbox.width / axes.figure.dpi < 4.4)
     moved_beyond = f"{audit.words_beyond:,} of {audit.words_compared:,} words moved" + "\n" * narrow
     axes.set_title(f"{moved_beyond} beyond the noise", size=8 if narrow else 8.5, color=INK)
     label = "dashed: most of the noise" if narrow else "movement (dashed: the most of any word in the noise)"

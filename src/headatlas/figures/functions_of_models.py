@@ -49,7 +49,6 @@ def draw_functions_of_models(
     palette: str = "paper",
     width: str | float | None = None,
     font: str = "sans",
-    caption: bool = True,
 ) -> Figure:
     """Draw three panels with a row per function and a column per model.
 
@@ -63,7 +62,6 @@ def draw_functions_of_models(
         palette: `paper` or `colour-blind`.
         width: `screen` (default), `page` (5.5 in), or a number of inches up to 40; in a column, names are short.
         font: `sans` (DejaVu Sans) or `serif` (STIX, which looks like Times).
-        caption: as for other figures; this one has no caption.
 
     Raises:
         SettingsError: an argument is outside its range.
@@ -190,7 +188,6 @@ def draw_sizes(
     palette: str = "paper",
     width: str | float | None = None,
     font: str = "sans",
-    caption: bool = True,
 ) -> Figure:
     """Draw functions against the number of parameters: relations that any head has, and heads that have any.
 
@@ -198,7 +195,7 @@ def draw_sizes(
     dashes, above the threshold alone.
 
     Args:
-        index, functions, palette, width, font, caption: as for `draw_functions_of_models`.
+        index, functions, palette, width, font: as for `draw_functions_of_models`.
 
     Raises:
         SettingsError: an argument is outside its range.

@@ -32,7 +32,6 @@ def draw_survey(
     palette: str = "paper",
     width: str | float | None = None,
     font: str = "sans",
-    caption: bool = True,
 ) -> Figure:
     """Draw the share of heads in each category, model by model in the index's order; score above, suppression below.
 
@@ -41,7 +40,6 @@ def draw_survey(
         palette: `paper` or `colour-blind`.
         width: `screen` (default), `page` (5.5 in), `column` (3.25 in), or a number of inches from 2 to 40.
         font: `sans` (DejaVu Sans) or `serif` (STIX, which looks like Times).
-        caption: whether the figure has a title; the file's metadata always has it.
 
     Raises:
         SettingsError: an argument is outside its range.

@@ -352,8 +352,7 @@ def _pairs(known: dict[str, EncodedRelation], ids: Sequence[int], first: int) ->
 def _reading_places(ids: Tensor, texts: Sequence[str]) -> dict[str, np.ndarray]:
     """Behaviour -> the tokens that it names for the last token, Bool[ndarray, "n_tokens"]."""
     kinds = kinds_of(texts)
-    matches = find_matches(ids) | find_text_matches(ids, kinds.words[ids], kinds.delimiters[ids])
-    matches |= {name: each for name, each in find_matches(ids).items() if name in ("induction", "duplicate")}
+    matches = find_text_matches(ids, kinds.words[ids], kinds.delimiters[ids]) | find_matches(ids)
     return {each.name: matches[each.name][0, -1].numpy() for each in BEHAVIOURS}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def import_scores(
         data = dataset_from_table(table[["relation", "category", "layer", "head", *kinds]])
     except AtlasError as error:
         raise AtlasError(f"{path}: {error}") from error
-    atlas = Atlas(data, _manifest(path, data, measure, name, str(threshold)))
+    atlas = Atlas(data, _manifest(path, hashlib.sha256(content).hexdigest(), data, measure, name, str(threshold)))
     if output is not None:
         with RunFolder(output, atlas.manifest.identity, overwrite) as folder:
             if not folder.finished:
@@ -118,15 +119,13 @@ def _check(path, table, column, values, expected, whole) -> None:
     table[column] = values.astype("int64" if whole else "float64")
 
 
-def _manifest(path: Path, data, measure: str, name: str | None, threshold: str) -> Manifest:
-    import hashlib
+def _manifest(path: Path, sha256: str, data, measure: str, name: str | None, threshold: str) -> Manifest:
     from datetime import UTC, datetime
 
     items = tuple(
         RelationFacts(str(relation), str(category), measurable=True)
         for relation, category in zip(data["relation"].values, data["category"].values, strict=True)
     )
-    sha256 = hashlib.sha256(read_regular(path)).hexdigest()
     name = name or path.stem
     settings = {"threshold": threshold, "name": name}
     return Manifest(

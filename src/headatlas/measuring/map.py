@@ -12,34 +12,22 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headatlas._version import __version__
 from headatlas.atlas import (
     CHANCE_VARIABLES,
     COPYING_VARIABLES,
     HITS_VARIABLES,
     SIDES,
     Atlas,
-    Manifest,
     build_dataset,
     head_name,
     load_atlas,
 )
-from headatlas.atlas.manifest import (
-    ChanceFacts,
-    CopyingFacts,
-    LayerCheckFacts,
-    ModelFacts,
-    RelationFacts,
-    RelationsFacts,
-    RunFacts,
-    SelfCheckFacts,
-    SettingsFacts,
-    ToolFacts,
-)
+from headatlas.atlas.manifest import RelationsFacts, RunFacts
 from headatlas.engines import Engine, LayerResult, LocalEngine, Task
 from headatlas.errors import RelationError, SettingsError
 from headatlas.measuring.assumed_input import compare_input
 from headatlas.measuring.kept_residuals import KeptResiduals
+from headatlas.measuring.map_manifest import make_manifest, relations_facts
 from headatlas.measuring.output import Evidence, add_evidence
 from headatlas.measuring.own_maps import note_model
 from headatlas.measuring.prefix import Examination, Prefix, choose_prefix, ordinary_prefixes
@@ -53,29 +41,21 @@ from headatlas.measuring.salient import (
     measure_evidence,
     open_salient,
 )
-from headatlas.measuring.session import Session, validity_facts
+from headatlas.measuring.session import Session
 from headatlas.relations import (
-    BUILTIN_VERSION,
     EncodedRelation,
-    Relation,
     RelationsLike,
     choose_relations,
     encode_relations,
-    set_hash,
 )
-from headatlas.settings import DEFAULT_PROFILE, MIN_PAIRS, MIN_UNCOPIED, SCORING_VERSION, TERMS, Settings
+from headatlas.settings import DEFAULT_PROFILE, MIN_PAIRS, SCORING_VERSION, TERMS, Settings
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from torch import Tensor
 
-    from headatlas.architectures import HeadModel, LayerCheck
-
-COPIERS = ("embedding", "row of the unembedding", "input of the layer's heads")
-"""Vectors that `headatlas.scoring.Copying` puts in the place of a head's output."""
-
-PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy")
+    from headatlas.architectures import HeadModel
 
 
 def map_heads(
@@ -208,7 +188,7 @@ def map_session(
     prefix = choose_prefix(session, sources, options.prefix)
     if prefix is not None:
         settings = replace(settings, prefix=prefix.token)
-    facts = _relations_facts(chosen, encoded, options.relations is None, options.add_relations is not None)
+    facts = relations_facts(chosen, encoded, options.relations is None, options.add_relations is not None)
     wanted = _Wanted(settings, encoded, options.chance, options.self_check, facts, prefix)
     return _map(session, wanted, engine or LocalEngine(), options.salient, output, options.overwrite)
 
@@ -272,7 +252,10 @@ def _map(
             task = _task(session, wanted)
             compared = compare_input(session, task.source_ids.tolist(), wanted.self_check, folder)
             run = _measure(session, task, engine, folder, examination, layers)
-        manifest = replace(_manifest(session, wanted, identity, checks, run, examination), input=compared)
+        manifest = make_manifest(
+            session, wanted.settings, wanted.facts, identity, run.facts, chance=wanted.chance, underflow=run.underflow,
+            checks=checks, examination=examination, input_facts=compared,
+        )  # fmt: skip
         measured = wanted.measurable
         pairs = _pairs(measured)
         atlas = Atlas(run.dataset(measured, heads), manifest, run.pair_hits(pairs), pairs=pairs)
@@ -505,100 +488,3 @@ def _measure_salient(
     for layer, x in inputs:
         salient.measure(layer, x[rows])
         yield layer, x[:n_sources]
-
-
-def _manifest(
-    session: Session,
-    wanted: _Wanted,
-    identity: dict[str, Any],
-    checks: list[LayerCheck] | None,
-    run: _Run,
-    examination: Examination | None,
-) -> Manifest:
-    from datetime import UTC, datetime
-
-    settings = wanted.settings
-    return Manifest(
-        tool=ToolFacts("headatlas", __version__),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        measure="weights",
-        label=settings.label(session.heads.d_vocab),
-        identity=identity,
-        model=replace(_model_facts(session), underflow=run.underflow),
-        settings=SettingsFacts(**asdict(settings), min_pairs=MIN_PAIRS),
-        relations=wanted.facts,
-        self_check=None if checks is None else _check_facts(checks),
-        prefix=None if examination is None else examination.facts(),
-        chance=_chance_facts() if wanted.chance else None,
-        copying=CopyingFacts(COPIERS, MIN_UNCOPIED) if wanted.chance else None,
-        packages=_versions(),
-        run=run.facts,
-    )
-
-
-def _model_facts(session: Session) -> ModelFacts:
-    model = session.heads
-    return ModelFacts(
-        name=model.name,
-        source=session.checkpoint.source,
-        n_layers=model.n_layers,
-        n_heads=model.n_heads,
-        n_kv_heads=model.n_kv_heads if model.alike else None,
-        d_model=model.d_model,
-        d_head=model.d_head if model.alike else None,
-        d_vocab=model.d_vocab,
-        model_type=model.model_type,
-        read_by="entry" if model.has_entry else "module structure",
-        fingerprint=session.fingerprint,
-        note=model.note,
-        validity=validity_facts(model),
-    )
-
-
-def _check_facts(checks: list[LayerCheck]) -> SelfCheckFacts:
-    return SelfCheckFacts(
-        max(check.error for check in checks),
-        tuple(LayerCheckFacts(tuple(each.tried), tuple(each.layers), each.error, each.scaled) for each in checks),
-    )
-
-
-def _chance_facts() -> ChanceFacts:
-    from headatlas.scoring.chance import FEWEST_HITS, RE_PAIRINGS
-
-    return ChanceFacts(FEWEST_HITS, RE_PAIRINGS)
-
-
-def _relations_facts(
-    chosen: list[Relation], encoded: list[EncodedRelation], builtin: bool, added: bool
-) -> RelationsFacts:
-    return RelationsFacts(
-        set="built-in" + " and the user's" * added if builtin else "the user's",
-        version=BUILTIN_VERSION if builtin else None,
-        hash=set_hash(chosen),
-        items=tuple(
-            RelationFacts(
-                relation=each.name,
-                category=each.relation.category,
-                measurable=each.measurable,
-                k=each.k,
-                in_file=len(each.relation.pairs),
-                pairs=len(each.pairs),
-                duplicates=each.count_dropped("duplicate"),
-                source_dropped=each.count_dropped("source"),
-                target_dropped=each.count_dropped("target"),
-                is_copying=each.source_ids == each.target_ids,
-                description=each.relation.description,
-                source=each.relation.source,
-                license=each.relation.license,
-                hash=each.relation.hash,
-            )
-            for each in encoded
-        ),
-    )
-
-
-def _versions() -> dict[str, str]:
-    import platform
-    from importlib.metadata import version
-
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}

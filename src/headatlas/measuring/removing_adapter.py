@@ -7,7 +7,6 @@ picks the head's channels of the projection's input, `lora_B` holds `-W_O_h`.
 from __future__ import annotations
 
 import json
-import random
 import shutil
 import tempfile
 from collections import defaultdict
@@ -20,7 +19,7 @@ from headatlas.atlas import head_name
 from headatlas.atlas.evidence import RemovedBy
 from headatlas.checkpoints.adapter import CONFIG, PREFIX
 from headatlas.errors import ArchitectureError, AtlasError, SettingsError
-from headatlas.measuring.ablate import MIN_BASE, choose_controls, ranked_heads
+from headatlas.measuring.ablate import MIN_BASE, choose_controls, random_heads, ranked_heads
 from headatlas.measuring.progress import Progress, Stage, report_stage
 from headatlas.measuring.quality import accuracy, perplexity, shown_text
 from headatlas.measuring.running.bench import AblationSettings, Bench, Head
@@ -228,7 +227,10 @@ def _effects(
     if bench.accuracy(relation) < MIN_BASE:
         n_controls = 0
     others = choose_controls(atlas, bench, relation, n_controls)
-    without: list[list[Head]] = [[], chosen, *random_in_layers(atlas, chosen, seed, ranked_heads(atlas, relation))]
+    draws, elsewhere = random_heads(atlas, relation, chosen, seed)
+    # Heads of other layers, or fewer heads, would be no fair comparison.
+    is_fair = not elsewhere and len(draws[0]) == len(chosen)
+    without: list[list[Head]] = [[], chosen, *(draws[:RANDOM_DRAWS] if is_fair else [])]
     tasks = [relation, *others]
     total, done = (len(tasks) + 1) * len(without) - len(tasks), 0
     found = []
@@ -256,29 +258,6 @@ def _effects(
     if progress is not None:
         progress(Stage.ANSWERS, total, total)
     return tuple(found)
-
-
-def random_in_layers(atlas: Atlas, chosen: list[Head], seed: int, without: Iterable[Head] = ()) -> list[list[Head]]:
-    """Draws of as many other heads in each of the same layers; none if a layer has too few.
-
-    Args:
-        without: further heads that are in no draw, such as those that implement the relation and are not removed.
-    """
-    left_out = set(without)
-    of_layer: dict[int, list[int]] = defaultdict(list)
-    for layer, head in chosen:
-        of_layer[layer].append(head)
-    rest = {
-        layer: [head for head in range(atlas.n_heads) if head not in taken and (layer, head) not in left_out]
-        for layer, taken in of_layer.items()
-    }
-    if any(len(rest[layer]) < len(taken) for layer, taken in of_layer.items()):
-        return []
-    generator = random.Random(f"{seed} removed heads")
-    return [
-        [(layer, head) for layer, taken in of_layer.items() for head in generator.sample(rest[layer], len(taken))]
-        for _ in range(RANDOM_DRAWS)
-    ]
 
 
 def _write(folder: Path, tensors: dict[str, torch.Tensor], config: dict[str, Any], card: str) -> None:

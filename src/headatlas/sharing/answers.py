@@ -92,8 +92,8 @@ class Answers:
         else:
             table = found.heads(category, relation, min_score, side, rule)
             rows = records(table if places is None else table.loc[table["name"].isin(list(places))])
-        told = Sentences(found)
-        shown = [row | {"sentence": told.of(row["layer"], row["head"])} for row in rows[:limit]]
+        sentences = Sentences(found)
+        shown = [row | {"sentence": sentences.of(row["layer"], row["head"])} for row in rows[:limit]]
         return _answer(name, {"rows": len(rows), "heads": shown})
 
     def head(self, atlas: str | None, head: str, rule: str | None, relations: int, operations: int) -> dict[str, Any]:

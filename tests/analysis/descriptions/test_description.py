@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from headatlas.analysis.descriptions.description import NOTHING, UNCLEAR, KnownRelation, describe, relation_words
+from headatlas.analysis.descriptions.description import NOTHING, UNCLEAR, KnownRelation, describe
 from headatlas.analysis.descriptions.finding import Operation, at_least
 from headatlas.analysis.descriptions.neighbourhood import Neighbourhood
 from headatlas.analysis.descriptions.rules import all_rules
@@ -299,4 +299,5 @@ def test_words_that_are_no_words_are_quoted():
 
 
 def test_relations_in_words():
-    assert relation_words("english_to_french") == "English → French"
+    found = describe([], [KnownRelation("english_to_french", 0.5, 0.0)])
+    assert found.text.startswith("Maps English → French (0.50)")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from headatlas.analysis.descriptions.finding import FEWEST_TOKENS, Finding, Operation
 from headatlas.analysis.descriptions.responds import responds_to
 from headatlas.analysis.descriptions.writes import written_by
+from headatlas.relations import relation_title
 
 if TYPE_CHECKING:
     from headatlas.analysis.descriptions.neighbourhood import Neighbourhood
@@ -28,10 +29,6 @@ NOTHING_WRITTEN = "nothing in common was found in what it writes"
 
 MOST_RELATIONS, MOST_WRITTEN = 3, 2
 """Relations that are named, and clauses about what is written or suppressed."""
-
-SHORT_FORMS = {"adj": "adjective", "us": "US", "english": "English", "french": "French", "german": "German",
-               "italian": "Italian", "portuguese": "Portuguese", "spanish": "Spanish", "british": "British",
-               "american": "American"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -103,18 +100,8 @@ def _relations(relations: Sequence[KnownRelation]) -> list[Finding]:
     ordered = sorted(relations, key=lambda each: (-(each.score - (each.chance or 0)), each.name))
     if not ordered:
         return []
-    named = [f"{relation_words(each.name)} ({each.score:.2f})" for each in ordered[:MOST_RELATIONS]]
+    named = [f"{relation_title(each.name)} ({each.score:.2f})" for each in ordered[:MOST_RELATIONS]]
     more = len(ordered) - len(named)
     clause = f"maps {', '.join(named)}" + (f" and {more} more" if more else "")
     rule = f"relation {ordered[0].name}"
     return [Finding(rule, clause, ordered[0].score, ordered[0].chance or 0.0, "relation")]
-
-
-def relation_words(name: str) -> str:
-    """A relation's name as words: `country_to_capital` as country → capital.
-
-    >>> relation_words("adj_to_comparative"), relation_words("name_copying")
-    ('adjective → comparative', 'name copying')
-    """
-    sides = [" ".join(SHORT_FORMS.get(word, word) for word in side.split("_")) for side in name.split("_to_")]
-    return " → ".join(sides)

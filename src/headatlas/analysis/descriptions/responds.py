@@ -179,13 +179,9 @@ def _groups(close: np.ndarray) -> list[list[int]]:
     return groups
 
 
+@lru_cache(256)
 def usual_size(neighbourhood: Neighbourhood, n: int) -> int:
     """The number of words in groups that `n` random tokens exceed in one of 100 draws."""
-    return _usual_size(neighbourhood, n)
-
-
-@lru_cache(256)
-def _usual_size(neighbourhood: Neighbourhood, n: int) -> int:
     import numpy as np
 
     generator = np.random.default_rng(SEED)
