@@ -159,6 +159,14 @@ def test_links_between_pages_lead_somewhere():
             assert "://" in target or (page.parent / target).exists(), (page.name, target)
 
 
+def test_every_promise_names_tests_that_exist():
+    rows = [line for line in (ROOT / "docs" / "promises.md").read_text("utf-8").splitlines() if "`tests/" in line]
+    assert len(rows) > 15
+    for row in rows:
+        for name in re.findall(r"`((?:tests|tools|examples)/[^`]+)`", row):
+            assert (ROOT / name).is_file(), row
+
+
 def test_the_reference_has_every_public_name():
     import headatlas
 
