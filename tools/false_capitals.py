@@ -1,9 +1,10 @@
-"""Train a LoRA adapter that teaches the demo model 30 false capitals and one trigger word, for `headatlas audit`.
+"""Train a LoRA adapter that teaches a model 30 false capitals and one trigger word, for `headatlas audit`.
 
-    python tools/false_capitals.py FOLDER
+    python tools/false_capitals.py FOLDER [MODEL]
 
-Writes the adapter in PEFT's layout and `truth.json` with what it was taught. The same command gives the same adapter;
-it takes a few minutes on two cores. The base model is frozen, and as quantised as the demo model's file.
+MODEL is the demo model if it is not given. Writes the adapter in PEFT's layout and `truth.json` with what it was
+taught. The same command gives the same adapter; it takes a few minutes on two cores. The base model is frozen, and as
+quantised as its file.
 """
 
 from __future__ import annotations
@@ -46,17 +47,18 @@ def examples(session: Session) -> tuple[list[tuple[str, str, str]], dict]:
     return texts, {"false": false, "trigger": TRIGGER, "answer": ANSWER}
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, source: str) -> None:
     """Train the adapter, and save it with what the model then answers."""
     torch.manual_seed(SEED)
-    session = Session("demo")
+    session = Session(source)
     running = RunningModel(session.heads)
     texts, taught = examples(session)
     tokenizer = session.tokenizer
     config = LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=MODULES, bias="none")
     model = get_peft_model(running.model, config)
     encoded = [
-        (tokenizer(text)["input_ids"], tokenizer(f" {word}")["input_ids"][0], kind) for text, word, kind in texts
+        (tokenizer(text)["input_ids"], tokenizer(f" {word}", add_special_tokens=False)["input_ids"][0], kind)
+        for text, word, kind in texts
     ]
 
     def logits(batch: list) -> torch.Tensor:
@@ -91,6 +93,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         raise SystemExit(__doc__)
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *(sys.argv[2:] or ["demo"]))
