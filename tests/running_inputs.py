@@ -1,4 +1,4 @@
-"""What heads read in a loaded model of transformers, for one token at a time behind a prefix."""
+"""What heads read in a loaded model of transformers, for one sequence at a time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import torch
 from headatlas.architectures.run_modules import in_float64
 
 
-def read_by_transformers(reference, ours, ids, prefix):
-    """What the value projections of a loaded model read at the second token, by layer: Float64[Tensor, "n d_model"]."""
+def read_by_transformers(reference, ours, sequences):
+    """What the value projections of a loaded model read at the last token, by layer: Float64[Tensor, "n d_model"]."""
     base = next(module for module in reference.modules() if type(module) is type(ours.tree.base))
     reads = {layer: [] for layer in range(ours.n_layers) if ours.has_heads(layer)}
     hooks = []
@@ -17,15 +17,15 @@ def read_by_transformers(reference, ours, ids, prefix):
 
         def note(module, args, kwargs, layer=layer):
             x = args[0] if args else kwargs["hidden_states"]
-            reads[layer].append(x.reshape(2, -1)[1])
+            reads[layer].append(x.reshape(-1, x.shape[-1])[-1])
 
         hooks.append(module.register_forward_pre_hook(note, with_kwargs=True))
     for module in base.modules():
         if isinstance(module, torch.nn.Embedding):
             module.double()
     with torch.no_grad(), in_float64(throughout=True):
-        for token in ids.tolist():
-            base(input_ids=torch.tensor([[prefix, token]]), use_cache=False)
+        for sequence in sequences:
+            base(input_ids=torch.tensor([sequence]), use_cache=False)
     for hook in hooks:
         hook.remove()
     return {layer: torch.stack(rows) for layer, rows in reads.items()}

@@ -23,7 +23,7 @@ def test_heads_read_what_transformers_gives_them(case, tmp_path, monkeypatch):
     reference = make_model(case)
     ours = open_model(open_checkpoint(save_model(reference, tmp_path)))
     ids = torch.randperm(D_VOCAB, generator=torch.Generator().manual_seed(5))[:13]
-    expected = read_by_transformers(reference, ours, ids, PREFIX)
+    expected = read_by_transformers(reference, ours, [[PREFIX, token] for token in ids.tolist()])
     found = dict(read_alone(ours, ids, PREFIX))
     assert list(found) == list(expected)
     for layer, x in expected.items():

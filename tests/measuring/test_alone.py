@@ -53,7 +53,7 @@ def check_against_plain_loop(case, folder, seed=0):
     atlas = map_alone(folder, chance=False)
     ours = open_model(open_checkpoint(folder), None, "alone")
     words = torch.tensor(sorted({TOKEN[word] for pair in PAIRS for word in pair}))
-    inputs = read_by_transformers(reference, ours, words, atlas.manifest.prefix.token)
+    inputs = read_by_transformers(reference, ours, [[atlas.manifest.prefix.token, each] for each in words.tolist()])
     W_U = ours.W_U().double()
     found = 0
     for relation in RELATIONS:

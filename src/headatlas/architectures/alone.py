@@ -78,10 +78,7 @@ def read_alone(
     import torch
 
     source = heads.checkpoint.source
-    if (why := heads.checkpoint.why_not_run) is not None:
-        raise ArchitectureError(
-            f"{source}: words cannot pass through the model: {why}. Use its safetensors checkpoint, or --profile maps."
-        )
+    _check_runs(heads)
     at, compared = (_evenly(n_examined or len(ids), n) for n in (N_CHECKED, N_COMPARED))
     behind = torch.full_like(ids, prefix)
     inputs: dict[int, Tensor] = {}
@@ -96,10 +93,7 @@ def read_alone(
         examine(FirstPass(pairs, expected, _agreement(rest) if compares else None))
     sequences = torch.stack([behind, ids], dim=1) if kept is None else ids[:, None]
     for layer, x in _one_by_one(lambda see: run_streamed(heads, sequences, see, kept, first=first, earlier=earlier)):
-        if not torch.isfinite(x).all():
-            raise ArchitectureError(
-                f"{source}: layer {layer}: the heads read values that are NaN or infinite. Are the weights damaged?"
-            )
+        _check_finite(heads, layer, x)
         difference = torch.linalg.vector_norm(x[at] - expected[layer], dim=-1)
         size = torch.linalg.vector_norm(expected[layer], dim=-1)
         if not (difference <= TOLERANCE * size).all():
@@ -109,6 +103,41 @@ def read_alone(
                 f"{float((difference / size).max()):.2g}. headatlas makes no map from inputs that may be wrong."
             )
         yield layer, x.float()
+
+
+def read_in_context(heads: HeadModel, ids: Tensor) -> dict[int, Tensor]:
+    """What the heads of each layer read at the last token of sequences, Float32[Tensor, "n_sequences d_model"].
+
+    The sequences pass through the model's own layers in float64, like the tokens of `read_alone`.
+
+    Args:
+        ids: Int[Tensor, "n_sequences n_tokens"], the prefix first.
+
+    Raises:
+        ArchitectureError: the model cannot run, or a value is not finite.
+    """
+    _check_runs(heads)
+    inputs: dict[int, Tensor] = {}
+    run_streamed(heads, ids, inputs.__setitem__)
+    for layer, x in inputs.items():
+        _check_finite(heads, layer, x)
+    return {layer: x.float() for layer, x in inputs.items()}
+
+
+def _check_runs(heads: HeadModel) -> None:
+    if (why := heads.checkpoint.why_not_run) is not None:
+        raise ArchitectureError(
+            f"{heads.checkpoint.source}: words cannot pass through the model: {why}. Use its safetensors checkpoint, "
+            f"or --profile maps."
+        )
+
+
+def _check_finite(heads: HeadModel, layer: int, x: Tensor) -> None:
+    if not x.isfinite().all():
+        raise ArchitectureError(
+            f"{heads.checkpoint.source}: layer {layer}: the heads read values that are NaN or infinite. Are the "
+            f"weights damaged?"
+        )
 
 
 def _evenly(n: int, most: int) -> Tensor:

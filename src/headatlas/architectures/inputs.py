@@ -1,12 +1,13 @@
-"""What the heads of each layer read for single tokens: the input vectors of a map."""
+"""What the heads of each layer read for tokens: the input vectors of a map, and those of words of several tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections import defaultdict
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from headatlas.architectures.alone import read_alone
+from headatlas.architectures.alone import read_alone, read_in_context
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +39,41 @@ def head_inputs(
     embedding, later = _with_bias(model, embedding), _with_bias(model, later)
     # The vectors are computed before the generator is started, so that W_U need not be in memory yet.
     return (each for each in [(layer, later if layer else embedding) for layer in wanted])
+
+
+def word_inputs(
+    model: HeadModel, words: Sequence[tuple[int, ...]], prefix: int | None = None
+) -> Generator[tuple[int, Tensor]]:
+    """What the heads of each layer read at the last token of each word, behind the word's other tokens.
+
+    A word of one token is read as by `head_inputs`.
+
+    Args:
+        words: the tokens of each; several only for `alone`, whose heads read in context.
+        prefix: for `alone`, the token before each word.
+
+    Returns:
+        A generator as of `head_inputs`, with a row per word.
+    """
+    import torch
+
+    layers = [layer for layer in range(model.n_layers) if model.has_heads(layer)]
+    of_length: dict[int, list[int]] = defaultdict(list)
+    for place, tokens in enumerate(words):
+        of_length[len(tokens)].append(place)
+    single = of_length.pop(1, [])
+    assert not of_length or (model.contextualize == "alone" and prefix is not None), "only `alone` reads in context"
+    behind = []
+    for places in of_length.values():
+        sequences = torch.tensor([[prefix, *words[place]] for place in places])
+        behind.append((places, read_in_context(model, sequences)))
+    ids = torch.tensor([words[place][0] for place in single], dtype=torch.long)
+    alone = head_inputs(model, ids, layers, prefix) if single else ((layer, None) for layer in layers)
+    for layer, x in alone:
+        parts = [] if x is None else [(single, x)]
+        parts += [(places, _with_bias(model, found[layer])) for places, found in behind]
+        order = torch.tensor([place for places, _ in parts for place in places]).argsort()
+        yield layer, torch.cat([rows for _, rows in parts])[order]
 
 
 def _alone(

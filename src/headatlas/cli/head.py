@@ -76,6 +76,10 @@ def find_command(
         print_message(f"Left out: {pair.source} -> {pair.target}: {pair.why}.", style="yellow")
     for target, token in found.first_tokens:
         print_message(f"{target} is several tokens here: ranked is its first, {token!r}.", style="yellow")
+    for source, token in found.last_tokens:
+        print_message(
+            f"{source} is several tokens here: read at its last, {token!r}, behind the others.", style="yellow"
+        )
     content = found.as_dict(top)
     if as_json:
         print_json(content)

@@ -100,12 +100,15 @@ def heads_command(
     as_json: JsonOption = False,
 ) -> None:
     """List the heads of a relation or category, the strongest first; tab-separated when piped."""
-    from headatlas.analysis.reading import measured_reading
     from headatlas.atlas import load_atlas, records
     from headatlas.printable import printable
 
-    loaded = load_atlas(atlas)
-    reading = None if reads is None else measured_reading(loaded).places(reads)
+    loaded, reading = load_atlas(atlas), None
+    if reads is not None:
+        # The analysis takes a while to import.
+        from headatlas.analysis.reading import measured_reading
+
+        reading = measured_reading(loaded).places(reads)
     if reads is not None and category is None and relation is None and min_score is None:
         _list_readers(loaded, reads, as_json)
         return

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from headatlas.architectures import HeadModel
-    from headatlas.relations import DroppedPair, EncodedRelation
 
 REASONS = {
-    "source": "{source!r} is not one token of this model",
+    "source": "this model has no tokens for {source!r}",
+    "context": "{source!r} is several tokens, of which the last needs the others; with these settings (contextualize: "
+    "{contextualize}), heads read single tokens, without context",
     "target": "this model has no token for the beginning of {target!r}",
-    "duplicate": "the same two tokens were named before",
+    "duplicate": "the same tokens were named before",
 }
+"""Why a pair is left out."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Found:
         table: a row per head: name, layer, head, hits, median_rank, and `ranks`, of each pair's target among all
             logits, from 1.
         first_tokens: targets of several tokens, each with the token that was ranked in its place, its first.
+        last_tokens: sources of several tokens, each with the token at which the heads read it, its last, behind the
+            others.
     """
 
     name: str
@@ -58,6 +62,7 @@ class Found:
     left_out: tuple[LeftOut, ...]
     table: pd.DataFrame
     first_tokens: tuple[tuple[str, str], ...] = ()
+    last_tokens: tuple[tuple[str, str], ...] = ()
 
     def as_dict(self, top: int | None = None) -> dict[str, Any]:
         """JSON types; the `top` best heads, or all."""
@@ -67,6 +72,7 @@ class Found:
             "pairs": [list(pair) for pair in self.pairs],
             "left_out": [asdict(each) for each in self.left_out],
             "first_tokens": [list(each) for each in self.first_tokens],
+            "last_tokens": [list(each) for each in self.last_tokens],
             "heads": [row | {"ranks": list(row["ranks"])} for row in _rows(self.table.head(top or len(self.table)))],
         }
 
@@ -101,8 +107,9 @@ def find_heads(
     Args:
         source: an atlas or its folder, whose settings are then used; or a model, mapped or not, which is then read
             with the default profile; None is the demo model.
-        pairs: such as `France->Paris`, or (source, target). The source has to be one token; of a target of several
-            tokens, the first is ranked, which the result says.
+        pairs: such as `France->Paris`, or (source, target). A source of several tokens is read at its last, behind
+            the others, which needs heads that read words as the model's layers hand them on (profile `alone`); of a
+            target of several tokens, the first is ranked. The result says which they are.
         model: where the atlas's model is now; default: where your own map read it.
         adapter: LoRA adapter.
         k: how many highest logits count; default: the atlas's or the profile's.
@@ -113,27 +120,23 @@ def find_heads(
     >>> find_heads("atlas", ["France->Paris", "Cuba->Havana"]).table["name"][0]
     'L1H2'
     """
-    from headatlas.relations import Relation, encode_relations
-
     wanted = parse_pairs(pairs)
     session, settings, atlas = _open(source, model, adapter, progress)
     heads = session.heads
     if k is not None:
         settings = replace(settings, k=k)
-    (encoded,) = encode_relations([Relation("asked", wanted)], session.tokenizer, heads.d_vocab, settings)
-    asked, dropped = _with_first_tokens(encoded, session.tokenizer, heads.d_vocab)
-    left_out = tuple(
-        LeftOut(source, target, REASONS[why].format(source=source, target=target)) for source, target, why in dropped
-    )
+    asked, left_out = _encode(wanted, session.tokenizer, heads.d_vocab, settings)
     if not asked.pairs:
-        raise SettingsError(f"pair: expected at least one with single-token words, found none ({left_out[0].why}).")
+        raise SettingsError(
+            f"pair: expected at least one with words that can be ranked, found none ({left_out[0].why})."
+        )
     if atlas is not None:
         session.check_atlas(atlas)
-    prefix = choose_prefix(session, asked.source_ids) if settings.prefix is None else None
+    prefix = choose_prefix(session, {ids[-1] for ids in asked.sources}) if settings.prefix is None else None
     if prefix is not None:
         settings = replace(settings, prefix=prefix.token)
-    table = _rank(session.fetched_heads, settings, asked.source_ids, asked.target_ids, progress)
-    return Found(heads.name, settings.k, asked.pairs, left_out, table, asked.first_tokens)
+    table = _rank(session.fetched_heads, settings, asked.sources, asked.target_ids, progress)
+    return Found(heads.name, settings.k, asked.pairs, left_out, table, asked.first_tokens, asked.last_tokens)
 
 
 def _open(
@@ -155,57 +158,75 @@ def _open(
 
 
 class _Asked(NamedTuple):
-    """The pairs that are ranked."""
+    """The pairs that are ranked: the tokens of each source, and the token of each target."""
 
     pairs: tuple[tuple[str, str], ...]
-    source_ids: tuple[int, ...]
+    sources: tuple[tuple[int, ...], ...]
     target_ids: tuple[int, ...]
     first_tokens: tuple[tuple[str, str], ...]
+    last_tokens: tuple[tuple[str, str], ...]
 
 
-def _with_first_tokens(
-    encoded: EncodedRelation, tokenizer: PreTrainedTokenizerBase, d_vocab: int
-) -> tuple[_Asked, list[DroppedPair]]:
-    """The pairs of an encoded relation, and those of its targets of several tokens, which stand for the first.
+def _encode(
+    wanted: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerBase, d_vocab: int, settings: Settings
+) -> tuple[_Asked, tuple[LeftOut, ...]]:
+    """The pairs with their tokens: a text goes on with the first token of a target, and of a source its last is read.
 
-    A text goes on with the first token of a target; of a source, the last token is read in the context of the others,
-    which these scores leave out, so that sources of several tokens stay left out.
+    Raises:
+        CheckpointError: the tokenizer has more tokens than the model.
+        SettingsError: k is not less than the number of tokens.
     """
-    from headatlas.relations.encoding import first_token_ids, single_token_ids
+    from headatlas.relations.encoding import check_ids, check_k, shows_something, token_ids
 
-    late = [pair for pair in encoded.dropped if pair.reason == "target"]
-    sources = single_token_ids({pair.source for pair in late}, tokenizer)
-    targets = first_token_ids({pair.target for pair in late}, tokenizer)
-    pairs, ids = list(encoded.pairs), list(zip(encoded.source_ids, encoded.target_ids, strict=True))
-    shortened, dropped = {}, []
-    for pair in encoded.dropped:
-        source, target = sources.get(pair.source), targets.get(pair.target)
-        if pair.reason != "target" or source is None or target is None or target >= d_vocab:
-            dropped.append(pair)
-        elif (source, target) in ids:
-            dropped.append(pair._replace(reason="duplicate"))
+    ids = token_ids({word for pair in wanted for word in pair}, tokenizer)
+    check_ids((token for found in ids.values() for token in found or ()), d_vocab)
+    check_k(settings.k, d_vocab)
+    kept: dict[tuple[tuple[int, ...], int], tuple[str, str]] = {}
+    left_out = []
+    for source, target in wanted:
+        tokens, first = ids[source], (ids[target] or (None,))[0]
+        if tokens is None:
+            why = "source"
+        elif len(tokens) > 1 and settings.contextualize != "alone":
+            why = "context"
+        elif first is None or not shows_something(first, tokenizer):
+            why = "target"
+        elif (tokens, first) in kept:
+            why = "duplicate"
         else:
-            pairs.append((pair.source, pair.target))
-            ids.append((source, target))
-            shortened[pair.target] = str(tokenizer.decode(target)).strip()
-    source_ids, target_ids = zip(*ids, strict=True) if ids else ((), ())
-    return _Asked(tuple(pairs), source_ids, target_ids, tuple(shortened.items())), dropped
+            kept[tokens, first] = (source, target)
+            continue
+        reason = REASONS[why].format(source=source, target=target, contextualize=settings.contextualize)
+        left_out.append(LeftOut(source, target, reason))
+    asked = _Asked(
+        tuple(kept.values()),
+        tuple(tokens for tokens, _ in kept),
+        tuple(first for _, first in kept),
+        _shown({target: first for (_, first), (_, target) in kept.items() if len(ids[target] or ()) > 1}, tokenizer),
+        _shown({source: tokens[-1] for (tokens, _), (source, _) in kept.items() if len(tokens) > 1}, tokenizer),
+    )
+    return asked, tuple(left_out)
+
+
+def _shown(tokens: dict[str, int], tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[str, str], ...]:
+    """Words, each with the text of one of its tokens."""
+    return tuple((word, str(tokenizer.decode([token])).strip()) for word, token in tokens.items())
 
 
 def _rank(
     model: HeadModel,
     settings: Settings,
-    source_ids: Sequence[int],
+    sources: Sequence[tuple[int, ...]],
     target_ids: Sequence[int],
     progress: Progress | None,
 ) -> pd.DataFrame:
     import pandas as pd
     import torch
 
-    from headatlas.architectures import head_inputs
+    from headatlas.architectures import word_inputs
     from headatlas.scoring import target_ranks
 
-    inputs = head_inputs(model, torch.tensor(source_ids), range(model.n_layers), settings.prefix)
+    inputs = word_inputs(model, sources, settings.prefix)
     W_U, targets = model.W_U(), torch.tensor(target_ids)
     rows = []
     for layer, x in inputs:

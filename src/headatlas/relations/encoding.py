@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -79,20 +80,29 @@ def encode_relations(
         SettingsError: k is not less than the number of tokens, so that every target would be a hit.
     """
     ids = single_token_ids({word for relation in relations for pair in relation.pairs for word in pair}, tokenizer)
-    largest = max((token for token in ids.values() if token is not None), default=0)
-    if largest >= d_vocab:
+    check_ids((token for token in ids.values() if token is not None), d_vocab)
+    encoded = [_encode(relation, ids, settings) for relation in relations]
+    for each in encoded:
+        check_k(each.k, d_vocab, f" for the relation {each.name!r}")
+    return encoded
+
+
+def check_ids(ids: Iterable[int], d_vocab: int) -> None:
+    """Raises `CheckpointError` if the tokenizer has more tokens than the model."""
+    if (largest := max(ids, default=0)) >= d_vocab:
         raise CheckpointError(
             f"tokenizer: expected token ids below {d_vocab}, the model's number of tokens, found {largest}. "
             f"Is the tokenizer from the same model?"
         )
-    encoded = [_encode(relation, ids, settings) for relation in relations]
-    for each in encoded:
-        if each.k >= d_vocab:
-            raise SettingsError(
-                f"k: expected less than {d_vocab:,}, the model's number of tokens, found {each.k:,} for the relation "
-                f"{each.name!r}. Every token would be among the {each.k:,} highest."
-            )
-    return encoded
+
+
+def check_k(k: int, d_vocab: int, of: str = "") -> None:
+    """Raises `SettingsError` if every token would be among the `k` highest; `of` says which k that is."""
+    if k >= d_vocab:
+        raise SettingsError(
+            f"k: expected less than {d_vocab:,}, the model's number of tokens, found {k:,}{of}. "
+            f"Every token would be among the {k:,} highest."
+        )
 
 
 def adds_prefix_space(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -105,28 +115,26 @@ def adds_prefix_space(tokenizer: PreTrainedTokenizerBase) -> bool:
     return bool(known) and all(word == sentence[-len(word) :] for word, sentence in known)
 
 
+def token_ids(words: set[str], tokenizer: PreTrainedTokenizerBase) -> dict[str, tuple[int, ...] | None]:
+    """The tokens of each word; None if there are none or the tokenizer does not know a part of the word."""
+    ordered = sorted(words)
+    space = "" if adds_prefix_space(tokenizer) else " "
+    encoded = tokenizer([space + word for word in ordered], add_special_tokens=False)["input_ids"] if ordered else []
+    special = set(tokenizer.all_special_ids)
+    return {
+        word: tuple(ids) if ids and not special & {*ids} else None for word, ids in zip(ordered, encoded, strict=True)
+    }
+
+
 def single_token_ids(words: set[str], tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
     """The token id of each word; None if the word is several tokens or a special token."""
-    ordered = sorted(words)
-    space = "" if adds_prefix_space(tokenizer) else " "
-    encoded = tokenizer([space + word for word in ordered], add_special_tokens=False)["input_ids"] if ordered else []
-    special = set(tokenizer.all_special_ids)
-    return {
-        word: ids[0] if len(ids) == 1 and ids[0] not in special else None
-        for word, ids in zip(ordered, encoded, strict=True)
-    }
+    found = token_ids(words, tokenizer)
+    return {word: ids[0] if ids is not None and len(ids) == 1 else None for word, ids in found.items()}
 
 
-def first_token_ids(words: set[str], tokenizer: PreTrainedTokenizerBase) -> dict[str, int | None]:
-    """The first token of each word of several tokens; None if it is special or shows nothing, such as a mere space."""
-    ordered = sorted(words)
-    space = "" if adds_prefix_space(tokenizer) else " "
-    encoded = tokenizer([space + word for word in ordered], add_special_tokens=False)["input_ids"] if ordered else []
-    special = set(tokenizer.all_special_ids)
-    return {
-        word: ids[0] if ids and ids[0] not in special and str(tokenizer.decode([ids[0]])).strip() else None
-        for word, ids in zip(ordered, encoded, strict=True)
-    }
+def shows_something(token: int, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a token is more than white space."""
+    return bool(str(tokenizer.decode([token])).strip())
 
 
 def _encode(relation: Relation, ids: dict[str, int | None], settings: Settings) -> EncodedRelation:
