@@ -197,6 +197,61 @@ def test_a_compressed_variant_is_the_model_with_other_matrices(tmp_path):
     assert (tool.pruned(0.3)(weight) == 0).mean() == pytest.approx(0.3, abs=0.01)
 
 
+SOURCES, TARGETS = [1, 2, 3, 4, 5, 6, 7, 8], [11, 11, 13, 13, 15, 16, 17, 8]
+"""Two clusters of two pairs, and four of one pair."""
+
+
+def ways_to_pair(scheme):
+    """All new targets of these pairs: Int[ndarray, "n_ways n_pairs"]."""
+    from itertools import permutations, product
+
+    import numpy as np
+
+    if scheme == "free":
+        return np.array(list(permutations(TARGETS)))
+    if scheme == "clusters":
+        both, single = permutations([[11, 11], [13, 13]]), permutations([15, 16, 17, 8])
+        return np.array([[*one, *other, *rest] for (one, other), rest in product(both, single)])
+    distinct = sorted(set(TARGETS))
+    return np.array([[dict(zip(distinct, to, strict=True))[t] for t in TARGETS] for to in permutations(distinct)])
+
+
+@pytest.mark.parametrize(("scheme", "least"), [("free", 1 / 40_320), ("clusters", 1 / 48), ("classes", 1 / 720)])
+def test_p_values_of_pairs_that_share_words_are_those_of_all_ways(scheme, least):
+    import numpy as np
+
+    tool = load_tool("shared_words")
+    words = tool.Words.of_pairs(np.array(SOURCES), np.array(TARGETS))
+    assert words.cluster[0] == words.cluster[1] != words.cluster[2] == words.cluster[3]
+    assert len(set(words.cluster)) == 6
+    assert tool.least_p(words, scheme) == pytest.approx(least)
+    ways, generator = ways_to_pair(scheme), np.random.default_rng(5)
+    drawn = next(tool.columns(words, scheme, 300, generator))
+    assert set(map(tuple, words.targets[drawn])) <= set(map(tuple, ways)) and len(np.unique(drawn, axis=0)) > 40
+    expected = {}
+    for head in range(5):
+        D = generator.random((8, 6)) < 0.4
+        D[np.arange(0, 8, 2), words.column[::2]] = True
+        words.hits[0, head] = D
+        weight = D - D.mean(0) if scheme == "classes" else D.astype(float)
+        place = {target: at for at, target in enumerate(words.targets)}
+        at = np.vectorize(place.get)(ways)
+        found = weight[words.row, at].sum(1)
+        expected[0, head] = (found >= weight[words.row, words.column].sum() - 1e-9).mean()
+    draws = 20_000
+    for head, p in tool.simulate(words, scheme, draws).items():
+        assert abs(p - expected[head]) < 5 * np.sqrt(expected[head] / draws) + 2 / draws
+    assert min(expected.values()) < 0.2
+
+
+def test_words_that_are_sources_and_targets_join_pairs():
+    import numpy as np
+
+    tool = load_tool("shared_words")
+    cluster = tool.clusters(np.array([1, 2, 3, 5, 6]), np.array([2, 1, 4, 6, 7]))
+    assert cluster[0] == cluster[1] and cluster[3] == cluster[4] and len(set(cluster)) == 3
+
+
 def test_mutated_atlases_are_read_or_refused(tmp_path):
     """A short run of the fuzzer; CONTRIBUTING.md has the command for a long one."""
     from atlases import with_pairs

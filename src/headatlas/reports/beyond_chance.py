@@ -55,7 +55,10 @@ def how_far_chance(atlas: Atlas, found: Findings) -> list[Block]:
                 f"{percent(chance.exact)} of the chance levels are exact, over all sources and targets of a relation: "
                 "those of heads with three hits or more, and of relations with few targets. The others are means over "
                 f"{chance.re_pairings or 'several'} seeded re-pairings, and their p-value is taken as 1. "
-                "p-values are upper bounds; q-values are Benjamini-Hochberg's, over all heads and measured relations."
+                f"p-values are upper bounds; q-values are Benjamini-Hochberg's, over the {side} of every head and "
+                "measured relation. Nothing is adjusted over models, settings or lists of relations that were tried, "
+                "nor for a threshold that was chosen after a look at the map. The tests depend on each other, since "
+                "pairs and relations share words."
             )
         )
     return [*blocks, paragraph(_borderline(atlas, found))]
