@@ -1,11 +1,12 @@
 """A file is written whole or not at all."""
 
+import errno
 import os
 import stat
 
 import pytest
 
-from headatlas.atomic import ABANDONED, sweep, write_atomically
+from headatlas.atomic import ABANDONED, make_folder, sweep, write_atomically
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -91,3 +92,57 @@ def test_what_killed_processes_left_is_swept_and_no_target_of_a_link(tmp_path):
     sweep(folder)
     assert {each.name for each in folder.iterdir()} == {names["young"], own.name} and victim.exists()
     sweep(tmp_path / "gone")
+
+
+def test_a_file_is_flushed_before_its_name_and_the_name_before_it_is_called_written(tmp_path, monkeypatch):
+    """What a power failure can leave depends on this order alone."""
+    if os.name != "posix":
+        pytest.skip("Windows flushes no folders")
+    done, flush, rename = [], os.fsync, os.replace
+
+    def flushed(file):
+        flush(file)
+        kind = "folder" if stat.S_ISDIR(os.fstat(file).st_mode) else f"{os.fstat(file).st_size} bytes"
+        done.append(f"flush {kind}")
+
+    monkeypatch.setattr("os.fsync", flushed)
+    monkeypatch.setattr("os.replace", lambda *names: (rename(*names), done.append("rename")))
+    write_atomically(tmp_path / "a.txt", lambda partial: partial.write_text("whole", "utf-8"))
+    assert done == ["flush 5 bytes", "rename", "flush folder"]
+    done.clear()
+    make_folder(tmp_path / "b" / "c")
+    assert done == ["flush folder", "flush folder"] and (tmp_path / "b" / "c").is_dir()
+    make_folder(tmp_path / "b" / "c")
+    assert len(done) == 2
+
+
+def test_a_file_system_that_flushes_no_folders_is_written_to(tmp_path, monkeypatch):
+    if os.name != "posix":
+        pytest.skip("Windows flushes no folders")
+    flush, refusals = os.fsync, [errno.EINVAL, errno.EIO]
+
+    def refuse(file):
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(refusals[0], "refused")
+        flush(file)
+
+    monkeypatch.setattr("os.fsync", refuse)
+    write_atomically(tmp_path / "a.txt", lambda partial: partial.write_text("whole", "utf-8"))
+    assert (tmp_path / "a.txt").read_text("utf-8") == "whole"
+    refusals.pop(0)
+    with pytest.raises(OSError, match="refused"):  # the disk is broken
+        write_atomically(tmp_path / "a.txt", lambda partial: partial.write_text("whole", "utf-8"))
+
+
+def test_unfinished_folders_of_one_name_are_swept(tmp_path):
+    names = [f".atlas.{'0' * 16}.partial", f".atlas.{'1' * 16}.partial", f".atlas.b.{'0' * 16}.partial"]
+    names += [f".other.{'0' * 16}.partial", ".atlas.mine"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x").touch()
+        then = os.stat(tmp_path).st_mtime - (0 if "1" in name else ABANDONED + 1)
+        os.utime(tmp_path / name, (then, then))
+    sweep(tmp_path)
+    assert {each.name for each in tmp_path.iterdir()} == {*names}
+    sweep(tmp_path, "atlas")
+    assert {each.name for each in tmp_path.iterdir()} == {*names[1:]}

@@ -307,16 +307,19 @@ def fuzz(folder: Path, n: int, seed: int = 0) -> list[str]:
     with tempfile.TemporaryDirectory() as work:
         fuzzer = Fuzzer(folder, Path(work))
         for number in range(seed, seed + n):
-            failures += fuzzer.run(number)
-            if n >= 1000 and (number - seed + 1) % 500 == 0:
-                print(f"{number - seed + 1:,} of {n:,}, {len(failures)} failures", flush=True)
+            found = fuzzer.run(number)
+            failures += found
+            if n >= 1000:  # a long run, which somebody can end early
+                print(*(f"{each}\n" for each in found), sep="", end="", flush=True)
+                if (number - seed + 1) % 500 == 0:
+                    print(f"{number - seed + 1:,} of {n:,}, {len(failures)} failures", flush=True)
     return failures
 
 
 if __name__ == "__main__":
     if len(sys.argv) not in (3, 4):
         sys.exit(__doc__)
-    found = fuzz(Path(sys.argv[1]), *map(int, sys.argv[2:]))
-    print(*found, sep="\n")
-    print(f"{len(found)} failures")
-    sys.exit(bool(found))
+    all_found = fuzz(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+    print(*all_found, sep="\n")
+    print(f"{len(all_found)} failures")
+    sys.exit(bool(all_found))

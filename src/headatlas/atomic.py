@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Callable
@@ -24,8 +25,9 @@ LONGEST = 120
 def write_atomically(path: Path, write: Callable[[Path], object], mode: int = 0o666) -> None:
     """Call `write` with a temporary path in the same folder, flush that file to disk, then rename it to `path`.
 
-    An error leaves `path` as it was. Several processes may write the same file: one of them wins. The temporary file is
-    new and has a name that nobody can guess: no link can wait there. A link at `path` is replaced, not followed.
+    When this returns, the file is on the disk under its name, even if the power fails next. An error leaves `path` as
+    it was. Several processes may write the same file: one of them wins. The temporary file is new and has a name that
+    nobody can guess: no link can wait there. A link at `path` is replaced, not followed.
 
     Args:
         mode: permissions of the file, of which the user's umask is taken away.
@@ -36,19 +38,57 @@ def write_atomically(path: Path, write: Callable[[Path], object], mode: int = 0o
     ...     [path.name for path in Path(folder).iterdir()]
     ['a.txt']
     """
-    partial = path.with_name(f".{path.name[:LONGEST]}.{secrets.token_hex(8)}.partial")
+    partial = partial_path(path)
     os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), mode))
     try:
         write(partial)
-        with partial.open("rb+") as file:  # Windows flushes only files that are open for writing
-            os.fsync(file.fileno())
+        flush_file(partial)
         os.replace(partial, path)
+        flush_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed processes have left unfinished in a folder long ago; links are removed, never followed."""
+def partial_path(path: Path) -> Path:
+    """An unfinished file or folder next to a path, with a name that nobody can guess."""
+    return path.with_name(f".{path.name[:LONGEST]}.{secrets.token_hex(8)}.partial")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are missing, safely on the disk."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        flush_folder(each.parent)
+
+
+def flush_file(path: Path) -> None:
+    """Flush what was written into a file to disk."""
+    with path.open("rb+") as file:  # Windows flushes only files that are open for writing
+        os.fsync(file.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush the names in a folder to disk: if the power fails before that, what was renamed, made or removed in it can
+    be as it was before, while later changes of other folders are kept."""
+    if os.name != "posix":
+        return  # Windows opens no folders
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # of file systems that flush no folders
+            raise
+    finally:
+        os.close(file)
+
+
+def sweep(folder: Path, of: str = "") -> None:
+    """Remove what killed processes have left unfinished in a folder long ago; links are removed, never followed.
+
+    Args:
+        of: a name, of which unfinished folders are removed too; default: only files are removed.
+    """
     try:
         names = [name for name in os.listdir(folder) if PARTIAL.fullmatch(name)]
     except OSError:
@@ -56,8 +96,12 @@ def sweep(folder: Path) -> None:
     for name in names:
         try:
             found = os.lstat(folder / name)
-            if not stat.S_ISDIR(found.st_mode) and time.time() - found.st_mtime > ABANDONED:
+            if time.time() - found.st_mtime <= ABANDONED:
+                continue
+            if not stat.S_ISDIR(found.st_mode):
                 os.unlink(folder / name)
+            elif of and name.startswith(f".{of[:LONGEST]}.") and name.count(".") == of[:LONGEST].count(".") + 3:
+                shutil.rmtree(folder / name, ignore_errors=True)
         except OSError:
             continue  # another process was faster
 

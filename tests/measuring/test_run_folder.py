@@ -10,7 +10,7 @@ from headatlas.atlas import EVIDENCE, load_atlas, save_atlas
 from headatlas.errors import AtlasError
 from headatlas.explorer import build_page
 from headatlas.measuring.output import OUTPUTS, add_evidence, write_results
-from headatlas.measuring.run_folder import RunFolder, RunParts
+from headatlas.measuring.run_folder import RunFolder, RunParts, remove_parts
 from headatlas.reports import build_report, to_markdown
 
 IDENTITY = {"measure": "weights", "model": "m", "relations": "r", "settings": {"k": 10}}
@@ -149,3 +149,33 @@ def test_a_hidden_folder_or_a_lock_that_is_a_link_is_not_followed(tmp_path):
     with pytest.raises(AtlasError, match="a link to another place"):
         add_evidence(atlas, {"attention": (make_attention(atlas).evidence("attention"), ATTENTION)})
     assert [each.name for each in victim.iterdir()] == ["precious.npz"] and file.read_text("utf-8") == "mine"
+
+
+def test_parts_of_a_finished_run_are_removed_unless_another_run_holds_them(tmp_path):
+    with RunParts(tmp_path, ".parts", {"run": 1}, "running") as parts:
+        parts.save("one", {"x": np.arange(3)})
+        remove_parts(tmp_path, ".parts")
+        assert parts.load("one") is not None
+    remove_parts(tmp_path, ".parts")
+    remove_parts(tmp_path, ".parts")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "x").touch()
+    (tmp_path / ".parts").symlink_to(tmp_path / "mine")
+    remove_parts(tmp_path, ".parts")
+    assert (tmp_path / "mine" / "x").exists()
+
+
+def test_what_is_of_no_use_is_removed_before_another_run_can_begin(tmp_path, monkeypatch):
+    from filelock import FileLock
+
+    there, release = [], FileLock.release
+
+    def released(lock, *args, **options):
+        there.append((tmp_path / ".parts").exists())
+        release(lock, *args, **options)
+
+    monkeypatch.setattr(FileLock, "release", released)
+    with RunParts(tmp_path, ".parts", {"run": 1}, "running"):
+        pass
+    assert there[0] is False

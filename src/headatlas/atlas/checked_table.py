@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from headatlas.atlas.files import MOST_OF_A_TABLE, waiting_path
 from headatlas.atlas.json_facts import SHOWN
 from headatlas.atlas.schema import (
     MOST_COLUMNS,
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from headatlas.atlas.manifest import Manifest
-
-MOST_BYTES = 2**30
-"""Largest file of a table that is read."""
 
 UNPACKED, TIMES = 2**26, 100
 """A table takes at most so many bytes, or, if that is more, so many times those of its file."""
@@ -101,18 +99,27 @@ class _Reader:
             raise AtlasError(
                 f"{self.folder / 'atlas.json'}: expected {self.path.name} among its files, found none. {self.remedy}"
             )
+        content = self.bytes_of(self.path)
+        if content is not None and hashlib.sha256(content).hexdigest() == entry.sha256:
+            return content
+        # A writer was killed, or is at work, between the manifest and the renaming of the table.
+        waiting = self.bytes_of(waiting_path(self.folder, self.name))
+        if waiting is not None and hashlib.sha256(waiting).hexdigest() == entry.sha256:
+            return waiting
+        if content is None:
+            raise AtlasError(f"{self.folder}: the manifest names {self.path.name!r}, which is not there. {self.remedy}")
+        self.refuse("the file is not the one that was written with atlas.json")
+
+    def bytes_of(self, path: Path) -> bytes | None:
+        """A file's bytes; None if there is none."""
         try:
-            content = read_regular(self.path, MOST_BYTES, self.folder)
+            content = read_regular(path, MOST_OF_A_TABLE, self.folder)
         except FileNotFoundError:
-            raise AtlasError(
-                f"{self.folder}: the manifest names {self.path.name!r}, which is not there. {self.remedy}"
-            ) from None
+            return None
         except OSError as error:
             self.refuse(f"cannot be read ({error.strerror or error})")
-        if len(content) > MOST_BYTES:
-            self.refuse(f"expected at most {MOST_BYTES:,} bytes, found more")
-        if hashlib.sha256(content).hexdigest() != entry.sha256:
-            self.refuse("the file is not the one that was written with atlas.json")
+        if len(content) > MOST_OF_A_TABLE:
+            self.refuse(f"expected at most {MOST_OF_A_TABLE:,} bytes, found more")
         return content
 
     def budget(self, n_bytes: int) -> int:

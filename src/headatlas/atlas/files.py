@@ -8,11 +8,12 @@ measured, and a table for each kind of evidence.
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headatlas.atlas.manifest import Manifest
-from headatlas.atomic import write_atomically
+from headatlas.atomic import flush_folder, write_atomically
 from headatlas.errors import AtlasError
 from headatlas.regular_files import read_regular
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 MANIFEST = "atlas.json"
 MOST_BYTES = 2**28
 """Largest `atlas.json` that is read."""
+
+MOST_OF_A_TABLE = 2**30
+"""Bytes of the largest file of a table that is read."""
 
 
 def load_manifest(folder: Path) -> Manifest:
@@ -53,6 +57,48 @@ def write_table(folder: Path, name: str, table: pd.DataFrame, manifest: Manifest
     path = folder / f"{name}.parquet"
     write_atomically(path, lambda file: table.to_parquet(file, index=False))
     return manifest.with_file(path.name, sha256(path))
+
+
+def replace_table(folder: Path, name: str, table: pd.DataFrame, manifest: Manifest) -> Manifest:
+    """Write a table and the manifest, so that at any moment readers find both as they were, or both new.
+
+    Two files cannot be replaced at once: the table waits under another name until the manifest holds its hash.
+
+    Returns:
+        The manifest with the table's hash.
+    """
+    path, waiting = folder / f"{name}.parquet", waiting_path(folder, name)
+    settle_tables(folder, manifest)
+    write_atomically(waiting, lambda file: table.to_parquet(file, index=False))
+    manifest = manifest.with_file(path.name, sha256(waiting))
+    write_manifest(folder, manifest)
+    os.replace(waiting, path)
+    flush_folder(folder)
+    return manifest
+
+
+def waiting_path(folder: Path, name: str) -> Path:
+    """Where a table is until the manifest names it, and, if its writer was killed then, until the next one comes."""
+    return folder / f".{name}.parquet.next"
+
+
+def settle_tables(folder: Path, manifest: Manifest | None) -> None:
+    """Put tables that a killed writer left waiting in their places, if the manifest names them; remove the others."""
+    for waiting in folder.glob(".*.parquet.next"):
+        path = folder / waiting.name.removeprefix(".").removesuffix(".next")
+        entry = None if manifest is None else manifest.files.get(path.name)
+        try:
+            named = entry is not None and _has(waiting, entry.sha256, folder)
+        except OSError:
+            named = False  # a link that leads out of the folder, for example
+        if named:
+            os.replace(waiting, path)
+        else:
+            waiting.unlink(missing_ok=True)
+
+
+def _has(path: Path, sha256: str, folder: Path) -> bool:
+    return hashlib.sha256(read_regular(path, MOST_OF_A_TABLE, folder)).hexdigest() == sha256
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING
 from headatlas.atlas.checked_table import read_table
 from headatlas.atlas.consistency import contradictions_of_hits, contradictions_of_scores
 from headatlas.atlas.evidence import Facts
-from headatlas.atlas.files import MANIFEST, load_manifest, write_manifest, write_table
+from headatlas.atlas.files import (
+    MANIFEST,
+    load_manifest,
+    replace_table,
+    settle_tables,
+    write_manifest,
+    write_table,
+)
 from headatlas.atlas.manifest import HITS, PAIRS, SCORES
 from headatlas.atlas.table import dataset_from_table
 from headatlas.atlas.value import Atlas
-from headatlas.atomic import refuse_link, sweep
+from headatlas.atomic import flush_folder, make_folder, refuse_link, sweep
 from headatlas.errors import AtlasError
 
 if TYPE_CHECKING:
@@ -31,7 +38,7 @@ def save_atlas(atlas: Atlas, folder: str | Path) -> Path:
     """
     folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         of_pairs = {"hits": atlas.pair_hits, "pairs": atlas.pairs}
         tables = {"scores": atlas.table} | {name: table for name, table in of_pairs.items() if table is not None}
         for name in atlas.manifest.evidence.names:
@@ -40,6 +47,8 @@ def save_atlas(atlas: Atlas, folder: str | Path) -> Path:
             tables[name] = table
         sweep(folder)
         (folder / MANIFEST).unlink(missing_ok=True)
+        flush_folder(folder)
+        settle_tables(folder, None)
         manifest = replace(atlas.manifest, files={})
         for name, table in tables.items():
             manifest = write_table(folder, name, table, manifest)
@@ -113,8 +122,7 @@ def save_evidence(atlas: Atlas, tables: Mapping[str, tuple[pd.DataFrame, Facts]]
             if manifest.identity != atlas.manifest.identity:
                 raise AtlasError(f"{folder}: holds another atlas by now. Load it again.")
             for name, (table, facts) in tables.items():
-                manifest = write_table(folder, name, table, manifest.with_evidence({name: facts}))
-                write_manifest(folder, manifest)
+                manifest = replace_table(folder, name, table, manifest.with_evidence({name: facts}))
     except OSError as error:
         raise AtlasError(f"{folder}: {name} cannot be written ({error.strerror or error}).") from error
     return replace(added, manifest=manifest)

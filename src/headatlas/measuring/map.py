@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 import time
 from collections.abc import Generator, Iterator
@@ -32,7 +31,7 @@ from headatlas.measuring.output import Evidence, add_evidence
 from headatlas.measuring.own_maps import note_model
 from headatlas.measuring.prefix import Examination, Prefix, choose_prefix, ordinary_prefixes
 from headatlas.measuring.progress import Progress, Stage
-from headatlas.measuring.run_folder import RunFolder
+from headatlas.measuring.run_folder import RunFolder, remove_parts
 from headatlas.measuring.salient import (
     PARTS,
     SalientLayers,
@@ -237,7 +236,7 @@ def _map(
             note_model(atlas, folder.folder, session.source, session.checkpoint.source)
             if atlas.evidence("salient") is None and is_salient_wanted(heads, salient):
                 atlas = add_evidence(atlas, _salient(atlas, session, engine, folder.folder))
-                shutil.rmtree(folder.folder / PARTS, ignore_errors=True)
+            remove_parts(folder.folder, PARTS)
             return atlas
         examination = None if wanted.prefix is None else Examination(heads, wanted.prefix, wanted.self_check, folder)
         salient = is_salient_wanted(heads, salient)
@@ -264,7 +263,7 @@ def _map(
         note_model(atlas, None if folder is None else folder.folder, session.source, session.checkpoint.source)
         if folder is not None:
             folder.finish(atlas)
-            shutil.rmtree(folder.folder / PARTS, ignore_errors=True)
+            remove_parts(folder.folder, PARTS)
     return atlas
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas import EVIDENCE, HITS, MANIFEST, PAIRS, SCORES, SIDES, Atlas, save_atlas, save_evidence
 from headatlas.atlas.evidence import Facts
-from headatlas.atomic import write_atomically
+from headatlas.atomic import make_folder, write_atomically
 from headatlas.errors import AtlasError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def write_results(atlas: Atlas, folder: str | Path) -> None:
 
     folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         for side in SIDES if atlas.has_suppression else ("score",):
             save_pictures(draw_map(atlas, side=side), folder / FIGURES[side])
         if _has_ranks(atlas):

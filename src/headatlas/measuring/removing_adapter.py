@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas import head_name
 from headatlas.atlas.evidence import RemovedBy
+from headatlas.atomic import flush_file, flush_folder, make_folder
 from headatlas.checkpoints.adapter import CONFIG, PREFIX
 from headatlas.errors import ArchitectureError, AtlasError, SettingsError
 from headatlas.measuring.ablate import MIN_BASE, choose_controls, random_heads, ranked_heads
@@ -265,21 +266,26 @@ def _write(folder: Path, tensors: dict[str, torch.Tensor], config: dict[str, Any
     from safetensors.torch import save_file
 
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
             save_file(tensors, partial / WEIGHTS)
             (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
             (partial / CARD).write_text(card, "utf-8")
             partial.chmod(0o755)
+            for name in (WEIGHTS, CONFIG, CARD):
+                flush_file(partial / name)
+            flush_folder(partial)
             if folder.exists():
                 # Aside first: the old adapter is lost only once the new one is in its place.
                 before = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
                 folder.replace(before)
                 partial.replace(folder)
+                flush_folder(folder.parent)
                 shutil.rmtree(before, ignore_errors=True)
             else:
                 partial.replace(folder)
+                flush_folder(folder.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:

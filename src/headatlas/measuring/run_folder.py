@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas import MANIFEST, load_manifest
-from headatlas.atomic import refuse_link, sweep, write_atomically
+from headatlas.atomic import make_folder, refuse_link, sweep, write_atomically
 from headatlas.errors import AtlasError
 from headatlas.measuring.output import OUTPUTS, evidence_pictures, write_results
 from headatlas.regular_files import open_regular, read_regular
@@ -57,7 +57,7 @@ class RunParts:
         if self.path is not None:
             try:
                 refuse_link(self.path)
-                self.path.mkdir(exist_ok=True)
+                make_folder(self.path)
                 refuse_link(self.path / LOCK)
                 self._acquire()
                 try:
@@ -75,9 +75,10 @@ class RunParts:
 
     def __exit__(self, *_: object) -> None:
         if self._lock is not None:
-            self._lock.release()
-            if not self._saved():
+            # Before the lock is released: what is removed later can be the next run's.
+            if self._is_done():
                 self.remove()
+            self._lock.release()
 
     def load(self, part: str) -> dict[str, np.ndarray] | None:
         """A part's arrays as they were saved, or None; a damaged part is measured again."""
@@ -135,6 +136,10 @@ class RunParts:
         if self.path is not None:
             shutil.rmtree(self.path, ignore_errors=True)
 
+    def _is_done(self) -> bool:
+        """Whether the parts that are there are of no use."""
+        return not self._saved()
+
     def _file(self, part: str) -> Path:
         assert self.path is not None
         return self.path / f"{part}.npz"
@@ -168,6 +173,26 @@ class RunParts:
             return None
 
 
+def remove_parts(folder: Path, name: str) -> None:
+    """Remove the parts of a run whose result is safe, unless another run holds them.
+
+    Args:
+        folder: the atlas's folder.
+        name: of the hidden folder inside it.
+    """
+    from filelock import FileLock, Timeout
+
+    path = folder / name
+    try:
+        refuse_link(path)
+        refuse_link(path / LOCK)
+        if path.is_dir():
+            with FileLock(path / LOCK, blocking=False):
+                shutil.rmtree(path, ignore_errors=True)
+    except (OSError, Timeout):
+        pass  # they are of no use, and do no harm
+
+
 class RunFolder(RunParts):
     """The output folder of a map, held for one run; its parts lie in `.unfinished/`.
 
@@ -192,18 +217,13 @@ class RunFolder(RunParts):
             raise AtlasError(f"{self.folder}: expected a folder to write the atlas into, found a file.")
         self._refuse_foreign_folder()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
         except OSError as error:
             raise AtlasError(
                 f"{self.folder}: cannot be written ({error.strerror or error}). Choose another folder."
             ) from error
         super().__enter__()
         return self
-
-    def __exit__(self, *_: object) -> None:
-        super().__exit__()
-        if self.finished:
-            self.remove()
 
     @property
     def finished(self) -> bool:
@@ -220,6 +240,9 @@ class RunFolder(RunParts):
             write_results(atlas, self.folder)
         except AtlasError as error:
             raise AtlasError(f"{error} {CONTINUE}") from error
+
+    def _is_done(self) -> bool:
+        return self.finished or super()._is_done()
 
     def _refuse_foreign_folder(self) -> None:
         try:

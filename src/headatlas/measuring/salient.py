@@ -7,7 +7,6 @@ rules in `headatlas.analysis.descriptions`. Finished layers are kept in `ATLAS/.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -22,7 +21,7 @@ from headatlas.errors import SettingsError
 from headatlas.measuring import speed
 from headatlas.measuring.output import Evidence, add_evidence
 from headatlas.measuring.progress import Progress, Stage
-from headatlas.measuring.run_folder import RunParts
+from headatlas.measuring.run_folder import RunParts, remove_parts
 from headatlas.measuring.salient_tables import salient_table, similar_table
 from headatlas.measuring.session import Session
 
@@ -123,7 +122,7 @@ def measure_salient(
         atlas, measure_evidence(atlas, Session.of_atlas(atlas, model, adapter, progress), wanted, device, threads)
     )
     if atlas.folder is not None:
-        shutil.rmtree(atlas.folder / PARTS, ignore_errors=True)
+        remove_parts(atlas.folder, PARTS)
     return atlas
 
 

@@ -16,7 +16,7 @@ from headatlas.analysis.functions_of_models import ModelFunction, functions_of, 
 from headatlas.analysis.reading import BEHAVIOURS, find_reading
 from headatlas.atlas import SIDES, Atlas, load_atlas, records
 from headatlas.atlas.evidence import CONDITIONS
-from headatlas.atomic import refuse_link, write_atomically
+from headatlas.atomic import make_folder, refuse_link, write_atomically
 from headatlas.errors import AtlasError, HeadatlasError, SettingsError
 from headatlas.measuring.progress import Progress, Stage
 from headatlas.measuring.survey_list import ListedModel, read_model_list
@@ -245,7 +245,7 @@ def _held(output: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        make_folder(output)
         refuse_link(output / LOCK)
         with FileLock(output / LOCK, blocking=False):
             yield

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headatlas.atlas import MANIFEST, Atlas, load_atlas, load_manifest
-from headatlas.atlas.checked_table import MOST_BYTES as MOST_OF_A_TABLE
-from headatlas.atlas.files import MOST_BYTES
+from headatlas.atlas.files import MOST_BYTES, MOST_OF_A_TABLE
 from headatlas.atlas.manifest import TABLES
+from headatlas.atomic import flush_folder, make_folder, partial_path, sweep
 from headatlas.checkpoints.remote.names import dataset_name
 from headatlas.errors import AtlasError, HeadatlasError, SettingsError
 from headatlas.sharing.hub import open_hub, readable_errors
@@ -54,9 +53,11 @@ def pull_atlas(name: str, output: str | Path | None = None, *, revision: str | N
     hub = open_hub()
     commit, sizes = _list_files(hub, name, revision)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
+        sweep(folder.parent, folder.name)
         # Next to the target, so that it can be moved there whole.
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        temporary = partial_path(folder)
+        temporary.mkdir(mode=0o700)
     except OSError as error:
         raise AtlasError(f"{folder}: cannot be written ({error.strerror or error}).") from error
     try:
@@ -68,6 +69,7 @@ def pull_atlas(name: str, output: str | Path | None = None, *, revision: str | N
         if folder.exists():
             raise AtlasError(f"{folder}: expected no file or folder of this name, found one. Name another by -o.")
         made.rename(folder)
+        flush_folder(folder.parent)
     except OSError as error:
         raise AtlasError(f"{folder}: cannot be written ({error.strerror or error}).") from error
     finally:
