@@ -6,6 +6,7 @@ import http.server
 import json
 import re
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,11 @@ class Served:
     """Target of redirects for safetensors files."""
     login: str | None = None
     content_range: str | None = None
+    drip: float = 0.0
+    """Seconds before each byte of a body; of each header too if `drips_headers`."""
+    drips_headers: bool = False
+    endless: bool = False
+    """Whether bodies never end, and have no length."""
 
     def of(self, name: str) -> list[Asked]:
         return [each for each in self.asked if each.path.split("?")[0].endswith(f"/{name}")]
@@ -105,18 +111,33 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send(200, content, headers | self.served.extra)
 
     def send(self, status: int, content: bytes, headers: dict[str, str] | None = None):
+        if self.served.drips_headers:
+            self.trickle(b"HTTP/1.1 200 OK\r\nX: " + bytes(1_000))
         self.send_response(status)
-        for name, value in ({"Content-Length": str(len(content))} | (headers or {})).items():
+        length = {} if self.served.endless else {"Content-Length": str(len(content))}
+        for name, value in (length | (headers or {})).items():
             self.send_header(name, value)
         with self.lock:
             limit = self.served.breaks.pop(0) if self.served.breaks and status == 206 and len(content) > 1 else None
         silent = self.command == "HEAD" or status == 304
         self.now.sent += 0 if silent else len(content[:limit])  # before the client can receive them and look here
         self.end_headers()
-        if not silent:
+        if silent:
+            pass
+        elif self.served.drip:
+            self.trickle(content)
+        else:
             self.wfile.write(content[:limit])
+            while self.served.endless:
+                self.wfile.write(bytes(2**16))
         if limit is not None:
             self.close_connection = True
+
+    def trickle(self, content: bytes):
+        for byte in content:
+            time.sleep(self.served.drip)
+            self.wfile.write(bytes([byte]))
+            self.wfile.flush()
 
     def log_message(self, *_):
         pass

@@ -90,7 +90,7 @@ def test_what_is_no_model(folder):
         ),
         (
             '{"model_type": "llama", "num_hidden_layers": 1000000000}',
-            "expected at most 100,000 for 'num_hidden_layers', found 1,000,000,000.",
+            "expected at most 2,000 for 'num_hidden_layers', found 1,000,000,000.",
         ),
         (
             '{"model_type": "llava", "thinker": {"text_config": {"num_labels": 1e300}}}',

@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerFast
 
 from headatlas.errors import CheckpointError, SettingsError
 from headatlas.relations import DROP_REASONS, Relation, encode_relations
-from headatlas.relations.encoding import PROBES, adds_prefix_space
+from headatlas.relations.encoding import PROBES, adds_prefix_space, token_ids_of
 from headatlas.settings import Settings
 
 WORDS = ["France", "Paris", "Japan", "Tokyo", *PROBES, "a"]
@@ -111,3 +111,15 @@ def test_a_k_of_the_whole_vocabulary_is_refused(k):
         f"would be among the {k:,} highest."
     )
     assert encode_relations([relation], tokenizer("always"), 1_000, Settings(k=999))[0].k == 999
+
+
+class PanicException(BaseException):
+    """As Rust's panics reach Python."""
+
+
+def test_a_tokenizer_that_panics_is_refused():
+    def tokenizer(texts, **_):
+        raise PanicException("index out of bounds")
+
+    with pytest.raises(CheckpointError, match="found an inconsistent tokenizer that fails on one of them"):
+        token_ids_of(["a"], tokenizer)

@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headatlas.bounded_json import TooLarge, parse_bounded, read_bounded
+from headatlas.checkpoints.tokenizer_file import check_tokenizer
 from headatlas.errors import CheckpointError
-from headatlas.regular_files import read_regular_text
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-COUNTS = ("layers", "layer", "blocks", "labels", "stages")
+LAYERS = ("layers", "layer", "blocks")
+COUNTS = (*LAYERS, "labels", "stages")
 MOST = 100_000
 """Largest value under a key that ends in one of COUNTS; transformers makes a list of that length."""
+
+MOST_LAYERS = 2_000
+"""The same for layers, each of which is several modules; the deepest language models have about 150."""
+
+MOST_BYTES, MOST_VALUES = 4 << 20, 200_000
+"""Largest config; one with the names of 20,000 classes has 1 MB."""
+
+SAMPLES = (" a word", "Ａ\u0301 ﬁ 1½", "")
+"""Texts that a tokenizer must be able to encode: some fail only when they are used."""
 
 QUANTISED = "Use the checkpoint that it was quantised from, or a GGUF file"
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; raises `CheckpointError` if the file is missing or holds something else."""
+def read_json(path: Path, most_bytes: int = MOST_BYTES, most_values: int = MOST_VALUES) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        CheckpointError: the file is missing, holds something else, or is larger than such a file can be.
+    """
     try:
-        content = json.loads(read_regular_text(path))
+        content = parse_bounded(read_bounded(path, most_bytes), most_values)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{path.parent}: expected a {path.name}, found none. Is this a model's folder?"
         ) from error
+    except TooLarge as error:
+        raise CheckpointError(f"{path}: expected {error}. Is it the file that the model was published with?") from error
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: expected JSON, found something else ({error}).") from error
     if not isinstance(content, dict):
@@ -44,8 +60,9 @@ def model_type(path: Path, content: dict[str, Any]) -> str:
         for key, value in parts.pop().items():
             if isinstance(value, dict):
                 parts.append(value)
-            if key.endswith(COUNTS) and isinstance(value, int | float) and value > MOST:
-                raise CheckpointError(f"{path}: expected at most {MOST:,} for {key!r}, found {value:,}.")
+            most = MOST_LAYERS if key.endswith(LAYERS) else MOST
+            if key.endswith(COUNTS) and isinstance(value, int | float) and value > most:
+                raise CheckpointError(f"{path}: expected at most {most:,} for {key!r}, found {value:,}.")
     return name
 
 
@@ -69,9 +86,14 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer as transformers reads it; code from the folder is never run."""
     from transformers import AutoTokenizer
 
+    check_tokenizer(folder)
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # as above
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer(list(SAMPLES))
+        return tokenizer
+    except BaseException as error:  # a panic in Rust is no `Exception`
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+            raise
         raise CheckpointError(
             f"{folder}: expected a tokenizer (tokenizer.json, or the files that the model's own tokenizer needs), "
             f"found none that transformers can read ({_first_line(error)})."

@@ -13,6 +13,9 @@ from pathlib import Path
 from headatlas.checkpoints.config import read_json
 from headatlas.errors import CheckpointError
 
+MOST_BYTES, MOST_VALUES = 32 << 20, 400_000
+"""Largest index; one of 140,000 tensors has 16 MB."""
+
 NUMBERED = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)", re.ASCII)
 
 
@@ -90,7 +93,7 @@ def read_index(names: WeightNames, index: Path, shown: str) -> dict[str, str]:
     Args:
         shown: the index's place, for messages.
     """
-    file_of = read_json(index).get("weight_map")
+    file_of = read_json(index, MOST_BYTES, MOST_VALUES).get("weight_map")
     if not isinstance(file_of, dict) or not file_of or not all(isinstance(file, str) for file in file_of.values()):
         raise CheckpointError(f"{shown}: expected a 'weight_map' from tensors to files, found none.")
     for file in file_of.values():

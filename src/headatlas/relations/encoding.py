@@ -105,10 +105,29 @@ def check_k(k: int, d_vocab: int, of: str = "") -> None:
         )
 
 
+def token_ids_of(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """The token ids of each text, without special tokens.
+
+    Raises:
+        CheckpointError: the tokenizer cannot encode one of them.
+    """
+    if not texts:
+        return []
+    try:
+        return tokenizer(texts, add_special_tokens=False)["input_ids"]
+    except BaseException as error:  # a panic in Rust is no `Exception`
+        if type(error).__name__ != "PanicException":
+            raise
+        raise CheckpointError(
+            "tokenizer: expected token ids for words, found an inconsistent tokenizer that fails on one of them. Use "
+            "the tokenizer that the model was published with."
+        ) from error
+
+
 def adds_prefix_space(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a word at the start of a text becomes the same token as inside a sentence."""
-    bare = tokenizer(list(PROBES), add_special_tokens=False)["input_ids"]
-    inside = tokenizer([f"a {word}" for word in PROBES], add_special_tokens=False)["input_ids"]
+    bare = token_ids_of(list(PROBES), tokenizer)
+    inside = token_ids_of([f"a {word}" for word in PROBES], tokenizer)
     unknown = set(tokenizer.all_special_ids)
     # Words that the tokenizer does not know show nothing.
     known = [(word, sentence) for word, sentence in zip(bare, inside, strict=True) if word and not unknown & {*word}]
@@ -119,7 +138,7 @@ def token_ids(words: set[str], tokenizer: PreTrainedTokenizerBase) -> dict[str, 
     """The tokens of each word; None if there are none or the tokenizer does not know a part of the word."""
     ordered = sorted(words)
     space = "" if adds_prefix_space(tokenizer) else " "
-    encoded = tokenizer([space + word for word in ordered], add_special_tokens=False)["input_ids"] if ordered else []
+    encoded = token_ids_of([space + word for word in ordered], tokenizer)
     special = set(tokenizer.all_special_ids)
     return {
         word: tuple(ids) if ids and not special & {*ids} else None for word, ids in zip(ordered, encoded, strict=True)

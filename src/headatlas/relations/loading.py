@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from headatlas.bounded_json import STRUCTURE, TooLarge, check_size
 from headatlas.errors import RelationError
 from headatlas.regular_files import read_regular_text
 from headatlas.relations.relation import CATEGORIES, OTHER, Relation
@@ -16,8 +17,8 @@ BUILTIN_VERSION = "1"
 """Increased whenever a built-in relation changes; every manifest has the hashes of its relations as well."""
 
 SUFFIXES = (".json", ".csv", ".tsv")
-MAX_BYTES = 64 * 1024 * 1024
-"""A larger file is not a list of word pairs, and would only fill the memory."""
+MAX_BYTES, MAX_PAIRS, MAX_VALUES = 16 << 20, 100_000, 500_000
+"""A larger file, or one with more values (pairs and words), would only fill the memory."""
 
 
 def builtin_relations() -> list[Relation]:
@@ -98,6 +99,7 @@ def _load_file(path: Path) -> Relation:
 
 
 def _from_json(text: str, where: str, default_name: str) -> Relation:
+    _check_values(text, where, STRUCTURE)
     try:
         content = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
@@ -123,6 +125,7 @@ def _from_json(text: str, where: str, default_name: str) -> Relation:
 
 
 def _from_table(text: str, where: str, default_name: str, delimiter: str) -> Relation:
+    _check_values(text, where, f"{delimiter}\n")
     # Quotes are ordinary characters in TSV, so that no word needs quoting.
     quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     try:
@@ -144,6 +147,14 @@ def _from_table(text: str, where: str, default_name: str, delimiter: str) -> Rel
     return _relation(where, name=default_name, pairs=tuple(pairs))
 
 
+def _check_values(text: str, where: str, structure: str) -> None:
+    """Refuse a text of more values than a relation can have, before each becomes an object."""
+    try:
+        check_size(text, MAX_VALUES, structure)
+    except TooLarge as error:
+        raise RelationError(f"{where}: expected pairs of words, {error}. Split the relation.") from error
+
+
 def _pair(pair: object, where: str) -> tuple[str, str]:
     if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(word, str) for word in pair):
         raise RelationError(f"{where}: expected two words [source, target], found {str(pair)[:80]!r}.")
@@ -153,8 +164,10 @@ def _pair(pair: object, where: str) -> tuple[str, str]:
     return source, target
 
 
-def _relation(where: str, **content: object) -> Relation:
+def _relation(where: str, pairs: tuple[tuple[str, str], ...], **content: object) -> Relation:
+    if len(pairs) > MAX_PAIRS:
+        raise RelationError(f"{where}: expected at most {MAX_PAIRS:,} pairs, found {len(pairs):,}. Split the relation.")
     try:
-        return Relation(**content)  # type: ignore[arg-type]
+        return Relation(pairs=pairs, **content)  # type: ignore[arg-type]
     except RelationError as error:
         raise RelationError(f"{where}: {error}") from error

@@ -24,6 +24,9 @@ SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "
 STRING, ARRAY = 8, 9
 VERSIONS = (2, 3)
 MAX_DIMENSIONS = 4
+MAX_KEYS, MAX_TENSORS, MAX_STRINGS = 10_000, 100_000, 3_000_000
+"""Largest counts, of strings those in one array: each takes more memory than it has bytes. The largest models have 100
+keys, 3,000 tensors and a million strings."""
 MAX_NAME = 1_024
 """Bytes of a key or of a tensor's name; the format itself allows 64 for a tensor."""
 
@@ -108,12 +111,12 @@ class _Reader:
             raise _Damaged(f"it is {what}; expected little-endian version 2 or 3")
         n_tensors, n_keys = self.number("Q"), self.number("Q")
         metadata: dict[str, Any] = {}
-        for _ in range(self.count(n_keys, 12, "keys")):
+        for _ in range(self.count(n_keys, 12, MAX_KEYS, "keys")):
             key = self.text(MAX_NAME)
             if key in metadata:
                 raise _Damaged(f"the key {key!r} is there twice")
             metadata[key] = self.value(self.number("I"), key)
-        entries = [self.entry() for _ in range(self.count(n_tensors, 24, "tensors"))]
+        entries = [self.entry() for _ in range(self.count(n_tensors, 24, MAX_TENSORS, "tensors"))]
         alignment = metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
             raise _Damaged(f"its alignment is {alignment!r}")
@@ -173,7 +176,7 @@ class _Reader:
         if kind != STRING:
             raise _Damaged(f"the key {key!r} is an array of the unknown type {kind}")
         self.strings_at[key] = self.at
-        for _ in range(self.count(count, 8, "strings")):
+        for _ in range(self.count(count, 8, MAX_STRINGS, "strings")):
             self.skip(self.number("Q"))
         return count
 
@@ -201,7 +204,9 @@ class _Reader:
             raise _Damaged(f"it ends inside its header: at byte {self.at:,}, {n_bytes:,} more were expected")
         self.at += n_bytes
 
-    def count(self, count: int, smallest: int, what: str) -> int:
+    def count(self, count: int, smallest: int, most: int, what: str) -> int:
         if count * smallest > len(self.content) - self.at:
             raise _Damaged(f"it announces {count:,} {what}, more than it has room for")
+        if count > most:
+            raise _Damaged(f"it announces {count:,} {what}, more than the {most:,} of any model")
         return count

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from headatlas.checkpoints.config import SAMPLES
 from headatlas.checkpoints.gguf.header import GgufHeader
 from headatlas.checkpoints.gguf.metadata import SPECIAL_TOKENS
 from headatlas.errors import CheckpointError
@@ -70,7 +71,9 @@ def load_tokenizer(header: GgufHeader) -> PreTrainedTokenizerBase:
         options.setdefault("add_bos_token", True)  # as llama.cpp does
     try:
         tokenizer, more = convert_gguf_tokenizer(header.metadata["general.architecture"], content)
-        return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **options, **more)
+        built = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **options, **more)
+        built(list(SAMPLES))
+        return built
     # Inconsistent data fails in many ways, also inside Rust, whose panics are not an `Exception`.
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):

@@ -35,6 +35,9 @@ N_TRANSFERS = 8
 PIECE = 16 * 2**20
 """Most bytes of one request and one file: a killed run loses at most this much of each transfer."""
 
+LEAST = 2**16
+"""A try that brings fewer bytes than this counts as one that brought nothing, so that a transfer ends."""
+
 MAX_READS = 3
 """How often a damaged range is fetched again before the disk is assumed to be faulty."""
 
@@ -213,7 +216,7 @@ class CachedFile:
                     count.add(len(chunk))
                     yield chunk
             except Broken as error:
-                failures = 1 if start > before else failures + 1
+                failures = 1 if start - before >= LEAST else failures + 1
                 if count.stopped.wait(next_pause(self.file, failures, error, start)):
                     raise _Stopped from error
             except Offline as error:
@@ -257,7 +260,7 @@ def fetch(wanted: Iterable[tuple[CachedFile, int, int]], progress: BytesProgress
         pool.shutdown(cancel_futures=True)
 
 
-def keep(path: Path, content: bytes) -> None:
+def keep(path: Path, content: bytes | bytearray) -> None:
     """Write a file of the cache, with its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda partial: partial.write_bytes(content))

@@ -52,7 +52,7 @@ class WholeFile:
     """All bytes of a small file, and the tag of its version."""
 
     tag: str | None
-    content: bytes
+    content: bytes | bytearray
 
 
 class RemoteFile(Protocol):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import queue
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -15,6 +17,10 @@ from headatlas.errors import CheckpointError
 
 TIMEOUT = 30.0
 """Longest time without a byte, in seconds."""
+
+PATIENCE, SLOWEST = 60.0, 1_000
+"""Seconds in which an answer has to begin, and after which its body has to have come at this many bytes per second. A
+server that sends a byte now and then would otherwise hold a run for ever."""
 
 MAX_REDIRECTS = 5
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -83,28 +89,32 @@ class HttpFile:
                 raise changed(self.shown)
             if (first, last) != (start, stop - 1):
                 raise Broken(f"the server sent the bytes {first:,} to {last:,} instead of {start:,} to {stop - 1:,}")
-            left = stop - start
-            for chunk in answer.iter_raw():
+            left, last = stop - start, b""
+            for chunk in self._paced(answer):
                 if len(chunk) > left:
                     raise Broken("the server sent more than it announced")
                 left -= len(chunk)
-                yield chunk
+                if left:
+                    yield chunk
+                else:
+                    last = chunk  # handed on only if nothing follows
             if left:
                 raise Broken("the server sent less than it announced")
+            yield last
 
     def whole(self, known: str | None, limit: int) -> WholeFile | None:
         with self._answer(None, _unless(known)) as (answer, tag):
             if answer.status_code == 304:
                 return None
             content = bytearray()
-            for chunk in answer.iter_raw():
+            for chunk in self._paced(answer):
                 content += chunk
                 if len(content) > limit:
                     raise CheckpointError(f"{self.shown}: expected at most {limit:,} bytes, found more.")
             announced = answer.headers.get("content-length")
             if announced is not None and announced != str(len(content)):
                 raise Broken("the server sent less than it announced")
-            return WholeFile(tag, bytes(content))
+            return WholeFile(tag, content)
 
     @contextmanager
     def _answer(self, byte_range: str | None, extra: Mapping[str, str] | None = None) -> Iterator[tuple[Any, Any]]:
@@ -140,7 +150,9 @@ class HttpFile:
             if origin(url) == origin(self.address):
                 headers |= self._headers
             request = session.build_request("GET", url, headers=headers, timeout=TIMEOUT)
-            answer = session.send(request, stream=True, follow_redirects=False, auth=None)
+            answer = self._in_time(
+                lambda request=request: session.send(request, stream=True, follow_redirects=False, auth=None)
+            )
             try:
                 linked = linked or answer.headers.get("x-linked-etag")
                 if answer.status_code in REDIRECTS and "location" in answer.headers:
@@ -161,6 +173,47 @@ class HttpFile:
             finally:
                 answer.close()
         raise CheckpointError(f"{self.shown}: expected a file, found more than {MAX_REDIRECTS} redirects.")
+
+    def _in_time(self, send: Callable[[], Any]) -> Any:
+        """What `send` returns or raises; the library limits the time between two bytes only, not that of all."""
+        results: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+        given_up = threading.Event()
+
+        def run() -> None:
+            try:
+                answer = send()
+            except BaseException as error:
+                results.put((None, error))
+                return
+            results.put((answer, None))
+            if given_up.is_set():
+                answer.close()
+
+        threading.Thread(target=run, name="headatlas-request", daemon=True).start()
+        try:
+            answer, error = results.get(timeout=PATIENCE)
+        except queue.Empty:
+            given_up.set()
+            raise self._too_slow("no whole answer") from None
+        if error is not None:
+            raise error
+        return answer
+
+    def _paced(self, answer: Any) -> Iterator[bytes]:
+        """The body in pieces as they arrive, as long as they do."""
+        started, n_bytes = time.monotonic(), 0
+        for chunk in answer.iter_raw():
+            n_bytes += len(chunk)
+            seconds = time.monotonic() - started
+            if seconds > PATIENCE and n_bytes < SLOWEST * seconds:
+                raise self._too_slow(f"{n_bytes:,} bytes")
+            yield chunk
+
+    def _too_slow(self, found: str) -> CheckpointError:
+        return CheckpointError(
+            f"{self.shown}: expected at least {SLOWEST:,} bytes per second, found {found} in {PATIENCE:g} seconds. "
+            f"Try again later; what was fetched is kept."
+        )
 
     def _tag(self, answer, linked: str | None, at_home: bool) -> str | None:
         """The tag of this version: that of the first server, as long as that of the last server stays the same."""
@@ -205,7 +258,7 @@ class HttpFile:
             raise CheckpointError(
                 f"{self.shown}: expected the file's own bytes, found them compressed by the server ({encoding[:20]})."
             )
-        if status == 206 or (status == 416 and byte_range) or (status in (200, 304) and not byte_range):
+        if status in ((206, 416) if byte_range else (200, 304)):
             return
         if status in BUSY:
             wait = answer.headers.get("retry-after", "")
@@ -214,7 +267,8 @@ class HttpFile:
             raise Refused(f"{self.shown}: the server refuses access (HTTP {status}). {self._no_access}")
         if status in (404, 410):
             raise Missing(f"{self.shown}: expected a file, found none (HTTP {status}).")
-        raise CheckpointError(f"{self.shown}: expected a part of the file, found HTTP {status}.")
+        part = "a part of the file" if byte_range else "the whole file"
+        raise CheckpointError(f"{self.shown}: expected {part}, found HTTP {status}.")
 
     def _range(self, answer) -> tuple[int, int, int]:
         """First and last byte of the answer, and the file's length."""

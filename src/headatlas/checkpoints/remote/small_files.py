@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from headatlas.checkpoints.remote.cache import N_TRANSFERS, cache_folder, disk, keep
+from headatlas.checkpoints.remote.cache import cache_folder, disk, keep
 from headatlas.checkpoints.remote.file import Missing, Refused, RemoteFile, fingerprint
 from headatlas.checkpoints.remote.retrying import Unreachable, patiently
 
@@ -28,8 +28,11 @@ OPTIONAL = (
     "vocab.txt",
 )
 
-LIMIT = 256 * 2**20
-"""Largest number of bytes of a small file: a hundred times that of a large vocabulary."""
+LIMIT = 64 * 2**20
+"""Largest number of bytes of a small file; the largest vocabularies have 35 MB."""
+
+N_AT_ONCE = 3
+"""Transfers at the same time, each of which holds its file in memory."""
 
 
 def fetch_small_files(address: str, files: Mapping[str, RemoteFile]) -> Path:
@@ -46,7 +49,7 @@ def fetch_small_files(address: str, files: Mapping[str, RemoteFile]) -> Path:
     folder = cache_folder() / "folders" / fingerprint(address)
     # The config first: without one, nothing else is requested.
     _fetch(folder, REQUIRED, files[REQUIRED])
-    with ThreadPoolExecutor(N_TRANSFERS, thread_name_prefix="headatlas-small") as pool:
+    with ThreadPoolExecutor(N_AT_ONCE, thread_name_prefix="headatlas-small") as pool:
         list(pool.map(lambda name: _fetch(folder, name, files[name]), [name for name in files if name != REQUIRED]))
     return folder
 

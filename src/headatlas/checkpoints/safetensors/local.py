@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headatlas.bounded_json import check_size
+from headatlas.checkpoints.safetensors.header import LENGTH_BYTES, MAX_HEADER, MAX_VALUES
 from headatlas.checkpoints.tensor_store import BITS, missing_file
 from headatlas.errors import CheckpointError
-from headatlas.regular_files import check_regular
+from headatlas.regular_files import open_regular
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +31,7 @@ class SafetensorsFile:
 
         self.path = path
         try:
-            check_regular(path.stat().st_mode, path)
+            header = _read_header(path)
             self._content = safe_open(path, framework="pt")
         except FileNotFoundError as error:
             raise missing_file(path) from error
@@ -36,7 +39,7 @@ class SafetensorsFile:
             raise CheckpointError(
                 f"{path}: expected a safetensors file, found a damaged one ({error}). Fetch it again."
             ) from error
-        if repeated := _repeated_name(path):
+        if repeated := _repeated_name(header):
             raise CheckpointError(
                 f"{path}: expected each tensor once, found {repeated!r} twice in the header. Fetch it again."
             )
@@ -69,7 +72,26 @@ class SafetensorsFile:
             ) from error
 
 
-def _repeated_name(path: Path) -> str | None:
+def _read_header(path: Path) -> bytes:
+    """The header, before the library makes something of it.
+
+    Raises:
+        ValueError: it is larger than a header can be.
+        OSError: there is no such file, or it cannot be read.
+    """
+    with open_regular(path) as file:
+        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+        if MAX_HEADER < length <= os.fstat(file.fileno()).st_size:
+            raise ValueError(f"it announces a header of {length:,} bytes, more than the {MAX_HEADER:,} allowed")
+        header = file.read(min(length, MAX_HEADER))
+    try:
+        check_size(header, MAX_VALUES)
+    except ValueError as error:
+        raise ValueError(f"its header may have {error}") from error
+    return header
+
+
+def _repeated_name(header: bytes) -> str | None:
     """A name that an otherwise sound header has twice: readers do not agree on which one counts."""
     repeated = []
 
@@ -77,6 +99,5 @@ def _repeated_name(path: Path) -> str | None:
         names = set()
         repeated.extend(name for name, _ in pairs if name in names or names.add(name))
 
-    with path.open("rb") as file:
-        json.loads(file.read(int.from_bytes(file.read(8), "little")), object_pairs_hook=note)
+    json.loads(header, object_pairs_hook=note)
     return repeated[0] if repeated else None

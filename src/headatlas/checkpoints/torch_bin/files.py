@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from headatlas.checkpoints.tensor_store import missing_file, torch_dtype
 from headatlas.checkpoints.torch_bin.pickle import (
@@ -28,6 +28,9 @@ from headatlas.regular_files import open_regular
 
 if TYPE_CHECKING:
     import torch
+
+MOST_READ = 8 << 20
+"""Most bytes of a zip archive's list of entries; that of 100,000 tensors has about as many."""
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -101,7 +104,7 @@ class TorchFile:
 
     def _read_zip(self) -> dict[str, StoredTensor]:
         try:
-            with zipfile.ZipFile(self.path) as archive:
+            with open_regular(self.path) as file, zipfile.ZipFile(cast(BinaryIO, _Listing(file))) as archive:
                 entries = {entry.filename: entry for entry in archive.infolist()}
         except Exception as error:  # zipfile raises many kinds for a damaged archive
             raise Unreadable(f"it is no zip archive that can be read: {str(error)[:200]}") from error
@@ -172,6 +175,19 @@ class TorchFile:
         n_bytes = tensor.storage.n_values * width(tensor.storage.dtype)
         if self.starts[tensor.storage.key] + n_bytes > len(self.content):
             raise Unreadable(f"it ends before the storage {tensor.storage.key[:200]!r} does")
+
+
+class _Listing:
+    """A file for `zipfile`, which reads the whole list of entries at once, however long."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.seek, self.tell, self.seekable, self._file = file.seek, file.tell, file.seekable, file
+
+    def read(self, n: int = -1) -> bytes:
+        content = self._file.read(n if 0 <= n <= MOST_READ else MOST_READ + 1)
+        if len(content) > MOST_READ:
+            raise ValueError(f"its list of entries has more than {MOST_READ:,} bytes")
+        return content
 
 
 def _damaged(path: Path, what: str) -> CheckpointError:

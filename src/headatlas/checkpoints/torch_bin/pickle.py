@@ -18,7 +18,7 @@ from headatlas.checkpoints.tensor_store import BITS
 LONGEST = 16 << 20
 """Largest number of bytes of instructions; a file of 50,000 tensors has about as many."""
 
-MOST = 2_500_000
+MOST = 1_500_000
 """Largest number of instructions, since each may take more memory than it has bytes."""
 
 MOST_AXES = 64
