@@ -69,6 +69,8 @@ class _Reader:
         self.folder, self.path, self.name = folder, folder / f"{name}.parquet", name
         self.manifest, self.remedy = manifest, remedy
         self.schema: Schema = SCHEMAS[name]
+        self.codes: dict[str, np.ndarray] = {}
+        """Of columns of text: a number for each row."""
 
     def refuse(self, what: str, column: str | None = None) -> NoReturn:
         at = "" if column is None else f"column {_shown(column)}: "
@@ -81,11 +83,13 @@ class _Reader:
         content = self.content()
         try:
             file = pq.ParquetFile(pa.BufferReader(content), **THRIFT)
-            self.check_footer(file, len(content))
-            texts = [name for name, column in self.columns(file).items() if column.kind is Kind.TEXT]
+            found = self.check_footer(file, len(content))
+            texts = [name for name, column in found.items() if column.kind is Kind.TEXT]
             # As dictionaries, in which a text that is repeated takes memory once.
-            file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts, **THRIFT)
-            table = file.read(use_threads=False, use_pandas_metadata=False)
+            named = {"read_dictionary": texts, "metadata": file.metadata}
+            table = pq.ParquetFile(pa.BufferReader(content), **named, **THRIFT).read(
+                use_threads=False, use_pandas_metadata=False
+            )
         except AtlasError:
             raise
         except (Exception, pa.ArrowMemoryError) as error:  # pyarrow raises many types for a damaged file
@@ -128,7 +132,8 @@ class _Reader:
 
     # The footer: nothing is decoded yet
 
-    def check_footer(self, file: Any, n_bytes: int) -> None:
+    def check_footer(self, file: Any, n_bytes: int) -> dict[str, Column]:
+        """The schema's columns that are there, after refusing a file that is too large or holds something else."""
         facts = file.metadata
         if facts.num_columns > MOST_COLUMNS:
             self.refuse(f"expected at most {MOST_COLUMNS} columns, found {facts.num_columns:,}")
@@ -150,7 +155,7 @@ class _Reader:
             self.refuse(f"expected {facts.num_rows:,} rows in its groups, found {rows:,}")
         if unpacked > self.budget(n_bytes):
             self.refuse(f"expected a table of at most {self.budget(n_bytes):,} bytes, found {unpacked:,}")
-        self.columns(file)
+        return self.columns(file)
 
     def columns(self, file: Any) -> dict[str, Column]:
         """The schema's columns that are there, after refusing others, other types, and missing ones."""
@@ -161,14 +166,8 @@ class _Reader:
             column = self.schema.columns.get(field.name)
             if column is None or field.name in found:
                 self.refuse(f"expected only the columns {', '.join(self.schema.columns)}, each once", field.name)
-            fits = {
-                Kind.TEXT: pa.types.is_string(field.type) or pa.types.is_large_string(field.type),
-                Kind.WHOLE: pa.types.is_integer(field.type) and not pa.types.is_uint64(field.type),
-                Kind.NUMBER: pa.types.is_float32(field.type) or pa.types.is_float64(field.type),
-                Kind.FLAG: pa.types.is_boolean(field.type),
-            }[column.kind]
             may_be_null = column.may_be_empty or not file.metadata.num_rows
-            if not fits and not (may_be_null and pa.types.is_null(field.type)):
+            if not _fits(field.type, column.kind) and not (may_be_null and pa.types.is_null(field.type)):
                 self.refuse(f"expected {column.kind}, found {str(field.type)[:SHOWN]}", field.name)
             found[field.name] = column
         for name in missing_columns(self.schema, set(found)):
@@ -182,9 +181,8 @@ class _Reader:
         import pyarrow as pa
 
         made: dict[str, Any] = {}
-        for name, column in self.schema.columns.items():
-            if name not in table.column_names:
-                continue
+        for name in table.column_names:
+            column = self.schema.columns[name]
             values = table[name].combine_chunks()
             if isinstance(values, pa.ChunkedArray):  # more than one dictionary
                 values = pa.concat_arrays(values.unify_dictionaries().chunks) if values.num_chunks else values.cast(
@@ -196,12 +194,17 @@ class _Reader:
                 self.refuse("expected a value in each row, found none in some", name)
             if column.kind is Kind.TEXT:
                 budget -= self.check_texts(name, column, values, budget)
-                made[name] = (values.cast(pa.string()) if pa.types.is_dictionary(values.type) else values).to_pandas()
+                if pa.types.is_dictionary(values.type):
+                    # Equal for equal texts, unless somebody's dictionary has one twice.
+                    if len(values.dictionary.unique()) == len(values.dictionary):
+                        self.codes[name] = values.indices.to_numpy()
+                    values = values.cast(pa.string())
+                made[name] = values.to_pandas().array
             elif column.kind is Kind.FLAG:
                 made[name] = values.fill_null(False).to_numpy(zero_copy_only=False)
             else:
                 made[name] = self.numbers(name, column, values)
-        frame = pd.DataFrame(made, columns=[name for name in table.column_names if name in made])
+        frame = pd.DataFrame(made)
         self.check_key(frame)
         self.check_numbers(frame)
         return frame
@@ -243,24 +246,28 @@ class _Reader:
 
         if pa.types.is_null(values.type):
             values = values.cast(pa.int64() if column.kind is Kind.WHOLE else pa.float64())
-        missing = values.is_null().to_numpy(zero_copy_only=False)
-        whole = column.kind is Kind.WHOLE
-        plain_values: np.ndarray = (values.fill_null(0) if whole else values).to_numpy(zero_copy_only=False)
-        if not whole:
-            missing = np.isnan(plain_values)
-            if missing.any() and not column.may_be_empty:
+        whole, missing = column.kind is Kind.WHOLE, None
+        if whole and values.null_count:
+            missing = values.is_null().to_numpy(zero_copy_only=False)
+            values = values.fill_null(0)
+        plain_values: np.ndarray = values.to_numpy(zero_copy_only=False)
+        there = plain_values if missing is None else plain_values[~missing]
+        least, greatest = (there.min(), there.max()) if len(there) else (0, 0)
+        if np.isnan(least):  # of a number that is not known, the least is not either
+            if not column.may_be_empty:
                 self.refuse("expected a number in each row, found none in some", name)
-        there = plain_values[~missing] if missing.any() else plain_values
+            there = there[~np.isnan(there)]
+            least, greatest = (there.min(), there.max()) if len(there) else (0, 0)
         if len(there):
             low, high = limits_of(column, self.manifest)
-            least, greatest = there.min(), there.max()
             if not (low <= least and greatest <= high):
                 wrong = least if not low <= least else greatest
                 self.refuse(
                     f"expected {column.kind} from {plain(low)} to {plain(high)}, found {plain(float(wrong))}", name
                 )
         if whole and column.counted:
-            return pd.array(pd.arrays.IntegerArray(plain_values.astype("int64"), missing.copy()), dtype="Int64")
+            mask = np.zeros(len(plain_values), dtype=bool) if missing is None else missing.copy()
+            return pd.arrays.IntegerArray(plain_values.astype("int64"), mask)
         return plain_values
 
     def check_numbers(self, frame: pd.DataFrame) -> None:
@@ -283,17 +290,36 @@ class _Reader:
         # One whole number for each row, as digits of a number whose base differs from place to place.
         row, size = np.zeros(len(frame), dtype=np.int64), 1
         for name in self.schema.key:
-            digits = frame[name]
-            numbers = digits.to_numpy() if self.schema.columns[name].kind is Kind.WHOLE else pd.factorize(digits)[0]
-            numbers = numbers.astype(np.int64) - int(numbers.min())
-            base = int(numbers.max()) + 1
+            if self.schema.columns[name].kind is Kind.WHOLE:
+                numbers = frame[name].to_numpy()
+            else:
+                numbers = self.codes[name] if name in self.codes else pd.factorize(frame[name])[0]
+            least, greatest = int(numbers.min()), int(numbers.max())
+            base = greatest - least + 1
             if size * base >= 2**62:
                 row = np.unique(row, return_inverse=True)[1]
                 size = int(row.max()) + 1
-            row, size = row * base + numbers, size * base
-        if not (np.diff(row) > 0).all() and len(np.unique(row)) < len(row):
+            size *= base
+            row *= base
+            row += numbers
+            if least:
+                row -= least
+        if not (row[1:] > row[:-1]).all() and len(np.unique(row)) < len(row):
             key = ", ".join(self.schema.key)
             self.refuse(f"expected each combination of {key} once, found one twice")
+
+
+def _fits(found: pa.DataType, kind: Kind) -> bool:
+    """Whether a column of a file has a type for what it holds."""
+    import pyarrow as pa
+
+    if kind is Kind.TEXT:
+        return pa.types.is_string(found) or pa.types.is_large_string(found)
+    if kind is Kind.WHOLE:
+        return pa.types.is_integer(found) and not pa.types.is_uint64(found)
+    if kind is Kind.NUMBER:
+        return pa.types.is_float32(found) or pa.types.is_float64(found)
+    return pa.types.is_boolean(found)
 
 
 def _shown(text: object) -> str:

@@ -152,7 +152,8 @@ def measure_attention(
             tokens = torch.cat([pieces[:, 1:].flatten(), torch.tensor(words)])
             inputs = predict_inputs(run(), prefix, tokens, _samples(run, parts, prefix, most))
             known = inputs, WordScores(run(), prefix, inputs, words, pieces[:, 1:], most)
-            parts.save("words", vars(known[1].named))
+            if parts.load("words") is None:
+                parts.save("words", vars(known[1].named))
         return known
 
     with (
