@@ -8,10 +8,10 @@
 - `classes`: sources with a common target keep together. The distinct targets exchange their places, and hits count
   beyond the rate at which a target is hit from all sources, since targets of many pairs may be promoted more often.
 
-Each of the last two is `free` for a relation whose words all differ. The matrices of hits are computed by plain
-products in float64, and their hits must be those of the atlas. The cells (head and relation) that `free` could name are
-simulated with each; the others keep the p-value of the atlas, and Benjamini and Hochberg's procedure is applied to all
-again.
+Each of the last two is `free` for a relation whose words all differ. Simulated are the cells (head and relation) above
+the threshold and MIN_EXCESS above chance, of relations with words that pairs share; their matrices of hits are computed
+by plain products in float64, and must have the hits of the atlas. The others keep the p-value of the atlas, and
+Benjamini and Hochberg's procedure is applied to all again.
 """
 
 import argparse
@@ -160,10 +160,9 @@ def main() -> None:
     ]
     bound, above = p_values.values, atlas.above(None, side) & atlas.has_heads[None, :, None]
     exceeds = above & (atlas.share(side).values - chance.values > MIN_EXCESS)
-    significant = adjusted(bound, atlas.has_heads) < MAX_Q
-    # The hits of a cell that is not exact are at most two.
-    wanted = significant | (exceeds & (bound < 1))
-    print(f"{wanted.sum()} cells are simulated, {options.draws:,} draws each")
+    share_words = np.array([len(each.row) > each.cluster.max() + 1 for each in relations])
+    wanted = exceeds & (bound < 1) & share_words[:, None, None]
+    print(f"{wanted.sum()} cells of {wanted.any((1, 2)).sum()} relations are simulated, {options.draws:,} draws each")
     fill_matrices(atlas, Session.of_atlas(atlas, options.model), relations, wanted, side)
     hits = atlas.data["hits" if side == "score" else "suppression_hits"].values
     for at, words in enumerate(relations):
@@ -172,11 +171,8 @@ def main() -> None:
                 raise SystemExit(f"{atlas.relations[at]}, L{layer}H{head}: the plain products have other hits.")
     found = {scheme: bound.copy() for scheme in SCHEMES}
     for at, words in enumerate(relations):
-        free = simulate(words, "free", options.draws)
-        differ = len(words.row) == len(set(words.cluster.tolist()))
-        for scheme in SCHEMES:
-            again = free if differ or scheme == "free" else simulate(words, scheme, options.draws)
-            for (layer, head), p in again.items():
+        for scheme in SCHEMES if words.hits else ():
+            for (layer, head), p in simulate(words, scheme, options.draws).items():
                 found[scheme][at, layer, head] = p
     report(atlas, relations, {"bound": bound} | found, exceeds, wanted, options.draws)
 
