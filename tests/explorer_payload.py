@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -22,3 +24,10 @@ def unpack(payload: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         values = np.frombuffer(data, np.dtype(place["type"]).newbyteorder("<"), count, start + place["offset"])
         arrays[name] = values.reshape(place["shape"])
     return header, arrays
+
+
+def of_page(page: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The same of a page."""
+    found = re.search(r'id="headatlas-data">([^<]*)<', page)
+    assert found is not None
+    return unpack(base64.b64decode(found[1]))

@@ -15,9 +15,10 @@ import { HeadMap } from "./map";
 import type { AtlasFacts } from "./message";
 import { speaking, spoken } from "./names";
 import { atlasName, counted, type Panel, panels as panelsOf } from "./panels";
+import { AtPrompt } from "./prompt";
 import { Report } from "./report";
 import { search } from "./search";
-import { atlasesShown, changed, selected, type View } from "./state";
+import { atlasesShown, changed, selected, type Tab, tabsOf, type View } from "./state";
 import { bestHeads, Strongest } from "./strongest";
 import { Heads, Matches, sorted, tableOf } from "./table";
 
@@ -41,11 +42,12 @@ interface AppProps {
   bind: (setter: (given: Partial<View>) => void) => void;
 }
 
-const TABS = [
-  ["functions", "Both models"],
-  ["heads", "Heads"],
-  ["report", "What the map shows"],
-] as const;
+const TABS: Record<Tab, string> = {
+  functions: "Both models",
+  prompt: "At the prompt",
+  heads: "Heads",
+  report: "What the map shows",
+};
 
 function shapeOf({ facts }: AtlasData): string {
   const grouped = facts.kvHeads && facts.kvHeads < facts.heads;
@@ -230,7 +232,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
       card: number ? "b" : "a",
       ...(atlasesShown(view).includes(number) ? {} : { compare: "both" as const }),
     });
-  const tabs = TABS.filter(([tab]) => tab !== "functions" || explored.functions);
+  const tabs = tabsOf(explored);
   const names = shownOnes.map((number) => atlasName(explored, number));
   const caption = [
     view.compare === "difference" ? `difference B − A; ${names.join(", ")}` : names.join(", "),
@@ -432,7 +434,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
           </div>
           <div class="ha-under">
             <div class="ha-tabs" role="tablist" aria-label="Below the map">
-              {tabs.map(([tab, text], at) => (
+              {tabs.map((tab, at) => (
                 <button
                   key={tab}
                   type="button"
@@ -445,12 +447,12 @@ function App({ explored, first, onChange, bind }: AppProps) {
                   onKeyDown={(event) => {
                     if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
                     const step = event.key === "ArrowLeft" ? tabs.length - 1 : 1;
-                    const [other] = tabs[(at + step) % tabs.length];
+                    const other = tabs[(at + step) % tabs.length];
                     update({ tab: other });
                     root.current?.querySelector<HTMLElement>(`#ha-tab-${other}`)?.focus();
                   }}
                 >
-                  {text}
+                  {TABS[tab]}
                 </button>
               ))}
             </div>
@@ -461,6 +463,14 @@ function App({ explored, first, onChange, bind }: AppProps) {
                   select={selectIn}
                   onHint={setHints}
                   onRelation={(name) => update({ relation: name === view.relation ? "" : name })}
+                />
+              ) : view.tab === "prompt" ? (
+                <AtPrompt
+                  atlas={explored.atlases[0]}
+                  place={which ? undefined : place}
+                  dark={dark}
+                  select={(head) => select(head, two ? { card: "a" } : {})}
+                  onHint={(place) => setHints([place])}
                 />
               ) : view.tab === "heads" ? (
                 <>

@@ -6,8 +6,9 @@ import { type Classified, categoriesAt, thresholdShare, wilson } from "./classif
 import { type AtlasData, alike, type Edge, type Explored, NOTHING, type Removed } from "./data";
 import { example, pairCounts } from "./examples";
 import type { Side } from "./message";
-import { spoken, topic } from "./names";
+import { shown, spoken, topic } from "./names";
 import { atlasName } from "./panels";
+import { PromptOfHead } from "./prompt";
 import type { View } from "./state";
 
 const NOT_MEASURED = "not measured";
@@ -45,16 +46,6 @@ interface CardProps {
   onClose: () => void;
   /** Open the card of a head of the other atlas. */
   onOther: (place: number) => void;
-}
-
-/** Tokens as they can be read: a leading space is shown, what cannot be printed is escaped. */
-export function shown(token: string): string {
-  return token
-    .replace(/^ /, "␣")
-    .replace(
-      /[\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069\u200e\u200f]/gu,
-      (letter) => `\\u{${letter.codePointAt(0)!.toString(16)}}`,
-    );
 }
 
 export function Card({
@@ -146,6 +137,8 @@ export function Card({
           </p>
         </>
       )}
+      {facts.written && <Sentence {...{ atlas, place }} />}
+      {facts.prompt && <PromptOfHead {...{ atlas, place }} />}
       {explored.functions && <Others {...{ explored, view, which, place, onOther }} />}
       <Bars {...{ explored, atlas, classified, view, place, colours, onRelation }} />
       {facts.pairs && <Examples {...{ atlas, view, place }} />}
@@ -240,6 +233,26 @@ function Gist({ atlas, classified, view, place }: Pick<CardProps, "atlas" | "cla
         </span>
       ))}
     </p>
+  );
+}
+
+/** What a language model wrote, and how often it, and the rules' sentence, led to the head's held-out mappings. */
+function Sentence({ atlas, place }: { atlas: AtlasData; place: number }) {
+  const number = atlas.get("written.sentence")![place];
+  if (number === NOTHING) return null;
+  const [right, byRules, questions] = atlas.get("written.right")!.subarray(3 * place, 3 * place + 3);
+  const { model, chance } = atlas.facts.written!;
+  return (
+    <>
+      <h3>By a language model</h3>
+      <p>
+        {shown(atlas.word(number))}{" "}
+        <span class="ha-quiet">
+          ({shown(model)}; right {right} of {questions}, the rules’ sentence {byRules} of {questions};{" "}
+          {chance.toFixed(2)} by chance)
+        </span>
+      </p>
+    </>
   );
 }
 

@@ -55,6 +55,43 @@ export interface Composition {
   about: string[];
 }
 
+/** Sentences by a language model: which one, and the score that guessing has; arrays hold sentences and scores. */
+export interface Written {
+  model: string;
+  chance: number;
+}
+
+/** Whether a head does at the prompt what its card says; null if the prompt does not show it. */
+export interface PromptCheck {
+  title: string;
+  agrees: boolean | null;
+}
+
+/** What a head does at the prompt: adds to the token's logit (on the controls, from low to high), looks at each token,
+ * and raises words, or lowers them; `rank` of the token among them. */
+export interface PromptHead {
+  place: number;
+  adds: number;
+  low: number | null;
+  high: number | null;
+  attention: number[];
+  rank: number;
+  lowers: boolean;
+  words: string[];
+  checks: PromptCheck[];
+}
+
+/** What the heads do at one prompt for one next token; the heads that stand out most first. */
+export interface Prompt {
+  text: string;
+  token: string;
+  tokens: string[];
+  rule: string;
+  controls: number;
+  sentences: string[];
+  heads: PromptHead[];
+}
+
 /** Right answers by the number of heads removed, for heads in one order. */
 export interface Curve {
   relation: string;
@@ -120,6 +157,8 @@ export interface AtlasFacts {
   salient: Salient | null;
   similar: number;
   descriptions: boolean;
+  written: Written | null;
+  prompt: Prompt | null;
   validation: boolean;
   ablation: Curve[] | null;
   reading: Behaviour[] | null;

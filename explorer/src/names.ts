@@ -58,3 +58,13 @@ export function topic(names: string[]): string {
   const [best] = counts.sort((one, other) => other.count - one.count);
   return best && best.count > 1 && 2 * best.count >= names.length ? plural(best.noun) : "";
 }
+
+/** Tokens as they can be read: a leading space is shown, what cannot be printed is escaped. */
+export function shown(token: string): string {
+  return token
+    .replace(/^ /, "␣")
+    .replace(
+      /[\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069\u200e\u200f]/gu,
+      (letter) => `\\u{${letter.codePointAt(0)!.toString(16)}}`,
+    );
+}

@@ -4,7 +4,7 @@ import { parseThreshold } from "./classify";
 import type { AtlasData, Explored } from "./data";
 import type { Rule, Side } from "./message";
 
-export type Tab = "functions" | "heads" | "report";
+export type Tab = "functions" | "prompt" | "heads" | "report";
 export type What = "writing" | "reading" | "both";
 export type Compare = "a" | "b" | "both" | "difference";
 export const SORTED_BY = [
@@ -44,6 +44,16 @@ export interface View {
   sort: string;
 }
 
+/** The tabs below the map, the first of them open. */
+export function tabsOf({ functions, atlases }: Explored): Tab[] {
+  return [
+    ...(functions ? (["functions"] as const) : []),
+    ...(atlases[0].facts.prompt ? (["prompt"] as const) : []),
+    "heads",
+    "report",
+  ];
+}
+
 export function firstView(explored: Explored): View {
   const { facts } = explored.atlases[0];
   return {
@@ -57,7 +67,7 @@ export function firstView(explored: Explored): View {
     theme: "auto",
     head: "",
     query: "",
-    tab: explored.functions ? "functions" : "heads",
+    tab: tabsOf(explored)[0],
     compare: explored.atlases.length > 1 ? "both" : "a",
     card: "a",
     sort: "",
@@ -84,9 +94,7 @@ export function changed(explored: Explored, view: View, given: Partial<Record<ke
   next.look = oneOf("look", ["strength", "paper"] as const) ?? next.look;
   next.palette = oneOf("palette", Object.keys(explored.palettes)) ?? next.palette;
   next.theme = oneOf("theme", ["auto", "light", "dark"] as const) ?? next.theme;
-  next.tab =
-    oneOf("tab", explored.functions ? (["functions", "heads", "report"] as const) : (["heads", "report"] as const)) ??
-    next.tab;
+  next.tab = oneOf("tab", tabsOf(explored)) ?? next.tab;
   const compared: Compare[] = ["a", "b", "both", ...(explored.functions ? [] : (["difference"] as const))];
   next.compare = explored.atlases.length > 1 ? (oneOf("compare", compared) ?? next.compare) : "a";
   const measured = explored.atlases.every((each) => each.facts.reading !== null) && next.compare !== "difference";

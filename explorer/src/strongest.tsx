@@ -2,12 +2,11 @@
 
 import type { ComponentChildren } from "preact";
 import { useMemo } from "preact/hooks";
-import { shown } from "./card";
 import { type Classified, categoriesAt } from "./classify";
 import type { AtlasData, Explored } from "./data";
 import { example, pairCounts } from "./examples";
 import type { Side } from "./message";
-import { spoken, topic } from "./names";
+import { shown, spoken, topic } from "./names";
 import { atlasName } from "./panels";
 import type { View } from "./state";
 

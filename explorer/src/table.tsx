@@ -1,10 +1,10 @@
 // The table behind the map: heads and relations, sorted by any column, and the same as a file.
 
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { formatted, level, shown } from "./card";
+import { formatted, level } from "./card";
 import type { Classified } from "./classify";
 import type { AtlasData, Explored } from "./data";
-import { spoken } from "./names";
+import { shown, spoken } from "./names";
 import { aboutOf, behaviourOf, type Row } from "./search";
 import { atlasesListed, type SORTED_BY, type View } from "./state";
 

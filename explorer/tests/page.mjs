@@ -480,6 +480,37 @@ const others = {
     assert.equal(await page.locator("h1 b").count(), 0);
     return page;
   },
+  async "a prompt: sentences, a map, tokens, checks, and the card of its heads"() {
+    const page = await opened("prompt");
+    const panel = page.locator(".ha-prompt");
+    assert.equal(await page.getByRole("tab", { selected: true }).innerText(), "At the prompt");
+    const { prompt } = given;
+    const text = await panel.innerText();
+    for (const part of [...prompt.sentences, "✓ country → capital", "✗ induction"])
+      assert.ok(text.includes(part), part);
+    assert.equal(await panel.locator("rect").count(), prompt.heads);
+    assert.equal(await panel.locator(".ha-tokens span").count(), prompt.tokens);
+    assert.doesNotMatch(text, /[\u0000-\u0008\u000e-\u001f\u202a-\u202e]/);
+    assert.equal(await panel.locator("b, img, script").count(), 0);
+    const share = await panel.locator(".ha-tokens small").allInnerTexts();
+    assert.deepEqual(share, prompt.attention);
+    await panel.locator("tbody button").first().click();
+    const card = page.locator(".ha-card");
+    await card.waitFor();
+    assert.equal(await card.locator("h2").innerText(), prompt.first);
+    assert.match(
+      await card.innerText(),
+      /At the prompt.*It adds \+1\.50 to the token’s logit \(controls −0\.25 to \+0\.50\)/is,
+    );
+    assert.match(
+      await card.innerText(),
+      /By a language model\s+It names capitals\. \(a <b>model<\/b>; right 2 of 3, the rules’ sentence 1 of 3; 0\.20 by chance\)/i,
+    );
+    assert.equal(await panel.locator("rect.kept").count(), 1);
+    await panel.locator("rect").last().click();
+    await page.waitForFunction((first) => document.querySelector(".ha-card h2").innerText !== first, prompt.first);
+    return page;
+  },
   async "two atlases: a click opens the card of the atlas that was clicked"() {
     const page = await opened("double");
     const panels = 1 + given.categories.length;
@@ -516,6 +547,7 @@ for (const theme of ["light", "dark"])
       ["single", `relation=${given.relation}`],
       ["double", "compare=difference"],
       ["others", "card=b&head=L5H0"],
+      ["prompt", `head=${given.head}`],
     ]) {
       const page = await opened(name, `#theme=${theme}&${hash}`, { bypassCSP: true });
       await page.evaluate(axe);

@@ -50,13 +50,11 @@ def describe(atlas, told):
     return atlas.with_evidence({"descriptions": (table, DESCRIPTIONS)})
 
 
-def test_what_was_not_measured_reads_so(atlas):
-    assert Sentences(atlas).of(0, 2) == (
-        "Where it looks: not measured; writes the token that it looks at again (copies 0.50); without it: not measured."
-    )
-    assert Sentences(atlas).of(1, 1) == (
-        "Where it looks: not measured; no relation names what it writes; without it: not measured."
-    )
+def test_what_was_not_measured_is_left_out_and_the_command_is_named(atlas):
+    told = Sentences(atlas)
+    assert told.of(0, 2) == "Writes the token that it looks at again (copies 0.50)."
+    assert told.of(1, 1) == "No relation names what it writes."
+    assert told.missing == "Run headatlas attention to measure where it looks and what is lost without it."
     assert Sentences(atlas).of(2, 0) is None
 
 
@@ -72,8 +70,9 @@ def test_all_three_parts(atlas):
         "in-context copying rises by 0.05 (from 0.80)."
     )
     # What a head that rests on the sink writes when it looks elsewhere is not about the sink.
-    assert "; writes the token that it looks at again (copies 0.50); without it: not measured." in told.of(0, 2)
-    assert "; writes what past 1.00 maps the token that it looks at to; " in told.of(0, 3)
+    assert told.of(0, 2).endswith("; writes the token that it looks at again (copies 0.50).")
+    assert told.missing is None
+    assert told.of(0, 3).endswith("; writes what past 1.00 maps the token that it looks at to.")
     assert told.of(1, 0).startswith("Looks at nothing that has a name; ")
 
 
@@ -125,5 +124,7 @@ def test_the_rule_and_threshold_that_are_asked_for_count(atlas):
 
 def test_the_card_says_the_same(atlas):
     card = head_card(make_attention(atlas, {"induction": {(0, 0): 0.83}}), "L0H0")
-    assert card.sentence == Sentences(card.atlas).of(0, 0) == card.as_dict()["sentence"]
+    told = Sentences(card.atlas)
+    assert told.missing == "Run headatlas attention to measure what is lost without it."
+    assert card.sentence == f"{told.of(0, 0)} {told.missing}" == card.as_dict()["sentence"]
     assert f"**{card.sentence}**" in write_card(card)

@@ -81,7 +81,7 @@ def test_bad_names_are_one_sentence(run):
 def test_find(run):
     pairs = [f"{source}->{target}" for source, target in PAIRS[:3]]
     result = run("find", "atlas", *pairs, "Rome->Paris", "--top", "2", "--k", "1")
-    assert "Left out: Rome -> Paris: 'Rome' is not one token of this model." in result.stderr
+    assert "Left out: Rome -> Paris: this model has no tokens for 'Rome'." in result.stderr
     assert f"{NAME}" in result.stdout and "3 of 3" in result.stdout
     record = json.loads(run("find", "tiny", *pairs, "--json", "--k", "1").stdout)
     assert record["heads"][0] == {

@@ -7,6 +7,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import headatlas
+from explorer_payload import of_page
 from headatlas.cli import app, prompt_screen
 from planted import WORDS, write_relation
 from planted_attention import PREFIX, save_reading_model
@@ -42,6 +43,19 @@ def test_the_finding_comes_first_and_the_picture_is_in_the_atlas(place):
     (picture,) = (place / "atlas").glob("prompt-*.png")
     assert f"Picture: {picture}" in result.stderr
     assert {path.suffix for path in (place / "atlas").glob(f"{picture.stem}.*")} == {".png", ".svg", ".json"}
+
+
+def test_the_explorer_with_the_prompt_is_written_next_to_the_picture(place, tmp_path):
+    result = run(place, REPEATED, "--html", "-o", str(tmp_path / "new"))
+    assert result.exit_code == 0, result.output
+    (page,) = (tmp_path / "new").glob("prompt-*.html")
+    assert f"Open: {page}" in result.stderr
+    header, _ = of_page(page.read_text("utf-8"))
+    prompt = header["atlases"][0]["prompt"]
+    assert prompt["text"] == REPEATED and prompt["controls"] == 3
+    first, content = prompt["heads"][0], json.loads(next((tmp_path / "new").glob("*.json")).read_text("utf-8"))
+    assert first["place"] == content["heads"][0]["layer"] * header["atlases"][0]["heads"] + content["heads"][0]["head"]
+    assert first["attention"] == [round(share, 4) for share in content["heads"][0]["attention"]]
 
 
 def test_json_goes_to_the_screen_and_into_the_folder(place, tmp_path):

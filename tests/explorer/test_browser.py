@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from atlases import HOSTILE, make_atlas, make_evidence, make_others, make_removal, with_model
+from atlases import HOSTILE, WRITTEN, make_atlas, make_evidence, make_others, make_removal, with_model
+from headatlas.analysis.attribution import Check, HeadAttribution, LogitAttribution, NextToken, sentences_of
 from headatlas.analysis.categories import classify
 from headatlas.analysis.compare_functions import compare_functions
 from headatlas.analysis.composition import find_composition
 from headatlas.analysis.reading import find_reading
+from headatlas.analysis.written import COLUMNS
 from headatlas.atlas import Atlas, head_name
 from headatlas.explorer import write_page
 from headatlas.figures import PALETTES
+from headatlas.printable import printable
 from needs import ROOT, find_browser, need_node
 
 pytestmark = pytest.mark.system
@@ -46,6 +50,7 @@ CHECKS = (
     "a tooltip stays in the window",
     "a search shows its strongest matches next to the map; Enter opens the first",
     "what was not measured says so",
+    "a prompt: sentences, a map, tokens, checks, and the card of its heads",
     "two atlases: each, both and their difference",
     "two models by function: tables, partners in the other map, cards",
     "two atlases: a click opens the card of the atlas that was clicked",
@@ -70,6 +75,36 @@ def with_pairs(atlas: Atlas) -> Atlas:
     return Atlas(atlas.data, atlas.manifest, pd.DataFrame(rows, columns=list(names)))
 
 
+def make_attribution(atlas: Atlas) -> LogitAttribution:
+    """What the heads do at a prompt of hostile tokens; the first head stands out."""
+    tokens, n = (" The", *HOSTILE), 1 + len(HOSTILE)
+    checks = (Check("relation", "country_to_capital", True), Check("reading", "induction", False))
+    places = [(int(layer), head) for layer in np.flatnonzero(atlas.has_heads) for head in range(atlas.n_heads)]
+    heads = tuple(
+        HeadAttribution(
+            layer, head, 0.1 if number else 1.5, (-0.25, 0.0, 0.5), 3 + number,
+            tuple((0.5 if at == 0 else 0.5 / (n - 1)) for at in range(n)), HOSTILE, HOSTILE, (), (), (),
+            () if number else checks,
+        )
+        for number, (layer, head) in enumerate(places)
+    )  # fmt: skip
+    token = NextToken(5, HOSTILE[0], 0.5, 1, 9.0)
+    model = atlas.manifest.model
+    return LogitAttribution(
+        model=atlas.name, fingerprint=model.fingerprint, note=None, prompt="".join(tokens), tokens=tokens,
+        next=(token,), token=token, d_vocab=101, of_several=False, against=None, value=2.0, capped=False, heads=heads,
+        mlps=(0.1,), biases=(0.0,), embedding=0.2, last=0.0, n_controls=7, random_removals=(), relations=(),
+        left_out=(), rule="plain",
+    )  # fmt: skip
+
+
+def with_sentence(atlas: Atlas, head: HeadAttribution) -> Atlas:
+    """The atlas with a language model's sentence about a head."""
+    row = (head.layer, head.head, "It names capitals.", "relation", 3, 2, 3, "Nothing", 1, 3)
+    table = pd.DataFrame([row], columns=list(COLUMNS))
+    return atlas.with_evidence({"written": (table, replace(WRITTEN, model="a <b>model</b>"))})
+
+
 @pytest.fixture(scope="module")
 def problems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What each check found wrong; '' if nothing."""
@@ -81,11 +116,13 @@ def problems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     atlas = make_removal(atlas, {(int(does[0][0]), int(does[0][1])): 0.3})
     other = make_atlas(**sizes, chance=True, seed=1)  # type: ignore[arg-type]
     bare = with_model(make_atlas(**sizes, unmeasured=("Geometry",)), n_kv_heads=None)  # type: ignore[arg-type]
+    prompt = make_attribution(atlas)
     pages = {
         "single": write_page(folder / "single.html", atlas),
         "bare": write_page(folder / "bare.html", bare),
         "double": write_page(folder / "double.html", atlas, other),
         "others": write_page(folder / "others.html", *(pair := make_others())),
+        "prompt": write_page(folder / "prompt.html", with_sentence(atlas, prompt.heads[0]), prompt=prompt),
     }
     functions = compare_functions(*pair)
     (match,) = functions.matched
@@ -111,6 +148,13 @@ def problems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "writers": sorted({f"L{row.layer}H{row.head}" for row in writes.itertuples()}),
         "formula": FORMULA,
         "hostile": HOSTILE,
+        "prompt": {
+            "sentences": [printable(sentence) for sentence in sentences_of(prompt)],
+            "heads": len(prompt.heads),
+            "tokens": len(prompt.tokens),
+            "attention": [f"{share:.2f}" for share in prompt.heads[0].attention],
+            "first": prompt.heads[0].name,
+        },
         "size": atlas.n_layers * atlas.n_heads,
         "without": WITHOUT,
         "behaviours": reading.names,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from atlases import HOSTILE, PAIRS, make_atlas, make_composition, make_evidence, make_others, with_manifest
+from atlases import HOSTILE, PAIRS, WRITTEN, make_atlas, make_composition, make_evidence, make_others, with_manifest
 from explorer_payload import unpack
 from headatlas.analysis.compare_functions import compare_functions
 from headatlas.analysis.composition import KINDS, TITLES, find_composition
 from headatlas.analysis.reading import find_reading
 from headatlas.analysis.sentences import Sentences
+from headatlas.analysis.written import read_written
 from headatlas.atlas import COPYING_VARIABLES, SIDES, Atlas, head_name
 from headatlas.atlas.evidence import CONDITIONS, TOKENS
 from headatlas.errors import AtlasError
@@ -70,6 +72,24 @@ def test_the_header_has_the_atlas_and_its_rule(atlas: Atlas) -> None:
     for name, palette in PALETTES.items():
         assert header["palettes"][name]["unclassified"] == palette.unclassified
         assert len(header["palettes"][name]["scale"]) == 256
+
+
+def test_sentences_of_a_language_model_are_at_their_head(atlas: Atlas) -> None:
+    header, arrays = unpack(build_payload([atlas]))
+    rows = read_written(atlas)
+    assert rows and header["atlases"][0]["written"] == {"model": WRITTEN.model, "chance": 0.2}
+    for place in range(N_LAYERS * N_HEADS):
+        row = rows.get(divmod(place, N_HEADS))
+        number = arrays["0.written.sentence"][place]
+        assert (None if number == NOTHING else header["words"][number]) == (None if row is None else row.sentence)
+        if row is not None:
+            assert arrays["0.written.right"][place].tolist() == [row.correct, row.rules_correct, row.questions]
+
+
+def test_a_prompt_of_another_model_is_refused(atlas: Atlas) -> None:
+    prompt = SimpleNamespace(fingerprint="0" * 64, model="another")
+    with pytest.raises(AtlasError, match="expected a prompt of the atlas's model, found one of another"):
+        build_payload([atlas], prompt=prompt)  # type: ignore[arg-type]
 
 
 def test_the_report_is_blocks_of_printable_text_without_pictures(atlas: Atlas) -> None:

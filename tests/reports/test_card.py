@@ -2,7 +2,8 @@
 
 from atlases import make_atlas, make_evidence
 from headatlas.analysis.card import head_card
-from headatlas.reports.blocks import BulletList, Code, Heading, Paragraph, Strong, Table, Title
+from headatlas.relations import relation_title
+from headatlas.reports.blocks import BulletList, Heading, Paragraph, Strong, Table, Title
 from headatlas.reports.card import MOST_OPERATIONS, NOT_MEASURED, build_card, token_text, write_card
 from headatlas.reports.markdown import to_markdown
 
@@ -26,7 +27,8 @@ def test_a_card_has_a_table_of_relations_and_one_of_salient_operations():
     queries = card.reading_words["pairs"]["queries"]
     assert [row[0] for row in words.rows] == [(token_text(each["token"]),) for each in queries]
     assert [row[0] for row in relations.rows] == [
-        (Code(each["relation"]), *((" ", Strong("✓")) if each["implements"] else ())) for each in card.relations
+        (relation_title(each["relation"]), *((" ", Strong("✓")) if each["implements"] else ()))
+        for each in card.relations
     ]
     assert len(salient.rows) == MOST_OPERATIONS
     # As in the atlas: whoever renders the blocks escapes them.

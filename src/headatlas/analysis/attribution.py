@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas import head_name
 from headatlas.printable import printable
+from headatlas.relations import relation_title
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,6 +68,11 @@ class Check:
     rank: int | None = None
     k: int | None = None
     answers: bool = False
+
+    @property
+    def title(self) -> str:
+        """The name as people read it."""
+        return relation_title(self.name) if self.kind == "relation" else self.name
 
 
 @dataclass(frozen=True)
@@ -333,14 +339,14 @@ def says(head: HeadAttribution) -> str:
     answers = [each for each in head.checks if each.answers]
     if answers:
         first = answers[0]
-        names = ", ".join(each.name for each in answers[:2])
+        names = ", ".join(each.title for each in answers[:2])
         limit = f"among the first {first.k}" if first.agrees else f"not among the first {first.k}"
         return f"Its card has the pair {first.source} -> {first.target} ({names}), here at {first.rank:,}, {limit}"
     for agrees, text in ((True, "That is what its card says"), (False, "Its card says something else")):
-        names = [each.name for each in head.checks if each.agrees is agrees]
+        names = [each.title for each in head.checks if each.agrees is agrees]
         if names and head.agrees is agrees:
             return f"{text} ({', '.join(names[:2])})"
-    named = (*head.relations, *(head.behaviours or ()))
+    named = (*map(relation_title, head.relations), *(head.behaviours or ()))
     if named:
         return f"What its card says ({', '.join(named[:2])}) cannot be seen at this prompt"
     return "Its card names nothing that it does"

@@ -149,10 +149,11 @@ class Card:
 
     @cached_property
     def sentence(self) -> str:
-        """Where the head looks, what it writes, and what is lost without it."""
-        sentence = Sentences(self.atlas, self._classification).of(self.layer, self.head)
+        """Where the head looks, what it writes, and what is lost without it; and what measures what is not known."""
+        told = Sentences(self.atlas, self._classification)
+        sentence = told.of(self.layer, self.head)
         assert sentence is not None
-        return sentence
+        return f"{sentence} {told.missing}" if told.missing else sentence
 
     @cached_property
     def description(self) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from headatlas.analysis.categories import Classification, classify
 from headatlas.analysis.descriptions.description import NOTHING_WRITTEN, RESPONDS, UNCLEAR
 from headatlas.analysis.reading import SINK, find_reading
 from headatlas.analysis.removal import find_removal
+from headatlas.relations import relation_title
 
 if TYPE_CHECKING:
     from headatlas.atlas import Atlas
@@ -21,7 +22,7 @@ NO_RELATION, NO_NAME = "no relation names what it writes", "what it writes has n
 
 
 class Sentences:
-    """The sentences of an atlas. What was not measured reads so.
+    """The sentences of an atlas, of what was measured.
 
     Args:
         atlas: the atlas.
@@ -52,17 +53,24 @@ class Sentences:
         """The whole sentence; None if the layer has no heads."""
         if not self._has_heads[layer]:
             return None
-        looks = self.looks(layer, head)
-        return f"{looks or 'Where it looks: not measured'}; {self.consequence(layer, head)}."
+        clauses = filter(None, (self.looks(layer, head), self.consequence(layer, head)))
+        text = "; ".join(clauses)
+        return f"{text[:1].upper()}{text[1:]}."
+
+    @property
+    def missing(self) -> str | None:
+        """A sentence with the command that measures what the sentences lack; None if they lack nothing."""
+        lacking = ["where it looks"] * (self.reading is None) + ["what is lost without it"] * (self.removal is None)
+        return f"Run headatlas attention to measure {' and '.join(lacking)}." if lacking else None
 
     def looks(self, layer: int, head: int) -> str | None:
         """Where it looks; None if that was not measured."""
         return None if self.reading is None else self.reading.looks(layer, head)
 
     def consequence(self, layer: int, head: int) -> str:
-        """What it then writes, and what is lost without it."""
+        """What it then writes and, if that was measured, what is lost without it."""
         lost = None if self.removal is None else self.removal.clause(layer, head)
-        return f"{self.writes(layer, head)}; {lost or 'without it: not measured'}"
+        return "; ".join(filter(None, (self.writes(layer, head), lost)))
 
     def writes(self, layer: int, head: int) -> str:
         """What it writes: the relations that it implements, otherwise what its salient operations have in common."""
@@ -94,7 +102,7 @@ class Sentences:
         if not places:
             return None
         order = sorted(places, key=lambda at: (-share[at], self._relations[at]))
-        names = [f"{self._relations[at]} {share[at]:.2f}" for at in order]
+        names = [f"{relation_title(self._relations[at])} {share[at]:.2f}" for at in order]
         return f"suppresses what {_maps(names)} {self._token(layer, head)} to"
 
     def _token(self, layer: int, head: int) -> str:
@@ -105,7 +113,7 @@ class Sentences:
         return "that token" if named else "the token that it looks at"
 
     def _named(self, at: int, layer: int, head: int) -> str:
-        return f"{self._relations[at]} {self._share[at, layer, head]:.2f}"
+        return f"{relation_title(self._relations[at])} {self._share[at, layer, head]:.2f}"
 
     def _described(self, layer: int, head: int) -> str:
         if self._descriptions is None:

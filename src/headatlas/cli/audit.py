@@ -22,6 +22,7 @@ from headatlas.cli.options import (
     inches_or_name,
 )
 from headatlas.cli.screen import Bar, print_json, print_message, print_note, show_table
+from headatlas.relations import relation_title
 
 if TYPE_CHECKING:
     from headatlas.analysis.audit import Audit, RelationAudit
@@ -147,7 +148,7 @@ def _named(gained: tuple[str, ...], lost: tuple[str, ...]) -> str:
 
 def _relation_row(each: RelationAudit) -> list[str]:
     return [
-        each.relation,
+        relation_title(each.relation),
         str(each.base),
         str(each.tuned),
         f"{each.noise[0]}-{each.noise[1]}",

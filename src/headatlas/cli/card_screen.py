@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headatlas.printable import printable
+from headatlas.relations import relation_title
 from headatlas.reports.card import (
     NOT_MEASURED,
     agreement_of_words,
@@ -170,7 +171,7 @@ def _relations(card: dict[str, Any], colours: dict[str, str], width: int) -> Ren
         colour = colours[each["category"]] if each["implements"] else "bright_black"
         name = Text.assemble(
             ("✓ " if each["implements"] else "  ", colour),
-            (printable(each["relation"]), "" if each["implements"] else "dim"),
+            (printable(relation_title(each["relation"])), "" if each["implements"] else "dim"),
         )
         cells: list[RenderableType] = [name, _bar(each["score"], each["score_chance"], colour)]
         if has_counts:
@@ -203,7 +204,7 @@ def _suppressed(card: dict[str, Any]) -> list[Text]:
     known = [each for each in card["relations"] if each["suppression"] is not None]
     strong = sorted(known, key=lambda each: -each["suppression"])
     named = [
-        f"{each['relation']} {each['suppression']:.2f}"
+        f"{relation_title(each['relation'])} {each['suppression']:.2f}"
         for each in strong
         if each["suppression"] > float(parse_threshold(card["threshold"]))
     ]
@@ -240,7 +241,9 @@ def _examples(card: dict[str, Any]) -> RenderableType:
         ):
             if examples[name]:
                 pairs = ", ".join(_pair(*pair) for pair in examples[name][:MOST_EXAMPLES])
-                table.add_row(printable(each["relation"]) if first else "", Text(mark, style=style), pairs)
+                table.add_row(
+                    printable(relation_title(each["relation"])) if first else "", Text(mark, style=style), pairs
+                )
                 first = False
     return table if table.row_count else Text("none", style="dim")
 

@@ -22,6 +22,7 @@ from headatlas.cli.options import (
     inches_or_name,
 )
 from headatlas.cli.screen import print_json, print_message, print_note, show_table
+from headatlas.relations import relation_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -139,7 +140,7 @@ def _show(found: Comparison) -> None:
     show_table(title, ["category", "A", "B", "gained", "lost"], rows, (1, 2), colours)
     rows = [
         [
-            change.relation,
+            relation_title(change.relation),
             change.category,
             "-" if change.pearson is None else f"{change.pearson:.3f}",
             "none" if change.head is None else head_name(*change.head),
@@ -164,7 +165,8 @@ def _show_functions(found: FunctionComparison) -> None:
         return [each.name, f"{each.score:.2f}{chance}", str(each.heads)]
 
     rows = [
-        [each.relation, str(each.pairs), *strongest(each.first), *strongest(each.second)] for each in found.relations
+        [relation_title(each.relation), str(each.pairs), *strongest(each.first), *strongest(each.second)]
+        for each in found.relations
     ]
     columns = ["relation", "pairs", "A", "score", "n", "B", "score", "n"]
     show_table(f"A: {found.first}, B: {found.second}", columns, rows, (1, 3, 4, 6, 7))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from headatlas.cli.screen import console
 from headatlas.printable import printable
+from headatlas.relations import relation_title
 
 if TYPE_CHECKING:
     import numpy as np
@@ -219,8 +220,6 @@ def _show_strongest(heads: list[StrongHead], colours: dict[str, str], marks: dic
     from rich.table import Table
     from rich.text import Text
 
-    from headatlas.relations import relation_title
-
     table = Table(box=None, header_style="dim", pad_edge=False, width=min(screen.width - 4, 88))
     table.padding = (0, 2, 0, 0) if screen.width >= 90 else (0, 1, 0, 0)
     table.add_column("", no_wrap=True)
@@ -257,5 +256,6 @@ def _show_table(atlas: Atlas, colours: dict[str, str]) -> None:
     title = f"{atlas.name}: {atlas.n_layers} layers x {atlas.n_heads} heads ({atlas.measure}, {atlas.label})"
     console().print()
     show_table(title, ["category", "heads", "share", "this alone"], category_rows(atlas), (1, 2, 3), colours)
-    rows = sorted(strongest_rows(atlas), key=lambda row: (names.index(row[1]), -float(row[3] or -1)))
+    ordered = sorted(strongest_rows(atlas), key=lambda row: (names.index(row[1]), -float(row[3] or -1)))
+    rows = [[relation_title(name), *rest] for name, *rest in ordered]
     show_table("Strongest head of each relation", ["relation", "category", "head", "score"], rows, (3,), colours)

@@ -47,6 +47,9 @@ def prompt_command(
         Path | None,
         typer.Option("-o", "--output", metavar="DIR", help="Folder for picture and JSON; default: the atlas's."),
     ] = None,
+    html: Annotated[
+        bool, typer.Option("--html", help="Write the explorer's page with this prompt too, next to the picture.")
+    ] = False,
     rule: RuleOption = None,
     model: ModelOption = None,
     adapter: AdapterOption = None,
@@ -80,6 +83,11 @@ def prompt_command(
             progress=bar.show,
         )
     files = save_attribution(found, atlas if output is None else output, n_heads=top, palette=palette.value)
+    page = None
+    if html:
+        from headatlas.explorer import write_page
+
+        page = write_page(files[0].with_suffix(".html"), loaded, prompt=found)
     if as_json:
         print_json(found.as_dict())
         return
@@ -90,6 +98,8 @@ def prompt_command(
             f"--add-relations."
         )
     print_message(f"Picture: {files[0]}")
+    if page is not None:
+        print_message(f"Open: {page}")
 
 
 def _show(found: LogitAttribution, top: int) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from headatlas.analysis.attribution import mark, sentences_of, shown_checks, shown_words
 from headatlas.figures import PALETTES
 from headatlas.printable import printable
+from headatlas.relations import relation_title
 from headatlas.reports.card import token_text
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _card(head: HeadAttribution) -> Text:
     for check in shown_checks(head)[:2]:
         style = {True: "green", False: "red", None: "dim"}[check.agrees]
         parts.append(
-            Text.assemble((f"{mark(check.agrees)} ", style), (printable(check.name), "" if check.agrees else "dim"))
+            Text.assemble((f"{mark(check.agrees)} ", style), (printable(check.title), "" if check.agrees else "dim"))
         )
     more = len(head.checks) - len(parts)
     return Text(" ").join([*parts, *([Text(f"+{more}", style="dim")] * (more > 0))])
@@ -130,7 +131,13 @@ def _relations(found: LogitAttribution, width: int) -> Any:
     for each in found.relations[:MOST_RELATIONS]:
         pair = f"{printable(each.source)} → {', '.join(map(printable, each.targets))}"
         hits = f"{len(each.hits)}" + (f": {', '.join(each.hits)}" if each.hits else "")
-        table.add_row(printable(each.relation), pair, str(len(each.heads)), hits, f"{each.other_hits} of {each.others}")
+        table.add_row(
+            printable(relation_title(each.relation)),
+            pair,
+            str(len(each.heads)),
+            hits,
+            f"{each.other_hits} of {each.others}",
+        )
     more = len(found.relations) - MOST_RELATIONS
     note = "others: heads that look there and do not implement the relation, how many of them write the target"
     note += f" · {more} more in --json" if more > 0 else ""

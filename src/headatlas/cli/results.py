@@ -147,6 +147,7 @@ WIDE = 100
 
 def _show_heads(atlas: Atlas, rows: list[dict[str, Any]], side: str) -> None:
     from headatlas.figures.palettes import PALETTES
+    from headatlas.relations import relation_title
     from headatlas.reports.text import count
 
     columns = ["head", "relation", "category", side]
@@ -162,7 +163,7 @@ def _show_heads(atlas: Atlas, rows: list[dict[str, Any]], side: str) -> None:
             shown["circuit"] = lambda row: row["validity"]
     cells = []
     for row in rows:
-        first = [row["name"], row["relation"], row["category"], f"{row['score']:.2f}"]
+        first = [row["name"], relation_title(row["relation"]), row["category"], f"{row['score']:.2f}"]
         cells.append([*first, *(show(row) for show in shown.values())])
     heads = len({row["name"] for row in rows})
     names = tuple(dict.fromkeys(item.category for item in atlas.manifest.relations.items))

@@ -70,6 +70,48 @@ class Composition(TypedDict):
     about: list[str]
 
 
+class Written(TypedDict):
+    """Sentences by a language model: which one, and the score that guessing has; arrays hold sentences and scores."""
+
+    model: str
+    chance: float
+
+
+class PromptCheck(TypedDict):
+    """Whether a head does at the prompt what its card says; null if the prompt does not show it."""
+
+    title: str
+    agrees: bool | None
+
+
+class PromptHead(TypedDict):
+    """What a head does at the prompt: adds to the token's logit (on the controls, from low to high), looks at each
+    token, and raises words, or lowers them; `rank` of the token among them.
+    """
+
+    place: int
+    adds: float
+    low: float | None
+    high: float | None
+    attention: list[float]
+    rank: int
+    lowers: bool
+    words: list[str]
+    checks: list[PromptCheck]
+
+
+class Prompt(TypedDict):
+    """What the heads do at one prompt for one next token; the heads that stand out most first."""
+
+    text: str
+    token: str
+    tokens: list[str]
+    rule: str
+    controls: int
+    sentences: list[str]
+    heads: list[PromptHead]
+
+
 class Curve(TypedDict):
     """Right answers by the number of heads removed, for heads in one order."""
 
@@ -138,6 +180,8 @@ class AtlasFacts(TypedDict):
     salient: Salient | None
     similar: int
     descriptions: bool
+    written: Written | None
+    prompt: Prompt | None
     validation: bool
     ablation: list[Curve] | None
     reading: list[Behaviour] | None

@@ -7,6 +7,7 @@ import hashlib
 import html
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headatlas.atlas import Atlas
 from headatlas.atomic import write_atomically
@@ -14,6 +15,9 @@ from headatlas.errors import AtlasError
 from headatlas.explorer.payload import build_payload
 from headatlas.printable import printable
 from headatlas.reports.blocks import Blocks
+
+if TYPE_CHECKING:
+    from headatlas.analysis.attribution import LogitAttribution
 
 PAGES = {"explorer": ("page.js", "explorer.css"), "film": ("film.js", "film.css")}
 """Script and style of each page."""
@@ -28,17 +32,18 @@ ICON = "".join(
 """A map of nine heads, for the browser's tab."""
 
 
-def build_page(*atlases: Atlas, reports: Sequence[Blocks] | None = None) -> str:
+def build_page(*atlases: Atlas, reports: Sequence[Blocks] | None = None, prompt: LogitAttribution | None = None) -> str:
     """The page of one atlas, or of two that are compared, as HTML.
 
     Args:
         reports: the report of each atlas; default: they are built.
+        prompt: what the heads of the first atlas do at a prompt, from `attribute_logit`.
 
     Raises:
-        AtlasError: two atlases that cannot be compared.
+        AtlasError: two atlases that cannot be compared, or a prompt that another model read.
     """
     title = " and ".join(atlas.name for atlas in atlases)
-    return page("explorer", title, base64.b64encode(build_payload(list(atlases), reports)).decode())
+    return page("explorer", title, base64.b64encode(build_payload(list(atlases), reports, prompt)).decode())
 
 
 def page(which: str, title: str, data: str) -> str:
@@ -68,13 +73,18 @@ def page(which: str, title: str, data: str) -> str:
     )
 
 
-def write_page(path: str | Path, *atlases: Atlas, reports: Sequence[Blocks] | None = None) -> Path:
-    """Write the page of one atlas, or of two; `reports` are those of `build_page`.
+def write_page(
+    path: str | Path,
+    *atlases: Atlas,
+    reports: Sequence[Blocks] | None = None,
+    prompt: LogitAttribution | None = None,
+) -> Path:
+    """Write the page of one atlas, or of two; `reports` and `prompt` are those of `build_page`.
 
     Raises:
-        AtlasError: the file cannot be written, or two atlases cannot be compared.
+        AtlasError: the file cannot be written, or as `build_page`.
     """
-    return write_html(path, build_page(*atlases, reports=reports))
+    return write_html(path, build_page(*atlases, reports=reports, prompt=prompt))
 
 
 def write_html(path: str | Path, text: str) -> Path:

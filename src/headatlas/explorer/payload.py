@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any, cast
 from headatlas._version import __version__
 from headatlas.analysis.ablation import is_random_order
 from headatlas.analysis.assumed_input import input_warning
+from headatlas.analysis.attribution import sentences_of, shown_checks, shown_words
 from headatlas.analysis.sentences import Sentences
 from headatlas.atlas import COPYING_VARIABLES, HITS_VARIABLES, SIDES, Atlas
 from headatlas.atlas.evidence import CONDITIONS, TOKENS
+from headatlas.errors import AtlasError
 from headatlas.explorer import message
 from headatlas.printable import printable
 from headatlas.reports import blocks, build_report
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from headatlas.analysis.attribution import LogitAttribution
     from headatlas.figures.palettes import Palette
 
 FORMAT = 1
@@ -39,16 +42,19 @@ NOTHING = 0xFFFFFFFF
 """In an array of numbers of words or heads: there is none."""
 
 
-def build_payload(atlases: list[Atlas], reports: Sequence[blocks.Blocks] | None = None) -> bytes:
+def build_payload(
+    atlases: list[Atlas], reports: Sequence[blocks.Blocks] | None = None, prompt: LogitAttribution | None = None
+) -> bytes:
     """The data of one atlas, or of two that are compared, compressed by gzip.
 
     Two atlases whose heads correspond are shown head by head, others by what their heads do with the same words.
 
     Args:
         reports: the report of each atlas; default: they are built.
+        prompt: what the heads of the first atlas do at a prompt.
 
     Raises:
-        AtlasError: two atlases that cannot be compared.
+        AtlasError: two atlases that cannot be compared, or a prompt that another model read.
     """
     from headatlas.analysis.compare import heads_correspond
 
@@ -60,7 +66,7 @@ def build_payload(atlases: list[Atlas], reports: Sequence[blocks.Blocks] | None 
     arrays = _Arrays()
     words = _Words()
     facts = [
-        _atlas(atlas, report, f"{number}.", arrays, words)
+        _atlas(atlas, report, None if number else prompt, f"{number}.", arrays, words)
         for number, (atlas, report) in enumerate(zip(atlases, reports, strict=True))
     ]
     header = message.Header(
@@ -129,7 +135,14 @@ class _Arrays:
         return struct.pack("<I", len(text)) + text + b"".join(self._bytes)
 
 
-def _atlas(atlas: Atlas, report: blocks.Blocks, prefix: str, arrays: _Arrays, words: _Words) -> message.AtlasFacts:
+def _atlas(
+    atlas: Atlas,
+    report: blocks.Blocks,
+    prompt: LogitAttribution | None,
+    prefix: str,
+    arrays: _Arrays,
+    words: _Words,
+) -> message.AtlasFacts:
     import numpy as np
 
     for side in SIDES if atlas.has_suppression else SIDES[:1]:
@@ -194,6 +207,8 @@ def _atlas(atlas: Atlas, report: blocks.Blocks, prefix: str, arrays: _Arrays, wo
         salient=_salient(atlas, prefix, arrays, words),
         similar=_similar(atlas, prefix, arrays),
         descriptions=_descriptions(atlas, prefix, arrays, words),
+        written=_written(atlas, prefix, arrays, words),
+        prompt=None if prompt is None else _prompt(atlas, prompt),
         validation=_validation(atlas, prefix, arrays),
         ablation=_ablation(atlas),
         reading=_reading(atlas, prefix, arrays),
@@ -288,6 +303,61 @@ def _descriptions(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> 
     confidence[place] = table["confidence"].to_numpy()
     arrays.add(f"{prefix}confidence", confidence)
     return True
+
+
+def _written(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> message.Written | None:
+    """The sentences of a language model, and how often each, and the rules' sentence, led to the right answer."""
+    import numpy as np
+
+    from headatlas.analysis.written import CHANCE, read_written
+
+    rows, facts = read_written(atlas), atlas.manifest.evidence.written
+    if not rows or facts is None:
+        return None
+    sentences = np.full(atlas.n_layers * atlas.n_heads, NOTHING, "uint32")
+    right = np.zeros((atlas.n_layers * atlas.n_heads, 3), "uint32")
+    for (layer, head), row in rows.items():
+        place = layer * atlas.n_heads + head
+        sentences[place] = words.number(row.sentence)
+        right[place] = row.correct, row.rules_correct, row.questions
+    arrays.add(f"{prefix}written.sentence", sentences)
+    arrays.add(f"{prefix}written.right", right)
+    return message.Written(model=printable(facts.model), chance=CHANCE)
+
+
+def _prompt(atlas: Atlas, found: LogitAttribution) -> message.Prompt:
+    """Raises `AtlasError` if another model read the prompt."""
+    if found.fingerprint != atlas.manifest.model.fingerprint:
+        raise AtlasError(
+            f"{atlas.name}: expected a prompt of the atlas's model, found one of {found.model}, which differs."
+        )
+    heads = []
+    for each in found.strongest():
+        raises, written = shown_words(each)
+        low, _, high = each.controls or (None, None, None)
+        head = message.PromptHead(
+            place=each.layer * atlas.n_heads + each.head,
+            adds=each.contribution,
+            low=low,
+            high=high,
+            attention=[round(share, 4) for share in each.attention],
+            rank=each.rank,
+            lowers=not raises,
+            words=[printable(word) for word in written],
+            checks=[
+                message.PromptCheck(title=printable(check.title), agrees=check.agrees) for check in shown_checks(each)
+            ],
+        )
+        heads.append(head)
+    return message.Prompt(
+        text=printable(found.prompt),
+        token=printable(found.token.text),
+        tokens=[printable(token) for token in found.tokens],
+        rule=found.rule,
+        controls=found.n_controls,
+        sentences=[printable(sentence) for sentence in sentences_of(found)],
+        heads=heads,
+    )
 
 
 def _validation(atlas: Atlas, prefix: str, arrays: _Arrays) -> bool:

@@ -173,7 +173,7 @@ def _draw_words(axes: Axes, heads: list[HeadAttribution]) -> None:
         if each.checks:
             check, *rest = shown_checks(each)
             more = sum(bool(other.agrees) for other in rest)
-            text = f"{mark(check.agrees)} {one_line(check.name, 24)}" + f"  ✓ {more} more" * (more > 0)
+            text = f"{mark(check.agrees)} {one_line(check.title, 24)}" + f"  ✓ {more} more" * (more > 0)
             axes.text(0.57, row, text, va="center", size=7, color=INK if each.agrees else QUIET)
     axes.set_xlim(0, 1)
     axes.set_xticks([])

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from headatlas.analysis.ablation import BY_OTHER_SCORE, is_random_order
 from headatlas.atlas.headvis import METRICS
 from headatlas.printable import printable
+from headatlas.relations import relation_title
 from headatlas.reports.blocks import (
     Block,
     Blocks,
-    Code,
     Inline,
     Strong,
     Title,
@@ -100,7 +100,7 @@ def _relations(facts: dict[str, Any]) -> list[Block]:
     header = ["relation", "category", "score", "hits", "95 % interval", "chance", "q", "uncopied", "suppression"]
     rows: list[list[Inline]] = [
         [
-            line(Code(each["relation"]), *((" ", Strong("✓")) if each["implements"] else ())),
+            line(relation_title(each["relation"]), *((" ", Strong("✓")) if each["implements"] else ())),
             each["category"],
             f"{each['score']:.2f}",
             counted(each["hits"], each["pairs"]),
@@ -129,7 +129,7 @@ def _examples(facts: dict[str, Any]) -> list[Block]:
         for name in ("hit", "missed", "suppressed"):
             if examples[name]:
                 pairs = ", ".join(f"{source} → {target}" for source, target in examples[name])
-                lines.append(line(Code(each["relation"]), f", {name}: {pairs}"))
+                lines.append(line(relation_title(each["relation"]), f", {name}: {pairs}"))
     return [title, bullets(lines) if lines else paragraph("none")]
 
 
@@ -270,7 +270,8 @@ def validation_rows(facts: dict[str, Any]) -> list[str] | None:
         return None
     shown = {each["relation"]: each for each in shown_relations(facts)}
     return [
-        f"{row['relation']}, {row['condition']}, sources of {row['tokens']} token{'s' * (row['tokens'] != 'one')}: "
+        f"{relation_title(row['relation'])}, {row['condition']}, "
+        f"sources of {row['tokens']} token{'s' * (row['tokens'] != 'one')}: "
         f"{row['score']:.2f} ({row['hits']} of {count(row['prompts'], 'prompt')}; from the weights "
         f"{shown[row['relation']]['score']:.2f})"
         for row in facts["validation"]
@@ -292,8 +293,8 @@ def ablation_rows(facts: dict[str, Any]) -> list[str] | None:
     for (relation, task, order), rows in groups.items():
         most = max(row["removed"] for row in rows)
         before, after = (_accuracy([row for row in rows if row["removed"] == removed]) for removed in (0, most))
-        lines.append(f"{task} without {most} {'heads of ' + relation if order == 'its heads' else order}: "
-                     f"{before} to {after}")  # fmt: skip
+        heads = f"heads of {relation_title(relation)}" if order == "its heads" else order
+        lines.append(f"{task} without {most} {heads}: {before} to {after}")
     return lines
 
 
