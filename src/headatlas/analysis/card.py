@@ -150,10 +150,10 @@ class Card:
     @cached_property
     def sentence(self) -> str:
         """Where the head looks, what it writes, and what is lost without it; and what measures what is not known."""
-        told = Sentences(self.atlas, self._classification)
-        sentence = told.of(self.layer, self.head)
+        sentences = Sentences(self.atlas, self._classification)
+        sentence = sentences.of(self.layer, self.head)
         assert sentence is not None
-        return f"{sentence} {told.missing}" if told.missing else sentence
+        return f"{sentence} {sentences.missing}" if sentences.missing else sentence
 
     @cached_property
     def description(self) -> dict[str, Any] | None:

@@ -20,7 +20,8 @@ from headatlas.atlas.table import (
     head_name,
     table_of_dataset,
 )
-from headatlas.errors import AtlasError, find_name
+from headatlas.errors import AtlasError, SettingsError, find_name
+from headatlas.relations import find_relation
 from headatlas.settings import MAX_Q, MIN_EXCESS, MIN_UNCOPIED, checked_rule, parse_threshold
 
 if TYPE_CHECKING:
@@ -100,14 +101,17 @@ class Atlas:
             AtlasError: the relation was not measurable on this model.
             SettingsError: no such relation.
         """
-        known = [item.relation for item in self.manifest.relations.items]
-        # Those without scores are not offered.
-        lost = [each for each in known if each not in self.relations and each.casefold() == name.casefold()]
-        if name not in self.relations and lost:
+        try:
+            return find_relation("relation", name, self.relations)
+        except SettingsError as error:
+            known = [item.relation for item in self.manifest.relations.items if item.relation not in self.relations]
+            try:
+                lost = find_relation("relation", name, known)
+            except SettingsError:
+                raise error from None  # those without scores are not offered
             raise AtlasError(
-                f"{self.name}: the relation {lost[0]!r} was not measurable on this model; it has no scores."
-            )
-        return find_name("relation", name, self.relations)
+                f"{self.name}: the relation {lost!r} was not measurable on this model; it has no scores."
+            ) from None
 
     @property
     def n_layers(self) -> int:
@@ -422,7 +426,7 @@ class Atlas:
 
         items = self.manifest.relations.items
         if relation is not None:
-            relation = find_name("relation", relation, [item.relation for item in items])
+            relation = find_relation("relation", relation, [item.relation for item in items])
         if category is not None:
             category = find_name("category", category, sorted({item.category for item in items}))
         chosen = self.above(min_score, side)

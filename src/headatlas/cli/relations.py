@@ -29,11 +29,10 @@ def relations_command(
     as_json: JsonOption = False,
 ) -> None:
     """List the relations, show one, or check a file of your own."""
-    from headatlas.errors import find_name
-    from headatlas.relations import builtin_relations, load_relations
+    from headatlas.relations import builtin_relations, find_relation, load_relations
 
     known = builtin_relations() if check is None else load_relations(check)
-    name = None if name is None else find_name("relations", name, [each.name for each in known])
+    name = None if name is None else find_relation("relations", name, [each.name for each in known])
     chosen = [relation for relation in known if name in (None, relation.name)]
     coverage = None if model is None else _coverage(chosen, model)
     if as_json:

@@ -409,8 +409,8 @@ def _sentences(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> Non
     """What each head does; none for layers without heads."""
     import numpy as np
 
-    told = Sentences(atlas)
-    every = [told.of(layer, head) for layer in range(atlas.n_layers) for head in range(atlas.n_heads)]
+    sentences = Sentences(atlas)
+    every = [sentences.of(layer, head) for layer in range(atlas.n_layers) for head in range(atlas.n_heads)]
     numbers = [NOTHING if each is None else words.number(each) for each in every]
     arrays.add(f"{prefix}sentence", np.array(numbers, dtype="uint32"))
 

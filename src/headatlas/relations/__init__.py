@@ -4,7 +4,7 @@ from headatlas.relations.choosing import RelationsLike, choose_relations
 from headatlas.relations.encoding import DROP_REASONS, DroppedPair, EncodedRelation, encode_relations
 from headatlas.relations.loading import BUILTIN_VERSION, builtin_relations, category_order, check_names, load_relations
 from headatlas.relations.relation import CATEGORIES, OTHER, Relation, set_hash
-from headatlas.relations.titles import relation_title
+from headatlas.relations.titles import find_relation, relation_title
 
 __all__ = [
     "BUILTIN_VERSION",
@@ -20,6 +20,7 @@ __all__ = [
     "check_names",
     "choose_relations",
     "encode_relations",
+    "find_relation",
     "load_relations",
     "relation_title",
     "set_hash",

@@ -101,13 +101,13 @@ def _by_headvis(atlas: Atlas) -> list[Block]:
 
 def _in_sentences(atlas: Atlas, found: Functions) -> list[Block]:
     """The strongest head of each way of reading, in a sentence."""
-    told = Sentences(atlas)
+    sentences = Sentences(atlas)
     strongest = dict.fromkeys(head for each in BEHAVIOURS for head in found.reading.heads_of(each.name)[:1])
     if not strongest:
         return []
     return [
         paragraph("The strongest head of each way of reading:"),
-        bullets(line(Strong(head_name(*head)), f": {told.of(*head)}") for head in strongest),
+        bullets(line(Strong(head_name(*head)), f": {sentences.of(*head)}") for head in strongest),
     ]
 
 
