@@ -252,6 +252,17 @@ def test_words_that_are_sources_and_targets_join_pairs():
     assert cluster[0] == cluster[1] and cluster[3] == cluster[4] and len(set(cluster)) == 3
 
 
+@pytest.mark.parametrize("reader", ["gguf", "safetensors", "pickle", "adapter", "manifest"])
+def test_mutated_checkpoints_are_read_or_refused(reader, tmp_path):
+    """A short run of the fuzzer; docs/promises.md has what a long one found."""
+    tool = load_tool("fuzz_checkpoints")
+    make_seeds, read = tool.readers(tmp_path)[reader]
+    seeds = make_seeds()
+    for content in seeds:
+        read(content)  # each seed is sound
+    assert [found for content in tool.mutations(seeds, 300, 0) if (found := tool.problem(read, content))] == []
+
+
 def test_mutated_atlases_are_read_or_refused(tmp_path):
     """A short run of the fuzzer; CONTRIBUTING.md has the command for a long one."""
     from atlases import with_pairs
