@@ -86,7 +86,7 @@ class _Reader:
             found = self.check_footer(file, len(content))
             texts = [name for name, column in found.items() if column.kind is Kind.TEXT]
             # As dictionaries, in which a text that is repeated takes memory once.
-            named = {"read_dictionary": texts, "metadata": file.metadata}
+            named: dict[str, Any] = {"read_dictionary": texts, "metadata": file.metadata}
             table = pq.ParquetFile(pa.BufferReader(content), **named, **THRIFT).read(
                 use_threads=False, use_pandas_metadata=False
             )
