@@ -158,3 +158,10 @@ def test_files_that_are_none_and_links_that_lead_out(folder, tmp_path):
         (folder / "atlas.json").unlink()
         os.mkfifo(folder / "atlas.json")
         assert "atlas.json: cannot be read (it is no file, but a device, a pipe" in refusal(folder, "hits")
+
+
+def test_numbers_of_single_precision_are_compared_with_limits_beyond_theirs(folder):
+    table = pd.read_parquet(folder / "headvis.parquet")
+    name = next(name for name in table if table[name].dtype == "float64")
+    put(folder, "headvis", table.astype({name: "float32"}))
+    assert load_atlas(folder).evidence("headvis")[name].dtype == "float32"

@@ -252,12 +252,12 @@ class _Reader:
             values = values.fill_null(0)
         plain_values: np.ndarray = values.to_numpy(zero_copy_only=False)
         there = plain_values if missing is None else plain_values[~missing]
-        least, greatest = (there.min(), there.max()) if len(there) else (0, 0)
+        least, greatest = (there.min().item(), there.max().item()) if len(there) else (0, 0)
         if np.isnan(least):  # of a number that is not known, the least is not either
             if not column.may_be_empty:
                 self.refuse("expected a number in each row, found none in some", name)
             there = there[~np.isnan(there)]
-            least, greatest = (there.min(), there.max()) if len(there) else (0, 0)
+            least, greatest = (there.min().item(), there.max().item()) if len(there) else (0, 0)
         if len(there):
             low, high = limits_of(column, self.manifest)
             if not (low <= least and greatest <= high):
