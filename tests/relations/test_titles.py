@@ -9,7 +9,8 @@ KNOWN = ["country_to_capital", "name_copying", "adj_to_noun", "adjective_to_noun
 
 
 @pytest.mark.parametrize(
-    "asked", ["country_to_capital", "Country_To_Capital", "country → capital", "country->capital", " Country  -> Capital"]
+    "asked",
+    ["country_to_capital", "Country_To_Capital", "country → capital", "country->capital", " Country  -> Capital"],
 )
 def test_a_relation_is_found_by_name_and_by_title(asked):
     assert find_relation("relation", asked, KNOWN) == "country_to_capital"
