@@ -125,6 +125,18 @@ def test_pieces_of_words_are_called_so():
     assert describe(operations([[noise] for noise in NOISE], [["strugg"]] * 12)).rule == UNCLEAR
 
 
+def test_text_in_other_scripts_is_called_so():
+    assert describe(operations([["өнья"]] * 12)).text == (
+        "Writes the same piece of text in Cyrillic script (өнья) whatever it reads"
+    )
+    assert describe(operations([["өнья", "ิก"]] * 12, [["ocsát", "каждым"]] * 12)).text == (
+        "Writes in one fixed direction whatever it reads: towards pieces of text in several scripts (өнья, “ิก”), away "
+        "from pieces of words or code (ocsát, каждым)"
+    )
+    mixed = [[noise, noise[::-1]] for noise in NOISE]
+    assert describe(operations(mixed, [["ورٹی"]] * 12)).text == NOTHING
+
+
 def test_a_fixed_direction_has_two_ends():
     up, down = ["strugg", "affili"], ["and", ","]
     found = describe(operations([up] * 12, [down] * 12))

@@ -3,7 +3,7 @@
 import pytest
 
 from headatlas.analysis.descriptions.finding import quoted
-from headatlas.analysis.descriptions.words import classes_of, is_content, is_piece, is_readable
+from headatlas.analysis.descriptions.words import classes_of, is_content, is_piece, is_readable, unread_kind
 
 HAS = {
     "pronouns": " their Our I",
@@ -75,7 +75,23 @@ def test_a_class_lacks_what_looks_like_it(name):
 def test_the_space_in_front_tells_a_word_from_the_end_of_one():
     assert is_piece("requently") and is_piece("ients") and not is_piece(" themselves")
     assert is_readable(" then") and not is_readable("thens") and is_readable(" students")
-    assert is_readable(",") and is_readable(" код") and not is_readable("`):") and not is_readable(" strugg")
+    assert is_readable(",") and not is_readable("`):") and not is_readable(" strugg")
+
+
+@pytest.mark.parametrize("token", [" été", " Été", " jour", "的", "é", "“„", "…", "➜➜", "१२"])
+def test_known_words_and_signs_of_other_languages_are_readable(token):
+    assert is_readable(token)
+
+
+@pytest.mark.parametrize("token", [" код", "ورٹی", "ิก", "目的是", "ocsát", " ocsát", "нкү", "–ocs", "ाे"])
+def test_other_tokens_of_other_languages_are_not(token):
+    assert not is_readable(token)
+
+
+def test_what_cannot_be_read_is_called_by_its_script():
+    assert unread_kind(["өнья", "нкү"]) == "text in Cyrillic script"
+    assert unread_kind(["өнья", "ิก"]) == "text in several scripts"
+    assert unread_kind(["өнья", "ocsát"]) == unread_kind(["strugg"]) == "words or code"
 
 
 def test_white_space_is_a_class_and_is_called_by_its_name():

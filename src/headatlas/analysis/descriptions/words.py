@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from itertools import pairwise
 
@@ -179,15 +179,33 @@ def _is_known(folded: str) -> bool:
 
 
 def is_readable(token: str) -> bool:
-    """Whether a token by itself says something: a known word, a sign of prose, a letter, or one of another script."""
+    """Whether a token by itself says something: a known word, a sign of prose, or a single letter.
+
+    Of other languages and scripts only the words of translations are known: others look like pieces of words.
+    """
     word = token.strip()
-    if len(word) <= 1 or not word.isascii():
+    if len(word) <= 1:
         return True
-    if word.isalpha():
+    if word.isascii() and word.isalpha():
         # Without a space in front, `thens` is the end of a name rather than a form of `then`.
         inside = word.islower() and not token.startswith((" ", "▁"))
         return word.casefold() in known_words() if inside else _is_known(word.casefold())
-    return word.isdigit() or _PROSE.fullmatch(word) is not None
+    if word.isdigit() or word.casefold() in known_words() or _PROSE.fullmatch(word):
+        return True
+    # Signs that are not ASCII are no names of programs; vowel signs (M) are parts of words, as letters are.
+    return not word.isascii() and not any(unicodedata.category(sign)[0] in "LM" for sign in word)
+
+
+def unread_kind(tokens: Sequence[str]) -> str:
+    """What tokens that are not readable are pieces of, to be named in a sentence.
+
+    >>> unread_kind(["strugg", "ients"]), unread_kind(["өнья"]), unread_kind(["өнья", "ิก"])
+    ('words or code', 'text in Cyrillic script', 'text in several scripts')
+    """
+    scripts = {script(token) for token in tokens}
+    if None in scripts:
+        return "words or code"
+    return f"text in {scripts.pop()} script" if len(scripts) == 1 else "text in several scripts"
 
 
 @lru_cache(100_000)

@@ -23,7 +23,7 @@ from headatlas.analysis.descriptions.finding import (
 from headatlas.analysis.descriptions.responds import begin_alike, beginning
 from headatlas.analysis.descriptions.rules import Agrees, Rule, all_rules
 from headatlas.analysis.descriptions.usual import SIDES, Usual, words_of, written_classes
-from headatlas.analysis.descriptions.words import GENERAL, SIGNS, classes_of, is_piece, is_readable
+from headatlas.analysis.descriptions.words import GENERAL, SIGNS, classes_of, is_piece, is_readable, unread_kind
 
 if TYPE_CHECKING:
     from headatlas.analysis.descriptions.neighbourhood import Neighbourhood
@@ -152,7 +152,8 @@ def _often(operations: Sequence[Operation], side: str, usual: Usual) -> list[Fin
         return []
     words = listed([shown[word] for word in often])
     if not readable:
-        words = f"the same piece{'s' * (len(often) > 1)} of words or code ({words})"
+        kind = unread_kind([shown[word] for word in often])
+        words = f"the same piece{'s' * (len(often) > 1)} of {kind} ({words})"
     if share >= WHATEVER:
         clause = f"{verb} {words} whatever it reads"
     elif share >= MOST:
@@ -218,7 +219,8 @@ def _end(words: Sequence[str], shown: dict[str, str]) -> str:
     readable = [shown[word] for word in words if is_readable(shown[word])]
     if 2 * len(readable) >= len(words):
         return listed(readable)
-    return f"pieces of words or code ({listed([shown[word] for word in words])})"
+    spelt = [shown[word] for word in words]
+    return f"pieces of {unread_kind(spelt)} ({listed(spelt)})"
 
 
 def _classes(operations: Sequence[Operation], side: str, usual: Usual) -> list[Finding]:
