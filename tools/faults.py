@@ -181,6 +181,8 @@ class World:
         ablate.ablate_heads(load_atlas(place / "ablated"), ["r", "other"], seed=5, **options)
         shutil.copytree(place / "ablated", place / "whole")
         headatlas.measure_salient(load_atlas(place / "whole"), model=place / "model", threads=1)
+        for weights in place.glob("*/model.safetensors"):
+            weights.chmod(0o644)  # safetensors writes them for their owner alone; `read-only` is another user
 
     def folder(self, command: Command) -> Path:
         """A new folder for a command, with what it begins with."""

@@ -27,7 +27,10 @@ def check_size(content: bytes | str, most_values: int, structure: str = STRUCTUR
         ...
     headatlas.bounded_json.TooLarge: at most 3 values, found about 4
     """
-    found = sum(content.count(mark.encode() if isinstance(content, bytes) else mark) for mark in structure)
+    if isinstance(content, bytes):
+        found = sum(content.count(mark.encode()) for mark in structure)
+    else:
+        found = sum(content.count(mark) for mark in structure)
     if found > most_values:
         raise TooLarge(f"at most {most_values:,} values, found about {found:,}")
 

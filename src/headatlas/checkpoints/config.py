@@ -105,6 +105,6 @@ def unreadable(where: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"{where}: transformers cannot read this config ({_first_line(error)}).")
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:200].rstrip(".: ")

@@ -26,6 +26,7 @@ MOST_REPEATS, MOST_IN_A_ROW = 1_000, 5
 
 SUFFIXES = (".json", ".txt", ".model", ".tiktoken")
 PARTS = re.compile(r'"(?:normalizer|pre_tokenizer|decoder|post_processor|added_tokens)"\s*:\s*')
+BRACES = re.compile(r"\{(\d*)(,?)(\d*)\}")
 ESCAPED_LETTER = re.compile(r"\\u00[4-7][0-9a-fA-F]")
 
 
@@ -115,6 +116,7 @@ def _check_regex(pattern: str) -> None:
     while at < len(pattern):
         mark = pattern[at]
         step, repeats, closed = 1, False, False
+        braces = BRACES.match(pattern, at)
         if mark == "\\":
             step = 2
             if pattern[at + 1 : at + 2].isdigit() or pattern[at + 1 : at + 2] in ("k", "g"):
@@ -129,9 +131,9 @@ def _check_regex(pattern: str) -> None:
             closed = inner
         elif mark == "|":
             groups[-1], in_a_row = True, 0
-        elif mark in "*+" or (mark == "{" and (braces := re.match(r"\{(\d*)(,?)(\d*)\}", pattern[at:]))):
+        elif mark in "*+" or braces:
             repeats = True
-            if mark == "{":
+            if braces:
                 step = braces.end()
                 if max((int(number[:9]) for number in (braces[1], braces[3]) if number), default=0) > MOST_REPEATS:
                     raise _Endless(f"the regular expression {shown}, which repeats more than {MOST_REPEATS:,} times")
