@@ -252,6 +252,8 @@ def test_words_that_are_sources_and_targets_join_pairs():
     assert cluster[0] == cluster[1] and cluster[3] == cluster[4] and len(set(cluster)) == 3
 
 
+# Of Python's own pickletools, about bytes in a text; users are not shown it.
+@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
 @pytest.mark.parametrize("reader", ["gguf", "safetensors", "pickle", "adapter", "manifest"])
 def test_mutated_checkpoints_are_read_or_refused(reader, tmp_path):
     """A short run of the fuzzer; docs/promises.md has what a long one found."""

@@ -183,12 +183,16 @@ def draw(rows: dict[str, dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     base, places = rows["base"], range(len(VARIANTS))
+    pruned_from = [bits is None for bits, _ in VARIANTS.values()].index(True)
     figure, panels = plt.subplots(1, 2, figsize=(7, 2.8), layout="constrained")
     quantities = (("kept", "functions kept", base["functions"]), ("perplexity", "perplexity", base["perplexity"]))
     for panel, (key, label, of_base) in zip(panels, quantities, strict=True):
         for kind, mark, colour in (("", "o-", "#1b6ca8"), ("noise: ", "x--", "#888888")):
             values = [rows[kind + name][key] for name in VARIANTS]
-            panel.plot(places, values, mark, color=colour, label="noise of the same norm" if kind else "compressed")
+            label = "noise of the same norm" if kind else "compressed"
+            # Pruning is no further step of rounding: its line begins anew.
+            panel.plot(places[:pruned_from], values[:pruned_from], mark, color=colour, label=label)
+            panel.plot(places[pruned_from:], values[pruned_from:], mark, color=colour)
         panel.axhline(of_base, color="black", linewidth=0.8, linestyle=":", label="base")
         panel.set_xticks(places, list(VARIANTS), rotation=45, ha="right", fontsize=8)
         panel.set_ylabel(label)

@@ -22,10 +22,10 @@ class TooLarge(ValueError):
 def check_size(content: bytes | str, most_values: int, structure: str = STRUCTURE) -> None:
     """Raise `TooLarge` if JSON, or a table with another `structure`, can hold more values; takes no memory.
 
-    >>> check_size(b'{"a": [1, 2]}', 3)
+    >>> check_size(b'{"a": [1, 2]}', 2)
     Traceback (most recent call last):
         ...
-    headatlas.bounded_json.TooLarge: at most 3 values, found about 4
+    headatlas.bounded_json.TooLarge: at most 2 values, found about 3
     """
     if isinstance(content, bytes):
         found = sum(content.count(mark.encode()) for mark in structure)

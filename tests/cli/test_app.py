@@ -107,9 +107,9 @@ def test_heads_fit_the_screen(run, monkeypatch, width):
     atlas = headatlas.load_atlas("atlas")
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setattr(sys, "stdout", out := Terminal())
-    _show_heads(atlas, headatlas.atlas.records(atlas.heads()), "score")
+    _show_heads(atlas, headatlas.atlas.records(atlas.heads()), "score", atlas.threshold)
     lines = [re.sub(r"\x1b\[[\d;]*m", "", line).rstrip() for line in out.getvalue().splitlines()]
-    assert lines[0] == "1 head, 1 score above the threshold" and all(len(line) <= width for line in lines)
+    assert lines[0] == "1 head, 1 score above 0.15" and all(len(line) <= width for line in lines)
     assert lines[1].split()[:5] == ["head", "relation", "category", "score", "hits"]
     assert ("uncopied" in lines[1]) == (width == 120)
     assert f"L{LAYER}H{HEAD}" in lines[3] and "37/37" in lines[3]

@@ -138,14 +138,14 @@ def heads_command(
         for row in cells:
             typer.echo("\t".join(printable(cell) for cell in row))
         return
-    _show_heads(loaded, records(rows), side.value)
+    _show_heads(loaded, records(rows), side.value, loaded.threshold if min_score is None else min_score)
 
 
 WIDE = 100
 """Columns from which the comparison with copying is shown next to that with chance."""
 
 
-def _show_heads(atlas: Atlas, rows: list[dict[str, Any]], side: str) -> None:
+def _show_heads(atlas: Atlas, rows: list[dict[str, Any]], side: str, limit: str | float) -> None:
     from headatlas.figures.palettes import PALETTES
     from headatlas.relations import relation_title
     from headatlas.reports.text import count
@@ -167,7 +167,7 @@ def _show_heads(atlas: Atlas, rows: list[dict[str, Any]], side: str) -> None:
         cells.append([*first, *(show(row) for show in shown.values())])
     heads = len({row["name"] for row in rows})
     names = tuple(dict.fromkeys(item.category for item in atlas.manifest.relations.items))
-    title = f"{count(heads, 'head')}, {count(len(rows), 'score')} above the threshold"
+    title = f"{count(heads, 'head')}, {count(len(rows), 'score')} above {limit}"
     words = ("head", "relation", "category", "copying", "circuit")
     right = tuple(at for at, name in enumerate((*columns, *shown)) if name not in words)
     show_table(title, [*columns, *shown], cells, right, PALETTES["paper"].of_categories(names))
