@@ -1,4 +1,4 @@
-"""Commands that write are killed, and the power fails while they write; more faults by hand: tools/faults.py."""
+"""Commands that write are killed, and the power fails while they write; more faults by hand: tools/faults."""
 
 import re
 import subprocess
@@ -23,7 +23,7 @@ pytestmark = [
     ids=["kill", "power"],
 )
 def test_nothing_is_lost(faults, commands, options):
-    command = [sys.executable, ROOT / "tools" / "faults.py", faults, *commands.split(), *options.split()]
+    command = [sys.executable, ROOT / "tools" / "faults", faults, *commands.split(), *options.split()]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=1800)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr[-3000:]}"
     rows = re.findall(r"^([\w-]+) +(\w+) +[\d.]+ +(\d+) +\d+ +(\d+) +(\d+)$", done.stdout, re.MULTILINE)

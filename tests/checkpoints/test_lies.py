@@ -349,3 +349,8 @@ def test_relations(original, tmp_path, name):
     (tmp_path / name).write_text(make(), "utf-8")
     found = refusal(lambda: headatlas.load_relations(tmp_path / name))
     assert found.startswith(f"{tmp_path / name}: ") and what in found
+
+
+def test_the_log_of_a_long_training_is_no_tokenizer(folder):
+    (folder / "trainer_state.json").write_text("[" + "0," * 4_000_001 + "0]", "utf-8")
+    assert open_checkpoint(folder).load_tokenizer()(" a")["input_ids"]

@@ -20,7 +20,8 @@ from headatlas.analysis.written import read_written
 from headatlas.atlas import COPYING_VARIABLES, SIDES, Atlas, head_name
 from headatlas.atlas.evidence import CONDITIONS, TOKENS
 from headatlas.errors import AtlasError
-from headatlas.explorer.payload import NOTHING, build_payload
+from headatlas.explorer.packing import NOTHING
+from headatlas.explorer.payload import build_payload
 from headatlas.figures import PALETTES
 from headatlas.measuring.import_scores import import_scores
 from headatlas.reports import build_report

@@ -25,6 +25,9 @@ MOST_REPEATS, MOST_IN_A_ROW = 1_000, 5
 """Largest number in braces in a regular expression, and most repetitions in one of its choices."""
 
 SUFFIXES = (".json", ".txt", ".model", ".tiktoken")
+NO_TOKENIZERS = (".index.json", "trainer_state.json")
+"""Ends of the names of other files, which a long training makes large."""
+
 PARTS = re.compile(r'"(?:normalizer|pre_tokenizer|decoder|post_processor|added_tokens)"\s*:\s*')
 BRACES = re.compile(r"\{(\d*)(,?)(\d*)\}")
 ESCAPED_LETTER = re.compile(r"\\u00[4-7][0-9a-fA-F]")
@@ -37,7 +40,7 @@ def check_tokenizer(folder: Path) -> None:
         CheckpointError: a file is one of these, or cannot be read.
     """
     for path in sorted(folder.iterdir()):
-        if path.suffix in SUFFIXES and path.is_file() and not path.name.endswith(".index.json"):
+        if path.suffix in SUFFIXES and path.is_file() and not path.name.endswith(NO_TOKENIZERS):
             try:
                 content = read_bounded(path, MOST_BYTES)
                 if path.suffix == ".json":

@@ -1,16 +1,8 @@
-"""What the explorer shows, as one block of bytes: a JSON header with all words, and arrays of numbers behind it.
-
-Layout before compression: the header's length (4 bytes, little endian), the header in UTF-8 padded with spaces to a
-multiple of 8, then the arrays, each at a multiple of 8. The header is `message.Header`; its `arrays` says name, type,
-shape and offset. Words that occur often are stored once in `words`, and arrays hold their numbers.
-`explorer/src/data.ts` reads it.
-"""
+"""What the explorer shows of atlases: the facts of `message.Header`, and the arrays behind them."""
 
 from __future__ import annotations
 
 import gzip
-import json
-import struct
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +16,7 @@ from headatlas.atlas import COPYING_VARIABLES, HITS_VARIABLES, SIDES, Atlas
 from headatlas.atlas.evidence import CONDITIONS, TOKENS
 from headatlas.errors import AtlasError
 from headatlas.explorer import message
+from headatlas.explorer.packing import NOTHING, Arrays, Words
 from headatlas.printable import printable
 from headatlas.reports import blocks, build_report
 from headatlas.settings import MAX_Q, MIN_EXCESS, MIN_UNCOPIED, parse_threshold
@@ -38,8 +31,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 LINK = "https://arxiv.org/abs/2412.11965"
 """What a reader of the page can open: the paper that defines the scores. Nothing is fetched before a click."""
-NOTHING = 0xFFFFFFFF
-"""In an array of numbers of words or heads: there is none."""
 
 
 def build_payload(
@@ -63,8 +54,8 @@ def build_payload(
         functions = _functions(atlases[0], atlases[1])
     if reports is None:
         reports = [build_report(atlas) for atlas in atlases]
-    arrays = _Arrays()
-    words = _Words()
+    arrays = Arrays()
+    words = Words()
     facts = [
         _atlas(atlas, report, None if number else prompt, f"{number}.", arrays, words)
         for number, (atlas, report) in enumerate(zip(atlases, reports, strict=True))
@@ -91,57 +82,13 @@ def _choice(first: Atlas) -> dict[str, str]:
     return {"threshold": first.threshold, "rule": first.rule}
 
 
-class _Words:
-    """Numbers for strings, each string once."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
-
-    def number(self, word: str) -> int:
-        return self._numbers.setdefault(word, len(self._numbers))
-
-    def numbers(self, table: pd.DataFrame, column: str) -> np.ndarray:
-        """Numbers of a column's words: UInt32[ndarray, "n_rows"]."""
-        import numpy as np
-        import pandas as pd
-
-        codes, unique = pd.factorize(np.asarray(table[column].to_numpy(), dtype=object))
-        return np.array([self.number(str(word)) for word in unique], dtype="uint32")[codes]
-
-    @property
-    def all(self) -> list[str]:
-        # A lone surrogate cannot be written as UTF-8.
-        return [word.encode("utf-8", "replace").decode("utf-8") for word in self._numbers]
-
-
-class _Arrays:
-    """Arrays by name, each in the bytes at a multiple of 8."""
-
-    def __init__(self) -> None:
-        self.places: dict[str, message.Stored] = {}
-        self._bytes: list[bytes] = []
-        self._size = 0
-
-    def add(self, name: str, values: np.ndarray) -> None:
-        self.places[name] = message.Stored(type=str(values.dtype), shape=list(values.shape), offset=self._size)
-        stored = values.tobytes()
-        stored += b"\0" * (-len(stored) % 8)
-        self._bytes.append(stored)
-        self._size += len(stored)
-
-    def pack(self, header: message.Header) -> bytes:
-        text = json.dumps(header, ensure_ascii=False, allow_nan=False).encode()
-        text += b" " * (-(len(text) + 4) % 8)
-        return struct.pack("<I", len(text)) + text + b"".join(self._bytes)
-
-
 def _atlas(
     atlas: Atlas,
     report: blocks.Blocks,
     prompt: LogitAttribution | None,
     prefix: str,
-    arrays: _Arrays,
-    words: _Words,
+    arrays: Arrays,
+    words: Words,
 ) -> message.AtlasFacts:
     import numpy as np
 
@@ -228,7 +175,7 @@ def _threshold(threshold: str) -> str:
     return f"0.{decimal}" if exact else "0"
 
 
-def _pair_hits(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> bool:
+def _pair_hits(atlas: Atlas, prefix: str, arrays: Arrays, words: Words) -> bool:
     """Pairs that any head hits, and which head hits which."""
     import numpy as np
 
@@ -249,7 +196,7 @@ def _pair_hits(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> boo
     return True
 
 
-def _salient(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> message.Salient | None:
+def _salient(atlas: Atlas, prefix: str, arrays: Arrays, words: Words) -> message.Salient | None:
     import numpy as np
 
     table = atlas.evidence("salient")
@@ -271,7 +218,7 @@ def _salient(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> messa
     return message.Salient(tokens=n_tokens, mapped=n_mapped)
 
 
-def _similar(atlas: Atlas, prefix: str, arrays: _Arrays) -> int:
+def _similar(atlas: Atlas, prefix: str, arrays: Arrays) -> int:
     import numpy as np
 
     table = atlas.evidence("similar")
@@ -288,7 +235,7 @@ def _similar(atlas: Atlas, prefix: str, arrays: _Arrays) -> int:
     return most
 
 
-def _descriptions(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> bool:
+def _descriptions(atlas: Atlas, prefix: str, arrays: Arrays, words: Words) -> bool:
     import numpy as np
 
     table = atlas.evidence("descriptions")
@@ -305,7 +252,7 @@ def _descriptions(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> 
     return True
 
 
-def _written(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> message.Written | None:
+def _written(atlas: Atlas, prefix: str, arrays: Arrays, words: Words) -> message.Written | None:
     """The sentences of a language model, and how often each, and the rules' sentence, led to the right answer."""
     import numpy as np
 
@@ -360,7 +307,7 @@ def _prompt(atlas: Atlas, found: LogitAttribution) -> message.Prompt:
     )
 
 
-def _validation(atlas: Atlas, prefix: str, arrays: _Arrays) -> bool:
+def _validation(atlas: Atlas, prefix: str, arrays: Arrays) -> bool:
     """Scores of the running model, (relation, condition, length of sources, place); NaN if not measured."""
     import numpy as np
     import pandas as pd
@@ -405,7 +352,7 @@ def _ablation(atlas: Atlas) -> list[message.Curve] | None:
     return curves
 
 
-def _sentences(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> None:
+def _sentences(atlas: Atlas, prefix: str, arrays: Arrays, words: Words) -> None:
     """What each head does; none for layers without heads."""
     import numpy as np
 
@@ -415,7 +362,7 @@ def _sentences(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> Non
     arrays.add(f"{prefix}sentence", np.array(numbers, dtype="uint32"))
 
 
-def _reading(atlas: Atlas, prefix: str, arrays: _Arrays) -> list[message.Behaviour] | None:
+def _reading(atlas: Atlas, prefix: str, arrays: Arrays) -> list[message.Behaviour] | None:
     """Where the heads look, (behaviour, place); NaN if not measured."""
     from headatlas.analysis.reading import BEHAVIOURS, find_reading
 
@@ -429,7 +376,7 @@ def _reading(atlas: Atlas, prefix: str, arrays: _Arrays) -> list[message.Behavio
     return [message.Behaviour(name=each.name, title=each.title, limit=found.limits[each.name]) for each in BEHAVIOURS]
 
 
-def _reading_words(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) -> message.ReadingWords | None:
+def _reading_words(atlas: Atlas, prefix: str, arrays: Arrays, words: Words) -> message.ReadingWords | None:
     """The words that heads look for, (place, rank) and (place, query, rank), and their agreement with text."""
     import numpy as np
 
@@ -461,7 +408,7 @@ def _reading_words(atlas: Atlas, prefix: str, arrays: _Arrays, words: _Words) ->
     return message.ReadingWords(keys=sizes[1], queries=sizes[2], ofQuery=sizes[3], certain=CERTAIN)
 
 
-def _composition(atlas: Atlas, prefix: str, arrays: _Arrays) -> message.Composition | None:
+def _composition(atlas: Atlas, prefix: str, arrays: Arrays) -> message.Composition | None:
     """The edges that are named, in the order of `find_composition`, and the predicted shares by place."""
     import numpy as np
 
