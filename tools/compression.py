@@ -188,10 +188,10 @@ def draw(rows: dict[str, dict[str, Any]], path: Path) -> None:
     quantities = (("kept", "functions kept", base["functions"]), ("perplexity", "perplexity", base["perplexity"]))
     for panel, (key, label, of_base) in zip(panels, quantities, strict=True):
         for kind, mark, colour in (("", "o-", "#1b6ca8"), ("noise: ", "x--", "#888888")):
-            values = [rows[kind + name][key] for name in VARIANTS]
-            label = "noise of the same norm" if kind else "compressed"
+            values = [rows[kind + variant][key] for variant in VARIANTS]
+            name = "noise of the same norm" if kind else "compressed"
             # Pruning is no further step of rounding: its line begins anew.
-            panel.plot(places[:pruned_from], values[:pruned_from], mark, color=colour, label=label)
+            panel.plot(places[:pruned_from], values[:pruned_from], mark, color=colour, label=name)
             panel.plot(places[pruned_from:], values[pruned_from:], mark, color=colour)
         panel.axhline(of_base, color="black", linewidth=0.8, linestyle=":", label="base")
         panel.set_xticks(places, list(VARIANTS), rotation=45, ha="right", fontsize=8)
