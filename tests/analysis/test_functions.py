@@ -1,5 +1,7 @@
 """Heads with a named function, and the meetings of reading with writing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,11 +9,16 @@ from atlases import make_atlas, make_attention
 from headatlas.analysis.categories import classify
 from headatlas.analysis.functions import find_functions
 from headatlas.analysis.meetings import find_meetings, find_meetings_between
+from headatlas.atlas import SIDES, Atlas
+
+
+def writing(atlas: Atlas, rule: str = "plain") -> np.ndarray:
+    return np.logical_or.reduce([classify(atlas, side=side, rule=rule).count > 0 for side in SIDES])
 
 
 def test_heads_are_counted_once():
     atlas = make_atlas(7, 5, ("Knowledge",), share=0.3)
-    writes = classify(atlas).count > 0
+    writes = writing(atlas)
     (one, two), (free, *others) = np.argwhere(writes)[:2].tolist(), np.argwhere(~writes).tolist()
     shares = {
         "induction": {tuple(one): 0.9, tuple(free): 0.5},
@@ -27,7 +34,19 @@ def test_categories_have_to_be_beyond_chance_where_that_is_known():
     atlas = make_atlas(7, 5, ("Knowledge", "Linguistic"), share=0.4, chance=True)
     found = find_functions(make_attention(atlas, {}))
     assert found.rule == "calibrated" and found.looking == 0
-    assert found.writing == (classify(atlas, rule="calibrated").count > 0).sum() < (classify(atlas).count > 0).sum()
+    assert found.writing == writing(atlas, "calibrated").sum() < writing(atlas).sum()
+
+
+def test_heads_that_only_suppress_write_too():
+    atlas = make_atlas(7, 5, ("Knowledge", "Linguistic"), share=0.4)
+    promotes, suppresses = (classify(atlas, side=side).count > 0 for side in SIDES)
+    only = np.argwhere(suppresses & ~promotes).tolist()
+    found = find_functions(make_attention(atlas, {"sink": {tuple(only[0]): 0.9}}))
+    assert found.suppressing == len(only) > 1
+    assert found.writing == promotes.sum() + len(only) == found.any and found.both == 1 and found.only_sink == 0
+    unknown = replace(atlas, data=atlas.data.drop_vars(["suppression", "suppression_hits"]))
+    found = find_functions(make_attention(unknown, {}))
+    assert (found.suppressing, found.writing) == (0, promotes.sum())
 
 
 def test_without_attention_nothing_is_known():

@@ -24,7 +24,9 @@ class Functions:
     Args:
         reading: where the heads look.
         n_heads: whose attention was measured.
-        writing, looking, both: heads with a category, with a way of reading, and with both.
+        writing: heads that implement or suppress a relation.
+        suppressing: those among them that implement none.
+        looking, both: heads with a way of reading; those of them that also write.
         only_sink: heads whose single function is to look at the sink.
         rule: by which categories count: `calibrated` if the atlas knows chance and copying, otherwise `plain`.
         meetings: of each way of reading with each category.
@@ -34,6 +36,7 @@ class Functions:
     reading: Reading
     n_heads: int
     writing: int
+    suppressing: int
     looking: int
     both: int
     only_sink: int
@@ -60,7 +63,11 @@ def find_functions(atlas: Atlas, threshold: str | float | None = None) -> Functi
         return None
     rule = "calibrated" if atlas.has_copying and atlas.chance() is not None else "plain"
     found = classify(atlas, threshold, "score", rule)
-    writes, looks = (found.count > 0) & reading.measured, reading.count > 0
+    promotes, looks = (found.count > 0) & reading.measured, reading.count > 0
+    suppresses = np.zeros_like(promotes)
+    if atlas.has_suppression:
+        suppresses = (classify(atlas, threshold, "suppression", rule).count > 0) & reading.measured
+    writes = promotes | suppresses
     # Layers without attention heads take no part in a test.
     layers = np.flatnonzero(reading.measured.any(axis=1))
     lower, higher = (
@@ -70,6 +77,7 @@ def find_functions(atlas: Atlas, threshold: str | float | None = None) -> Functi
         reading=reading,
         n_heads=reading.n_heads,
         writing=int(writes.sum()),
+        suppressing=int((suppresses & ~promotes).sum()),
         looking=int(looks.sum()),
         both=int((writes & looks).sum()),
         only_sink=int((reading.only("sink") & ~writes).sum()),

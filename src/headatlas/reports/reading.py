@@ -26,6 +26,8 @@ def named_functions(found: Functions | None) -> str:
     if found is None:
         return ""
     beyond = "beyond chance and copying" if found.rule == "calibrated" else "not compared with chance"
+    if found.suppressing:
+        beyond += f"; {found.suppressing:,} of them only {agree(found.suppressing, 'suppresses', 'suppress')}"
     return (
         f"{found.any:,} of {found.n_heads:,} heads ({percent(found.any / found.n_heads)}) "
         f"{agree(found.any, 'has', 'have')} a named function: {found.writing:,} by what they write ({beyond}), "
