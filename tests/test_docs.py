@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from headatlas.relations import builtin_relations
 from models import make_model, save_model
+from needs import find_gemma
 from served import Hub, serve
 
 ROOT = Path(__file__).parents[1]
@@ -113,12 +114,44 @@ def test_what_the_readme_tells_of_the_demo_model_is_so(place, demo):
     strict = headatlas.classify(atlas, rule="calibrated").count
     assert f"{int((strict > 0).sum())} of them beyond chance" in readme
     assert f"{int((strict[-10:] > 0).sum())} of these in the last ten layers" in readme
-    for relation, name in (
-        ("country_to_demonym", "L23H4"), ("country_to_capital", "L23H4"), ("name_copying", "L23H2"),
+    check_heads_of(
+        atlas,
+        ("country_to_demonym", "L23H4"),
+        ("country_to_capital", "L23H4"),
+        ("name_copying", "L23H2"),
         ("noun_to_pronoun", "L26H2"),
-    ):  # fmt: skip
-        heads = atlas.heads(relation=relation).set_index("name")
-        assert f"{heads.loc[name, 'hits']} of {heads.loc[name, 'pairs']}" in " ".join(readme.split()), relation
+    )
+
+
+@pytest.mark.system
+def test_what_the_readme_tells_of_gemma_is_so():
+    import numpy as np
+
+    import headatlas
+
+    atlas = headatlas.map_heads(find_gemma(), salient=False)
+    readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    found, strict = headatlas.classify(atlas), headatlas.classify(atlas, rule="calibrated")
+    assert f"{found.n_classified} of {found.n_heads} heads implement a relation" in readme
+    assert f"none of them before layer {np.flatnonzero(found.count.any(1)).min()}" in readme
+    assert f"{strict.n_classified} beyond chance and beyond copying" in readme
+    several = [(11, 2), (12, 1), (12, 2), (12, 3), (15, 3)]
+    plain, beyond = (
+        [int(each.implements[:, layer, head].sum()) for layer, head in several] for each in (found, strict)
+    )
+    assert f"{min(plain)} to {max(plain)} of {len(atlas.relations)} relations" in readme
+    assert f"({min(beyond)} to {max(beyond)} beyond chance and copying)" in readme
+    check_heads_of(
+        atlas, ("country_to_capital", "L12H2"), ("us_city_to_state", "L15H3"), ("noun_to_pronoun", "L14H3")
+    )  # fmt: skip
+
+
+def check_heads_of(atlas, *heads: tuple[str, str]) -> None:
+    """README names the hits and pairs of these heads, each for a relation."""
+    readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    for relation, name in heads:
+        row = atlas.heads(relation=relation).set_index("name").loc[name]
+        assert f"({row['hits']} of {row['pairs']}" in readme, (relation, name)
 
 
 def test_every_command_is_documented():
