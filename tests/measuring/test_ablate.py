@@ -234,7 +234,7 @@ def test_the_means_are_means(planted):
     running = RunningModel(heads)
     settings = AblationSettings(10, 64, ablation.RemovedBy.MEAN, 0)
     bench = Bench(running, relations, load_prompts(planted / "p.toml"), tokenizer, settings)
-    prompts = bench._questions("other", MEAN_PROMPTS).prompts
+    prompts = bench.questions("other", MEAN_PROMPTS).prompts
     outputs = [running.watch(torch.tensor([prompt]), torch.tensor([0])).outputs[1][0] for prompt in prompts]
     assert torch.allclose(bench.means("r")[1], torch.stack(outputs).mean(0), atol=1e-5)
 

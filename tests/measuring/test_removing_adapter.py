@@ -142,6 +142,43 @@ def test_the_command_prints_effects(planted, tmp_path):
     assert set(load_file(tmp_path / "adapter" / "adapter_model.safetensors"))
 
 
+def test_an_interrupted_removal_goes_on_with_the_next_effect(planted, tmp_path, monkeypatch):
+    prompts = tmp_path / "prompts.toml"
+    prompts.write_text('[country_to_capital]\nprompt = "{source}"\nshots = 0\n', "utf-8")
+
+    def remove(name, **changed):
+        return remove_heads(
+            load_atlas(planted / "atlas"), "country_to_capital", tmp_path / name, prompts=prompts, n_prompts=10,
+            add_relations=planted / "country_to_capital.json", text=planted / "text.txt", **changed,
+        )  # fmt: skip
+
+    whole, measured = remove("whole"), []
+
+    def stop_third(*given):
+        measured.append(given)
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        return perplexity(*given)
+
+    perplexity, accuracy = module.perplexity, module.accuracy
+    monkeypatch.setattr(module, "perplexity", stop_third)
+    with pytest.raises(KeyboardInterrupt):
+        remove("adapter")
+    assert not (tmp_path / "adapter").exists() and len(measured) == 3
+    monkeypatch.setattr(module, "accuracy", lambda *_: pytest.fail("measured again"))
+    # Two of five measurements on the text were kept.
+    assert remove("adapter") == whole and len(measured) == 3 + 3
+    assert (tmp_path / "adapter" / "README.md").read_bytes() == (tmp_path / "whole" / "README.md").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "prompts.toml", "whole"]
+
+    # Parts of another seed are not used.
+    monkeypatch.setattr(module, "accuracy", accuracy)
+    measured.clear()
+    with pytest.raises(KeyboardInterrupt):
+        remove("other")
+    assert remove("other", seed=1).effects and len(measured) == 3 + 5
+
+
 @pytest.mark.parametrize(("draws", "elsewhere", "known"), [
     ([[(1, 0)], [(1, 1)]], 0, True),
     ([[(0, 0)], [(1, 1)]], 1, False),

@@ -6,6 +6,7 @@ picks the head's channels of the projection's input, `lora_B` holds `-W_O_h`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -21,11 +22,13 @@ from headatlas.atomic import flush_file, flush_folder, make_folder
 from headatlas.checkpoints.adapter import CONFIG, PREFIX
 from headatlas.errors import ArchitectureError, AtlasError, SettingsError
 from headatlas.measuring.ablate import MIN_BASE, choose_controls, random_heads, ranked_heads
+from headatlas.measuring.output import file_name
 from headatlas.measuring.progress import Progress, Stage, report_stage
 from headatlas.measuring.quality import accuracy, perplexity, shown_text
+from headatlas.measuring.run_folder import RunParts
 from headatlas.measuring.running.bench import AblationSettings, Bench, Head
 from headatlas.measuring.running.model import RunningModel
-from headatlas.measuring.running.questions import load_prompts
+from headatlas.measuring.running.questions import PromptText, load_prompts
 from headatlas.measuring.session import Session, relations_of
 
 if TYPE_CHECKING:
@@ -100,7 +103,7 @@ def remove_heads(
 
     The folder has the adapter and a card with the effects: accuracy of the task and of other tasks, perplexity of the
     package's text, each for the whole model, without the heads, and without random heads of the same layers. Heads are
-    removed at all tokens, as the adapter does.
+    removed at all tokens, as the adapter does. The same call goes on after an interruption.
 
     Args:
         relation: its heads are removed, the strongest first.
@@ -149,14 +152,18 @@ def remove_heads(
         settings = AblationSettings(n_prompts, n_heads, RemovedBy.ZERO, seed)
         bench = Bench(running, asked, texts, session.tokenizer, settings)
         pieces = shown_text(atlas, session, text)
-        effects = _effects(atlas, bench, pieces, relation, chosen, controls, seed, progress)
-    removal = RemovingAdapter(
-        relation=relation,
-        heads=tuple(head_name(*head) for head in chosen),
-        rank={int(layer): len(each) for layer, each in _rows(heads, chosen).items()},
-        effects=effects,
-    )
-    _write(folder, tensors, config | {"base_model_name_or_path": heads.name}, _card(atlas, removal))
+        identity = _identity(atlas, relation, chosen, controls, settings, {name: texts[name] for name in asked}, pieces)
+        _make_parent(folder)
+        with RunParts(folder.parent, f".unfinished-{folder.name}", identity, f"writing {folder.name}") as parts:
+            effects = _effects(atlas, bench, pieces, relation, chosen, controls, seed, parts, progress)
+            removal = RemovingAdapter(
+                relation=relation,
+                heads=tuple(head_name(*head) for head in chosen),
+                rank={int(layer): len(each) for layer, each in _rows(heads, chosen).items()},
+                effects=effects,
+            )
+            _write(folder, tensors, config | {"base_model_name_or_path": heads.name}, _card(atlas, removal))
+            parts.remove()
     return removal
 
 
@@ -214,6 +221,30 @@ def _rows(heads: HeadModel, chosen: Iterable[Head]) -> dict[int, list[int]]:
     return dict(of_layer)
 
 
+def _identity(
+    atlas: Atlas,
+    relation: str,
+    chosen: list[Head],
+    controls: int,
+    settings: AblationSettings,
+    texts: dict[str, PromptText],
+    pieces: torch.Tensor,
+) -> dict[str, Any]:
+    """What the effects depend on."""
+    tasks = {name: [text.prompt, text.shots] for name, text in texts.items()}
+    return {
+        "version": 1,
+        "atlas": atlas.manifest.identity,
+        "relation": relation,
+        "heads": [head_name(*head) for head in chosen],
+        "controls": controls,
+        "prompts": settings.prompts,
+        "seed": settings.seed,
+        "tasks": tasks,
+        "text": hashlib.sha256(pieces.numpy().tobytes()).hexdigest(),
+    }
+
+
 def _effects(
     atlas: Atlas,
     bench: Bench,
@@ -222,29 +253,35 @@ def _effects(
     chosen: list[Head],
     n_controls: int,
     seed: int,
+    parts: RunParts,
     progress: Progress | None,
 ) -> tuple[Effect, ...]:
+    import numpy as np
+
     running = bench.running
-    if bench.accuracy(relation) < MIN_BASE:
-        n_controls = 0
-    others = choose_controls(atlas, bench, relation, n_controls)
+    whole = _tasks(atlas, bench, relation, n_controls, parts)
     draws, elsewhere = random_heads(atlas, relation, chosen, seed)
     # Heads of other layers, or fewer heads, would be no fair comparison.
     is_fair = not elsewhere and len(draws[0]) == len(chosen)
     without: list[list[Head]] = [[], chosen, *(draws[:RANDOM_DRAWS] if is_fair else [])]
-    tasks = [relation, *others]
-    total, done = (len(tasks) + 1) * len(without) - len(tasks), 0
+    total, done = (len(whole) + 1) * len(without) - len(whole), 0
     found = []
-    for name in (*tasks, None):
+    for name in (*whole, None):
         # The whole model's accuracy is known since the controls were chosen.
-        values = [] if name is None else [bench.accuracy(name)]
-        for removed in without[len(values) :]:
+        values = [] if name is None else [whole[name]]
+        for number, removed in enumerate(without[len(values) :], len(values)):
             if progress is not None:
                 progress(Stage.ANSWERS, done, total)
-            if name is None:
-                values.append(perplexity(running, pieces, removed))
-            else:
-                values.append(accuracy(running, bench.task(name).questions, removed))
+            part = "text" if name is None else f"task-{file_name(name)}"
+            kept = parts.load(f"{part}-{number}")
+            if kept is None:
+                if name is None:
+                    value = perplexity(running, pieces, removed)
+                else:
+                    value = accuracy(running, bench.questions(name), removed)
+                kept = {"value": np.array(value)}
+                parts.save(f"{part}-{number}", kept)
+            values.append(float(kept["value"]))
             done += 1
         random_values = values[2:]
         found.append(
@@ -261,12 +298,32 @@ def _effects(
     return tuple(found)
 
 
+def _tasks(atlas: Atlas, bench: Bench, relation: str, n_controls: int, parts: RunParts) -> dict[str, float]:
+    """Accuracy of the whole model in the relation's task, and in other tasks that it solves about as often."""
+    import numpy as np
+
+    kept = parts.load("tasks")
+    if kept is None:
+        if bench.accuracy(relation) < MIN_BASE:
+            n_controls = 0
+        names = [relation, *choose_controls(atlas, bench, relation, n_controls)]
+        kept = {"names": np.array(names), "accuracy": np.array([bench.accuracy(name) for name in names])}
+        parts.save("tasks", kept)
+    return dict(zip(kept["names"].tolist(), kept["accuracy"].tolist(), strict=True))
+
+
+def _make_parent(folder: Path) -> None:
+    try:
+        make_folder(folder.parent)
+    except OSError as error:
+        raise AtlasError(f"{folder.parent}: cannot be written ({error.strerror or error}).") from error
+
+
 def _write(folder: Path, tensors: dict[str, torch.Tensor], config: dict[str, Any], card: str) -> None:
     """Write the adapter's files together: the folder appears whole, or stays as it was."""
     from safetensors.torch import save_file
 
     try:
-        make_folder(folder.parent)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
             save_file(tensors, partial / WEIGHTS)

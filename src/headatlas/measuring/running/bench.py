@@ -57,7 +57,7 @@ class Bench:
 
     def task(self, name: str) -> _Task:
         if name not in self._tasks:
-            questions = self._questions(name, self.settings.prompts)
+            questions = self.questions(name)
             continuations = Continuations(self.running, questions.prompts)
             self._tasks[name] = _Task(questions, continuations, questions.answers(continuations.logits()))
         return self._tasks[name]
@@ -93,7 +93,7 @@ class Bench:
         count = 0
         for name in names[:MOST_MEAN_RELATIONS]:
             if name not in self._sums:
-                prompts = self._questions(name, MEAN_PROMPTS).prompts
+                prompts = self.questions(name, MEAN_PROMPTS).prompts
                 total: dict[int, Tensor] = {}
                 for _, ids in batches(prompts):
                     watched = self.running.watch(ids, torch.zeros(len(ids), dtype=torch.long))
@@ -106,5 +106,7 @@ class Bench:
                 sums[layer] = sums.get(layer, 0) + each
         return {layer: total / count for layer, total in sums.items()}
 
-    def _questions(self, name: str, most: int) -> Questions:
+    def questions(self, name: str, most: int | None = None) -> Questions:
+        """The prompts of a task; default: as many as the settings say."""
+        most = self.settings.prompts if most is None else most
         return make_questions(self.relations[name], self._texts[name], self._tokenizer, most, self.settings.seed)
