@@ -1,6 +1,7 @@
 """The scripts of tools/ that the Makefile and the release workflow run."""
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -195,6 +196,42 @@ def test_a_compressed_variant_is_the_model_with_other_matrices(tmp_path):
     by_bits = [errors[name] for name in ("Q8_0", "Q5_0", "Q4_0", "3 bits", "2 bits")]
     assert by_bits == sorted(by_bits) and len(np.unique(tool.rounded(2)(weight)[0, : tool.BLOCK])) <= 4
     assert (tool.pruned(0.3)(weight) == 0).mean() == pytest.approx(0.3, abs=0.01)
+
+
+def test_a_merge_moves_the_model_half_as_far_as_its_fine_tune(tmp_path):
+    import gguf
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from gguf_models import make_model as make_gguf_model
+    from gguf_models import write
+
+    tool = load_tool("compression")
+    source = write(make_gguf_model("llama"), "llama", tmp_path / "model.gguf")
+    name = "base_model.model.model.layers.1.self_attn.v_proj"
+    generator = torch.Generator().manual_seed(3)
+    A, B = (torch.randn(shape, generator=generator) for shape in ((2, 48), (20, 2)))
+    (tmp_path / "tuned").mkdir()
+    save_file(
+        {f"{name}.lora_A.weight": A, f"{name}.lora_B.weight": B}, tmp_path / "tuned" / "adapter_model.safetensors"
+    )
+    (tmp_path / "tuned" / "adapter_config.json").write_text('{"r": 2, "lora_alpha": 8}', "utf-8")
+    whole = sum(
+        float((gguf.dequantize(each.data, each.tensor_type).astype("float64") ** 2).sum())
+        for each in gguf.GGUFReader(source).tensors
+        if len(each.shape) == 2
+    )
+    found = {}
+    for by_chance in (False, True):
+        relative = tool.write_merge(source, tmp_path / "tuned", tmp_path / "merged", by_chance)
+        assert relative == pytest.approx(float((B @ A).norm()) * 2 / whole**0.5, rel=1e-5)
+        config = json.loads((tmp_path / "merged" / "adapter_config.json").read_text("utf-8"))
+        tensors = load_file(tmp_path / "merged" / "adapter_model.safetensors")
+        change = tensors[f"{name}.lora_B.weight"] @ tensors[f"{name}.lora_A.weight"]
+        found[by_chance] = change * config["lora_alpha"] / config["r"]
+    torch.testing.assert_close(found[False], B @ A * 2)
+    assert found[True].norm() == pytest.approx(float(found[False].norm()), rel=1e-5)
+    assert (found[True] - found[False]).norm() > found[False].norm()
 
 
 SOURCES, TARGETS = [1, 2, 3, 4, 5, 6, 7, 8], [11, 11, 13, 13, 15, 16, 17, 8]

@@ -1,16 +1,18 @@
 """What compression does to the functions of heads: a table and a picture, from a GGUF model.
 
-    python tools/compression.py MODEL OUT
+    python tools/compression.py MODEL OUT [ADAPTER]
 
 Each variant is written as GGUF, mapped, run on tasks and text, and removed; so is, as its control, the model with
 random noise of the same norm in each matrix. Q8_0, Q5_0 and Q4_0 are quantised by gguf; it has no writer for 3 and 2
 bits, so these are rounded by the rule of Q4_0 with fewer levels. OUT keeps finished rows in `compression.json`, where
-the same command goes on, and gets `compression.png`.
+the same command goes on, and gets `compression.png`. With ADAPTER, a LoRA fine-tune such as that of
+`tools/false_capitals.py`, a merge is measured too: the mean of the weights of the model and of the fine-tune.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ import numpy as np
 import torch
 from gguf import GGMLQuantizationType as Type
 from gguf import GGUFReader, GGUFValueType, GGUFWriter
+from safetensors.torch import load_file, save_file
 
 import headatlas
 from headatlas.analysis.categories import classify
@@ -86,6 +89,9 @@ VARIANTS: dict[str, tuple[float | None, Change]] = {
 """Bits per weight, None if it does not save bits, and what happens to a matrix."""
 
 
+MERGED = "merged with a fine-tune"
+
+
 def noisy(change: Change) -> Change:
     """Random weights with the norm of what a variant changes, from a fixed seed for each shape."""
 
@@ -123,11 +129,37 @@ def write_variant(source: Path, target: Path, change: Change) -> float:
     return (moved / size) ** 0.5
 
 
-def measure(source: Path, base: Atlas | None) -> tuple[Atlas, dict[str, Any]]:
+def write_merge(source: Path, adapter: Path, target: Path, by_chance: bool) -> float:
+    """Write an adapter that gives the mean of a model and its fine-tune, and return the relative change.
+
+    Args:
+        by_chance: change each matrix by as much, with the same rank, in a random direction instead.
+    """
+    target.mkdir(exist_ok=True)
+    config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
+    config["lora_alpha"] /= 2
+    (target / "adapter_config.json").write_text(json.dumps(config), "utf-8")
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    numbers, moved = torch.Generator().manual_seed(0), 0.0
+    for name in [name for name in tensors if ".lora_A." in name]:
+        other = name.replace(".lora_A.", ".lora_B.")
+        size = float((tensors[other].double() @ tensors[name].double()).norm())
+        if by_chance:
+            for each in (name, other):
+                tensors[each] = torch.randn(tensors[each].shape, generator=numbers)
+            tensors[other] *= size / float((tensors[other].double() @ tensors[name].double()).norm())
+        moved += (size * config["lora_alpha"] / config["r"]) ** 2
+    save_file(tensors, target / "adapter_model.safetensors")
+    weights = [tensor for tensor in GGUFReader(source).tensors if len(tensor.shape) == 2]
+    size = sum(float(np.sum(gguf.dequantize(each.data, each.tensor_type).astype(np.float64) ** 2)) for each in weights)
+    return (moved / size) ** 0.5
+
+
+def measure(source: Path, base: Atlas | None, adapter: Path | None = None) -> tuple[Atlas, dict[str, Any]]:
     """The map of a model, and what it can do: functions are those above the threshold, beyond chance and copying."""
     relations = [each for each in builtin_relations() if each.name in RELATIONS]
-    atlas = headatlas.map_heads(source, relations=relations)
-    quality = measure_quality(atlas, Session(source))
+    atlas = headatlas.map_heads(source, adapter=adapter, relations=relations)
+    quality = measure_quality(atlas, Session(source, adapter))
     functions = classify(atlas, rule="calibrated").implements
     row: dict[str, Any] = {"perplexity": quality.perplexity, "accuracy": quality.mean_accuracy}
     row |= {"functions": int(functions.sum()), "heads": int(functions.any(0).sum())}
@@ -140,7 +172,7 @@ def measure(source: Path, base: Atlas | None) -> tuple[Atlas, dict[str, Any]]:
     return atlas, row
 
 
-def main(source: Path, out: Path) -> None:
+def main(source: Path, out: Path, adapter: Path | None) -> None:
     """Measure all variants, and print the table."""
     out.mkdir(parents=True, exist_ok=True)
     kept = out / "compression.json"
@@ -157,6 +189,14 @@ def main(source: Path, out: Path) -> None:
             rows[shown] = row | {"bits": bits, "relative_change": relative}
             kept.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
             file.unlink()
+    for shown in (MERGED, f"noise: {MERGED}") if adapter is not None else ():
+        if shown not in rows:
+            folder = out / "merged"
+            relative = write_merge(source, adapter, folder, by_chance=shown != MERGED)
+            _, row = measure(source, base, folder)
+            rows[shown] = row | {"bits": None, "relative_change": relative}
+            kept.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+            shutil.rmtree(folder)
     print(table(rows))
     draw(rows, out / "compression.png")
 
@@ -169,7 +209,7 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         f"| base | | | {base['functions']} | | | {base['perplexity']:.1f} | {base['accuracy']:.2f} |",
     ]
-    for name in VARIANTS:
+    for name in [*VARIANTS, *([MERGED] if MERGED in rows else [])]:
         row, noise = rows[name], rows[f"noise: {name}"]
         cells = [name, "" if row["bits"] is None else f"{row['bits']:g}", f"{row['relative_change']:.3f}"]
         cells += [f"{row[key]} ({noise[key]})" for key in ("kept", "gained")]
@@ -204,6 +244,6 @@ def draw(rows: dict[str, dict[str, Any]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) not in (3, 4):
         raise SystemExit(__doc__)
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) == 4 else None)
