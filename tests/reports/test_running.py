@@ -30,6 +30,10 @@ def test_agreement_has_means_and_intervals():
     assert words in report
     # The manifest's own tables are not printed as Python's dictionaries.
     assert "evidence: validation: correlations | 4 entries in atlas.json" in report and "{'" not in report
+    # Fewer relations have a total effect.
+    rows += (Correlation("score", "total-effect", "own", "one", "a", 9, 4, 0.5, None, 0.5),)
+    report = write_report(atlas.with_evidence({"validation": (table, replace(VALIDATION, correlations=rows))}))
+    assert "0.50 by its total effect on the model's logits (over 1 relation); Pearson, mean over 2 relations" in report
 
 
 def test_removal_shows_both_orders_and_other_tasks():

@@ -30,11 +30,16 @@ def agreement_in_words(atlas: Atlas, side: str = "score") -> str | None:
     ]
     if not means:
         return None
-    found = listed(f"{_mean(each.pearson)} {IN_WORDS[each.condition]}" for each in means)
+    most = max(each.relations for each in means)
+    found = listed(
+        f"{_mean(each.pearson)} {IN_WORDS[each.condition]}"
+        + ("" if each.relations == most else f" (over {count(each.relations, 'relation')})")
+        for each in means
+    )
     what = "scores from weights correlate" if side == "score" else "suppression from weights correlates"
     sentence = (
         f"Over heads, the {what} with what each head of the running model writes in texts: {found}; Pearson, mean over "
-        f"{count(means[0].relations, 'relation')}"
+        f"{count(most, 'relation')}"
     )
     first = means[0].pearson
     known = first is not None and first.low is not None
