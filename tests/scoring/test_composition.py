@@ -38,6 +38,15 @@ def test_a_head_that_looks_there_alone(attention):
     assert np.isfinite(induction_contrast(attention, N)).all() and (induction_contrast(attention, N) > 60).all()
 
 
+@pytest.mark.parametrize(("left", "share"), [(1e-5, 1), (1e-7, 0), (0, 0)])
+def test_a_head_that_never_leaves_the_first_token_is_no_induction_head(attention, left, share):
+    attention[:] = 0
+    attention[:, :, :, 0] = 1 - left
+    for t in range(1, N):
+        attention[:, :, N + t, t + 1] = left
+    assert induction_share(attention, N) == pytest.approx(share)
+
+
 def test_p_values_are_of_the_own_group():
     random = np.stack([np.linspace(-1, 1, 99), 100 * np.linspace(-1, 1, 99)])
     p = p_of_random(np.array([2.0, 2.0, 200.0, -300.0]), random, np.array([0, 1, 1, 1]))

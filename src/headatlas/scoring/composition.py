@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 LEAST = 1e-30
 """Attention below this counts as this, so that its logarithm is finite."""
 
+LEAST_SPENT = 1e-6
+"""A head that leaves less attention than this to all tokens but the first looks at none of them."""
+
 
 def induction_places(attention: Tensor, n_random: int) -> Tensor:
     """The attention of the second copy on its induction places: Float[Tensor, "n_sequences n_heads n_random-1"]."""
@@ -46,12 +49,12 @@ def induction_contrast(attention: Tensor, n_random: int) -> np.ndarray:
 def induction_share(attention: Tensor, n_random: int) -> np.ndarray:
     """The attention on the induction place, as a share of what is not on the first token, 0 to 1.
 
-    Predicted attention is too often on the first token, which says nothing about induction. Arguments as for
-    `induction_contrast`.
+    Predicted attention is too often on the first token, which says nothing about induction. A token that leaves less
+    than LEAST_SPENT to the others counts as 0. Arguments as for `induction_contrast`.
     """
     found = induction_places(attention, n_random).double()
     spent = attention[:, :, n_random + 1 : 2 * n_random, 1:].double().sum(-1)
-    return (found / spent.clamp(min=LEAST)).mean(-1).cpu().numpy()
+    return (found / spent).where(spent >= LEAST_SPENT, 0).mean(-1).cpu().numpy()
 
 
 def p_of_random(found: np.ndarray, random: np.ndarray, groups: np.ndarray) -> np.ndarray:
