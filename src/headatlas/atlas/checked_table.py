@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from headatlas.atlas.columns import Columns, Counts, Texts
 from headatlas.atlas.files import MOST_OF_A_TABLE, waiting_path
 from headatlas.atlas.json_facts import SHOWN
 from headatlas.atlas.schema import (
@@ -29,7 +30,6 @@ from headatlas.regular_files import read_regular
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
     import pyarrow as pa
 
     from headatlas.atlas.manifest import Manifest
@@ -50,7 +50,7 @@ THRIFT: dict[str, Any] = {"thrift_string_size_limit": 2**24, "thrift_container_s
 """Limits on what the footer of a file can make its reader allocate."""
 
 
-def read_table(folder: Path, name: str, manifest: Manifest, remedy: str = "Run the map again.") -> pd.DataFrame:
+def read_table(folder: Path, name: str, manifest: Manifest, remedy: str = "Run the map again.") -> Columns:
     """A table of an atlas's folder, checked.
 
     Args:
@@ -69,14 +69,12 @@ class _Reader:
         self.folder, self.path, self.name = folder, folder / f"{name}.parquet", name
         self.manifest, self.remedy = manifest, remedy
         self.schema: Schema = SCHEMAS[name]
-        self.codes: dict[str, np.ndarray] = {}
-        """Of columns of text: a number for each row."""
 
     def refuse(self, what: str, column: str | None = None) -> NoReturn:
         at = "" if column is None else f"column {_shown(column)}: "
         raise AtlasError(f"{self.path}: {at}{what}. {self.remedy}")
 
-    def read(self) -> pd.DataFrame:
+    def read(self) -> Columns:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -94,7 +92,7 @@ class _Reader:
             raise
         except (Exception, pa.ArrowMemoryError) as error:  # pyarrow raises many types for a damaged file
             self.refuse(f"expected a table in Parquet, found a damaged one ({_first_line(error)})")
-        return self.frame(table.replace_schema_metadata(None), self.budget(len(content)))
+        return self.checked(table, self.budget(len(content)))
 
     def content(self) -> bytes:
         """The file's bytes, if they are those whose SHA-256 the manifest holds."""
@@ -176,11 +174,11 @@ class _Reader:
 
     # The values
 
-    def frame(self, table: pa.Table, budget: int) -> pd.DataFrame:
-        import pandas as pd
+    def checked(self, table: pa.Table, budget: int) -> Columns:
+        """The values as plain arrays. They come from the buffers: pyarrow's own ways there import pandas."""
         import pyarrow as pa
 
-        made: dict[str, Any] = {}
+        made: dict[str, Texts | Counts | np.ndarray] = {}
         for name in table.column_names:
             column = self.schema.columns[name]
             values = table[name].combine_chunks()
@@ -188,32 +186,27 @@ class _Reader:
                 values = pa.concat_arrays(values.unify_dictionaries().chunks) if values.num_chunks else values.cast(
                     values.type
                 )  # fmt: skip
-            if pa.types.is_null(values.type) and column.kind in (Kind.TEXT, Kind.FLAG):
-                values = values.cast(pa.string() if column.kind is Kind.TEXT else pa.bool_())
+            if pa.types.is_null(values.type):
+                of_kind = {Kind.TEXT: pa.string(), Kind.FLAG: pa.bool_(), Kind.WHOLE: pa.int64()}
+                values = values.cast(of_kind.get(column.kind, pa.float64()))
             if values.null_count and not column.may_be_empty:
                 self.refuse("expected a value in each row, found none in some", name)
             if column.kind is Kind.TEXT:
-                budget -= self.check_texts(name, column, values, budget)
-                if pa.types.is_dictionary(values.type):
-                    # Equal for equal texts, unless somebody's dictionary has one twice.
-                    if len(values.dictionary.unique()) == len(values.dictionary):
-                        self.codes[name] = values.indices.to_numpy()
-                    values = values.cast(pa.string())
-                made[name] = values.to_pandas().array
+                made[name], taken = self.texts(name, column, values, budget)
+                budget -= taken
             elif column.kind is Kind.FLAG:
-                made[name] = values.fill_null(False).to_numpy(zero_copy_only=False)
+                missing, flags = _missing(values), _bits(values, 1)
+                made[name] = flags if missing is None else flags & ~missing
             else:
                 made[name] = self.numbers(name, column, values)
-        frame = pd.DataFrame(made)
-        self.check_key(frame)
-        self.check_numbers(frame)
-        return frame
+        columns = Columns(made)
+        self.check_key(columns)
+        self.check_numbers(columns)
+        return columns
 
-    def check_texts(self, name: str, column: Column, values: Any, budget: int) -> int:
-        """Refuse texts that are too long, no Unicode, or not known here; the bytes that all take."""
-        import numpy as np
+    def texts(self, name: str, column: Column, values: Any, budget: int) -> tuple[Texts, int]:
+        """A column and the bytes that its texts take; refuses those that are too long, no UTF-8, or not known here."""
         import pyarrow as pa
-        import pyarrow.compute as pc
 
         if not pa.types.is_dictionary(values.type):
             values = values.dictionary_encode()
@@ -221,37 +214,30 @@ class _Reader:
             values.dictionary.validate(full=True)
         except pa.ArrowInvalid as error:
             self.refuse(f"expected texts in UTF-8, found other bytes ({_first_line(error)})", name)
-        lengths = pc.binary_length(values.dictionary).to_numpy(zero_copy_only=False)  # type: ignore[attr-defined]
-        if len(lengths) and np.nanmax(lengths) > MOST_TEXT:
-            self.refuse(f"expected texts of at most {MOST_TEXT:,} bytes, found {int(np.nanmax(lengths)):,}", name)
         if values.dictionary.null_count:
             self.refuse("expected a value in each row, found none in some", name)
-        taken = int(lengths[values.indices.to_numpy()].sum()) if len(values) else 0
+        lengths = _lengths(values.dictionary)
+        if len(lengths) and lengths.max() > MOST_TEXT:
+            self.refuse(f"expected texts of at most {MOST_TEXT:,} bytes, found {lengths.max():,}", name)
+        found = Texts(_numbers(values.indices), values.dictionary)
+        taken = int(lengths[found.codes].sum()) if len(values) else 0
         if taken > budget:
             self.refuse(f"expected texts of at most {budget:,} bytes in all, found {taken:,}", name)
         known = column.one_of
         if column.of == "relation":
             known = tuple(item.relation for item in self.manifest.relations.items if item.measurable)
-        if known is not None and len(values):
-            there = values.dictionary.take(pc.unique(values.indices)).to_pylist()  # type: ignore[attr-defined]
-            if unknown := sorted(set(there) - set(known)):
-                what = "measurable relations of the manifest" if column.of else f"one of {', '.join(known)}"
-                self.refuse(f"expected {what}, found {_shown(unknown[0])}", name)
-        return taken
+        if known is not None and (unknown := sorted(set(found.factorised[1]) - set(known))):
+            what = "measurable relations of the manifest" if column.of else f"one of {', '.join(known)}"
+            self.refuse(f"expected {what}, found {_shown(unknown[0])}", name)
+        return found, taken
 
-    def numbers(self, name: str, column: Column, values: Any) -> Any:
+    def numbers(self, name: str, column: Column, values: Any) -> Counts | np.ndarray:
         import numpy as np
-        import pandas as pd
-        import pyarrow as pa
 
-        if pa.types.is_null(values.type):
-            values = values.cast(pa.int64() if column.kind is Kind.WHOLE else pa.float64())
-        whole, missing = column.kind is Kind.WHOLE, None
-        if whole and values.null_count:
-            missing = values.is_null().to_numpy(zero_copy_only=False)
-            values = values.fill_null(0)
-        plain_values: np.ndarray = values.to_numpy(zero_copy_only=False)
-        there = plain_values if missing is None else plain_values[~missing]
+        whole, missing, plain_values = column.kind is Kind.WHOLE, _missing(values), _numbers(values)
+        if missing is not None:
+            plain_values = np.where(missing, 0 if whole else np.nan, plain_values)
+        there = plain_values if missing is None or not whole else plain_values[~missing]
         least, greatest = (there.min().item(), there.max().item()) if len(there) else (0, 0)
         if np.isnan(least):  # of a number that is not known, the least is not either
             if not column.may_be_empty:
@@ -266,34 +252,33 @@ class _Reader:
                     f"expected {column.kind} from {plain(low)} to {plain(high)}, found {plain(float(wrong))}", name
                 )
         if whole and column.counted:
-            mask = np.zeros(len(plain_values), dtype=bool) if missing is None else missing.copy()
-            return pd.arrays.IntegerArray(plain_values.astype("int64"), mask)
+            mask = np.zeros(len(plain_values), dtype=bool) if missing is None else missing
+            return Counts(plain_values.astype("int64"), mask)
         return plain_values
 
-    def check_numbers(self, frame: pd.DataFrame) -> None:
+    def check_numbers(self, columns: Columns) -> None:
         """Refuse numbers with such gaps that an array of all of them would be huge and nearly empty."""
-        if not len(frame) or not self.schema.numbered:
+        if not len(columns) or not self.schema.numbered:
             return
         cells = self.manifest.model.n_layers * self.manifest.model.n_heads
         for name in self.schema.numbered:
-            largest = int(frame[name].to_numpy().max())
+            largest = int(columns.numbers(name).max())
             cells *= largest + 1
-            if cells > max(MOST_EMPTY, TIMES * len(frame)):
+            if cells > max(MOST_EMPTY, TIMES * len(columns)):
                 self.refuse(f"expected numbers from 0 without large gaps, found up to {largest:,}", name)
 
-    def check_key(self, frame: pd.DataFrame) -> None:
+    def check_key(self, columns: Columns) -> None:
         import numpy as np
-        import pandas as pd
 
-        if len(frame) < 2 or not self.schema.key:
+        if len(columns) < 2 or not self.schema.key:
             return
         # One whole number for each row, as digits of a number whose base differs from place to place.
-        row, size = np.zeros(len(frame), dtype=np.int64), 1
+        row, size = np.zeros(len(columns), dtype=np.int64), 1
         for name in self.schema.key:
             if self.schema.columns[name].kind is Kind.WHOLE:
-                numbers = frame[name].to_numpy()
+                numbers = columns.numbers(name)
             else:
-                numbers = self.codes[name] if name in self.codes else pd.factorize(frame[name])[0]
+                numbers = columns.texts(name).factorised[0]
             least, greatest = int(numbers.min()), int(numbers.max())
             base = greatest - least + 1
             if size * base >= 2**62:
@@ -320,6 +305,46 @@ def _fits(found: pa.DataType, kind: Kind) -> bool:
     if kind is Kind.NUMBER:
         return pa.types.is_float32(found) or pa.types.is_float64(found)
     return pa.types.is_boolean(found)
+
+
+def _numbers(values: pa.Array) -> np.ndarray:
+    """The numbers of an array, not copied; where one is missing stands anything."""
+    # Arrow's `float` is of 32 bits, NumPy's of 64.
+    return _in_buffer(values, 1, {"float": "float32", "double": "float64"}.get(str(values.type), str(values.type)))
+
+
+def _lengths(texts: pa.Array) -> np.ndarray:
+    """Bytes of each text."""
+    import numpy as np
+    import pyarrow as pa
+
+    wide = pa.types.is_large_string(texts.type)
+    return np.diff(_in_buffer(texts, 1, "int64" if wide else "int32", more=1))
+
+
+def _missing(values: pa.Array) -> np.ndarray | None:
+    """The rows without a value; None if all have one."""
+    return ~_bits(values, 0) if values.null_count else None
+
+
+def _bits(values: pa.Array, number: int) -> np.ndarray:
+    """One of an array's buffers, in which each row has a bit."""
+    import numpy as np
+
+    first = values.offset // 8
+    packed = np.frombuffer(values.buffers()[number], np.uint8)[first : (values.offset + len(values) + 7) // 8]
+    return np.unpackbits(packed, bitorder="little").astype(bool)[values.offset - 8 * first :][: len(values)]
+
+
+def _in_buffer(values: pa.Array, number: int, dtype: str, more: int = 0) -> np.ndarray:
+    """One of an array's buffers, in which each row, and `more` behind the last, has a number."""
+    import numpy as np
+
+    if not len(values):
+        return np.empty(0, dtype)
+    found = np.frombuffer(values.buffers()[number], dtype)[values.offset :][: len(values) + more]
+    assert len(found) == len(values) + more
+    return found
 
 
 def _shown(text: object) -> str:

@@ -5,28 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from headatlas.atlas.table import CHANCE_VARIABLES, COPYING_VARIABLES, HITS_SIDES, HITS_VARIABLES, NOT_APPLICABLE
+from headatlas.atlas.columns import Columns
+from headatlas.atlas.table import CHANCE_VARIABLES, COPYING_VARIABLES, HITS_SIDES, HITS_VARIABLES, NOT_APPLICABLE, Grid
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
-    import xarray as xr
 
     from headatlas.atlas.manifest import Manifest
 
 
-def contradictions_of_scores(table: pd.DataFrame, manifest: Manifest) -> Iterator[str]:
+def contradictions_of_scores(table: Columns, manifest: Manifest) -> Iterator[str]:
     """What in the table of scores contradicts its manifest or itself, in words: `expected ..., found ...`."""
     import numpy as np
-    import pandas as pd
 
     items = {item.relation: item for item in manifest.relations.items}
-    codes, names = pd.factorize(table["relation"])
-    category, categories = pd.factorize(table["category"])
-    wanted = pd.Index(categories).get_indexer([items[name].category for name in names])[codes]
+    codes, names = table.texts("relation").factorised
+    category, categories = table.texts("category").factorised
+    places = {name: place for place, name in enumerate(categories)}
+    wanted = np.array([places.get(items[name].category, -1) for name in names], dtype=np.int64)[codes]
     if (different := np.flatnonzero(category != wanted)).size:
         row = different[0]
-        name = str(names[codes[row]])
+        name = names[codes[row]]
         yield (
             f"column 'category': expected {items[name].category!r} for {name!r} as in the manifest, found "
             f"{categories[category[row]]!r}"
@@ -43,7 +42,7 @@ def contradictions_of_scores(table: pd.DataFrame, manifest: Manifest) -> Iterato
                 f"{found[row]:,.0f}"
             )
     yield from _validity_contradicts(table, manifest)
-    without = (table["validity"] == NOT_APPLICABLE).to_numpy()
+    without = table.texts("validity").equal(NOT_APPLICABLE)
     yield from _gaps(table, without)
     pairs = _counts(table, "pairs")
     for name in HITS_VARIABLES.values():
@@ -57,78 +56,76 @@ def contradictions_of_scores(table: pd.DataFrame, manifest: Manifest) -> Iterato
             yield from _above(table, names_of[0], _counts(table, HITS_VARIABLES[side]), HITS_VARIABLES[side])
 
 
-def contradictions_of_hits(data: xr.Dataset, hits: pd.DataFrame | None, pairs: pd.DataFrame | None) -> Iterator[str]:
+def contradictions_of_hits(grid: Grid, hits: Columns | None, pairs: Columns | None) -> Iterator[str]:
     """What in the tables of hits and pairs contradicts the scores or each other; begins with the file's name.
 
     Args:
-        data: the scores, as `headatlas.atlas.table.dataset_from_table`.
+        grid: the scores.
     """
     import numpy as np
-    import pandas as pd
 
-    names = pd.Index([str(name) for name in data["relation"].values])
     if pairs is not None:
-        found = np.bincount(_numbers_of(names, pairs["relation"]), minlength=len(names))
-        for name, n, expected in zip(names, found, data["pairs"].values, strict=True):
+        found = np.bincount(_numbers_of(grid, pairs), minlength=len(grid.relations))
+        for name, n, expected in zip(grid.relations, found, grid.pairs, strict=True):
             if n != expected:
                 yield f"pairs.parquet: expected {expected:,} pairs of {name!r} as in the scores, found {n:,}"
     if hits is None:
         return
-    relation = _numbers_of(names, hits["relation"])
-    _, n_layers, n_heads = data["score"].shape
-    place = (relation * n_layers + hits["layer"].to_numpy()) * n_heads + hits["head"].to_numpy()
+    relation = _numbers_of(grid, hits)
+    _, n_layers, n_heads = grid.shape
+    place = (relation * n_layers + hits.numbers("layer")) * n_heads + hits.numbers("head")
     for share, side in HITS_SIDES.items():
         variable = HITS_VARIABLES[share]
-        if variable not in data:
+        if variable not in grid:
             continue
-        of_side = (hits["side"] == side).to_numpy()
-        found = np.bincount(place[of_side], minlength=data["score"].size)
-        expected = data[variable].values.ravel()
+        found = np.bincount(place[hits.texts("side").equal(side)], minlength=grid["score"].size)
+        expected = grid[variable].ravel()
         if (different := np.flatnonzero(found != expected)).size:
             at = int(different[0])
             layer, head = divmod(at % (n_layers * n_heads), n_heads)
             yield (
                 f"hits.parquet: expected {int(expected[at]):,} {side} pairs of "
-                f"{names[at // (n_layers * n_heads)]!r} by L{layer}H{head} as in the scores, found {int(found[at]):,}"
+                f"{grid.relations[at // (n_layers * n_heads)]!r} by L{layer}H{head} as in the scores, found "
+                f"{int(found[at]):,}"
             )
     if "rank" in hits and len(hits):
-        k = data["k"].values[relation]
-        if ((hits["rank"].to_numpy() >= k) & (k > 0)).any():
+        k = grid.k[relation]
+        if ((hits.numbers("rank") >= k) & (k > 0)).any():
             yield "hits.parquet: column 'rank': expected ranks below the relation's k, found a larger one"
     if pairs is not None and len(hits):
-        known, asked = _pair_numbers(names, pairs), _pair_numbers(names, hits)
-        missing = ~np.isin(asked, known)
+        missing = ~np.isin(_pair_numbers(grid, hits), _pair_numbers(grid, pairs))
         if missing.any():
-            row = hits.iloc[int(np.flatnonzero(missing)[0])]
+            row = int(np.flatnonzero(missing)[0])
+            source, target, relation = (hits.texts(name)[row] for name in ("source", "target", "relation"))
             yield (
-                f"hits.parquet: expected pairs of pairs.parquet, found {str(row['source'])[:60]!r} -> "
-                f"{str(row['target'])[:60]!r} of {row['relation']!r}"
+                f"hits.parquet: expected pairs of pairs.parquet, found {source[:60]!r} -> {target[:60]!r} of "
+                f"{relation!r}"
             )
 
 
-def _numbers_of(names: pd.Index, relations: Any) -> np.ndarray:
-    """The place of each of a column of relations among the names."""
-    import pandas as pd
+def _numbers_of(grid: Grid, table: Columns) -> np.ndarray:
+    """The place of each row's relation among those of the scores, which has all: each table's were compared."""
+    import numpy as np
 
-    codes, there = pd.factorize(relations)
-    return names.get_indexer(pd.Index(there))[codes] if len(there) else codes
+    codes, names = table.texts("relation").factorised
+    return np.array([grid.relations.index(name) for name in names], dtype=np.int64)[codes]
 
 
-def _pair_numbers(names: pd.Index, table: pd.DataFrame) -> np.ndarray:
+def _pair_numbers(grid: Grid, table: Columns) -> np.ndarray:
     """A number for each row that is equal for equal relations and tokens; both ids are below 2**31."""
     import numpy as np
 
-    tokens = table["source_id"].to_numpy(dtype="uint64") * np.uint64(2**31) + table["target_id"].to_numpy("uint64")
+    source, target = (table.numbers(name).astype("uint64") for name in ("source_id", "target_id"))
+    tokens = source * np.uint64(2**31) + target
     # Mixed with the relation's number by an odd factor: wraps around, and keeps different pairs of one relation apart.
-    return tokens * np.uint64(0x9E3779B97F4A7C15) + _numbers_of(names, table["relation"]).astype("uint64")
+    return tokens * np.uint64(0x9E3779B97F4A7C15) + _numbers_of(grid, table).astype("uint64")
 
 
-def _validity_contradicts(table: pd.DataFrame, manifest: Manifest) -> Iterator[str]:
+def _validity_contradicts(table: Columns, manifest: Manifest) -> Iterator[str]:
     import numpy as np
-    import pandas as pd
 
-    codes, kinds = pd.factorize(table["validity"])
-    layers = table["layer"].to_numpy()
+    codes, kinds = table.texts("validity").factorised
+    layers = table.numbers("layer")
     of_layer = np.full(manifest.model.n_layers, -1)
     of_layer[layers] = codes
     if (of_layer[layers] != codes).any():
@@ -138,11 +135,11 @@ def _validity_contradicts(table: pd.DataFrame, manifest: Manifest) -> Iterator[s
     for layer, code in enumerate(of_layer):
         if known and code >= 0 and kinds[code] != known[layer]:
             yield f"column 'validity': expected {known[layer]!r} in layer {layer} as in the manifest, found " \
-                  f"{str(kinds[code])[:60]!r}"  # fmt: skip
+                  f"{kinds[code][:60]!r}"  # fmt: skip
             return
 
 
-def _gaps(table: pd.DataFrame, without: np.ndarray) -> Iterator[str]:
+def _gaps(table: Columns, without: np.ndarray) -> Iterator[str]:
     """Values that are missing where a head has some, or known of one side alone."""
     complete: dict[str, bool] = {}
     known_levels = [name for names in CHANCE_VARIABLES.values() for name in (names[0], names[2])]
@@ -150,7 +147,7 @@ def _gaps(table: pd.DataFrame, without: np.ndarray) -> Iterator[str]:
     for name in ("score", "suppression", *HITS_VARIABLES.values(), *known_levels):
         if name not in table:
             continue
-        there = table[name].notna().to_numpy()[~without]
+        there = table.known(name)[~without]
         complete[name] = bool(there.all()) and len(there) > 0
         # Scores alone can be known, as of an import; then all others are missing in every row.
         if not complete[name] and (there.any() or name == "score" or name in known_levels) and len(there):
@@ -158,18 +155,18 @@ def _gaps(table: pd.DataFrame, without: np.ndarray) -> Iterator[str]:
     known, other = (complete.get(name, False) for name in HITS_VARIABLES.values())
     if known != other:
         yield f"expected {' and '.join(HITS_VARIABLES.values())} both or neither, found one"
-    pairs = table.get("pairs")
-    if known and (pairs is None or pairs.isna().any() or (pairs < 1).any()):
+    pairs = _counts(table, "pairs")
+    if known and (pairs is None or not (pairs >= 1).all()):
         yield "column 'pairs': expected at least 1 where hits are known, found fewer or none"
     if not known and "copied" in table:
         yield "column 'copied': expected none without hits, found some"
 
 
-def _counts(table: pd.DataFrame, name: str) -> Any:
-    return table[name].to_numpy(dtype="float64", na_value=float("nan")) if name in table else None
+def _counts(table: Columns, name: str) -> Any:
+    return table.numbers(name) if name in table else None
 
 
-def _above(table: pd.DataFrame, name: str, most: Any, of: str) -> Iterator[str]:
+def _above(table: Columns, name: str, most: Any, of: str) -> Iterator[str]:
     found = _counts(table, name)
     if found is not None and most is not None and (found > most).any():
         row = int((found > most).argmax())

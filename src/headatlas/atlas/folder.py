@@ -19,7 +19,7 @@ from headatlas.atlas.files import (
     write_table,
 )
 from headatlas.atlas.manifest import HITS, PAIRS, SCORES
-from headatlas.atlas.table import dataset_from_table
+from headatlas.atlas.table import grid_from_columns
 from headatlas.atlas.value import Atlas
 from headatlas.atomic import flush_folder, make_folder, refuse_link, sweep
 from headatlas.errors import AtlasError
@@ -74,9 +74,10 @@ def load_atlas(folder: str | Path) -> Atlas:
         read_table(folder, name.removesuffix(".parquet"), manifest) if name in manifest.files else None
         for name in (HITS, PAIRS)
     )
-    atlas = Atlas(dataset_from_table(table), manifest, pair_hits, folder, pairs)
+    grid = grid_from_columns(table)
+    atlas = Atlas(grid, manifest, pair_hits, folder, pairs)
     _check_scores(atlas)
-    for what in contradictions_of_hits(atlas.data, pair_hits, pairs):
+    for what in contradictions_of_hits(grid, pair_hits, pairs):
         raise AtlasError(f"{folder}/{what}. Run the map again.")
     return atlas
 

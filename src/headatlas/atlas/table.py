@@ -1,9 +1,12 @@
-"""Labelled arrays of scores, and the same as a table with a row per relation, layer and head."""
+"""Scores as plain and as labelled arrays, and as a table with a row per relation, layer and head."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from headatlas.atlas.columns import Columns, columns_of_frame
 from headatlas.errors import AtlasError, SettingsError
 
 if TYPE_CHECKING:
@@ -44,10 +47,62 @@ def check_side(side: str) -> None:
         raise SettingsError(f"side: expected one of {', '.join(SIDES)}, found {side!r}.")
 
 
-def build_dataset(
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Scores as plain arrays, without labels.
+
+    Args:
+        relations, categories: of each relation.
+        k, pairs: Int[ndarray, "relation"]; 0 where unknown.
+        validity: of each layer.
+        arrays: the variables of `headatlas.atlas.Atlas.data` by name, (relation, layer, head); `copied` (relation,
+            layer).
+    """
+
+    relations: tuple[str, ...]
+    categories: tuple[str, ...]
+    k: np.ndarray
+    pairs: np.ndarray
+    validity: tuple[str, ...]
+    arrays: Mapping[str, np.ndarray]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.arrays
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.arrays[name]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Numbers of relations, layers and heads."""
+        n_relations, n_layers, n_heads = self.arrays["score"].shape
+        return n_relations, n_layers, n_heads
+
+    def dataset(self) -> xr.Dataset:
+        """The same with labels."""
+        import numpy as np
+        import xarray as xr
+
+        dims = ("relation", "layer", "head")
+        _, n_layers, n_heads = self.shape
+        return xr.Dataset(
+            {name: (dims[: values.ndim], values) for name, values in self.arrays.items()},
+            coords={
+                "relation": np.asarray(self.relations, dtype=object),
+                "layer": np.arange(n_layers),
+                "head": np.arange(n_heads),
+                "category": ("relation", np.asarray(self.categories, dtype=object)),
+                "k": ("relation", self.k),
+                "pairs": ("relation", self.pairs),
+                "validity": ("layer", np.asarray(self.validity, dtype=object)),
+            },
+        )
+
+
+def build_grid(
     relations: list[tuple[str, str, int, int]], variables: dict[str, np.ndarray], validity: list[str] | None = None
-) -> xr.Dataset:
-    """Labelled arrays from plain ones.
+) -> Grid:
+    """Plain arrays, shares included.
 
     Args:
         relations: (name, category, k, pairs) of each; k and pairs are 0 where unknown.
@@ -57,7 +112,6 @@ def build_dataset(
         validity: of each layer; default: not known.
     """
     import numpy as np
-    import xarray as xr
 
     names, categories, k, pairs = zip(*relations, strict=True) if relations else ((), (), (), ())
     if "hits" in variables:
@@ -66,73 +120,85 @@ def build_dataset(
             "score": variables["hits"] / n_pairs,
             "suppression": variables["suppression_hits"] / n_pairs,
         }
-    dims = ("relation", "layer", "head")
-    _, n_layers, n_heads = next(iter(variables.values())).shape
+    _, n_layers, _ = next(iter(variables.values())).shape
     kinds = [NOT_KNOWN] * n_layers if validity is None else validity
     without = np.asarray([kind == NOT_APPLICABLE for kind in kinds])[None, :, None]
     variables = {
         name: np.where(without, np.nan, values) if values.dtype.kind == "f" else values
         for name, values in variables.items()
     }
-    return xr.Dataset(
-        {name: (dims[: values.ndim], values) for name, values in variables.items()},
-        coords={
-            "relation": np.asarray(names, dtype=object),
-            "layer": np.arange(n_layers),
-            "head": np.arange(n_heads),
-            "category": ("relation", np.asarray(categories, dtype=object)),
-            "k": ("relation", np.asarray(k, dtype=np.int64)),
-            "pairs": ("relation", np.asarray(pairs, dtype=np.int64)),
-            "validity": ("layer", np.asarray(kinds, dtype=object)),
-        },
+    k, pairs = (np.asarray(numbers, dtype=np.int64) for numbers in (k, pairs))
+    return Grid(names, categories, k, pairs, tuple(kinds), variables)
+
+
+def build_dataset(
+    relations: list[tuple[str, str, int, int]], variables: dict[str, np.ndarray], validity: list[str] | None = None
+) -> xr.Dataset:
+    """Labelled arrays from plain ones, as `build_grid`."""
+    return build_grid(relations, variables, validity).dataset()
+
+
+def grid_of_dataset(data: xr.Dataset) -> Grid:
+    """Labelled arrays without their labels."""
+    names, categories, kinds = (
+        tuple(str(text) for text in data[name].values) for name in ("relation", "category", "validity")
     )
+    arrays = {str(name): values.values for name, values in data.items()}
+    return Grid(names, categories, data["k"].values, data["pairs"].values, kinds, arrays)
 
 
 def dataset_from_table(table: pd.DataFrame) -> xr.Dataset:
-    """The labelled arrays of a complete table of scores, whatever the order of its rows.
+    """The labelled arrays of a complete table of scores, as `grid_from_columns`."""
+    return grid_from_columns(columns_of_frame(table)).dataset()
+
+
+def grid_from_columns(table: Columns) -> Grid:
+    """The arrays of a complete table of scores, whatever the order of its rows.
 
     Raises:
         AtlasError: a relation lacks a layer or head, or has one twice.
     """
     import numpy as np
-    import pandas as pd
 
-    codes, names = pd.factorize(table["relation"])
-    layers, heads = (table[name].to_numpy(dtype="int64") for name in ("layer", "head"))
+    codes, names = table.texts("relation").factorised
+    layers, heads = (table.numbers(name).astype("int64") for name in ("layer", "head"))
     n_layers, n_heads = int(layers.max()) + 1, int(heads.max()) + 1
     index = (codes * n_layers + layers) * n_heads + heads
     if (index[1:] < index[:-1]).any():
         order = index.argsort(kind="stable")
-        table, index = table.iloc[order], index[order]
+        table, index = table.take(order), index[order]
     expected = len(names) * n_layers * n_heads
     if len(index) != expected or (index != np.arange(expected)).any():
         raise AtlasError(
             f"scores: expected one row for each of {len(names)} relations x {n_layers} layers x {n_heads} heads "
             f"({expected} rows), found {len(index)} rows, {expected - len(np.unique(index))} places without one."
         )
-    first = table.iloc[:: n_layers * n_heads]
-    relations = [
-        (str(row["relation"]), str(row["category"]), _known(row.get("k")), _known(row.get("pairs")))
-        for row in first[[name for name in ("relation", "category", "k", "pairs") if name in table]].to_dict("records")
-    ]
-    shape = (len(names), n_layers, n_heads)
-    validity = None
+    first = table.take(np.arange(0, expected, n_layers * n_heads))
+    counts = []
+    for name in ("k", "pairs"):
+        numbers = first.numbers(name) if name in table else np.zeros(len(names))
+        counts.append(np.nan_to_num(numbers).astype("int64").tolist())
+    relations = list(zip(names, first.texts("category").to_list(), *counts, strict=True))
+    validity, without = None, np.zeros(expected, dtype=bool)
     if "validity" in table:
-        validity = [str(kind) for kind in table["validity"].iloc[: n_layers * n_heads : n_heads].tolist()]
-        without = table["validity"] == NOT_APPLICABLE
-        counted = [name for name in (*SIDES, *HITS_VARIABLES.values(), *_copying_counts()) if name in table]
-        known = [name for name in counted if table.loc[~without, name].notna().all()]
-        table = table.assign(**{name: table[name].mask(without, 0) for name in known})
-    complete = [name for name in table if table[name].notna().to_numpy().all()]
+        validity = table.take(np.arange(0, n_layers * n_heads, n_heads)).texts("validity").to_list()
+        without = table.texts("validity").equal(NOT_APPLICABLE)
+    shape = (len(names), n_layers, n_heads)
+    # Of layers without heads nothing is known, which makes nothing incomplete.
+    complete = {
+        name: np.where(without, 0, table.numbers(name))
+        for name in (*SIDES, *HITS_VARIABLES.values(), *_copying_counts())
+        if name in table and table.known(name)[~without].all()
+    }
     whole = [name for name in HITS_VARIABLES.values() if name in complete]
     chosen = whole if len(whole) == 2 else [name for name in SIDES if name in complete]
     dtype = "int32" if len(whole) == 2 else "float64"
-    arrays = {name: table[name].to_numpy(dtype=dtype).reshape(shape) for name in chosen}
-    arrays |= {name: table[name].to_numpy().reshape(shape) for name in _all_chance_variables() if name in table}
+    arrays = {name: complete[name].astype(dtype).reshape(shape) for name in chosen}
+    arrays |= {name: table.numbers(name).reshape(shape) for name in _all_chance_variables() if name in table}
     if all(name in complete for name in _copying_counts()):
-        arrays |= {name: table[name].to_numpy(dtype="int32").reshape(shape) for name in _copying_counts()}
+        arrays |= {name: complete[name].astype("int32").reshape(shape) for name in _copying_counts()}
         arrays["copied"] = arrays["copied"][:, :, 0]
-    return build_dataset(relations, arrays, validity)
+    return build_grid(relations, arrays, validity)
 
 
 def table_of_dataset(data: xr.Dataset) -> pd.DataFrame:
@@ -178,12 +244,6 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
         {str(name): None if pd.isna(value) else value for name, value in row.items()}
         for row in table.to_dict("records")
     ]
-
-
-def _known(value: Any) -> int:
-    import pandas as pd
-
-    return 0 if value is None or pd.isna(value) else int(value)
 
 
 def _all_chance_variables() -> list[str]:

@@ -6,17 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas.checked_table import read_table
+from headatlas.atlas.columns import Columns, columns_of_frame
 from headatlas.atlas.evidence import EVIDENCE, Facts, check_evidence
+from headatlas.atlas.made_later import MadeLater
 from headatlas.atlas.statistics import benjamini_hochberg, wilson_interval
 from headatlas.atlas.table import (
     CHANCE_VARIABLES,
     COPYING_VARIABLES,
     HITS_VARIABLES,
     NOT_APPLICABLE,
+    Grid,
     check_side,
+    grid_of_dataset,
     head_name,
     table_of_dataset,
 )
@@ -57,13 +61,20 @@ class Atlas:
             for atlases of versions that did not keep them.
     """
 
-    data: xr.Dataset
-    manifest: Manifest
-    pair_hits: pd.DataFrame | None = None
+    # Read from a folder as plain arrays: xarray and pandas take longer to import than most commands to answer.
+    data: MadeLater[xr.Dataset, Grid] = MadeLater(Grid, Grid.dataset)  # noqa: RUF009
+    manifest: Manifest  # type: ignore[misc]  # the field before has no default, though it has a descriptor
+    pair_hits: MadeLater[pd.DataFrame | None, Columns] = MadeLater(Columns, Columns.frame, None)  # noqa: RUF009
     folder: Path | None = None
-    pairs: pd.DataFrame | None = None
-    _evidence: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
-    _q_values: dict[str, xr.DataArray] = field(default_factory=dict, init=False, repr=False)
+    pairs: MadeLater[pd.DataFrame | None, Columns] = MadeLater(Columns, Columns.frame, None)  # noqa: RUF009
+    _evidence: dict[str, pd.DataFrame | Columns] = field(default_factory=dict, repr=False)
+    _q_values: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The plain arrays of `data`, which need no xarray."""
+        given = self.__dict__["data"]
+        return given if isinstance(given, Grid) else grid_of_dataset(given)
 
     # What it is
 
@@ -92,7 +103,7 @@ class Atlas:
 
     @property
     def relations(self) -> list[str]:
-        return [str(name) for name in self.data["relation"].values]
+        return list(self.grid.relations)
 
     def check_relation(self, name: str) -> str:
         """The relation of this name, whatever its case; refuses one that has no scores here.
@@ -115,21 +126,23 @@ class Atlas:
 
     @property
     def n_layers(self) -> int:
-        return self.data.sizes["layer"]
+        return self.grid.shape[1]
 
     @property
     def n_heads(self) -> int:
-        return self.data.sizes["head"]
+        return self.grid.shape[2]
 
     @property
     def validity(self) -> list[str]:
         """How far the heads' circuits are exact, by layer; `not known` for imported scores."""
-        return [str(kind) for kind in self.data["validity"].values]
+        return list(self.grid.validity)
 
     @property
     def has_heads(self) -> np.ndarray:
         """The layers that have attention heads; those of linear attention, say, have none: Bool[ndarray, "layer"]."""
-        return self.data["validity"].values != NOT_APPLICABLE
+        import numpy as np
+
+        return np.array([kind != NOT_APPLICABLE for kind in self.grid.validity], dtype=bool)
 
     @property
     def heads_per_group(self) -> int | None:
@@ -154,21 +167,25 @@ class Atlas:
 
     def share(self, side: str) -> xr.DataArray:
         """`score` or `suppression` by name."""
+        self._share(side)
+        return self.data[side]
+
+    def _share(self, side: str) -> np.ndarray:
         check_side(side)
-        if side not in self.data:
+        if side not in self.grid:
             raise AtlasError(
                 f"{self.name}: these scores came without suppression; only the map of scores can be shown."
             )
-        return self.data[side]
+        return self.grid[side]
 
     @property
     def has_suppression(self) -> bool:
-        return "suppression" in self.data
+        return "suppression" in self.grid
 
     @property
     def counts_known(self) -> bool:
         """Whether scores are whole numbers of hits; not so for imported ones."""
-        return "hits" in self.data
+        return "hits" in self.grid
 
     # How far it could be chance
 
@@ -193,15 +210,19 @@ class Atlas:
 
         Computed once; the array is read-only.
         """
+        return self._labelled(self._all_q_values(side))
+
+    def _all_q_values(self, side: str) -> np.ndarray | None:
+        check_side(side)
+        p_values = self.grid.arrays.get(CHANCE_VARIABLES[side][2])
+        if p_values is None:
+            return None
         if side not in self._q_values:
-            p_values = self.p_values(side)
-            if p_values is None:
-                return None
-            q_values = p_values.copy()
-            q_values[:, self.has_heads] = benjamini_hochberg(p_values.values[:, self.has_heads])
-            q_values.values.flags.writeable = False
+            q_values, with_heads = p_values.copy(), self.has_heads
+            q_values[:, with_heads] = benjamini_hochberg(p_values[:, with_heads])
+            q_values.flags.writeable = False
             self._q_values[side] = q_values
-        return self._q_values[side].copy(deep=False)
+        return self._q_values[side]
 
     def beyond_chance(self, side: str = "score") -> np.ndarray:
         """Which shares are significant (q < MAX_Q) and exceed chance by more than MIN_EXCESS, as `above`.
@@ -209,18 +230,22 @@ class Atlas:
         Raises:
             AtlasError: chance was not measured.
         """
-        chance, q_values = self.chance(side), self.q_values(side)
+        check_side(side)
+        chance, q_values = self.grid.arrays.get(CHANCE_VARIABLES[side][0]), self._all_q_values(side)
         if chance is None or q_values is None:
             raise AtlasError(f"{self.name}: the rule calibrated needs chance levels, which this atlas lacks.")
-        excess = self.share(side).values - chance.values
-        return (q_values.values < MAX_Q) & (excess > MIN_EXCESS)
+        return (q_values < MAX_Q) & (self._share(side) - chance > MIN_EXCESS)
+
+    def _labelled(self, values: np.ndarray | None) -> xr.DataArray | None:
+        """Plain arrays (relation, layer, head) with the labels of the scores."""
+        return None if values is None else self.data["score"].copy(data=values).rename(None)
 
     # What copying explains
 
     @property
     def has_copying(self) -> bool:
         """Whether it was measured which pairs copying hits."""
-        return "copied" in self.data
+        return "copied" in self.grid
 
     @property
     def copied(self) -> xr.DataArray | None:
@@ -253,21 +278,31 @@ class Atlas:
         Raises:
             AtlasError: copying was not measured.
         """
-        pairs = self.uncopied_pairs
+        pairs = self._uncopied_pairs()
         if pairs is None:
             raise AtlasError(f"{self.name}: the rule calibrated needs the copying control, which this atlas lacks.")
-        return (pairs.values >= MIN_UNCOPIED) & ~self.is_copying[:, None] & self.has_heads
+        return (pairs >= MIN_UNCOPIED) & ~self.is_copying[:, None] & self.has_heads
+
+    def _uncopied_pairs(self) -> np.ndarray | None:
+        return self.grid.pairs[:, None] - self.grid["copied"] if self.has_copying else None
 
     def uncopied(self, side: str = "score") -> xr.DataArray | None:
         """Share of hits among the pairs that copying misses; NaN where the relation is not separable from copying.
 
         None if copying was not measured.
         """
+        return self._labelled(self._uncopied(side))
+
+    def _uncopied(self, side: str) -> np.ndarray | None:
+        import numpy as np
+
         check_side(side)
-        pairs = self.uncopied_pairs
+        pairs = self._uncopied_pairs()
         if pairs is None:
             return None
-        return (self.data[COPYING_VARIABLES[side][0]] / pairs).where(self.separable[:, :, None])
+        # Where copying misses no pair there is no share.
+        shares = self.grid[COPYING_VARIABLES[side][0]] / np.maximum(pairs, 1)[:, :, None]
+        return np.where(self.separable[:, :, None], shares, np.nan)
 
     def uncopied_interval(self, side: str = "score") -> tuple[xr.DataArray, xr.DataArray] | None:
         """Wilson's 95 % interval of `uncopied`, (low, high)."""
@@ -287,18 +322,23 @@ class Atlas:
 
         Computed once; the array is read-only.
         """
+        return self._labelled(self._all_uncopied_q_values(side))
+
+    def _all_uncopied_q_values(self, side: str) -> np.ndarray | None:
+        import numpy as np
+
         check_side(side)
         if not self.has_copying:
             return None
         known = f"uncopied {side}"
         if known not in self._q_values:
-            p_values, separable = self.data[COPYING_VARIABLES[side][2]], self.separable
-            q_values = p_values.where(separable[:, :, None])
+            p_values, separable = self.grid[COPYING_VARIABLES[side][2]], self.separable
+            q_values = np.where(separable[:, :, None], p_values, np.nan)
             if separable.any():
-                q_values.values[separable] = benjamini_hochberg(p_values.values[separable])
-            q_values.values.flags.writeable = False
+                q_values[separable] = benjamini_hochberg(p_values[separable])
+            q_values.flags.writeable = False
             self._q_values[known] = q_values
-        return self._q_values[known].copy(deep=False)
+        return self._q_values[known]
 
     def beyond_copying(self, threshold: str | float | None = None, side: str = "score") -> np.ndarray:
         """Which scores copying does not explain, as `above`.
@@ -310,12 +350,12 @@ class Atlas:
             AtlasError: copying was not measured.
         """
         separable = self.separable
-        share, chance, q_values = self.uncopied(side), self.uncopied_chance(side), self.uncopied_q_values(side)
-        assert share is not None and chance is not None and q_values is not None and self.uncopied_pairs is not None
-        hits = self.data[COPYING_VARIABLES[side][0]].values
+        share, pairs, q_values = self._uncopied(side), self._uncopied_pairs(), self._all_uncopied_q_values(side)
+        assert share is not None and pairs is not None and q_values is not None
+        hits, chance, _ = (self.grid[name] for name in COPYING_VARIABLES[side])
         limit = self.threshold if threshold is None else threshold
-        above = hits > _most_below(limit, self.uncopied_pairs.values)[:, :, None]
-        beyond = (q_values.values < MAX_Q) & (share.values - chance.values > MIN_EXCESS)
+        above = hits > _most_below(limit, pairs)[:, :, None]
+        beyond = (q_values < MAX_Q) & (share - chance > MIN_EXCESS)
         return (above & beyond & separable[:, :, None]) | self.is_copying[:, None, None]
 
     def by_copying(self, threshold: str | float | None = None, side: str = "score") -> np.ndarray | None:
@@ -335,11 +375,13 @@ class Atlas:
 
     def interval(self, side: str = "score") -> tuple[xr.DataArray, xr.DataArray] | None:
         """Wilson's 95 % interval of each share, (low, high); None where the number of pairs is not known."""
+        low, high = (self._labelled(end) for end in self._interval(side) or (None, None))
+        return None if low is None or high is None else (low, high)
+
+    def _interval(self, side: str) -> tuple[np.ndarray, np.ndarray] | None:
         if not self.counts_known:
             return None
-        share = self.share(side)
-        low, high = wilson_interval(share, self.data["pairs"])
-        return low.transpose(*share.dims), high.transpose(*share.dims)
+        return wilson_interval(self._share(side), self.grid.pairs[:, None, None])
 
     # Evidence from other measurements
 
@@ -349,6 +391,17 @@ class Atlas:
         Raises:
             AtlasError: its file is not the one that was written with the manifest, or holds what no such table does.
         """
+        table = self._evidence_table(name)
+        if isinstance(table, Columns):
+            table = self._evidence[name] = table.frame()
+        return table
+
+    def evidence_columns(self, name: str) -> Columns | None:
+        """As `evidence`, as plain arrays, which need no pandas."""
+        table = self._evidence_table(name)
+        return table if table is None or isinstance(table, Columns) else columns_of_frame(table)
+
+    def _evidence_table(self, name: str) -> pd.DataFrame | Columns | None:
         check_evidence(name)
         if name not in self.manifest.evidence.names:
             return None
@@ -395,11 +448,10 @@ class Atlas:
         """
 
         threshold = self.threshold if threshold is None else threshold
-        shares = self.share(side).values
+        shares = self._share(side)
         if not self.counts_known:
             return shares > float(parse_threshold(threshold))
-        hits = self.data[HITS_VARIABLES[side]].values
-        return hits > _most_below(threshold, self.data["pairs"].values)[:, None, None]
+        return self.grid[HITS_VARIABLES[side]] > _most_below(threshold, self.grid.pairs)[:, None, None]
 
     def heads(
         self,
@@ -421,10 +473,34 @@ class Atlas:
            name            relation  hits  pairs
         0  L1H2  country_to_capital    40     40
         """
-        import numpy as np
         import pandas as pd
 
-        items = self.manifest.relations.items
+        columns = self._strong(category, relation, min_score, side, rule)
+        return pd.DataFrame({name: _for_pandas(name, values) for name, values in columns.items()})
+
+    def head_rows(
+        self,
+        category: str | None = None,
+        relation: str | None = None,
+        min_score: str | float | None = None,
+        side: str = "score",
+        rule: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """The rows of `heads` as JSON types, None where a value is unknown; needs no pandas."""
+        columns = self._strong(category, relation, min_score, side, rule)
+        lists = [values.tolist() for values in columns.values()]
+        return [
+            {name: None if value != value else value for name, value in zip(columns, row, strict=True)}
+            for row in zip(*lists, strict=True)
+        ]
+
+    def _strong(
+        self, category: str | None, relation: str | None, min_score: str | float | None, side: str, rule: str | None
+    ) -> dict[str, np.ndarray]:
+        """The columns of `heads`; those of what was not measured are of None."""
+        import numpy as np
+
+        items, grid = self.manifest.relations.items, self.grid
         if relation is not None:
             relation = find_relation("relation", relation, [item.relation for item in items])
         if category is not None:
@@ -432,31 +508,55 @@ class Atlas:
         chosen = self.above(min_score, side)
         if (self.rule if rule is None else checked_rule(rule)) == "calibrated":
             chosen = chosen & self.beyond_chance(side) & self.beyond_copying(min_score, side)
-        chosen, table = chosen.ravel(), self.table
-        if category is not None:
-            chosen = chosen & (table["category"] == category).to_numpy()
-        if relation is not None:
-            chosen = chosen & (table["relation"] == relation).to_numpy()
-        hits = HITS_VARIABLES[side]
-        rows = table.loc[chosen, ["layer", "head", "relation", "category", side, hits, "pairs", "validity"]]
-        rows = rows.rename(columns={side: "score", hits: "hits"})
-        low, high = (None if ends is None else ends.values for ends in self.interval(side) or (None, None))
-        others = {"chance": self.chance(side), "q": self.q_values(side), "low": low, "high": high}
-        others |= {"uncopied": self.uncopied(side), "uncopied_q": self.uncopied_q_values(side)}
-        others |= {"copying": self.by_copying(min_score, side)}
-        for name, values in others.items():
-            column = None if values is None else np.asarray(values).ravel()[chosen]
-            rows.insert(len(rows.columns) - 1, name, column)
-        rows.insert(0, "name", [head_name(*place) for place in zip(rows["layer"], rows["head"], strict=True)])
-        order = ["score", "pairs", "layer", "head", "relation"]
-        rows = rows.sort_values(order, ascending=[False, False, True, True, True], ignore_index=True)
-        return pd.DataFrame(rows)
+        asked = [
+            category in (None, of) and relation in (None, name)
+            for name, of in zip(grid.relations, grid.categories, strict=True)
+        ]
+        places = np.argwhere(chosen & np.array(asked, dtype=bool)[:, None, None])
+        names, pairs = np.array(grid.relations, dtype=object), grid.pairs
+        at = tuple(places.T)
+        # The strongest first; of equal scores those of more pairs, then by place and name.
+        by_name = np.argsort(np.argsort(names))[at[0]]
+        order = np.lexsort((by_name, at[2], at[1], -pairs[at[0]], -self._share(side)[at]))
+        at = tuple(places[order].T)
+        of_relation, layer, head = at
+        low, high = self._interval(side) or (None, None)
+        known_pairs = np.array([n or None for n in pairs.tolist()], dtype=object)
+        parts = {
+            "score": self._share(side),
+            "hits": grid.arrays.get(HITS_VARIABLES[side]),
+            "pairs": np.broadcast_to(known_pairs[:, None, None], grid.shape),
+            "chance": grid.arrays.get(CHANCE_VARIABLES[side][0]),
+            "q": self._all_q_values(side),
+            "low": low,
+            "high": high,
+            "uncopied": self._uncopied(side),
+            "uncopied_q": self._all_uncopied_q_values(side),
+            "copying": self.by_copying(min_score, side),
+        }
+        nothing = np.full(len(layer), None)
+        return {
+            "name": np.array([head_name(*place) for place in zip(layer.tolist(), head.tolist(), strict=True)], object),
+            "layer": layer,
+            "head": head,
+            "relation": names[of_relation],
+            "category": np.array(grid.categories, dtype=object)[of_relation],
+            **{name: nothing if values is None else values[at] for name, values in parts.items()},
+            "validity": np.array(grid.validity, dtype=object)[layer],
+        }
 
     def __repr__(self) -> str:
         return (
             f"<Atlas of {self.name}: {len(self.relations)} relations, {self.n_layers} layers x {self.n_heads} heads, "
             f"{self.measure}, {self.label}>"
         )
+
+
+def _for_pandas(name: str, values: np.ndarray) -> Any:
+    """A column of `Atlas.heads`: counts are `Int64`, in which one can be missing."""
+    import pandas as pd
+
+    return pd.array(values.tolist(), dtype="Int64") if name in ("hits", "pairs") else values
 
 
 def _most_below(threshold: str | float, pairs: np.ndarray) -> np.ndarray:

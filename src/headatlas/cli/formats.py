@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 
 def format_clock(seconds: float) -> str:
     """
@@ -36,15 +34,13 @@ def format_duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def format_count(value: Any) -> str:
+def format_count(value: int | None) -> str:
     """A whole number, or nothing if it is unknown.
 
     >>> format_count(12), format_count(None)
     ('12', '')
     """
-    import pandas as pd
-
-    return "" if pd.isna(value) else str(value)
+    return "" if value is None else str(value)
 
 
 def format_correlation(coefficient: float | None) -> str:

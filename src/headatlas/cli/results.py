@@ -100,7 +100,7 @@ def heads_command(
     as_json: JsonOption = False,
 ) -> None:
     """List the heads of a relation or category, the strongest first; tab-separated when piped."""
-    from headatlas.atlas import load_atlas, records
+    from headatlas.atlas import load_atlas
     from headatlas.printable import printable
 
     loaded, reading = load_atlas(atlas), None
@@ -112,11 +112,11 @@ def heads_command(
     if reads is not None and category is None and relation is None and min_score is None:
         _list_readers(loaded, reads, as_json)
         return
-    rows = loaded.heads(category, relation, min_score, side.value, rule)
+    rows = loaded.head_rows(category, relation, min_score, side.value, rule)
     if reading is not None:
-        rows = rows.loc[rows["name"].isin(list(reading))]
+        rows = [row for row in rows if row["name"] in reading]
     if as_json:
-        print_json(records(rows))
+        print_json(rows)
         return
     cells = [
         [
@@ -132,13 +132,13 @@ def heads_command(
             row["copying"] or "-",
             row["validity"],
         ]
-        for row in records(rows)
+        for row in rows
     ]
     if not sys.stdout.isatty():
         for row in cells:
             typer.echo("\t".join(printable(cell) for cell in row))
         return
-    _show_heads(loaded, records(rows), side.value, loaded.threshold if min_score is None else min_score)
+    _show_heads(loaded, rows, side.value, loaded.threshold if min_score is None else min_score)
 
 
 WIDE = 100

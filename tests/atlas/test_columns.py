@@ -1,0 +1,151 @@
+"""Plain columns: what Parquet can hold becomes the same arrays, and the same frame, as by pandas' own reading."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from hashlib import sha256
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from atlases import make_atlas, make_evidence, with_pairs
+from headatlas.atlas import Atlas, load_atlas, save_atlas
+from headatlas.atlas.columns import Columns, Counts, Texts, columns_of_frame
+from headatlas.errors import AtlasError
+
+SIDES = ("score", "suppression")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    atlas = make_atlas(5, 3, chance=True, without_heads=(2,), categories=("Knowledge", "Code"))
+    return save_atlas(make_evidence(with_pairs(atlas)), tmp_path_factory.mktemp("made") / "atlas")
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    folder = tmp_path / "atlas"
+    folder.mkdir()
+    for path in made.iterdir():
+        os.link(path, folder / path.name)
+    return folder
+
+
+def put(folder, name, table, **options):
+    path, manifest = folder / f"{name}.parquet", folder / "atlas.json"
+    content = json.loads(manifest.read_text("utf-8"))
+    path.unlink()
+    manifest.unlink()
+    pq.write_table(table, path, **options)
+    content["files"][path.name]["sha256"] = sha256(path.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(content), "utf-8")
+
+
+def changed(table, name, values, kind):
+    at = table.column_names.index(name)
+    return table.set_column(at, name, pa.array(values, kind))
+
+
+@pytest.mark.parametrize("kind", ["int8", "int16", "int32", "uint8", "uint16", "uint32"])
+def test_whole_numbers_of_every_width(folder, kind):
+    table = pq.read_table(folder / "similar.parquet")
+    put(folder, "similar", changed(table, "rank", table["rank"].to_pylist(), getattr(pa, kind)()))
+    found = load_atlas(folder).evidence_columns("similar").numbers("rank")
+    assert found.dtype == kind and found.tolist() == table["rank"].to_pylist()
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_numbers_of_both_widths_and_missing_ones(folder, kind):
+    table = pq.read_table(folder / "attention.parquet")
+    values = [None if row % 3 == 1 else row / 64 for row in range(len(table))]
+    put(folder, "attention", changed(table, "value", values, getattr(pa, kind)()))
+    found = load_atlas(folder).evidence_columns("attention")
+    assert found.numbers("value").dtype == kind
+    assert [None if value != value else value for value in found.numbers("value").tolist()] == values
+    assert found.known("value").tolist() == [value is not None for value in values]
+
+
+def test_flags_and_counts_that_are_missing(folder):
+    table = pq.read_table(folder / "scores.parquet")
+    flags = [None if row % 5 == 0 else row % 3 == 0 for row in range(len(table))]
+    put(folder, "scores", changed(table, "chance_exact", flags, pa.bool_()))
+    atlas = load_atlas(folder)
+    assert atlas.grid["chance_exact"].ravel().tolist() == [bool(flag) for flag in flags]
+    table = pd.read_parquet(folder / "scores.parquet")
+    assert atlas.table["hits"].equals(table["hits"]) and table["hits"].isna().any()
+
+
+@pytest.mark.parametrize("rows", [1, 7, 1000])
+def test_texts_in_groups_of_rows_with_a_dictionary_each(folder, rows):
+    expected = pd.read_parquet(folder / "hits.parquet")
+    put(folder, "hits", pq.read_table(folder / "hits.parquet"), row_group_size=rows, use_dictionary=rows != 7)
+    pd.testing.assert_frame_equal(load_atlas(folder).pair_hits, expected)
+
+
+def test_a_dictionary_with_a_text_twice_and_one_of_no_row():
+    texts = Texts(np.array([3, 1, 0, 1, 3]), pa.array(["b", "a", "gone", "b"]))
+    numbers, names = texts.factorised
+    assert numbers.tolist() == [0, 1, 0, 1, 0] and names == ["b", "a"]
+    assert texts.to_list() == ["b", "a", "b", "a", "b"] and texts[1] == "a"
+    assert texts.equal("b").tolist() == [True, False, True, False, True] and not texts.equal("gone").any()
+
+
+def test_a_frame_there_and_back():
+    frame = pd.DataFrame(
+        {
+            "count": pd.array([3, None, 5], dtype="Int64"),
+            "share": [0.5, np.nan, 1.0],
+            "flag": [True, False, True],
+            "text": ["x", "y", "x"],
+        }
+    )
+    columns = columns_of_frame(frame)
+    pd.testing.assert_frame_equal(columns.frame(), frame)
+    assert len(columns) == 3 and list(columns) == list(frame) and "other" not in columns
+    assert columns.known("count").tolist() == columns.known("share").tolist() == [True, False, True]
+    pd.testing.assert_frame_equal(columns.take(np.array([2, 0])).frame(), frame.iloc[[2, 0]].reset_index(drop=True))
+    assert len(Columns({})) == 0 and len(Columns({"count": Counts(np.arange(2), np.zeros(2, bool))})) == 2
+
+
+def test_labelled_arrays_and_frames_are_made_once_and_are_what_was_saved(folder):
+    atlas = load_atlas(folder)
+    assert atlas.data is atlas.data and atlas.pair_hits is atlas.pair_hits and atlas.pairs is atlas.pairs
+    assert atlas.evidence("similar") is atlas.evidence("similar")
+    again = dataclasses.replace(atlas, data=atlas.data.isel(head=slice(0, 2)))
+    assert (again.n_heads, atlas.n_heads) == (2, 3)
+    with pytest.raises(TypeError, match="data"):
+        Atlas(manifest=atlas.manifest)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        atlas.pairs = None
+    with pytest.raises(AtlasError, match="came without suppression"):
+        _ = dataclasses.replace(atlas, data=atlas.data.drop_vars("suppression")).suppression
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("rule", ["plain", "calibrated"])
+def test_rows_are_those_of_the_frame(folder, side, rule):
+    atlas = load_atlas(folder)
+    frame, rows = atlas.heads(side=side, rule=rule, min_score=0), atlas.head_rows(side=side, rule=rule, min_score=0)
+    assert [list(row.values()) for row in rows] == [
+        [None if pd.isna(value) else value for value in row] for row in frame.itertuples(index=False)
+    ]
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+    assert rows or (side, rule) == ("suppression", "calibrated")
+
+
+@pytest.mark.parametrize("arguments", [["--json"], [], ["--side", "suppression", "--min-score", "0"]])
+def test_the_list_of_heads_starts_without_pandas_and_xarray(folder, arguments):
+    code = f"""
+import sys; sys.argv = {["headatlas", "heads", str(folder), "--rule", "plain", *arguments]!r}
+from headatlas.cli import main
+try: main()
+except SystemExit as end: assert not end.code
+print([name for name in ("pandas", "xarray", "scipy", "matplotlib", "torch", "pyarrow.dataset") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=300)
+    assert len(done.stdout.splitlines()) > 1 and done.stdout.splitlines()[-1] == "[]", done.stderr
