@@ -4,15 +4,20 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.image import imread
 from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
 
 import headatlas
 from headatlas.analysis.functions_of_models import functions_of, table_of_functions
 from headatlas.analysis.reading import find_reading
+from headatlas.cli import app
 from headatlas.errors import AtlasError, SettingsError
-from headatlas.figures import draw_functions_of_models, draw_sizes, draw_survey, render
+from headatlas.figures import PALETTES, draw_functions_of_models, draw_sizes, draw_survey, render
 from headatlas.measuring import attention
 from headatlas.measuring import map as survey
 from headatlas.measuring import survey as many_models
@@ -87,6 +92,24 @@ def test_the_index_says_what_the_atlases_say(surveyed):
     content = json.loads((out / "index.json").read_text("utf-8"))
     assert content["schema"] == 1 and [row["name"] for row in content["models"]] == ["first", "bad", "last"]
     assert content["models"][1]["heads"] is None
+
+
+def test_the_same_again_draws_the_pictures_as_they_are_asked_for(models, surveyed, rendered, tmp_path):
+    out = shutil.copytree(surveyed[1], tmp_path / "out")
+    options = ["--width", "column", "--palette", "colour-blind", "--font", "serif"]
+    result = CliRunner().invoke(app, ["survey", str(models), "-o", str(out), *options])
+    assert result.exit_code == 1 and "Picture:" in result.stdout, result.output  # one model of the list is not there
+    for name in ("survey.png", "sizes.png"):
+        assert imread(out / name).shape[1] == round(300 * 3.25)
+    planted = to_rgb(PALETTES["colour-blind"].of_categories(("Planted",))["Planted"])
+    assert np.isclose(imread(out / "survey.png")[..., :3], planted, atol=0.01).all(-1).sum() > 20
+
+
+def test_a_look_that_no_picture_has_is_refused_before_a_model_is_read(models, tmp_path):
+    for look in ({"width": "poster"}, {"palette": "neon"}, {"font": "comic"}):
+        with pytest.raises(SettingsError, match=f"{next(iter(look))}: expected"):
+            headatlas.survey_models(models, tmp_path / "out", **look)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_same_again_confirms_what_is_finished_and_tries_the_failed(models, surveyed, monkeypatch, tmp_path):

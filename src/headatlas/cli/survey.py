@@ -14,8 +14,14 @@ from headatlas.cli.options import (
     DeviceOption,
     EngineOption,
     EngineThreadsOption,
+    Font,
+    FontOption,
     GpusOption,
     JsonOption,
+    Palette,
+    PaletteOption,
+    WidthOption,
+    inches_or_name,
 )
 from headatlas.cli.screen import Bar, console, print_json, print_message, show_table
 from headatlas.measuring.engine import EngineName, open_engine
@@ -34,6 +40,9 @@ def survey_command(
     address: AddressOption = None,
     gpus_per_task: GpusOption = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Measure all anew; replace atlases in DIR.")] = False,
+    palette: PaletteOption = Palette.paper,
+    width: WidthOption = "screen",
+    font: FontOption = Font.sans,
     as_json: JsonOption = False,
 ) -> None:
     """Map every model of a list: an atlas each, an index of all, pictures of them, and a film of a series."""
@@ -41,7 +50,15 @@ def survey_command(
 
     with open_engine(engine, device, threads, address, gpus_per_task) as chosen, Bar() as bar:
         index = survey_models(
-            models, output, engine=chosen, overwrite=overwrite, progress=bar.show, raise_bugs=debugging()
+            models,
+            output,
+            engine=chosen,
+            overwrite=overwrite,
+            palette=palette.value,
+            width=inches_or_name(width),
+            font=font.value,
+            progress=bar.show,
+            raise_bugs=debugging(),
         )
     if as_json:
         from headatlas.atlas import records

@@ -58,6 +58,9 @@ def survey_models(
     threads: int | None = None,
     engine: Engine | None = None,
     overwrite: bool = False,
+    palette: str = "paper",
+    width: str | float | None = None,
+    font: str = "sans",
     progress: Progress | None = None,
     raise_bugs: bool = False,
 ) -> pd.DataFrame:
@@ -74,6 +77,7 @@ def survey_models(
         device, threads, engine: as for `map_heads`. With an engine of another kind, what is measured of the running
             model is measured on this machine's processors.
         overwrite: measure all models anew, and replace the atlases in `output`.
+        palette, width, font: of the pictures, as for `headatlas.figures.draw_survey`.
         progress: called as `map_heads` does for each model, and with `models`.
         raise_bugs: let errors that are not of headatlas's own kind end the survey.
 
@@ -85,7 +89,7 @@ def survey_models(
         `waiting` for what this run has not reached), error, seconds (of scoring, in the run that finished it).
 
     Raises:
-        SettingsError: the list cannot be used.
+        SettingsError: the list cannot be used, or there is no such palette, width or font.
         AtlasError: `output` cannot be written.
 
     >>> survey_models("models.toml", "out")[["name", "status"]]
@@ -97,6 +101,8 @@ def survey_models(
     from headatlas.measuring.map import map_heads
 
     listed = read_model_list(models)
+    look: dict[str, Any] = {"palette": palette, "width": width, "font": font}
+    _check_look(**look)
     output = Path(output)
     _check_folders(listed, output)
     here = engine if isinstance(engine, LocalEngine) else None
@@ -126,7 +132,7 @@ def survey_models(
                 rows[number] = _row(model, Status.FAILED) | {"error": _reason(error)}
             _write_index(_table(rows), output)
         table = _table(rows)
-        _draw(table, functions, output)
+        _draw(table, functions, output, look)
         _write_film(table, output)
         if progress is not None:
             progress(Stage.MODELS, len(listed), len(listed))
@@ -193,16 +199,27 @@ def _parameters(model: ListedModel) -> int:
     return sum(weight.numel() for weight in tree.model.parameters())
 
 
-def _draw(table: pd.DataFrame, functions: dict[str, list[ModelFunction]], output: Path) -> None:
+def _check_look(palette: str, width: str | float | None, font: str) -> None:
+    """Refuse what no picture can have before hours of measuring."""
+    from headatlas.figures.layout import plot_look
+    from headatlas.figures.palettes import checked_palette
+    from headatlas.figures.style import checked_font
+
+    checked_palette(palette)
+    checked_font(font)
+    plot_look(width, 7.0)
+
+
+def _draw(table: pd.DataFrame, functions: dict[str, list[ModelFunction]], output: Path, look: dict[str, Any]) -> None:
     from headatlas.figures import draw_functions_of_models, draw_sizes, draw_survey, save_figure
 
     of_functions = table_of_functions(functions)
     text = _csv(of_functions)
     write_atomically(output / FUNCTIONS, lambda path: path.write_text(text, "utf-8"))
-    save_figure(draw_survey(table), output / PICTURE)
+    save_figure(draw_survey(table, **look), output / PICTURE)
     for name, figure in (
-        (PICTURE_OF_FUNCTIONS, draw_functions_of_models(table, of_functions) if functions else None),
-        (PICTURE_OF_SIZES, draw_sizes(table, of_functions) if _sizes(table) > 1 else None),
+        (PICTURE_OF_FUNCTIONS, draw_functions_of_models(table, of_functions, **look) if functions else None),
+        (PICTURE_OF_SIZES, draw_sizes(table, of_functions, **look) if _sizes(table) > 1 else None),
     ):
         if figure is None:
             (output / name).unlink(missing_ok=True)
