@@ -92,6 +92,8 @@ export function Card({
     (at) => classified.counts[at],
   ).length;
   const confidence = atlas.get("confidence")?.[place] ?? 0;
+  /** Not where it only repeats the other one. */
+  const isShown = (array: "sentence" | "description") => atlas.get(`${array}.shown`)?.[place] !== 0;
   const against = opposite ? categoriesAt(opposite, place) : [];
   const missing = missingOf(atlas, view.side);
   return (
@@ -114,17 +116,21 @@ export function Card({
         <span class="ha-quiet">{atlasName(explored, which)}</span>
       </p>
       <Gist {...{ atlas, classified, view, place }} />
-      <h3>In a sentence</h3>
-      <p>
-        {shown(speak(words("sentence"))) || NOT_MEASURED}
-        {!own && (
-          <span class="ha-note">
-            {" "}
-            Written for scores above {facts.threshold}, rule {facts.rule}.
-          </span>
-        )}
-      </p>
-      {facts.descriptions && (
+      {isShown("sentence") && (
+        <>
+          <h3>In a sentence</h3>
+          <p>
+            {shown(speak(words("sentence"))) || NOT_MEASURED}
+            {!own && (
+              <span class="ha-note">
+                {" "}
+                Written for scores above {facts.threshold}, rule {facts.rule}.
+              </span>
+            )}
+          </p>
+        </>
+      )}
+      {facts.descriptions && isShown("description") && (
         <>
           <h3>What it does most</h3>
           <p>

@@ -1,16 +1,19 @@
 """One sentence for each head: where it looks, what it writes, and what is lost without it."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from atlases import DESCRIPTIONS, PAIRS, make_atlas, make_attention, make_removal, with_manifest
 from headatlas.analysis.card import head_card
 from headatlas.analysis.categories import classify
 from headatlas.analysis.descriptions.description import NOTHING_WRITTEN
 from headatlas.analysis.sentences import Sentences
+from headatlas.cli.card_screen import show_card
 from headatlas.reports.card import write_card
 
 HITS = {"copies": {(0, 0): 30, (0, 2): 20}, "capital": {(0, 0): 28, (0, 1): 30}, "plural": {(0, 1): 20},
@@ -48,6 +51,42 @@ def describe(atlas, told):
     rows = [(*place, text, rule, 0.5) for place, (rule, text) in told.items()]
     table = pd.DataFrame(rows, columns=["layer", "head", "description", "rule", "confidence"])
     return atlas.with_evidence({"descriptions": (table, DESCRIPTIONS)})
+
+
+def test_a_card_does_not_say_the_same_twice(atlas):
+    made = describe(
+        suppress(atlas, {(4, 1, 3): 30}),
+        {
+            (1, 0): ("constant", "Responds most to verbs (go, do); often writes the (go → the)"),
+            (1, 1): ("unclear", "Nothing in common was found"),
+            (1, 3): ("constant", "Writes the for most tokens"),
+            (0, 1): ("relation capital", "Maps capital (0.75); maps plural (0.50)"),
+            (0, 0): ("relation copies", "Responds most to verbs (go, do); maps capital (0.70)"),
+        },
+    )
+    shown = Sentences(made).shown
+    assert shown(1, 0) == shown(1, 1) == ("description",)
+    assert shown(0, 1) == ("sentence",)
+    # It suppresses a relation's targets too; it responds to words; it has no description.
+    assert shown(1, 3) == shown(0, 0) == shown(1, 4) == Sentences(atlas).shown(1, 0) == ("sentence", "description")
+    measured = make_attention(made)
+    assert Sentences(measured).shown(1, 0) == ("sentence", "description")
+
+
+def test_the_command_for_the_rest_stays_when_the_description_stands_for_the_sentence(atlas):
+    text = "Responds most to verbs (go, do); often writes the (go → the)"
+    made = describe(atlas, {(1, 0): ("constant", text), (0, 1): ("relation capital", "Maps capital (0.75)")})
+    missing = "Run headatlas attention to measure where it looks and what is lost without it."
+    for shown in (write_card(head_card(made, "L1H0")), on_screen(head_card(made, "L1H0"))):
+        assert shown.count("often writes the") == 1 == shown.count(missing) and text in shown
+    for shown in (write_card(head_card(made, "L0H1")), on_screen(head_card(made, "L0H1"))):
+        assert "Maps capital" not in shown and shown.count(missing) == 1 == shown.count("Writes what capital 0.75")
+
+
+def on_screen(card):
+    screen = Console(width=200, record=True, file=io.StringIO())
+    show_card(card.as_dict(), dict.fromkeys("ABCDE", "#0072b2"), screen)
+    return screen.export_text()
 
 
 def test_what_was_not_measured_is_left_out_and_the_command_is_named(atlas):

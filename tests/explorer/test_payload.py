@@ -320,6 +320,9 @@ def test_each_head_has_its_sentence(atlas: Atlas) -> None:
             sentence = told.of(*divmod(place, N_HEADS))
             assert sentence == (None if number == NOTHING else header["words"][number])
             assert (sentence is None) == (place // N_HEADS == 5)
+            if each is atlas:
+                shown = [name for name in ("sentence", "description") if arrays[f"0.{name}.shown"][place]]
+                assert shown == list(told.shown(*divmod(place, N_HEADS)))
 
 
 def test_where_heads_look_is_at_its_behaviour_and_head(atlas: Atlas) -> None:

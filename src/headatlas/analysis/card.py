@@ -106,6 +106,8 @@ class Card:
             "categories": list(self.categories),
             "suppressed_categories": list(self.suppressed_categories),
             "sentence": self.sentence,
+            "missing": self._sentences.missing,
+            "shown": list(self._sentences.shown(self.layer, self.head)),
             "description": self.description,
             "written": self.written,
             "reading": self.reading,
@@ -150,10 +152,13 @@ class Card:
     @cached_property
     def sentence(self) -> str:
         """Where the head looks, what it writes, and what is lost without it; and what measures what is not known."""
-        sentences = Sentences(self.atlas, self._classification)
-        sentence = sentences.of(self.layer, self.head)
+        sentence = self._sentences.of(self.layer, self.head)
         assert sentence is not None
-        return f"{sentence} {sentences.missing}" if sentences.missing else sentence
+        return f"{sentence} {self._sentences.missing}" if self._sentences.missing else sentence
+
+    @cached_property
+    def _sentences(self) -> Sentences:
+        return Sentences(self.atlas, self._classification)
 
     @cached_property
     def description(self) -> dict[str, Any] | None:

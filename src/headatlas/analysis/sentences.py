@@ -18,6 +18,9 @@ MOST_RELATIONS = 2
 """Relations that are named; the others are counted."""
 
 
+MAPS = ("Maps ", "maps ")
+"""How a description begins to list relations."""
+
 NO_RELATION, NO_NAME = "no relation names what it writes", "what it writes has no name"
 
 
@@ -62,6 +65,22 @@ class Sentences:
         """A sentence with the command that measures what the sentences lack; None if they lack nothing."""
         lacking = ["where it looks"] * (self.reading is None) + ["what is lost without it"] * (self.removal is None)
         return f"Run headatlas attention to measure {' and '.join(lacking)}." if lacking else None
+
+    def shown(self, layer: int, head: int) -> tuple[str, ...]:
+        """Which of `sentence` and `description` a card shows: both, unless one only repeats the other.
+
+        Where nothing else is known of a head, its sentence is its description without examples. A description that is
+        only a list of relations says no more than the sentence, which has them too.
+        """
+        both = ("sentence", "description")
+        if self._descriptions is None or (layer, head) not in self._descriptions:
+            return both
+        lost = None if self.removal is None else self.removal.clause(layer, head)
+        named = bool(self._implements[:, layer, head].any())
+        if not named and self.looks(layer, head) is None is lost and self._suppressed(layer, head) is None:
+            return ("description",)
+        clauses = self._descriptions[layer, head][1].split("; ")
+        return ("sentence",) if named and all(each.startswith(MAPS) for each in clauses) else both
 
     def looks(self, layer: int, head: int) -> str | None:
         """Where it looks; None if that was not measured."""
@@ -123,7 +142,7 @@ class Sentences:
             return NO_NAME
         clauses = [clause for clause in text.split("; ") if clause != NOTHING_WRITTEN]
         # What it writes, if that has a name, otherwise what it responds to; examples are on the card.
-        clause = next((each for each in clauses if not each.startswith((RESPONDS, "Maps ", "maps "))), clauses[0])
+        clause = next((each for each in clauses if not each.startswith((RESPONDS, *MAPS))), clauses[0])
         clause = re.sub(r" \((?:[^()“”]|“[^”]*”)*\)", "", clause)
         return clause[:1].lower() + clause[1:]
 

@@ -43,12 +43,17 @@ def show_card(card: dict[str, Any], colours: dict[str, str], screen: Console) ->
         colours: of the categories.
     """
     from rich.padding import Padding
+    from rich.text import Text
 
     screen.print(_title(card, colours))
     screen.print(_subtitle(card))
     screen.print()
-    screen.print(Padding(_sentence(card), (0, 0, 0, 2)))
-    screen.print(Padding(_description(card), (0, 0, 0, 2)))
+    if "sentence" in card["shown"]:
+        screen.print(Padding(_sentence(card), (0, 0, 0, 2)))
+    if "description" in card["shown"]:
+        screen.print(Padding(_description(card), (0, 0, 0, 2)))
+    if "sentence" not in card["shown"] and card["missing"]:
+        screen.print(Padding(Text(card["missing"]), (0, 0, 0, 2)))
     if card["written"] is not None:
         screen.print(Padding(_written(card), (0, 0, 0, 2)))
     screen.print(Padding(_feeds(card), (0, 0, 0, 2)))

@@ -360,6 +360,10 @@ def _sentences(atlas: Atlas, prefix: str, arrays: Arrays, words: Words) -> None:
     every = [sentences.of(layer, head) for layer in range(atlas.n_layers) for head in range(atlas.n_heads)]
     numbers = [NOTHING if each is None else words.number(each) for each in every]
     arrays.add(f"{prefix}sentence", np.array(numbers, dtype="uint32"))
+    if atlas.evidence("descriptions") is not None:
+        shown = [sentences.shown(layer, head) for layer in range(atlas.n_layers) for head in range(atlas.n_heads)]
+        for name in ("sentence", "description"):
+            arrays.add(f"{prefix}{name}.shown", np.array([name in each for each in shown], dtype="uint8"))
 
 
 def _reading(atlas: Atlas, prefix: str, arrays: Arrays) -> list[message.Behaviour] | None:

@@ -74,9 +74,12 @@ def _head(facts: dict[str, Any]) -> list[Block]:
         lines.append(facts["model"]["note"])
     # A language model's, which nobody has to ask: what was not written is not missing.
     written = [] if facts["written"] is None else [paragraph("By a language model: ", written_line(facts["written"]))]
-    return [
-        paragraph(line(Strong(facts["sentence"]))), paragraph(told), *written, paragraph(feeds(facts)), bullets(lines)
-    ]  # fmt: skip
+    first = [paragraph(line(Strong(facts["sentence"]))), paragraph(told)]
+    if facts["shown"] == ["description"]:
+        first = [paragraph(line(Strong(told))), *([paragraph(facts["missing"])] if facts["missing"] else [])]
+    elif facts["shown"] == ["sentence"]:
+        del first[1]
+    return [*first, *written, paragraph(feeds(facts)), bullets(lines)]
 
 
 def _words(facts: dict[str, Any]) -> list[Block]:
