@@ -14,6 +14,7 @@ from headatlas.atlas import save_atlas
 from headatlas.cli import app
 from headatlas.errors import AtlasError
 from headatlas.figures import draw_function_comparison, render
+from headatlas.relations import relation_title
 
 KNOWLEDGE, LINGUISTIC = "knowledge_relation", "linguistic_relation"
 WORDS = [(relation, f"s{number}", f"t{number}") for relation in (KNOWLEDGE, LINGUISTIC) for number in range(40)]
@@ -146,7 +147,9 @@ def test_the_command_compares_any_two_models(models, tmp_path):
 
 def test_the_picture_has_a_row_per_relation(models):
     figure = draw_function_comparison(compare_functions(*models))
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [LINGUISTIC, KNOWLEDGE]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        relation_title(name) for name in (LINGUISTIC, KNOWLEDGE)
+    ]
     assert render(figure, "png")[:4] == b"\x89PNG"
 
 

@@ -13,7 +13,7 @@ from headatlas.figures.layout import plot_look
 from headatlas.figures.palettes import checked_palette
 from headatlas.figures.style import GRID, INK, QUIET, heading, plain_style, style_plot
 from headatlas.figures.wording import one_line
-from headatlas.relations import category_order
+from headatlas.relations import category_order, relation_title
 
 ROW, LEAST_ROW, MOST_HIGH, WIDTH = 0.15, 0.105, 7.0, 7.2
 """Height of a relation, the least one, that of all relations on paper, and width of the figure, in inches."""
@@ -70,7 +70,9 @@ def draw_function_comparison(
             style_plot(axes, look.tick - 0.5, grid="x")
             axes.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
             axes.tick_params(axis="y", length=0, labelsize=6.5 if not narrow else 6)
-        scores.set_yticks(range(len(rows)), [one_line(each.relation, 26 if narrow else 34) for each in rows])
+        scores.set_yticks(
+            range(len(rows)), [one_line(relation_title(each.relation), 26 if narrow else 34) for each in rows]
+        )
         scores.set_ylim(-0.7, len(rows) - 0.3)
         for at, each in enumerate(rows):
             levels = [level for found in (each.first, each.second) if (level := _level(found)) is not None]

@@ -22,7 +22,7 @@ from headatlas.figures.palettes import checked_palette
 from headatlas.figures.style import GRID, INK, QUIET, plain_style, style_plot
 from headatlas.figures.survey import MARKERS
 from headatlas.figures.wording import one_line
-from headatlas.relations import category_order
+from headatlas.relations import category_order, relation_title
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,7 +118,7 @@ def draw_functions_of_models(
 
 
 def _title(category: str, function: str) -> str:
-    return find_behaviour(function).title if category == READING else one_line(function, 34)
+    return find_behaviour(function).title if category == READING else one_line(relation_title(function), 34)
 
 
 def _scores(axes: Axes, bar: Axes, grid: list[list[Any]], scale: Colormap) -> None:
@@ -223,7 +223,7 @@ def draw_sizes(
         for column, label, marker in (("classified", "any category", "o"), ("reading", "a way of reading", "s")):
             if column in there:
                 share = (there[column] / there["heads"]).to_numpy("float64", na_value=np.nan)
-                heads.plot(x, share, color=INK if column == "classified" else "#c2185b", linewidth=1.2, marker=marker,
+                heads.plot(x, share, color=QUIET if column == "classified" else "#c2185b", linewidth=1.2, marker=marker,
                            markersize=4.5, label=label, clip_on=False, zorder=3)  # fmt: skip
         relations.plot([], [], color=QUIET, linewidth=0.8, linestyle=":", label="above the threshold alone")
         for axes, label in (
