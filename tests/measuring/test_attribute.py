@@ -118,6 +118,22 @@ def test_the_planted_relation_head_writes_its_target(planted):
     assert says(head) == f"Its card has the pair {source} -> {target} (r), here at 1, among the first 1"
 
 
+def test_a_head_that_suppresses_does_what_its_card_says(tmp_path):
+    make_planted(tmp_path / "model", sign=-1)
+    plant_values(tmp_path / "model", by_weights=True)
+    source, target = PAIRS[5]
+    atlas = map_model(tmp_path)
+    found = attribute_logit(
+        atlas, f" {WORDS[80]} {source} {source}", token=target, add_relations=tmp_path / "r.json", controls=0
+    )
+    (head,) = (each for each in found.heads if (each.layer, each.head) == (LAYER, HEAD))
+    (check,) = head.checks
+    assert head.relations == () and (check.kind, check.title, check.agrees) == ("suppression", "suppresses r", True)
+    assert (check.source, check.target, check.rank, check.k) == (source, target, 1, 1) and head.contribution < 0
+    assert says(head) == "That is what its card says (suppresses r)"
+    assert {each.checks for each in found.heads if each is not head} == {()}
+
+
 def test_a_head_that_looks_elsewhere_is_not_said_to_disagree(planted):
     atlas, relation = planted
     other = next(word for word in WORDS if word not in {source for source, _ in PAIRS})

@@ -48,13 +48,13 @@ class Check:
     """Whether a head does at this prompt what its card says.
 
     Args:
-        kind: `relation` or `reading`.
+        kind: `relation`, `suppression` (of a relation) or `reading`.
         name: of the relation or of the way of reading.
         agrees: None if the prompt does not show it: the head looks at no source of the relation, or no token is of
             the kind that it reads.
-        source, target: of a relation, the source that it looks at, and the target that it writes most.
+        source, target: of a relation, the source that it looks at, and the target that it writes or lowers most.
         share: of its attention on that source, or on the tokens of the way of reading, 0 to 1.
-        rank: of the target in what the head writes, from 1.
+        rank: of the target in what the head writes, from 1; of a suppression, from the lowest logit.
         k: the target counts if it is among so many.
         answers: the target is the next token whose logit is split.
     """
@@ -72,7 +72,9 @@ class Check:
     @property
     def title(self) -> str:
         """The name as people read it."""
-        return relation_title(self.name) if self.kind == "relation" else self.name
+        if self.kind == "reading":
+            return self.name
+        return "suppresses " * (self.kind == "suppression") + relation_title(self.name)
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class HeadAttribution:
         attention: share on each token of the prompt, 0 to 1.
         writes, suppresses: the tokens that it raises and lowers most.
         relations, categories, behaviours: what its card says, strongest first; of behaviours None if not measured.
-        checks: one for each relation and behaviour.
+        checks: one for each relation, suppressed relation and behaviour.
         removal: by how much the log-probability of the token falls without the head; None if it was not removed.
     """
 
@@ -346,7 +348,7 @@ def says(head: HeadAttribution) -> str:
         names = [each.title for each in head.checks if each.agrees is agrees]
         if names and head.agrees is agrees:
             return f"{text} ({', '.join(names[:2])})"
-    named = (*map(relation_title, head.relations), *(head.behaviours or ()))
+    named = [each.title for each in head.checks]
     if named:
         return f"What its card says ({', '.join(named[:2])}) cannot be seen at this prompt"
     return "Its card names nothing that it does"

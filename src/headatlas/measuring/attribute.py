@@ -148,7 +148,8 @@ def attribute_logit(
             running.layers, heads.n_heads, parts, torch.stack(of_controls) if of_controls else None, seen,
             {token: at for at, token in enumerate(targets)}, written, texts, chosen,
         )  # fmt: skip
-        card = _Cards(atlas, classification, find_reading(atlas), _reading_places(ids, texts), pairs)
+        suppression = classify(atlas, side="suppression", rule=rule) if atlas.has_suppression else None
+        card = _Cards(atlas, classification, suppression, find_reading(atlas), _reading_places(ids, texts), pairs)
         found = [facts.head(layer, head, card) for layer in running.layers for head in range(heads.n_heads)]
         result = LogitAttribution(
             model=atlas.name,
@@ -292,9 +293,10 @@ def _look(running: RunningModel, ids: Tensor) -> dict[int, np.ndarray]:
 
 @dataclass(frozen=True)
 class _Written:
-    """What the heads of a layer write: ranks of some tokens, and the tokens at both ends."""
+    """What the heads of a layer write: ranks of some tokens from either end, and the tokens at both ends."""
 
     ranks: np.ndarray
+    ranks_from_below: np.ndarray
     highest: list[list[int]]
     lowest: list[list[int]]
 
@@ -314,8 +316,14 @@ def _write(session: Session, running: RunningModel, parts: DirectParts, targets:
         logits = torch.einsum("hd,hdm->hm", z[0], W_O).to(running.device) @ W_U.T
         ordered, order = logits.sort(-1)
         # As many tokens have a logit that is at least as high, itself included: ties count against it.
-        ranks = logits.shape[-1] - torch.searchsorted(ordered, logits[:, wanted].contiguous())
-        found[layer] = _Written(ranks.cpu().numpy(), order.flip(-1)[:, :WRITTEN].tolist(), order[:, :WRITTEN].tolist())
+        own = logits[:, wanted].contiguous()
+        ranks = logits.shape[-1] - torch.searchsorted(ordered, own)
+        found[layer] = _Written(
+            ranks=ranks.cpu().numpy(),
+            ranks_from_below=torch.searchsorted(ordered, own, right=True).cpu().numpy(),
+            highest=order.flip(-1)[:, :WRITTEN].tolist(),
+            lowest=order[:, :WRITTEN].tolist(),
+        )
     return found
 
 
@@ -362,16 +370,24 @@ class _Cards:
 
     atlas: Atlas
     classification: Classification
+    suppression: Classification | None
     reading: Reading | None
     places: dict[str, np.ndarray]
     pairs: Sequence[_Pair]
 
     def relations(self, layer: int, head: int) -> list[str]:
         """The relations that a head implements, the strongest first."""
+        return self._strongest(self.classification, layer, head)
+
+    def suppressed(self, layer: int, head: int) -> list[str]:
+        """The relations that a head suppresses, the strongest first."""
+        return [] if self.suppression is None else self._strongest(self.suppression, layer, head)
+
+    def _strongest(self, classification: Classification, layer: int, head: int) -> list[str]:
         import numpy as np
 
-        at = np.flatnonzero(self.classification.implements[:, layer, head]).tolist()
-        share = self.atlas.share("score").values[:, layer, head]
+        at = np.flatnonzero(classification.implements[:, layer, head]).tolist()
+        share = self.atlas.share(classification.side).values[:, layer, head]
         return [self.atlas.relations[each] for each in sorted(at, key=lambda each: (-share[each], each))]
 
     def categories(self, layer: int, head: int) -> list[str]:
@@ -405,6 +421,7 @@ class _Facts:
         written, attention = self.written[layer], self.seen[layer][head]
         relations, behaviours = cards.relations(layer, head), cards.behaviours(layer, head)
         checks = [self._check_relation(layer, head, name, cards) for name in relations]
+        checks += [self._check_suppression(layer, head, name, cards) for name in cards.suppressed(layer, head)]
         checks += [_check_reading(name, attention, cards) for name in behaviours or ()]
         control = None
         if self.controls is not None:
@@ -443,6 +460,21 @@ class _Facts:
                 found.append(Check("relation", name, rank <= pair.k, pair.source, target, share, rank, pair.k, answers))
         return max(
             found, key=lambda each: (bool(each.agrees), each.share or 0.0), default=Check("relation", name, None)
+        )
+
+    def _check_suppression(self, layer: int, head: int, name: str, cards: _Cards) -> Check:
+        found = []
+        for pair in cards.pairs:
+            share = float(self.seen[layer][head][list(pair.positions)].sum())
+            if pair.relation == name and share >= LEAST_SHARE:
+                ranks = self.written[layer].ranks_from_below[head]
+                rank, target = min(
+                    (int(ranks[self.place[token]]), word)
+                    for token, word in zip(pair.target_ids, pair.targets, strict=True)
+                )
+                found.append(Check("suppression", name, rank <= pair.k, pair.source, target, share, rank, pair.k))
+        return max(
+            found, key=lambda each: (bool(each.agrees), each.share or 0.0), default=Check("suppression", name, None)
         )
 
 
