@@ -550,10 +550,11 @@ def _palette(palette: Palette, names: tuple[str, ...]) -> message.Palette:
     import matplotlib
     from matplotlib.colors import to_hex
 
+    colour_of = matplotlib.colormaps[palette.scale]  # a copy, whose first use computes all its colours
     return message.Palette(
         categories=list(palette.of_categories(names).items()),
         counts=[palette.of_count(count) for count in range(2, max(3, len(names) + 1))],
         unclassified=palette.unclassified,
         notApplicable=palette.not_applicable,
-        scale=[to_hex(matplotlib.colormaps[palette.scale](step / 255)) for step in range(256)],
+        scale=[to_hex(colour_of(step / 255)) for step in range(256)],
     )
