@@ -49,7 +49,7 @@ def test_salient_then_head(run, place):
     result = run("salient", "atlas", "--tokens", "9")
     assert "9 salient tokens of each head" in result.stderr
     screen = run("head", "atlas", NAME)
-    assert "Maps planted (1.00)" in screen.stdout and NAME in screen.stdout
+    assert "Writes what planted 1.00 maps the token" in " ".join(screen.stdout.split()) and NAME in screen.stdout
     record = json.loads(run("head", "atlas", NAME, "--json").stdout)
     assert len(record["salient"]) == 9
     assert record["relations"][0] | {"score": 1.0, "hits": len(PAIRS)} == record["relations"][0]
