@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -428,3 +432,19 @@ def with_counts_of_hits(atlas: Atlas) -> Atlas:
     kept = tuple(replace(items[name], pairs=int(n_pairs[name])) for name in names)
     relations = replace(atlas.manifest.relations, items=kept)
     return with_manifest(replace(atlas, data=build_dataset(labels, counts, atlas.validity)), relations=relations)
+
+
+def replace_table(folder: Path, name: str, table: Any, **options: Any) -> None:
+    """Replace a table of an atlas's folder, as somebody does who also writes the manifest."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path, manifest = folder / f"{name}.parquet", folder / "atlas.json"
+    path.unlink()
+    if isinstance(table, pd.DataFrame):
+        table = pa.Table.from_pandas(table, preserve_index=False)
+    pq.write_table(table, path, **options) if isinstance(table, pa.Table) else path.write_bytes(table)
+    content = json.loads(manifest.read_text("utf-8"))
+    content["files"][path.name]["sha256"] = sha256(path.read_bytes()).hexdigest()
+    manifest.unlink()
+    manifest.write_text(json.dumps(content), "utf-8")

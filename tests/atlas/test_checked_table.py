@@ -1,9 +1,7 @@
 """Tables of an atlas of somebody else: what no table holds is refused in one sentence, before it takes memory."""
 
-import json
 import os
 import time
-from hashlib import sha256
 
 import numpy as np
 import pandas as pd
@@ -11,40 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from atlases import make_atlas, make_evidence, with_pairs
-from headatlas.atlas import EVIDENCE, load_atlas, save_atlas
+from atlases import replace_table
+from headatlas.atlas import EVIDENCE, load_atlas
 from headatlas.atlas.schema import SCHEMAS
 from headatlas.errors import AtlasError
 
 MILLIONS = 20_000_000
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    atlas = make_atlas(5, 3, chance=True, without_heads=(2,), categories=("Knowledge", "Code"))
-    return save_atlas(make_evidence(with_pairs(atlas)), tmp_path_factory.mktemp("made") / "atlas")
-
-
-@pytest.fixture
-def folder(made, tmp_path):
-    folder = tmp_path / "atlas"
-    folder.mkdir()
-    for path in made.iterdir():
-        os.link(path, folder / path.name)
-    return folder
-
-
-def put(folder, name, table, **options):
-    """Replace a table, as somebody does who also writes the manifest."""
-    path, manifest = folder / f"{name}.parquet", folder / "atlas.json"
-    path.unlink()
-    if isinstance(table, pd.DataFrame):
-        table = pa.Table.from_pandas(table, preserve_index=False)
-    pq.write_table(table, path, **options) if isinstance(table, pa.Table) else path.write_bytes(table)
-    content = json.loads(manifest.read_text("utf-8"))
-    content["files"][path.name]["sha256"] = sha256(path.read_bytes()).hexdigest()
-    manifest.unlink()
-    manifest.write_text(json.dumps(content), "utf-8")
 
 
 def refusal(folder, name):
@@ -117,19 +87,19 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_what_no_table_holds_is_named(folder, case):
     name, change, message = CASES[case]
-    put(folder, name, change(pd.read_parquet(folder / f"{name}.parquet")))
+    replace_table(folder, name, change(pd.read_parquet(folder / f"{name}.parquet")))
     assert message in refusal(folder, name)
 
 
 @pytest.mark.parametrize("codec", ["gzip", "zstd", "brotli"])
 def test_files_that_can_unpack_to_thousands_of_times_their_size_are_refused(folder, codec):
-    put(folder, "pairs", pq.read_table(folder / "pairs.parquet"), compression=codec)
+    replace_table(folder, "pairs", pq.read_table(folder / "pairs.parquet"), compression=codec)
     assert f"expected columns compressed with SNAPPY or UNCOMPRESSED, found {codec.upper()}" in refusal(folder, "pairs")
 
 
 def test_a_small_file_of_many_rows_takes_no_memory(folder):
     rows = pd.read_parquet(folder / "attention.parquet")[:1]
-    put(folder, "attention", pa.table({name: pa.repeat(pa.scalar(rows[name][0]), MILLIONS) for name in rows}))
+    replace_table(folder, "attention", pa.table({name: pa.repeat(pa.scalar(rows[name][0]), MILLIONS) for name in rows}))
     assert (folder / "attention.parquet").stat().st_size < 2**20
     message = refusal(folder, "attention")
     assert "attention.parquet: expected a table of at most" in message and "bytes, found 1,920,000,000" in message
@@ -140,12 +110,12 @@ def test_a_text_that_is_repeated_counts_as_often_as_it_is_there(folder):
     table = pq.read_table(folder / "ablation.parquet").slice(0, 1)
     columns = {name: pa.repeat(table[name][0], n) for name in table.column_names}
     columns |= {"removed": pa.array(range(n)), "task": pa.array(["x" * 9_999] * n)}
-    put(folder, "ablation", pa.table(columns))
+    replace_table(folder, "ablation", pa.table(columns))
     assert "column 'task': expected texts of at most" in refusal(folder, "ablation")
 
 
 def test_files_that_are_none_and_links_that_lead_out(folder, tmp_path):
-    put(folder, "hits", b"PAR1")
+    replace_table(folder, "hits", b"PAR1")
     assert "expected a table in Parquet, found a damaged one" in refusal(folder, "hits")
     (tmp_path / "elsewhere").write_bytes((folder / "hits.parquet").read_bytes())
     (folder / "hits.parquet").unlink()
@@ -163,5 +133,5 @@ def test_files_that_are_none_and_links_that_lead_out(folder, tmp_path):
 def test_numbers_of_single_precision_are_compared_with_limits_beyond_theirs(folder):
     table = pd.read_parquet(folder / "headvis.parquet")
     name = next(name for name in table if table[name].dtype == "float64")
-    put(folder, "headvis", table.astype({name: "float32"}))
+    replace_table(folder, "headvis", table.astype({name: "float32"}))
     assert load_atlas(folder).evidence("headvis")[name].dtype == "float32"

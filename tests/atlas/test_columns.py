@@ -2,10 +2,8 @@
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
-from hashlib import sha256
 
 import numpy as np
 import pandas as pd
@@ -13,37 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from atlases import make_atlas, make_evidence, with_pairs
-from headatlas.atlas import Atlas, load_atlas, save_atlas
+from atlases import replace_table
+from headatlas.atlas import Atlas, load_atlas
 from headatlas.atlas.columns import Columns, Counts, Texts, columns_of_frame
 from headatlas.errors import AtlasError
 
 SIDES = ("score", "suppression")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    atlas = make_atlas(5, 3, chance=True, without_heads=(2,), categories=("Knowledge", "Code"))
-    return save_atlas(make_evidence(with_pairs(atlas)), tmp_path_factory.mktemp("made") / "atlas")
-
-
-@pytest.fixture
-def folder(made, tmp_path):
-    folder = tmp_path / "atlas"
-    folder.mkdir()
-    for path in made.iterdir():
-        os.link(path, folder / path.name)
-    return folder
-
-
-def put(folder, name, table, **options):
-    path, manifest = folder / f"{name}.parquet", folder / "atlas.json"
-    content = json.loads(manifest.read_text("utf-8"))
-    path.unlink()
-    manifest.unlink()
-    pq.write_table(table, path, **options)
-    content["files"][path.name]["sha256"] = sha256(path.read_bytes()).hexdigest()
-    manifest.write_text(json.dumps(content), "utf-8")
 
 
 def changed(table, name, values, kind):
@@ -54,7 +27,7 @@ def changed(table, name, values, kind):
 @pytest.mark.parametrize("kind", ["int8", "int16", "int32", "uint8", "uint16", "uint32"])
 def test_whole_numbers_of_every_width(folder, kind):
     table = pq.read_table(folder / "similar.parquet")
-    put(folder, "similar", changed(table, "rank", table["rank"].to_pylist(), getattr(pa, kind)()))
+    replace_table(folder, "similar", changed(table, "rank", table["rank"].to_pylist(), getattr(pa, kind)()))
     found = load_atlas(folder).evidence_columns("similar").numbers("rank")
     assert found.dtype == kind and found.tolist() == table["rank"].to_pylist()
 
@@ -63,7 +36,7 @@ def test_whole_numbers_of_every_width(folder, kind):
 def test_numbers_of_both_widths_and_missing_ones(folder, kind):
     table = pq.read_table(folder / "attention.parquet")
     values = [None if row % 3 == 1 else row / 64 for row in range(len(table))]
-    put(folder, "attention", changed(table, "value", values, getattr(pa, kind)()))
+    replace_table(folder, "attention", changed(table, "value", values, getattr(pa, kind)()))
     found = load_atlas(folder).evidence_columns("attention")
     assert found.numbers("value").dtype == kind
     assert [None if value != value else value for value in found.numbers("value").tolist()] == values
@@ -73,7 +46,7 @@ def test_numbers_of_both_widths_and_missing_ones(folder, kind):
 def test_flags_and_counts_that_are_missing(folder):
     table = pq.read_table(folder / "scores.parquet")
     flags = [None if row % 5 == 0 else row % 3 == 0 for row in range(len(table))]
-    put(folder, "scores", changed(table, "chance_exact", flags, pa.bool_()))
+    replace_table(folder, "scores", changed(table, "chance_exact", flags, pa.bool_()))
     atlas = load_atlas(folder)
     assert atlas.grid["chance_exact"].ravel().tolist() == [bool(flag) for flag in flags]
     table = pd.read_parquet(folder / "scores.parquet")
@@ -83,7 +56,7 @@ def test_flags_and_counts_that_are_missing(folder):
 @pytest.mark.parametrize("rows", [1, 7, 1000])
 def test_texts_in_groups_of_rows_with_a_dictionary_each(folder, rows):
     expected = pd.read_parquet(folder / "hits.parquet")
-    put(folder, "hits", pq.read_table(folder / "hits.parquet"), row_group_size=rows, use_dictionary=rows != 7)
+    replace_table(folder, "hits", pq.read_table(folder / "hits.parquet"), row_group_size=rows, use_dictionary=rows != 7)
     pd.testing.assert_frame_equal(load_atlas(folder).pair_hits, expected)
 
 
