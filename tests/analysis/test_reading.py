@@ -6,6 +6,7 @@ import pytest
 from atlases import make_atlas, make_attention
 from headatlas.analysis.reading import BEHAVIOURS, LIMITS, find_reading, reading_heads
 from headatlas.errors import AtlasError, SettingsError
+from headatlas.reports import write_report
 
 SHARES = {
     "previous": {(0, 1): 0.9, (2, 3): 0.3},
@@ -50,6 +51,14 @@ def test_layers_without_heads_and_atlases_without_attention():
     reading = find_reading(make_attention(make_atlas(4, 5, without_heads=(1,)), SHARES))
     assert not reading.measured[1].any() and reading.measured.sum() == 15
     assert np.isnan(reading.value[:, 1]).all() and not reading.has[:, 1].any()
+
+
+def test_a_table_without_rows_measured_nothing():
+    atlas = make_attention(make_atlas(3, 4))
+    table, facts = atlas.evidence("attention"), atlas.manifest.evidence.attention
+    empty = atlas.with_evidence({"attention": (table.iloc[:0], facts)})
+    assert find_reading(empty) is None
+    assert "Not measured; `headatlas attention`" in write_report(empty)
 
 
 def test_arrays_cannot_be_changed():

@@ -196,6 +196,8 @@ def find_reading(atlas: Atlas, limits: Mapping[str, float] | None = None) -> Rea
         measured[layers, heads] = True
         for name, array in arrays.items():
             array[number, layers, heads] = rows[name]
+    if not measured.any():
+        return None
     return Reading(*arrays.values(), limits=LIMITS | dict(facts.limits) | dict(limits or {}), measured=measured)
 
 
