@@ -57,7 +57,8 @@ CASES = {
     "no such relation": ("hits", cell("relation", "gone"), "'relation': expected measurable relations of the"),
     "no such side": ("hits", cell("side", "up"), "'side': expected one of promoted, suppressed, found 'up'"),
     "more than a share": ("attention", cell("p_value", 1.5), "'p_value': expected numbers from 0 to 1, found 1.5"),
-    "infinite": ("salient", cell("amplification", np.inf), "'amplification': expected numbers from 0 to 1e+300"),
+    "infinite": ("salient", cell("amplification", np.inf), "'amplification': expected numbers from 0 to 3e+38"),
+    "no float32": ("salient", cell("amplification", 1e300), "'amplification': expected numbers from 0 to 3e+38"),
     "missing": ("salient", cell("amplification", np.nan), "'amplification': expected a value in each row"),
     "a far rank": ("salient", cell("rank", 10**9), "'rank': expected numbers from 0 without large gaps, found up to"),
     "a row twice": (

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MOST_ROWS, MOST_COLUMNS = 50_000_000, 64
 MOST_ID = 2**31 - 1
 HUGE = 1e300
+SINGLE = 3e38
+"""What float32 can hold."""
 
 
 class Kind(StrEnum):
@@ -138,7 +140,7 @@ SCHEMAS: dict[str, Schema] = {
     "hits": Schema({**PAIR, **PLACE, "side": SIDE, "rank": _whole(optional=True)}),
     "pairs": Schema(PAIR),
     "salient": Schema(
-        {**PLACE, "rank": _whole(), "token_id": _whole(), "token": TEXT, "amplification": _number(0), "side": SIDE,
+        {**PLACE, "rank": _whole(), "token_id": _whole(), "token": TEXT, "amplification": _number(0, SINGLE), "side": SIDE,
          "to_rank": _whole(), "to_id": _whole(), "to_token": TEXT},
         ("layer", "head", "rank", "side", "to_rank"),
         numbered=("rank", "to_rank"),
