@@ -140,8 +140,8 @@ SCHEMAS: dict[str, Schema] = {
     "hits": Schema({**PAIR, **PLACE, "side": SIDE, "rank": _whole(optional=True)}),
     "pairs": Schema(PAIR),
     "salient": Schema(
-        {**PLACE, "rank": _whole(), "token_id": _whole(), "token": TEXT, "amplification": _number(0, SINGLE), "side": SIDE,
-         "to_rank": _whole(), "to_id": _whole(), "to_token": TEXT},
+        {**PLACE, "rank": _whole(), "token_id": _whole(), "token": TEXT, "amplification": _number(0, SINGLE),
+         "side": SIDE, "to_rank": _whole(), "to_id": _whole(), "to_token": TEXT},
         ("layer", "head", "rank", "side", "to_rank"),
         numbered=("rank", "to_rank"),
     ),
