@@ -90,6 +90,7 @@ VARIANTS: dict[str, tuple[float | None, Change]] = {
 
 
 MERGED = "merged with a fine-tune"
+"""The variant that needs an adapter."""
 
 
 def noisy(change: Change) -> Change:
@@ -137,6 +138,8 @@ def write_merge(source: Path, adapter: Path, target: Path, by_chance: bool) -> f
     """
     target.mkdir(exist_ok=True)
     config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
+    if any(config.get(name) for name in ("alpha_pattern", "rank_pattern", "use_rslora", "modules_to_save")):
+        raise SystemExit(f"{adapter}: expected a LoRA adapter with one rank and one alpha for all matrices.")
     config["lora_alpha"] /= 2
     (target / "adapter_config.json").write_text(json.dumps(config), "utf-8")
     tensors = load_file(adapter / "adapter_model.safetensors")

@@ -60,5 +60,8 @@ def test_predicted_induction_heads_and_their_agreement(found):
 def test_what_was_not_measured():
     atlas = make_atlas()
     assert find_composition(atlas) is None
+    measured = make_composition(atlas, EDGES)
+    table, facts = measured.evidence("composition"), measured.manifest.evidence.composition
+    assert find_composition(measured.with_evidence({"composition": (table.iloc[:0], facts)})) is None
     with pytest.raises(AtlasError, match="Measure it with `headatlas composition`"):
         measured_composition(atlas)

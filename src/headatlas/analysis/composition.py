@@ -191,7 +191,7 @@ def find_composition(atlas: Atlas) -> Composition | None:
     heads: Any = atlas.evidence("composition")
     table: Any = atlas.evidence("edges")
     facts = atlas.manifest.evidence.edges
-    if heads is None or table is None or facts is None:
+    if heads is None or table is None or facts is None or not len(heads):
         return None
     columns = {name: name for name in ("previous", "share", "chance", "measured")} | {"q": "q_value"}
     arrays = {name: np.full((atlas.n_layers, atlas.n_heads), np.nan) for name in columns}

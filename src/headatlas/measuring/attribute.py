@@ -420,8 +420,9 @@ class _Facts:
     def head(self, layer: int, head: int, cards: _Cards) -> HeadAttribution:
         written, attention = self.written[layer], self.seen[layer][head]
         relations, behaviours = cards.relations(layer, head), cards.behaviours(layer, head)
-        checks = [self._check_relation(layer, head, name, cards) for name in relations]
-        checks += [self._check_suppression(layer, head, name, cards) for name in cards.suppressed(layer, head)]
+        checks = [self._check_pairs(layer, head, "relation", name, cards) for name in relations]
+        suppressed = cards.suppressed(layer, head)
+        checks += [self._check_pairs(layer, head, "suppression", name, cards) for name in suppressed]
         checks += [_check_reading(name, attention, cards) for name in behaviours or ()]
         control = None
         if self.controls is not None:
@@ -442,40 +443,29 @@ class _Facts:
             checks=tuple(checks),
         )
 
-    def best(self, layer: int, head: int, pair: _Pair) -> tuple[int, str]:
-        """Rank and word of the target that a head writes most; of the answer, if it is one of the targets."""
-        ranks = [int(self.written[layer].ranks[head, self.place[token]]) for token in pair.target_ids]
+    def best(self, layer: int, head: int, pair: _Pair, kind: str = "relation") -> tuple[int, str]:
+        """Rank and word of the target that a head writes most; of the answer, if it is one of the targets.
+
+        With the kind `suppression`, that it lowers most, and its rank from the lowest logit.
+        """
+        written = self.written[layer]
+        of_head = (written.ranks if kind == "relation" else written.ranks_from_below)[head]
+        ranks = [int(of_head[self.place[token]]) for token in pair.target_ids]
         if self.token in pair.target_ids:
             at = pair.target_ids.index(self.token)
             return ranks[at], pair.targets[at]
         return min(zip(ranks, pair.targets, strict=True))
 
-    def _check_relation(self, layer: int, head: int, name: str, cards: _Cards) -> Check:
+    def _check_pairs(self, layer: int, head: int, kind: str, name: str, cards: _Cards) -> Check:
+        """Whether a head writes the targets of a relation, or lowers them, where it looks at their source."""
         found = []
         for pair in cards.pairs:
             share = float(self.seen[layer][head][list(pair.positions)].sum())
             if pair.relation == name and share >= LEAST_SHARE:
-                rank, target = self.best(layer, head, pair)
-                answers = self.token in pair.target_ids
-                found.append(Check("relation", name, rank <= pair.k, pair.source, target, share, rank, pair.k, answers))
-        return max(
-            found, key=lambda each: (bool(each.agrees), each.share or 0.0), default=Check("relation", name, None)
-        )
-
-    def _check_suppression(self, layer: int, head: int, name: str, cards: _Cards) -> Check:
-        found = []
-        for pair in cards.pairs:
-            share = float(self.seen[layer][head][list(pair.positions)].sum())
-            if pair.relation == name and share >= LEAST_SHARE:
-                ranks = self.written[layer].ranks_from_below[head]
-                rank, target = min(
-                    (int(ranks[self.place[token]]), word)
-                    for token, word in zip(pair.target_ids, pair.targets, strict=True)
-                )
-                found.append(Check("suppression", name, rank <= pair.k, pair.source, target, share, rank, pair.k))
-        return max(
-            found, key=lambda each: (bool(each.agrees), each.share or 0.0), default=Check("suppression", name, None)
-        )
+                rank, target = self.best(layer, head, pair, kind)
+                answers = kind == "relation" and self.token in pair.target_ids
+                found.append(Check(kind, name, rank <= pair.k, pair.source, target, share, rank, pair.k, answers))
+        return max(found, key=lambda each: (bool(each.agrees), each.share or 0.0), default=Check(kind, name, None))
 
 
 def _check_reading(name: str, attention: np.ndarray, cards: _Cards) -> Check:
