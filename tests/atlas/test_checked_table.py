@@ -11,6 +11,7 @@ import pytest
 
 from atlases import replace_table
 from headatlas.atlas import EVIDENCE, load_atlas
+from headatlas.atlas.parquet_footer import codecs
 from headatlas.atlas.schema import SCHEMAS
 from headatlas.errors import AtlasError
 
@@ -90,6 +91,32 @@ def test_what_no_table_holds_is_named(folder, case):
     name, change, message = CASES[case]
     replace_table(folder, name, change(pd.read_parquet(folder / f"{name}.parquet")))
     assert message in refusal(folder, name)
+
+
+def test_a_codec_without_a_name_ends_no_process(folder):
+    """pyarrow's own answer to the question for its name is the end of the process."""
+    content = (folder / "similar.parquet").read_bytes()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    damaged = (content[:at] + b"\x10" + content[at + 1 :] for at in range(footer, len(content) - 8))
+    replace_table(folder, "similar", next(each for each in damaged if found_codecs(each) == {"SNAPPY", "codec 8"}))
+    assert "expected columns compressed with" in (said := refusal(folder, "similar")) and "found codec 8" in said
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMAS))
+def test_codecs_are_those_that_pyarrow_finds(folder, name):
+    path = folder / f"{name}.parquet"
+    if not path.exists():
+        pytest.skip("a table that this atlas does not have")
+    facts = pq.ParquetFile(path).metadata
+    columns = [(group, at) for group in range(facts.num_row_groups) for at in range(facts.num_columns)]
+    assert codecs(path.read_bytes()) == {facts.row_group(group).column(at).compression for group, at in columns}
+
+
+def found_codecs(content):
+    try:
+        return codecs(content)
+    except ValueError:
+        return set()
 
 
 @pytest.mark.parametrize("codec", ["gzip", "zstd", "brotli"])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from headatlas.atlas.columns import Columns, Counts, Texts
 from headatlas.atlas.files import MOST_OF_A_TABLE, waiting_path
 from headatlas.atlas.json_facts import SHOWN
+from headatlas.atlas.parquet_footer import codecs
 from headatlas.atlas.schema import (
     MOST_COLUMNS,
     SCHEMAS,
@@ -81,6 +82,8 @@ class _Reader:
         content = self.content()
         try:
             file = pq.ParquetFile(pa.BufferReader(content), **THRIFT)
+            if others := sorted(codecs(content) - set(CODECS)):
+                self.refuse(f"expected columns compressed with {' or '.join(CODECS)}, found {others[0]}")
             found = self.check_footer(file, len(content))
             texts = [name for name, column in found.items() if column.kind is Kind.TEXT]
             # As dictionaries, in which a text that is repeated takes memory once.
@@ -145,10 +148,6 @@ class _Reader:
             group = facts.row_group(number)
             rows += group.num_rows
             unpacked = max(unpacked, group.total_byte_size)
-            for at in range(group.num_columns):
-                codec = group.column(at).compression
-                if codec not in CODECS:
-                    self.refuse(f"expected columns compressed with {' or '.join(CODECS)}, found {codec}")
         if rows != facts.num_rows:
             self.refuse(f"expected {facts.num_rows:,} rows in its groups, found {rows:,}")
         if unpacked > self.budget(n_bytes):
