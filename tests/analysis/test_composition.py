@@ -1,5 +1,7 @@
 """Edges that are named, sentences about them, and the heads by which prediction and measurement are compared."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,14 @@ def test_predicted_induction_heads_and_their_agreement(found):
     assert found.agreement == pytest.approx(1)
     found.measured[:] = 0.5
     assert np.isnan(found.agreement)
+
+
+def test_a_limit_that_the_manifest_lacks_is_the_usual_one(found):
+    atlas = make_composition(make_atlas(n_layers=4, n_heads=3), EDGES)
+    table, facts = atlas.evidence("edges"), atlas.manifest.evidence.edges
+    limits = {kind: limit for kind, limit in facts.least_strength.items() if kind != "value"}
+    lacking = atlas.with_evidence({"edges": (table, replace(facts, least_strength=limits))})
+    assert find_composition(lacking).edges == found.edges
 
 
 def test_what_was_not_measured():

@@ -197,7 +197,7 @@ def find_composition(atlas: Atlas) -> Composition | None:
     arrays = {name: np.full((atlas.n_layers, atlas.n_heads), np.nan) for name in columns}
     for name, column in columns.items():
         arrays[name][heads["layer"], heads["head"]] = heads[column]
-    edges = named_edges(table, facts.least_strength, atlas.evidence("paths"))
+    edges = named_edges(table, LEAST_STRENGTH | dict(facts.least_strength), atlas.evidence("paths"))
     return Composition(**arrays, edges=edges, n_edges=len(table))
 
 

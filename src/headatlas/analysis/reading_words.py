@@ -17,6 +17,9 @@ LEAST_SCORE = math.log(2)
 CERTAIN = 0.3
 """Agreement with text above which the words of a head are not called uncertain."""
 
+MOST_NATS = 709.0
+"""The exponential of more is above the largest number of 64 bits."""
+
 KINDS = {"any": "agreement_keys", "pair": "agreement_pairs"}
 """Kinds of rows of the table `reading_words`, and the row of `attention` with their agreement."""
 
@@ -73,8 +76,17 @@ def _as_dict(found: Agreement) -> dict[str, Any]:
     }
 
 
+def times_as_much(score: float) -> float:
+    """How many times as much attention a difference of scores gives; at most what a number of 64 bits holds.
+
+    >>> times_as_much(0.0), times_as_much(5000.0) > 1e304
+    (1.0, True)
+    """
+    return math.exp(min(score, MOST_NATS))
+
+
 def _word(row: dict[str, Any]) -> dict[str, Any]:
-    score = {"token": row["key"], "score": row["score"], "times": math.exp(row["score"])}
+    score = {"token": row["key"], "score": row["score"], "times": times_as_much(row["score"])}
     return score | {"real": row["real"], "seen": row["seen"]}
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 from headatlas.analysis.functions import STEP, Functions
 from headatlas.analysis.headvis import compare_with_headvis
 from headatlas.analysis.meetings import Meeting
 from headatlas.analysis.reading import BEHAVIOURS, find_behaviour
-from headatlas.analysis.reading_words import CERTAIN, summarise_words
+from headatlas.analysis.reading_words import CERTAIN, summarise_words, times_as_much
 from headatlas.analysis.removal import find_removal
 from headatlas.analysis.sentences import Sentences
 from headatlas.analysis.spans import find_span
@@ -180,7 +178,7 @@ def _words(atlas: Atlas) -> list[Block]:
         return []
     distances = ", ".join(map(str, facts.distances))
     on_text = [
-        f"{what} get {ratio(math.exp(found.real[kind]))} times as much attention on text as others at the same "
+        f"{what} get {ratio(times_as_much(found.real[kind]))} times as much attention on text as others at the same "
         f"distance ({found.seen[kind]:,} times seen)"
         for kind, what in (("any", "words that are looked for whoever asks"), ("pair", "named pairs"))
         if found.seen[kind]
