@@ -16,6 +16,7 @@ import type { AtlasFacts } from "./message";
 import { speaking, spoken } from "./names";
 import { atlasName, counted, type Panel, panels as panelsOf } from "./panels";
 import { AtPrompt } from "./prompt";
+import { PROPORTIONS } from "./proportions";
 import { Report } from "./report";
 import { search } from "./search";
 import { atlasesShown, changed, selected, type Tab, tabsOf, type View } from "./state";
@@ -160,7 +161,7 @@ function App({ explored, first, onChange, bind }: AppProps) {
   /** The categories of a head, or what it does the other way, or that it has none. */
   const doing = (which: number, its: (typeof classified)[0], at: number): string => {
     const [own, other] = [its, extras.opposite[which]].map((each) => (each ? categoriesAt(each, at).join(", ") : ""));
-    return own || (other ? `${view.side === "score" ? "Suppresses" : "Promotes"}: ${other}` : "Unclassified");
+    return own || (other ? `${view.side === "score" ? "Suppresses" : "Promotes"}: ${other}` : PROPORTIONS.rest);
   };
   const differing = (at: number): string[] => {
     const [first, second] = explored.atlases;

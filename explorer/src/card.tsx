@@ -9,6 +9,7 @@ import type { Side } from "./message";
 import { shown, spoken, topic } from "./names";
 import { atlasName } from "./panels";
 import { PromptOfHead } from "./prompt";
+import { PROPORTIONS } from "./proportions";
 import type { View } from "./state";
 
 const NOT_MEASURED = "not measured";
@@ -112,7 +113,7 @@ export function Card({
             {view.side === "score" ? "Suppresses" : "Promotes"}: {category}
           </span>
         ))}
-        {!categories.length && !against.length && <span class="ha-chip quiet">Unclassified</span>}
+        {!categories.length && !against.length && <span class="ha-chip quiet">{PROPORTIONS.rest}</span>}
         <span class="ha-quiet">{atlasName(explored, which)}</span>
       </p>
       <Gist {...{ atlas, classified, view, place }} />

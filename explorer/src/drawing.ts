@@ -3,6 +3,7 @@
 import type { AtlasData } from "./data";
 import { type Ink, mixed } from "./inks";
 import { type Legend, type Panel, tally } from "./panels";
+import { lineBetween, ticks } from "./proportions";
 
 export type Shape =
   | { x: number; y: number; width: number; height: number; colour: string }
@@ -53,18 +54,12 @@ export function geometry(atlas: AtlasData, width: number, text = 1, most = 28): 
   };
 }
 
-/** Distance between ticks: round numbers, with room for their text. */
-export function tickStep(count: number, cell: number, room: number): number {
-  const steps = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128];
-  return steps.find((step) => step * cell >= room && count / step <= 8) ?? steps[steps.length - 1];
-}
-
 export function draw(panel: Panel, box: Geometry, ink: Ink, dimmed: Uint8Array | null): Drawing {
   const { layers, heads, kvHeads, hasHeads, validity } = panel.atlas.facts;
   const { cell, left, top, text } = box;
   const size = (points: number) => Math.round(points * text * 10) / 10;
   const shapes: Shape[] = [];
-  const gap = cell >= 8 ? 1 : 0;
+  const gap = lineBetween(cell);
   shapes.push({
     x: left,
     y: size(16),
@@ -147,8 +142,8 @@ export function draw(panel: Panel, box: Geometry, ink: Ink, dimmed: Uint8Array |
     });
   }
   const below = top + heads * cell;
-  const step = tickStep(layers, cell, 24 * text);
-  for (let layer = 0; layer < layers; layer += step)
+  const [across, down] = ticks(layers, heads, Math.ceil((24 * text) / cell), Math.ceil((13 * text) / cell));
+  for (const layer of across)
     shapes.push({
       x: left + (layer + 0.5) * cell,
       y: below + size(15),
@@ -165,8 +160,7 @@ export function draw(panel: Panel, box: Geometry, ink: Ink, dimmed: Uint8Array |
     colour: ink.text,
     text: "layer",
   });
-  const down = tickStep(heads, cell, 13 * text);
-  for (let head = 0; head < heads; head += down)
+  for (const head of down)
     shapes.push({
       x: left - 8,
       y: top + (head + 0.5) * cell + size(4),

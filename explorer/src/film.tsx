@@ -4,13 +4,9 @@
 import { render } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { FilmData, FilmFunction, Scene } from "./film-message";
+import { DARK_COUNTS, INKS } from "./inks";
+import { lineBetween, ordered, PROPORTIONS, ticks } from "./proportions";
 
-const INKS = {
-  light: { unclassified: "#d9d9d9", none: "#f4f4f4", mark: "#111111" },
-  dark: { unclassified: "#363c44", none: "#1d2126", mark: "#ffffff" },
-};
-/** On a dark ground: heads that look in several ways, whose own colours are nearly black. */
-const DARK_COUNTS = ["#f5f5f5", "#a5f3ef", "#ffc9c9"];
 /** Scores are bytes: this is 1, and 255 is not known. */
 const ONE = 250;
 const TICK = 900;
@@ -216,7 +212,7 @@ function panelsOf({ film, at, chosen, dark }: Shown): Panel[] {
   const size = scene.layers * scene.heads;
   const rest = () =>
     Array.from({ length: size }, (_, head) =>
-      scene.hasHeads[Math.floor(head / scene.heads)] ? ink.unclassified : ink.none,
+      scene.hasHeads[Math.floor(head / scene.heads)] ? ink.unclassified : ink.notApplicable,
     );
   const grouped = (title: string, reading: boolean, counts: string[]): Panel => {
     const sets = Array.from({ length: size }, () => new Map<string, string>());
@@ -299,7 +295,7 @@ function MapPanel({ panel, scene, cell, dark, marked, onMove }: MapProps) {
   const [left, bottom] = [26, 22];
   const width = left + scene.layers * cell + 2;
   const height = scene.heads * cell + bottom;
-  const text = dark ? "#a9b0b8" : "#595959";
+  const ink = INKS[dark ? "dark" : "light"];
   useLayoutEffect(() => {
     const ratio = window.devicePixelRatio || 1;
     const element = canvas.current!;
@@ -307,24 +303,22 @@ function MapPanel({ panel, scene, cell, dark, marked, onMove }: MapProps) {
     element.height = Math.round(height * ratio);
     const context = element.getContext("2d")!;
     context.scale(ratio, ratio);
-    const gap = cell > 6 ? 1 : 0;
+    const gap = lineBetween(cell);
     for (const [head, colour] of panel.colours.entries()) {
       context.fillStyle = colour;
       const x = left + Math.floor(head / scene.heads) * cell;
       context.fillRect(x, (head % scene.heads) * cell, cell - gap, cell - gap);
     }
-    context.fillStyle = text;
+    context.fillStyle = ink.quiet;
     context.font = "11px system-ui, sans-serif";
     context.textBaseline = "middle";
-    const every = (count: number) => [1, 2, 5, 6, 10, 20].find((each) => each * cell >= 16 && count / each <= 12) ?? 20;
+    const [across, down] = ticks(scene.layers, scene.heads, Math.ceil(20 / cell), Math.ceil(16 / cell));
     context.textAlign = "right";
-    for (let head = 0; head < scene.heads; head += every(scene.heads))
-      context.fillText(String(head), left - 5, (head + 0.5) * cell);
+    for (const head of down) context.fillText(String(head), left - 5, (head + 0.5) * cell);
     context.textAlign = "center";
-    for (let layer = 0; layer < scene.layers; layer += every(scene.layers))
-      context.fillText(String(layer), left + (layer + 0.5) * cell, scene.heads * cell + 10);
+    for (const layer of across) context.fillText(String(layer), left + (layer + 0.5) * cell, scene.heads * cell + 10);
     if (marked !== null) {
-      context.strokeStyle = INKS[dark ? "dark" : "light"].mark;
+      context.strokeStyle = ink.text;
       context.lineWidth = 2;
       const x = left + Math.floor(marked / scene.heads) * cell;
       context.strokeRect(x, (marked % scene.heads) * cell + 1, cell - 1, cell - 2);
@@ -375,22 +369,18 @@ function MapPanel({ panel, scene, cell, dark, marked, onMove }: MapProps) {
 function Legend({ film, at, chosen, dark }: Shown) {
   const ink = INKS[dark ? "dark" : "light"];
   const wayCounts = dark ? DARK_COUNTS : film.wayCounts;
-  const most = (reading: boolean) => {
+  const numbers = (reading: boolean) => {
     const sets = new Map<number, Set<string>>();
     for (const each of film.functions)
       if (each.reading === reading)
         for (const head of each.moments[at]?.heads ?? [])
           sets.set(head, (sets.get(head) ?? new Set()).add(reading ? each.name : each.category));
-    return Math.max(0, ...[...sets.values()].map((set) => set.size));
+    return new Set([...sets.values()].map((set) => set.size));
   };
-  const several = (reading: boolean, colours: string[], what: string) =>
-    colours.slice(0, Math.max(0, most(reading) - 1)).map((colour, number) => [`${number + 2} ${what}`, colour]);
   const swatches = [
-    ...film.categories,
-    ...several(false, film.counts, "categories"),
-    ...film.ways,
-    ...several(true, wayCounts, "ways of reading"),
-    ["none", ink.unclassified],
+    ...ordered(film.categories, film.counts, numbers(false), "categories"),
+    ...ordered(film.ways, wayCounts, numbers(true), "ways of reading"),
+    [PROPORTIONS.rest, ink.unclassified],
   ];
   const scale = scaleOf(film, dark);
   return (

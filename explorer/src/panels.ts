@@ -5,6 +5,7 @@ import type { AtlasData, Explored } from "./data";
 import { ANY, DARK_COUNTS, diverging, INKS, type Ink, LOST, mixed, ramp, STEPS, scaleOf } from "./inks";
 import type { Palette } from "./message";
 import { spoken } from "./names";
+import { ordered, PROPORTIONS } from "./proportions";
 import { atlasesShown, type View } from "./state";
 
 /** What one panel shows: the colour of every place, and which places its bars count. */
@@ -103,11 +104,11 @@ export function panels(
           ),
         ),
       );
-    const most = shownOnes.reduce((number, which) => Math.max(number, largestOf(classified[which].counts)), 0);
-    swatches.push(...swatchesOf(palette, WRITING, strong ? 0 : most - 1, occurring));
+    const several = new Set(shownOnes.flatMap((which) => [...classified[which].counts]));
+    swatches.push(...swatchesOf(palette, WRITING, strong, occurring, several));
     const absent = palette.categories.filter((_, at) => !occurring.has(at)).map(([name]) => name);
     if (absent.length && occurring.size) notes.push(`No head: ${absent.join(", ")}.`);
-    if (strong && most > 1) notes.push("Stripes: several categories.");
+    if (strong && Math.max(...several) > 1) notes.push("Stripes: several categories.");
     if (strong && occurring.size)
       scale = { colours: ramp(ink.text, ink.unclassified), from: `score ${low.toFixed(2)}`, to: high.toFixed(2) };
   }
@@ -131,13 +132,12 @@ export function panels(
           ),
         ),
       );
-    // Few heads look in many ways: only numbers that occur are named.
-    const most = readings.reduce((number, each) => Math.max(number, largestOf(each.counts)), 0);
-    swatches.push(...swatchesOf(colours, READING, strong ? 0 : most - 1, occurring));
+    const several = new Set(readings.flatMap((each) => [...each.counts]));
+    swatches.push(...swatchesOf(colours, READING, strong, occurring, several));
   }
   const longest = Math.max(1, ...made.filter((panel) => panel.counted).map((panel) => largestOf(tally(panel).flat())));
   for (const panel of made) panel.most = longest;
-  const grey: Swatch[] = swatches.length ? [["Unclassified", ink.unclassified]] : [];
+  const grey: Swatch[] = swatches.length ? [[PROPORTIONS.rest, ink.unclassified]] : [];
   const marks: Swatch[] = [];
   const any = (of: (panel: Panel) => boolean | undefined) => made.some(of);
   if (any((panel) => panel.unsure?.some(Boolean))) marks.push(["not beyond chance or copying", ink.bar, "unsure"]);
@@ -171,7 +171,7 @@ interface Group {
   several: string;
 }
 
-const WRITING: Group = { key: "", title: "All Categories", several: "categories" };
+const WRITING: Group = { key: "", title: PROPORTIONS.composite, several: "categories" };
 const READING: Group = { key: "r", title: "All Ways of Reading", several: "ways of reading" };
 
 /** The heads of each set by place, how strongly, and how many sets each has. */
@@ -190,21 +190,22 @@ export function readingSet(atlas: AtlasData): Sets {
   return { has, counts, best };
 }
 
-/** Swatches of the sets that occur and of the first `counts` numbers of them. */
-function swatchesOf(palette: Palette, group: Group, counts: number, occurring: Set<number>): Swatch[] {
-  const names = palette.categories
-    .filter((_, at) => occurring.has(at))
-    .map(([name, colour]) => [name, colour] as [string, string]);
-  const numbers = palette.counts
-    .slice(0, Math.max(0, Math.min(counts, palette.categories.length - 1)))
-    .map((colour, number) => [`${number + 2} ${group.several}`, colour] as [string, string]);
-  return [...numbers.reverse(), ...names.reverse()];
+/** Swatches of the sets that occur and, where cells have no stripes, of the numbers of sets that a head is in. */
+function swatchesOf(
+  palette: Palette,
+  group: Group,
+  striped: boolean,
+  occurring: Set<number>,
+  several: Set<number>,
+): Swatch[] {
+  const sets = palette.categories.filter((_, at) => occurring.has(at));
+  return ordered(sets, striped ? [] : palette.counts, several, group.several);
 }
 
 function noHeads(explored: Explored, ink: Ink): Swatch[] {
   return explored.atlases.every(({ facts }) => facts.hasHeads.every(Boolean))
     ? []
-    : [["No attention heads", ink.notApplicable]];
+    : [[PROPORTIONS.no_heads, ink.notApplicable]];
 }
 
 function rest(atlas: AtlasData, ink: Ink): string[] {

@@ -7,7 +7,9 @@ import { build } from "esbuild";
 const built = await build({
   stdin: {
     contents:
-      'export * from "./classify"; export * from "./data"; export * from "./exports"; export * from "./search"; export * from "./state"; export * from "./table";',
+      ["classify", "data", "drawing", "exports", "inks", "panels", "proportions", "search", "state", "table"]
+        .map((name) => `export * from "./${name}";`)
+        .join(" "),
     resolveDir: fileURLToPath(new URL("../src", import.meta.url)),
     loader: "ts",
   },
@@ -20,6 +22,17 @@ const explored = await core.open(readFileSync(process.argv[2]));
 const views = JSON.parse(readFileSync(0, "utf8"));
 const answers = views.map((given) => {
   if ("given" in given) return core.changed(explored, core.firstView(explored), given.given);
+  if ("ticks" in given) return given.ticks.map((each) => core.ticks(...each));
+  if ("cell" in given) {
+    const view = { ...core.firstView(explored), look: "paper" };
+    const classified = explored.atlases.map((atlas) =>
+      core.classify(explored, atlas, view.side, view.rule, view.threshold),
+    );
+    const { panels, legend } = core.panels(explored, classified, view, false, { sure: [null], opposite: [null] });
+    const box = core.geometry(explored.atlases[0], 1e6, 1, given.cell);
+    const drawings = panels.map((panel) => core.draw(panel, box, core.INKS.light, null));
+    return { box, drawings, legend: legend.swatches };
+  }
   if ("alike" in given) {
     const [own, other] = [explored.atlases[given.which], explored.atlases[1 - given.which]];
     return core

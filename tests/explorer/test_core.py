@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +18,13 @@ from atlases import (
     make_reading_words,
     with_settings,
 )
+from explorer_core import ask
 from headatlas.analysis.card import head_card
 from headatlas.analysis.categories import classify
 from headatlas.analysis.compare_functions import compare_functions
 from headatlas.atlas import Atlas, head_name
-from headatlas.explorer.payload import build_payload
-from needs import ROOT, need_node
 
 pytestmark = pytest.mark.system
-
-
-def ask(atlases: Atlas | list[Atlas], views: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
-    need_node()
-    (folder / "payload").write_bytes(build_payload(atlases if isinstance(atlases, list) else [atlases]))
-    command = ["node", "explorer/tests/core.mjs", str(folder / "payload")]
-    done = subprocess.run(
-        command, cwd=ROOT, input=json.dumps(views), capture_output=True, encoding="utf-8", timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def assert_same(atlas: Atlas, views: list[dict[str, Any]], folder: Path) -> None:

@@ -1,35 +1,10 @@
-"""Ticks and arrangements as plain numbers."""
+"""Arrangements as plain numbers."""
 
 from __future__ import annotations
 
 import pytest
 
-from headatlas.figures.layout import Content, arrange, choose_look, tick_step, ticks
-
-
-@pytest.mark.parametrize(
-    ("n_layers", "n_heads", "step"),
-    [
-        (32, 32, 6),
-        (12, 12, 2),
-        (30, 9, 3),
-        (48, 25, 8),
-        (80, 64, 16),
-        (6, 1, 1),
-        (1, 1, 1),
-        (24, 16, 4),
-        (126, 128, 24),
-    ],
-)
-def test_tick_steps(n_layers, n_heads, step):
-    assert tick_step(n_layers, n_heads) == step == tick_step(n_heads, n_layers)
-
-
-def test_ticks_of_a_short_axis_take_their_own_step_rather_than_show_only_0():
-    assert list(ticks(6, 12)) == [0, 1, 2, 3, 4, 5]
-    assert list(ticks(9, 6)) == [0, 6]
-    assert list(ticks(1, 6)) == [0]
-    assert list(ticks(6, 12, at_least=3)) == [0, 3]
+from headatlas.figures.layout import Content, arrange, choose_look
 
 
 @pytest.mark.parametrize("width", ["screen", "column", 6.5])

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from headatlas.atlas import head_name
 from headatlas.figures.canvas import AtlasFigure
-from headatlas.figures.layout import plot_look, tick_step, ticks
+from headatlas.figures.layout import plot_look
 from headatlas.figures.palettes import checked_palette
+from headatlas.figures.proportions import ticks
 from headatlas.figures.style import FRAME, INK, QUIET, heading, plain_style, style_plot
 from headatlas.figures.wording import one_line
 
@@ -84,9 +85,9 @@ def _draw_heads(figure: Figure, axes: Axes, audit: Audit, narrow: bool) -> None:
     bar.set_label(label, size=7 if narrow else 7.5, color=INK)
     bar.ax.tick_params(labelsize=7, width=0.5, color=FRAME, labelcolor=INK)
     bar.outline.set_linewidth(0.5)  # type: ignore[operator]
-    step = tick_step(n_layers, n_heads)
-    axes.set_xticks(ticks(n_layers, step))
-    axes.set_yticks(ticks(n_heads, step))
+    across, down = ticks(n_layers, n_heads)
+    axes.set_xticks(across)
+    axes.set_yticks(down)
     names = {head_name(layer, head): (layer, head) for layer in range(n_layers) for head in range(n_heads)}
     any_function = audit.heads.categories[0]
     relations = audit.heads.relations

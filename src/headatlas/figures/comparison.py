@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from headatlas.figures.canvas import AtlasFigure
-from headatlas.figures.layout import plot_look, tick_step, ticks
+from headatlas.figures.layout import plot_look
 from headatlas.figures.palettes import checked_palette
+from headatlas.figures.proportions import ticks
 from headatlas.figures.style import FRAME, INK, heading, plain_style
 from headatlas.figures.wording import one_line
 
@@ -25,6 +26,9 @@ tritanopia, and of at least 39 from the colours of the categories. tests/figures
 
 PANELS_IN_ROW, PANEL, MOST_HIGH, LABELS = 3, 3.0, 2.4, 0.5
 """Panels in a row; the longer side of a panel on a screen, its height on paper, and room for labels, in inches."""
+
+NUMBER = 0.15
+"""Inches that the number of a tick takes."""
 
 
 def draw_comparison(
@@ -61,6 +65,7 @@ def draw_comparison(
     n_rows = math.ceil(len(shown) / n_columns)
     panel = PANEL if not look.width else look.width / n_columns - LABELS
     cell = min(panel / n_layers, (PANEL if not look.width else MOST_HIGH) / n_heads)
+    room = math.ceil(NUMBER / cell)
     inches = look.width or n_columns * (n_layers * cell + LABELS)
     size = (inches, n_rows * (n_heads * cell + 0.62) + 0.9)
     with plain_style(font):
@@ -78,9 +83,9 @@ def draw_comparison(
                     along(place - 0.5, color="white", linewidth=0.35 if cell < 0.1 else 0.6)
             name = "All" if change is comparison.categories[0] else one_line(change.category, 20)
             axes.set_title(f"{name}: {change.first} → {change.second}", size=look.label, color=INK, pad=3)
-            step = tick_step(n_layers, n_heads)
-            axes.set_xticks(ticks(n_layers, step))
-            axes.set_yticks(ticks(n_heads, step))
+            across, down = ticks(n_layers, n_heads, room, room)
+            axes.set_xticks(across)
+            axes.set_yticks(down)
             axes.set_xlabel("layer", size=look.label, color=INK, labelpad=1.5)
             if number % n_columns == 0:
                 axes.set_ylabel("head", size=look.label, color=INK)

@@ -12,9 +12,6 @@ from math import ceil
 
 from headatlas.errors import SettingsError
 
-STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
-"""Distances between ticks: numbers that divide common counts of layers and heads."""
-
 NAMED_WIDTHS = {"screen": 12.0, "page": 5.5, "column": 3.25}
 """Inches. `page` and `column` are the text width of NeurIPS and ICLR and the column width of ACL."""
 
@@ -54,7 +51,6 @@ class Look:
         longest: upper limit of the longer side of a panel.
         cell: upper limit of the side of a cell.
         dpi: pixels per inch of the drawn picture; cells are whole pixels.
-        grid: cells of this size or larger are separated by a thin line, so that heads can be counted.
         shared_heads: whether only the first panel of a row numbers the heads.
         shrink: whether the width is an upper limit rather than exact.
         labels: most heads that are named in the map of a relation.
@@ -68,7 +64,6 @@ class Look:
     longest: float
     cell: float
     dpi: int
-    grid: float
     shared_heads: bool
     shrink: bool = False
     labels: int = 8
@@ -91,11 +86,11 @@ def choose_look(width: str | float | None) -> Look:
             f"width: expected {', '.join(NAMED_WIDTHS)} or {MIN_WIDTH:g} to {MAX_WIDTH:g} inches, found {width!r}."
         )
     if inches < 4.4:
-        return Look(inches, 8, 7.5, 7, 7, longest=2.2, cell=0.2, dpi=300, grid=0.02, shared_heads=True, labels=4)
+        return Look(inches, 8, 7.5, 7, 7, longest=2.2, cell=0.2, dpi=300, shared_heads=True, labels=4)
     if inches < 8:
-        return Look(inches, 8.5, 8, 7, 7, longest=2.6, cell=0.25, dpi=300, grid=0.02, shared_heads=True, labels=6)
+        return Look(inches, 8.5, 8, 7, 7, longest=2.6, cell=0.25, dpi=300, shared_heads=True, labels=6)
     return Look(
-        inches, 11, 10, 9, 8.5, longest=max(3.6, inches * 0.3), cell=0.4, dpi=150, grid=0.04, shared_heads=False,
+        inches, 11, 10, 9, 8.5, longest=max(3.6, inches * 0.3), cell=0.4, dpi=150, shared_heads=False,
         shrink=width == "screen",
     )  # fmt: skip
 
@@ -109,27 +104,6 @@ def plot_look(width: str | float | None, screen: float) -> Look:
     if width in (None, "screen"):
         return replace(choose_look("page"), width=screen, title=9, tick=7.5, dpi=160)
     return choose_look(width)
-
-
-def tick_step(n_layers: int, n_heads: int, at_least: int = 1) -> int:
-    """One distance between ticks for both axes: at most 6 ticks on the longer axis.
-
-    If the shorter axis would then have fewer than 3 ticks, the longer one may have up to 10.
-
-    >>> tick_step(32, 32), tick_step(30, 9)
-    (6, 3)
-    """
-    long, short = max(n_layers, n_heads), min(n_layers, n_heads)
-    steps = [step for step in STEPS if step >= at_least]
-    step = next((step for step in steps if ceil(long / step) <= 6), steps[-1])
-    finer = next((step for step in steps if ceil(long / step) <= 10), step)
-    return finer if ceil(short / step) < 3 <= ceil(short / finer) else step
-
-
-def ticks(count: int, shared: int, at_least: int = 1) -> range:
-    """Positions of the ticks along an axis; an axis that would show only 0 gets its own step."""
-    step = shared if count > shared else tick_step(count, count, at_least)
-    return range(0, count, step)
 
 
 @dataclass(frozen=True)

@@ -19,16 +19,16 @@ from headatlas.analysis.categories import Classification, classify
 from headatlas.atlas import Atlas, head_name
 from headatlas.errors import SettingsError
 from headatlas.figures.canvas import AtlasFigure
-from headatlas.figures.layout import MARGIN, Content, Layout, Look, arrange, choose_look, tick_step, ticks
+from headatlas.figures.layout import MARGIN, Content, Layout, Look, arrange, choose_look
 from headatlas.figures.names import HeadNames
 from headatlas.figures.palettes import Palette, checked_palette
+from headatlas.figures.proportions import PROPORTIONS, named_counts, ticks
 from headatlas.figures.ruler import Ruler
 from headatlas.figures.style import FRAME, INK, QUIET, plain_style
 from headatlas.figures.wording import MAX_WARNING, metadata, one_line
 from headatlas.figures.wording import caption as caption_parts
 from headatlas.settings import parse_threshold
 
-COMPOSITE = "All Categories"
 LINE = 1.3
 """Distance between lines of text, in font sizes."""
 
@@ -90,7 +90,7 @@ def draw_map(
             caption_parts(atlas, found, relation, absent) if caption else [],
             of_file,
             warning=str(input_warning(atlas) or "") if caption else "",
-            rest="Unclassified" if categories is None else "Other heads",
+            rest=PROPORTIONS.rest if categories is None else "Other heads",
         )
         return MapPicture(atlas, found, colours, look, words, relation, everything.categories).draw()
 
@@ -132,10 +132,10 @@ class MapWords:
 
     caption: list[str]
     metadata: dict[str, str]
-    composite: str = COMPOSITE
+    composite: str = PROPORTIONS.composite
     several: str = "categories"
     warning: str = ""
-    rest: str = "Unclassified"
+    rest: str = PROPORTIONS.rest
 
 
 class MapPicture:
@@ -256,11 +256,8 @@ class MapPicture:
         wide = self.ruler.width(str(n_layers - 1), look.tick) + 0.03
         for_layers = max(1, int(np.ceil(wide / cell)))
         for_heads = max(1, int(np.ceil(_points(look.tick) * 1.25 / cell)))
-        shared = tick_step(n_layers, n_heads, max(for_layers if n_layers > 1 else 1, for_heads if n_heads > 1 else 1))
-        for axis, places in (
-            (axes.xaxis, ticks(n_layers, shared, for_layers)),
-            (axes.yaxis, ticks(n_heads, shared, for_heads)),
-        ):
+        numbered = ticks(n_layers, n_heads, for_layers, for_heads)
+        for axis, places in zip((axes.xaxis, axes.yaxis), numbered, strict=True):
             axis.set_ticks(list(places), labels=[str(place) for place in places])
         axes.tick_params(labelsize=look.tick, length=TICK * 72, width=0.5, pad=1.5, color=FRAME, labelcolor=INK)
         if first_in_row or not look.shared_heads:
@@ -280,7 +277,7 @@ class MapPicture:
         """
         n_layers, n_heads = self.atlas.n_layers, self.atlas.n_heads
         seam = SEAM if cell >= 0.1 else 1 / self.look.dpi
-        reach = -seam / cell if cell >= self.look.grid else 0.2
+        reach = -seam / cell if round(cell * self.look.dpi) >= PROPORTIONS.line_from else 0.2
         left, top = np.meshgrid(np.arange(n_layers) - 0.5, np.arange(n_heads) - 0.5)
         right = np.minimum(left + 1 + reach, n_layers - 0.5)
         bottom = np.minimum(top + 1 + reach, n_heads - 0.5)
@@ -358,14 +355,9 @@ class MapPicture:
     # Right of the first panel
 
     def _swatches(self) -> list[tuple[str, str]]:
-        """(name, colour) from top to bottom: numbers of categories, categories, other heads.
-
-        With up to four categories, every possible number is named; with more, only numbers that occur.
-        """
+        """(name, colour) from top to bottom: numbers of categories, categories, other heads."""
         found = self.classification
-        n_categories = len(found.categories)
-        occurring = set(found.count.ravel().tolist())
-        counts = [n for n in range(n_categories, 1, -1) if n_categories <= 4 or n in occurring]
+        counts = named_counts(len(found.categories), set(found.count.ravel().tolist()))
         return [
             *((f"{count} {self.words.several}", self.palette.of_count(count)) for count in counts),
             *(
@@ -373,7 +365,7 @@ class MapPicture:
                 for name in reversed(found.categories)
             ),
             (self.words.rest, self.palette.unclassified),
-            *([] if found.has_heads.all() else [("No heads", self.palette.not_applicable)]),
+            *([] if found.has_heads.all() else [(PROPORTIONS.no_heads, self.palette.not_applicable)]),
         ]
 
     def _legend(self, layout: Layout, offset: float) -> None:
