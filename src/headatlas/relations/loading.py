@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from headatlas.bounded_json import STRUCTURE, TooLarge, check_size
@@ -23,9 +24,15 @@ MAX_BYTES, MAX_PAIRS, MAX_VALUES = 16 << 20, 100_000, 500_000
 
 def builtin_relations() -> list[Relation]:
     """The relations that headatlas contains, by category and name."""
+    return list(_read_builtin_relations())
+
+
+@cache
+def _read_builtin_relations() -> tuple[Relation, ...]:
+    """Read once, since the descriptions of heads ask for them at every list of words."""
     files = (Path(__file__).parent / "data").glob("*.json")
     relations = [_from_json(path.read_text("utf-8"), path.name, path.stem) for path in files]
-    return sorted(relations, key=lambda relation: (category_order(relation.category), relation.name))
+    return tuple(sorted(relations, key=lambda relation: (category_order(relation.category), relation.name)))
 
 
 def load_relations(paths: str | Path | Iterable[str | Path]) -> list[Relation]:
