@@ -68,7 +68,7 @@ test: install
 	PYTHONWARNDEFAULTENCODING=1 $(BIN)/python -m pytest -m 'not system' --numprocesses auto --maxprocesses 8 --dist loadfile
 
 test-system: install node_modules/.package-lock.json
-	$(BIN)/python -m pytest -m system --numprocesses 2 --dist loadfile --durations 15
+	$(BIN)/python -m pytest -m system --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 15
 
 # torch stays that of constraints.txt, since older ones are gigabytes; LOWEST_TORCH=1 takes its lowest too.
 test-lowest:
