@@ -83,7 +83,8 @@ main()
 def test_a_killed_map_of_a_real_model_goes_on(tmp_path):
     need_demo_model()
     relation = ROOT / "src/headatlas/relations/data/country_to_capital.json"
-    options = ["map", "demo", "--profile", "alone", "--relations", str(relation), "--no-chance", "--no-self-check"]
+    options = ["map", "demo", "--profile", "alone", "--relations", str(relation)]
+    options += ["--no-chance", "--no-self-check", "--no-salient"]
     python, pipes = [sys.executable], {"stderr": subprocess.PIPE, "encoding": "utf-8"}
     out = tmp_path / "killed"
     with subprocess.Popen([*python, "-c", KEEP_EVERY_RESIDUAL, *options, "-o", str(out)], **pipes) as process:
