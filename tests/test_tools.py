@@ -1,5 +1,6 @@
 """The scripts of tools/ that the Makefile and the release workflow run."""
 
+import csv
 import importlib.util
 import json
 import re
@@ -316,3 +317,37 @@ def test_mutated_atlases_are_read_or_refused(tmp_path):
     )
     folder = save_atlas(make_evidence(with_pairs(atlas), n_tokens=2), tmp_path / "atlas")
     assert module.fuzz(folder, 60) == []
+
+
+def test_changed_descriptions_are_marked_without_their_version(tmp_path):
+    """Two sentences differ from the marked ones: both versions are in the sheet, which only the key tells apart."""
+    from headatlas.atlas import save_atlas
+
+    save_atlas(make_evidence(make_atlas()), tmp_path / "atlas")
+    assert run("mark_descriptions.py", "write", str(tmp_path / "atlas"), str(tmp_path / "all.csv")).returncode == 0
+    marked = rows_of(tmp_path / "all.csv")
+    now = {row["id"]: row["sentence"] for row in marked}
+    before = now | dict.fromkeys(list(now)[:2], "Writes stones")
+    write_rows(tmp_path / "marks.csv", [{"id": name, "sentence": text} for name, text in before.items()])
+    files = [str(tmp_path / name) for name in ("atlas", "sheet.csv")]
+    options = ["--marks", str(tmp_path / "marks.csv"), "--key", str(tmp_path / "key.csv")]
+    assert run("mark_descriptions.py", "changes", *files).returncode == 2  # without marks and key
+    found = run("mark_descriptions.py", "changes", *files, *options)
+    assert found.stdout.startswith("2 sentences differ"), found.stderr
+    sheet, key = rows_of(tmp_path / "sheet.csv"), {row["id"]: row for row in rows_of(tmp_path / "key.csv")}
+    assert list(sheet[0]) == ["number", "id", "sentence", "pairs"] and len(sheet) == len(key) == 4
+    for row in sheet:
+        versions = {"old": before, "new": now}
+        assert row["sentence"] == versions[key[row["id"]]["version"]][key[row["id"]]["of"]]
+
+
+def rows_of(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(path, rows):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
