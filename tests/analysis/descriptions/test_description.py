@@ -1,5 +1,6 @@
 """Descriptions of planted operations: each type of finding appears if it is there, and nothing if there is none."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -106,7 +107,11 @@ def test_the_same_words_whatever_it_reads():
     always = operations([["their", noise] for noise in NOISE])
     found = describe(always)
     assert (found.rule, found.text) == ("constant", "Writes their whatever it reads")
-    every = Usual(words={"promoted": {"their": 0.9}}, written={"promoted": {"pronouns": 0.9, "function words": 0.9}})
+    every = Usual(
+        words={"promoted": {"their": 0.9}},
+        written={"promoted": {"pronouns": 0.9, "function words": 0.9}},
+        met={"promoted": {"pronouns": 0.9}},
+    )
     assert describe(always, usual=every).rule == UNCLEAR  # every head does so
     most = operations([["their", noise] for noise in NOISE[:7]] + [[noise] for noise in NOISE[7:]])
     assert describe(most).text == "Writes their for most tokens"
@@ -152,6 +157,22 @@ def test_a_fixed_direction_has_two_ends():
     assert describe(mixed).rule != "fixed direction"
 
 
+def test_a_direction_that_is_written_backwards_for_half_of_the_tokens():
+    """Each word is promoted as often as it is suppressed, so that only what goes together shows the two ends."""
+    up, down = ["strugg", "affili"], ["and", ","]
+    half = operations([up, down] * 6, [down, up] * 6)
+    found = describe(half)
+    assert (found.rule, found.confidence) == ("fixed direction", 1.0)
+    assert found.text == (
+        "Writes in one fixed direction, forwards or backwards, whatever it reads: between pieces of words or code "
+        "(affili, strugg) and “,”, and"
+    )
+    # The same words as often on each side, of which none goes together with others: no direction.
+    sides = [(["strugg"], ["qzv"]), (["qzv"], ["strugg"]), (["affili"], ["xjk"]), (["xjk"], ["affili"])]
+    loose = operations([side[0] for side in sides] * 3, [side[1] for side in sides] * 3)
+    assert describe(loose).rule != "fixed direction"
+
+
 def test_case_is_kept():
     found = describe(operations([["I", "My", noise] for noise in NOISE]))
     assert found.text == "Writes I, My whatever it reads"
@@ -181,13 +202,118 @@ def test_a_class_is_compared_with_the_vocabulary():
     assert describe(planted).rule == UNCLEAR  # without a vocabulary to compare with, classes are not looked for
 
 
+FEW = Usual(
+    read={
+        **dict.fromkeys(["first names", "colours", "directions", "months"], 0.005),
+        **{"capitalised words": 0.2, "function words": 0.06, "connectives": 0.006, "prepositions": 0.02},
+    }
+)
+NAMED = ["Robert", "George", "Thomas", "red", "green", "white", "north", "south", "western"]
+
+
+def test_several_classes_that_together_are_enough():
+    """None of three classes has 0.3 of the tokens; together they have 0.75."""
+    found = describe(operations([[noise] for noise in NOISE], sources=[*NAMED, "stone", "river", "cloud"]), usual=FEW)
+    assert (found.rule, found.confidence) == ("responds to colours", 0.75)
+    assert found.text == (
+        "Responds most to colours (red, green, white), directions (north, south, western) and first names (Robert, "
+        "George, Thomas); nothing in common was found in what it writes"
+    )
+    one = operations([[noise] for noise in NOISE], sources=[*NAMED[:3], *WORDS[1:10]])
+    assert describe(one, usual=FEW).rule == UNCLEAR
+    usual = Usual(read=dict.fromkeys(["first names", "colours", "directions"], 0.05))
+    chance = operations([[noise] for noise in NOISE], sources=[*NAMED, "stone", "river", "cloud"])
+    assert describe(chance, usual=usual).rule == UNCLEAR  # three of twelve are no more than chance
+
+
+def test_classes_after_a_wide_one():
+    sources = ["at", "by", "into", "from", "under", "over", "red", "green", "white", "stone", "river", "cloud"]
+    found = describe(operations([[noise] for noise in NOISE], sources=sources), usual=FEW)
+    assert found.text.startswith("Responds most to prepositions (at, by, into, from) and colours (red, green, white);")
+    # Three of 18 are too few for a second class of their own.
+    wide = ["at", "them", "the", "because", "would", "what", "near", "too", "our"]
+    low = [["xqv"]] * 18
+    with_colours = operations(
+        [[noise] for noise in (NOISE * 2)[:18]], low, [*wide, "red", "green", "white", *WORDS[:6]]
+    )
+    assert describe(with_colours, usual=FEW).text.startswith(
+        "Responds most to function words (at, them, the, because) and colours (red, green, white);"
+    )
+    two = operations([[noise] for noise in (NOISE * 2)[:18]], low, [*wide, "red", "green", *WORDS[:7]])
+    assert describe(two, usual=FEW).text.startswith("Responds most to function words (at, them, the, because); nothing")
+
+
+def test_a_small_excess_is_none_however_many_tokens_show_it():
+    sources = [*map(str, range(60)), *(f"{first}{second}zqx" for first in "bcdfghjklmnprs" for second in "bcdfghjklm")]
+    planted = operations([[noise] for noise in (NOISE * 17)[:200]], [["xqv"]] * 200, sources)
+    usual = {"pieces of words": 0.6, "names and signs of code": 0.25}
+    assert describe(planted, usual=Usual(read={"numbers": 0.15, **usual})).rule == UNCLEAR
+    assert describe(planted, usual=Usual(read={"numbers": 0.05, **usual})).rule == "responds to numbers"
+
+
+CONNECTIVES = ["however", "moreover", "furthermore", "therefore", "thus", "hence", "additionally"]
+OTHERS = ["at", "them", "the", "because", "would"]
+PLAIN = [*WORDS, "coffee", "ocean", "museum", "kitchen", "forest", "turtle"]
+
+
+@pytest.mark.parametrize(
+    ("sources", "connectives", "named"),
+    [
+        (
+            [*CONNECTIVES, *OTHERS, *PLAIN],
+            0.006,
+            ", above all connectives (however, moreover, furthermore, therefore);",
+        ),
+        ([*CONNECTIVES, *OTHERS, *PLAIN], 0.02, " (however, moreover, furthermore, therefore);"),  # as all tokens are
+        ([*CONNECTIVES[:4], *OTHERS, "what", "near", "too", *PLAIN], 0.0006, " (however, moreover, furthermore, there"),
+    ],
+)
+def test_a_closed_class_that_most_function_words_are_of(sources, connectives, named):
+    """Connectives are fewer than 0.3 of the tokens, but more than half of the function words."""
+    usual = Usual(read={"function words": 0.06, "connectives": connectives})
+    low = [["xqv"]] * len(sources)
+    found = describe(operations([[noise] for noise in (NOISE * 3)[: len(sources)]], low, sources), usual=usual)
+    assert found.text.startswith(f"Responds most to function words{named}")
+
+
+def test_a_wide_class_has_the_topic_of_its_words():
+    adjectives = ["big", "long", "wide", "deep", "clear", "dark"]
+    planted = operations([[noise] for noise in NOISE], sources=[*adjectives, *CONTENT[:6]])
+    ids = [operation.token_id for operation in planted]
+    usual = Usual(read={"adjectives": 0.05})
+    alone = "Responds most to adjectives (big, long, wide, deep); nothing"
+    assert describe(planted, usual=usual, neighbourhood=neighbourhood(36, [])).text.startswith(alone)
+    found = describe(planted, usual=usual, neighbourhood=neighbourhood(36, [ids[3:8]]))
+    assert found.text.startswith("Responds most to adjectives and words such as ")
+    assert found.confidence == 0.5  # of the class alone
+
+
+def test_other_forms_count_for_a_topic():
+    """Four words of fifteen lie close together; with other forms of them, there are eight."""
+    topic = ["reason", "cause", "advantage", "purpose"]
+
+    def described(others):
+        sources = [*topic, *others, *CONTENT[: 11 - len(others)]]
+        planted = operations([[noise] for noise in [*NOISE, *NOISE[:3]]], [["xqv"]] * 15, sources)
+        ids = [operation.token_id for operation in planted[:4]]
+        return describe(planted, neighbourhood=neighbourhood(45, [ids]))
+
+    assert described([]).rule == UNCLEAR
+    found = described(["reasons", "causes", "advantages", "purposes"])
+    assert (found.rule, found.confidence) == ("topic", round(8 / 15, 4))
+    # Words that only begin alike are no other forms.
+    assert described(["realm", "cauldron", "adverb", "purple"]).rule == UNCLEAR
+
+
 def test_classes_of_what_a_head_writes():
     prepositions = ["on", "into", "from", "with", "about", "over", "under", "between", "through", "of", "to", "at"]
     planted = operations([[word, noise] for word, noise in zip(prepositions, NOISE, strict=True)])
     found = describe(planted, usual=Usual())
     assert found.rule == "writes prepositions"
     assert found.text.startswith("Writes prepositions (Paris → on, apple → into, ")
-    everywhere = Usual(written={"promoted": {"prepositions": 0.9, "function words": 0.9}})
+    everywhere = Usual(
+        written={"promoted": {"prepositions": 0.9, "function words": 0.9}}, met={"promoted": {"prepositions": 0.9}}
+    )
     assert describe(planted, usual=everywhere).rule == UNCLEAR
     cyrillic = operations(
         [[word] for word in ["код", "дом", "лес", "мир", "год", "час", "мост", "нос", "кот", "сон", "рот", "пол"]]
@@ -195,6 +321,31 @@ def test_classes_of_what_a_head_writes():
     assert describe(cyrillic, usual=Usual()).rule == "writes Cyrillic letters"
     signs = operations([[sign, noise] for sign, noise in zip('”“"’' * 3, NOISE, strict=True)])
     assert describe(signs, usual=Usual()).text.startswith("Writes quotation marks (“””")
+
+
+def test_a_listed_class_of_which_one_word_is_enough():
+    """One comparative among four other words, for 5 of 12 tokens."""
+    words = ["better", "less", "easier", "later", "more"]
+    others = [[noise, noise[::-1], noise + "q", noise + "x"] for noise in NOISE]
+    planted = operations([[*other, word] for other, word in zip(others, words, strict=False)] + others[5:])
+    found = describe(planted, usual=Usual())
+    assert (found.rule, found.confidence) == ("writes comparatives", round(5 / 12, 4))
+    assert found.text == "Often writes comparatives (Paris → better, apple → less, stone → easier, river → later)"
+    everywhere = Usual(met={"promoted": {"comparatives": 0.2}})
+    assert describe(planted, usual=everywhere).rule == UNCLEAR
+    # An ending shows no class: one verb in -ing may be an accident.
+    gerunds = ["making", "leaving", "growing", "reducing", "keeping"]
+    accident = operations([[*other, word] for other, word in zip(others, gerunds, strict=False)] + others[5:])
+    assert describe(accident, usual=Usual()).rule == UNCLEAR
+
+
+def test_a_piece_that_is_spelt_like_a_preposition_is_none():
+    pieces = ["at", "on", "in", "to", "of", "by"]
+    others = [[noise, noise[::-1], noise + "q", noise + "x"] for noise in NOISE]
+    planted = operations([[*other, word] for other, word in zip(others, pieces, strict=False)] + others[6:])
+    assert describe(planted, usual=Usual()).rule == "writes prepositions"
+    inside = [replace(each, promoted=tuple((token, text.strip()) for token, text in each.promoted)) for each in planted]
+    assert describe(inside, usual=Usual()).rule == UNCLEAR
 
 
 def test_responding_and_writing_are_one_sentence():

@@ -3,7 +3,14 @@
 import pytest
 
 from headatlas.analysis.descriptions.finding import quoted
-from headatlas.analysis.descriptions.words import classes_of, is_content, is_piece, is_readable, unread_kind
+from headatlas.analysis.descriptions.words import (
+    all_classes,
+    classes_of,
+    is_content,
+    is_piece,
+    is_readable,
+    unread_kind,
+)
 
 HAS = {
     "pronouns": " their Our I",
@@ -22,6 +29,7 @@ HAS = {
     "first names": " David Mary",
     "places": " France Texas Aberdeen",
     "nationalities": " German",
+    "colours": " red White",
     "organisations": " University hospitals agencies",
     "words for people": " students teacher women",
     "verbs in -ing": " producing stopping",
@@ -104,3 +112,8 @@ def test_white_space_is_a_class_and_is_called_by_its_name():
 def test_what_can_have_a_topic():
     assert is_content(" coffee") and is_content(" museum")
     assert not any(map(is_content, (" the", " May", " seven", " strugg", " France", ",")))
+
+
+def test_colours_are_one_class():
+    """Two built-in relations have colours, of which one calls them `color`."""
+    assert "colors" not in all_classes() and "colours" in all_classes()

@@ -20,22 +20,35 @@ from headatlas.analysis.descriptions.finding import (
     at_least,
     listed,
 )
+from headatlas.analysis.descriptions.rules import is_other_form
 from headatlas.analysis.descriptions.usual import Usual
-from headatlas.analysis.descriptions.words import GENERAL, all_classes, classes_of, is_content
+from headatlas.analysis.descriptions.words import CLOSED, GENERAL, all_classes, classes_of, is_content
 
 if TYPE_CHECKING:
     import numpy as np
 
     from headatlas.analysis.descriptions.neighbourhood import Neighbourhood
 
-MOST_P = 1e-4
-"""Largest probability by chance of what a head is said to respond to."""
+MOST_P, MOST_P_AMONG = 1e-4, 1e-3
+"""Largest probability by chance of what a head is said to respond to, and of a closed class among function words."""
 
 SECOND_SHARE = 0.2
 """Least share of tokens of a second class or topic."""
 
 GENERAL_SHARE = 0.4
 """Least share of tokens of a general class alone, which says less than a special one."""
+
+AFTER_GENERAL = 0.15
+"""Least share of tokens of the classes that are named after a general one."""
+
+ABOVE_ALL = 0.5
+"""Least share of function words that are of one closed class, for it to be named."""
+
+MOST_CLASSES, FEWEST_OF_CLASS = 3, 3
+"""Classes that are named if none has enough tokens alone but all together have, and fewest tokens of each."""
+
+BROAD = frozenset({"verbs", "adjectives"})
+"""Classes so wide that a topic among their words says more than the first of these."""
 
 CAPITALS = frozenset(
     {"capitalised words", "first names", "places", "nationalities", "months", "weekdays", "words in capitals"}
@@ -77,15 +90,45 @@ def responds_to(
         share, chance = 1 - len(rest) / len(tokens), sum(usual.read.get(name, 0.0) for name in named)
     if neighbourhood is not None and len(named) < MOST_PARTS:
         topics = _topics(rest, neighbourhood)
-        topics = topics if not named or sum(map(len, topics)) >= SECOND_SHARE * len(tokens) else []
-        if topics:
-            shown = MOST_EXAMPLES if len(topics) == 1 else SMALL_TOPIC
-            parts.append(f"words such as {' and '.join(listed(topic[:shown]) for topic in topics)}")
-            share += sum(map(len, topics)) / len(tokens)
+        members = _of_topics(rest, topics)
+        if topics and (not named or members >= SECOND_SHARE * len(tokens)):
+            parts.append(f"words such as {_shown(topics)}")
+            share += members / len(tokens)
             chance += usual_size(neighbourhood, len(rest)) / len(tokens)
+    if usual is not None and len(parts) == len(named) == 1:
+        parts = [_narrowed(tokens, named[0], usual, neighbourhood) or parts[0]]
     if not parts or share < MIN_SHARE:
         return None
-    return Finding(rule, f"responds most to {' and '.join(parts)}", share, chance, "reads")
+    joined = " and ".join(parts) if len(parts) < MOST_CLASSES else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return Finding(rule, f"responds most to {joined}", share, chance, "reads")
+
+
+def _shown(topics: Sequence[Sequence[Operation]]) -> str:
+    shown = MOST_EXAMPLES if len(topics) == 1 else SMALL_TOPIC
+    return " and ".join(listed([each.token for each in topic[:shown]]) for topic in topics)
+
+
+def _of_topics(tokens: Sequence[Operation], topics: Sequence[Sequence[Operation]]) -> int:
+    """The number of tokens that are a word of a topic or another form of one."""
+    words = [each.token.strip() for topic in topics for each in topic]
+    return sum(
+        is_content(each.token)
+        and any(word == each.token.strip() or is_other_form(each.token.strip(), word) for word in words)
+        for each in tokens
+    )
+
+
+def _narrowed(tokens: Sequence[Operation], name: str, usual: Usual, neighbourhood: Neighbourhood | None) -> str | None:
+    """More about the only class, if that is a wide one: what most of it is, or its topic; None if there is no more."""
+    title = f"{_capitalised(tokens, name)}{name}"
+    if name == "function words" and (closed := _closed_class(tokens, usual)) is not None:
+        return f"{title}, above all {closed} ({_examples(tokens, closed)})"
+    if name in BROAD and neighbourhood is not None:
+        # Words of the class may have a topic together with words that are not of it.
+        topics = _topics(tokens, neighbourhood)
+        if _of_topics(tokens, topics) >= MIN_SHARE * len(tokens):
+            return f"{title} and words such as {_shown(topics)}"
+    return None
 
 
 def _classes(tokens: Sequence[Operation], usual: Usual) -> list[str]:
@@ -94,14 +137,16 @@ def _classes(tokens: Sequence[Operation], usual: Usual) -> list[str]:
     general = _best_class(tokens, len(tokens), usual, MIN_SHARE, list(GENERAL))
     covered = sum(any(name in classes_of(each.token) for name in special) for each in tokens)
     if general is None or covered >= SPECIAL * sum(general in classes_of(each.token) for each in tokens):
-        return special
+        return special or _several_classes(tokens, len(tokens), usual, MIN_SHARE, MOST_CLASSES)
     rest = [each for each in tokens if general not in classes_of(each.token)]
     second = _best_class(
         rest, len(tokens), usual, SECOND_SHARE, [name for name in all_classes() if name not in GENERAL]
     )
     if second is not None:
         return [general, second]
-    return [general] if len(tokens) - len(rest) >= GENERAL_SHARE * len(tokens) else special
+    if len(tokens) - len(rest) < GENERAL_SHARE * len(tokens):
+        return special or _several_classes(tokens, len(tokens), usual, MIN_SHARE, MOST_CLASSES)
+    return [general, *_several_classes(rest, len(tokens), usual, AFTER_GENERAL, MOST_CLASSES - 1)]
 
 
 def _two_classes(tokens: Sequence[Operation], usual: Usual, names: Sequence[str]) -> list[str]:
@@ -113,20 +158,57 @@ def _two_classes(tokens: Sequence[Operation], usual: Usual, names: Sequence[str]
     return [first] if second is None else [first, second]
 
 
+def _several_classes(tokens: Sequence[Operation], n: int, usual: Usual, least: float, most: int) -> list[str]:
+    """Up to `most` classes that together have the share `least` of all `n` tokens; none if there are no such.
+
+    Each is more frequent than by chance among the tokens that the earlier ones leave.
+    """
+    names = [name for name in all_classes() if name not in GENERAL] + _scripts(tokens)
+    chosen: list[str] = []
+    rest = list(tokens)
+    while rest and len(chosen) < most:
+        name = _best_class(rest, len(rest), usual, FEWEST_OF_CLASS / len(rest), names, excess=0.0)
+        if name is None:
+            break
+        chosen.append(name)
+        rest = [each for each in rest if name not in classes_of(each.token)]
+    n_named, chance = len(tokens) - len(rest), sum(usual.read.get(name, 0.0) for name in chosen)
+    is_enough = n_named >= least * n and n_named >= (MIN_EXCESS + chance) * len(tokens)
+    return chosen if is_enough else []
+
+
+def _closed_class(tokens: Sequence[Operation], usual: Usual) -> str | None:
+    """The closed class of most function words, if it is more frequent than among those of the vocabulary."""
+    function_words = [each for each in tokens if "function words" in classes_of(each.token)]
+    of_all = usual.read.get("function words", 0.0)
+    if not of_all:
+        return None
+    among = Usual(read={name: min(1.0, usual.read.get(name, 0.0) / of_all) for name in CLOSED})
+    return _best_class(function_words, len(function_words), among, ABOVE_ALL, list(CLOSED), most_p=MOST_P_AMONG)
+
+
 def _scripts(tokens: Sequence[Operation]) -> list[str]:
     return sorted({name for each in tokens for name in classes_of(each.token) if name not in all_classes()})
 
 
-def _best_class(tokens: Sequence[Operation], n: int, usual: Usual, least: float, names: Sequence[str]) -> str | None:
+def _best_class(
+    tokens: Sequence[Operation],
+    n: int,
+    usual: Usual,
+    least: float,
+    names: Sequence[str],
+    excess: float = MIN_EXCESS,
+    most_p: float = MOST_P,
+) -> str | None:
     """The class that chance explains least, with its share of all `n` tokens; None if none is clear."""
     found: list[tuple[float, str]] = []
     for name in names:
         count, chance = sum(name in classes_of(each.token) for each in tokens), usual.read.get(name, 0.0)
         enough = CAPITALISED if name == "capitalised words" else least
-        if count and count >= enough * n and count / len(tokens) - chance >= MIN_EXCESS:
+        if count and count >= enough * n and count / len(tokens) - chance >= excess:
             found.append((at_least(count, len(tokens), chance), name))
     best = min(found, default=None)
-    return None if best is None or best[0] > MOST_P else best[1]
+    return None if best is None or best[0] > most_p else best[1]
 
 
 def _capitalised(tokens: Sequence[Operation], name: str) -> str:
@@ -140,7 +222,7 @@ def _examples(tokens: Sequence[Operation], name: str) -> str:
     return listed([each.token for each in tokens if name in classes_of(each.token)][:MOST_EXAMPLES])
 
 
-def _topics(tokens: Sequence[Operation], neighbourhood: Neighbourhood) -> list[list[str]]:
+def _topics(tokens: Sequence[Operation], neighbourhood: Neighbourhood) -> list[list[Operation]]:
     """Groups of words around one of them, the largest first; none if they are no larger than in random sets.
 
     Function words, names and pieces of words are left out, which lie close together without a topic, and so are words
@@ -156,7 +238,7 @@ def _topics(tokens: Sequence[Operation], neighbourhood: Neighbourhood) -> list[l
     groups = _groups(neighbourhood.cosines(ids, ids) > neighbourhood.least)
     if sum(map(len, groups)) <= usual_size(neighbourhood, len(words)):
         return []
-    return [[words[at].token for at in group] for group in groups]
+    return [[words[at] for at in group] for group in groups]
 
 
 def _groups(close: np.ndarray) -> list[list[int]]:

@@ -444,7 +444,7 @@ OPEN: dict[str, Holds] = {
     "places": _is_place,
     "organisations": _is_organisation,
     "nationalities": lambda token: token.strip().casefold() in _sources("demonym_to_country"),
-    "colours": lambda token: token.strip().casefold() in _targets("object_to_colour"),
+    "colours": lambda token: token.strip().casefold() in _targets("object_to_colour") | _things()["color"],
     "words for people": _is_person,
     "verbs in -ing": _is_gerund,
     "verbs in the past": _is_past,
@@ -476,7 +476,7 @@ GENERAL: dict[str, Holds] = {
 @cache
 def all_classes() -> dict[str, Holds]:
     """All classes by their names, which are plural; special ones first."""
-    things = {_plural(name): _is_thing(name) for name in _things()}
+    things = {_plural(name): _is_thing(name) for name in _things() if name != "color"}  # they are `colours`
     return CLOSED | OPEN | {name: holds for name, holds in things.items() if name not in OPEN} | SIGNS | GENERAL
 
 

@@ -22,7 +22,7 @@ from headatlas.analysis.descriptions.finding import (
 )
 from headatlas.analysis.descriptions.responds import begin_alike, beginning
 from headatlas.analysis.descriptions.rules import Agrees, Rule, all_rules
-from headatlas.analysis.descriptions.usual import SIDES, Usual, words_of, written_classes
+from headatlas.analysis.descriptions.usual import SIDES, Usual, met_classes, whole_words, words_of, written_classes
 from headatlas.analysis.descriptions.words import GENERAL, SIGNS, classes_of, is_piece, is_readable, unread_kind
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ CLASS_SHARE, CLASS_EXCESS, GENERAL_SHARE = 0.3, 0.25, 0.5
 """Least share of tokens that are mapped to a class, its least difference from chance, and least share for a general
 class, which says less."""
 
+MET_SHARE, MET_EXCESS = 0.4, 0.3
+"""Least share of tokens that are mapped to at least one word of a listed class, and least difference from chance."""
+
 SPECIAL_EXCESS = 0.6
 """A special class is named instead of a general one if it exceeds chance by this share of what the latter does."""
 
@@ -65,7 +68,7 @@ def written_by(
     for side in SIDES:
         found += _rules(operations, side)
         found += _often(operations, side, usual or Usual()) if fixed is None else []
-        found += _classes(operations, side, usual) if usual is not None else []
+        found += (_classes(operations, side, usual) or _met_class(operations, side, usual)) if usual is not None else []
     if neighbourhood is not None:
         found.append(_related(operations, neighbourhood))
     return [finding for finding in found if finding.is_clear]
@@ -175,17 +178,9 @@ def _spellings(operations: Sequence[Operation], *sides: str) -> dict[str, str]:
 
 def _fixed(operations: Sequence[Operation], usual: Usual) -> Finding | None:
     """One direction for nearly all tokens, of which both ends are seen: the same words up and the same words down."""
-    promoted, suppressed = (
-        Counter(word for operation in operations for word in words_of(operation, side)) for side in SIDES
-    )
-    # A word that is promoted for most tokens may be suppressed for the others: it lies at one end of the direction.
-    net = {
-        word: promoted[word] - suppressed[word]
-        for word in sorted({*promoted, *suppressed})
-        if promoted[word] + suppressed[word] >= MIN_SHARE * len(operations)
-    }
+    net = sorted(_net(operations).items())
     ends = [
-        [word for word in sorted(net, key=lambda word: -sign * net[word]) if sign * net[word] > 0][:MOST_EXAMPLES]
+        [word for word, at in sorted(net, key=lambda each: -sign * each[1]) if sign * at > 0][:MOST_EXAMPLES]
         for sign in (1, -1)
     ]
     up, down = map(set, ends)
@@ -214,6 +209,31 @@ def _fixed(operations: Sequence[Operation], usual: Usual) -> Finding | None:
     return Finding("fixed direction", clause, share, most, "promoted words")
 
 
+def _net(operations: Sequence[Operation]) -> dict[str, float]:
+    """For each word that is often written, at which end of a direction it lies, and for how many tokens.
+
+    `net = signs @ sides` with the sides (1 promoted, -1 suppressed, 0 neither) of all words for all tokens; the sign of
+    a token is that of its coordinate in the first singular direction, so that a direction that is written forwards for
+    some tokens and backwards for others does not cancel out.
+    """
+    import numpy as np
+
+    promoted, suppressed = ([words_of(operation, side) for operation in operations] for side in SIDES)
+    counts = Counter(word for words in (*promoted, *suppressed) for word in words)
+    often = sorted(word for word, count in counts.items() if count >= MIN_SHARE * len(operations))
+    if not often:
+        return {}
+    sides = np.asarray(
+        [[(word in up) - (word in down) for word in often] for up, down in zip(promoted, suppressed, strict=True)],
+        dtype=np.float64,
+    )
+    left = np.linalg.svd(sides, full_matrices=False)[0][:, 0]
+    signs = np.sign(left.round(9))
+    # Forwards is what most tokens are; of half and half, the first one.
+    signs *= np.sign(signs.sum() or signs[np.flatnonzero(signs)[0]])
+    return dict(zip(often, (signs @ sides).tolist(), strict=True))
+
+
 def _end(words: Sequence[str], shown: dict[str, str]) -> str:
     """One end of a direction: its words or signs that can be read, otherwise its pieces of words."""
     readable = [shown[word] for word in words if is_readable(shown[word])]
@@ -240,18 +260,40 @@ def _classes(operations: Sequence[Operation], side: str, usual: Usual) -> list[F
     if best in GENERAL and (side == "suppressed" or counts[best] < GENERAL_SHARE * len(operations)):
         return []
     rule = f"{VERBS[side]} {best}"
-    clause = f"{rule} ({_class_examples(operations, side, best, written)})"
+    words = [
+        [word for _, word in getattr(operation, side) if best in names]
+        for operation, names in zip(operations, written, strict=True)
+    ]
+    clause = f"{rule} ({_class_examples(operations, words, best)})"
     general = " general" if best in GENERAL else ""
     return [Finding(rule, clause, counts[best] / len(operations), chance.get(best, 0.0), f"{side} class{general}")]
 
 
-def _class_examples(operations: Sequence[Operation], side: str, name: str, written: Sequence[set[str]]) -> str:
-    """Pairs with different words of the class; only the words if they are signs, which follow from no word."""
+def _met_class(operations: Sequence[Operation], side: str, usual: Usual) -> list[Finding]:
+    """The listed class of which at least one word is written for two in five tokens: more than all heads do so."""
+    chance = usual.met.get(side, {})
+    counts = Counter(name for operation in operations for name in met_classes(operation, side))
+    excess = {name: count / len(operations) - chance.get(name, 0.0) for name, count in counts.items()}
+    best = max(excess, key=lambda name: (excess[name], name), default=None)
+    if best is None or excess[best] < MET_EXCESS or counts[best] < MET_SHARE * len(operations):
+        return []
+    rule = f"{VERBS[side]} {best}"
+    words = [whole_words(operation, side) for operation in operations]
+    clause = f"often {rule} ({_class_examples(operations, words, best)})"
+    return [Finding(rule, clause, counts[best] / len(operations), chance.get(best, 0.0), f"{side} class")]
+
+
+def _class_examples(operations: Sequence[Operation], words: Sequence[Sequence[str]], name: str) -> str:
+    """Pairs with different words of the class; only the words if they are signs, which follow from no word.
+
+    Args:
+        words: for each operation, those of its words that count for the class.
+    """
     pairs = {
-        quoted(word): quoted(operation.token)
-        for operation, names in reversed(list(zip(operations, written, strict=True)))
-        if name in names
-        for word in [next(word for _, word in getattr(operation, side) if name in classes_of(word))]
+        quoted(of_class[0]): quoted(operation.token)
+        for operation, mapped in reversed(list(zip(operations, words, strict=True)))
+        for of_class in [[word for word in mapped if name in classes_of(word)]]
+        if of_class
     }
     shown = list(pairs.items())[::-1][:MOST_EXAMPLES]
     return ", ".join(word if name in SIGNS else f"{token} → {word}" for word, token in shown)
