@@ -23,7 +23,7 @@ GEMMA := .gemma/gemma-3-270m.gguf
 help:
 	@echo 'make demo         install everything and map the demo model into demo-atlas/'
 	@echo 'make demo-gemma   map Gemma 3 270M (250 MB to download; its own terms apply) into demo-gemma-atlas/'
-	@echo 'make gallery      both, as pages that open by themselves, in docs/_build/gallery/'
+	@echo 'make gallery      both, as pages that open by themselves, in docs/_build/gallery/, and the figures of docs/gallery.md'
 	@echo 'make test         install everything and run the tests'
 	@echo 'make test-system  tests that kill processes and run every command of the documentation'
 	@echo 'make test-lowest  make test with the lowest versions that pyproject.toml allows, in .venv-lowest'
@@ -51,8 +51,9 @@ demo: install
 demo-gemma: install $(GEMMA)
 	$(BIN)/headatlas map $(GEMMA) -o demo-gemma-atlas
 
-# Pages that open by themselves; too large for the repository, so they lie with the built documentation.
+# Pages that open by themselves; too large for the repository, so they lie with the built documentation. Figures do not.
 gallery: demo demo-gemma
+	$(BIN)/python tools/make_gallery.py --figures docs demo-atlas demo-gemma-atlas
 	$(BIN)/python tools/make_gallery.py docs/_build/gallery demo-atlas demo-gemma-atlas
 
 # System tests that need this model are skipped without it, and fail in CI.

@@ -158,7 +158,8 @@ def test_the_figures_of_the_documentation(tmp_path):
     without = ("sensitivity", "ablation")
     gallery.FIGURES = tuple(each for each in gallery.FIGURES if each[0] not in without)
     drawn = gallery.make_figures(tmp_path, tmp_path / "a", tmp_path / "b")
-    assert drawn == [name for name, *_ in gallery.FIGURES]
+    assert drawn == [*gallery.MAPS, *(name for name, *_ in gallery.FIGURES)]
+    assert {f"{name}.png" for name in gallery.MAPS} <= {path.name for path in (tmp_path / "images").iterdir()}
     text = page.read_text("utf-8")
     assert text.startswith("# Gallery") and text.endswith("Rest\n") and "old" not in text
     for name, title, _ in gallery.FIGURES:
@@ -170,6 +171,8 @@ def test_the_figures_of_the_documentation(tmp_path):
 def test_the_gallery_has_the_figures_of_its_tool():
     gallery = load_tool("make_gallery")
     text = (ROOT / "docs" / "gallery.md").read_text("utf-8")
+    drawn = {*gallery.MAPS, *(f"figure-{name}" for name, *_ in gallery.FIGURES)}
+    assert set(re.findall(r"\(images/(.+?)\.png\)", text)) <= drawn
     for name, title, command in gallery.FIGURES:
         if (ROOT / "docs" / "images" / f"figure-{name}.png").is_file():
             assert f"### {title}\n\n```text\nheadatlas {command.format(f'{name}.pdf')}\n" in text

@@ -4,8 +4,8 @@
     python tools/make_gallery.py --figures docs ATLAS [OTHER]
 
 The first writes `index.html` with the map of each atlas and what it shows in a sentence, and a folder for each with its
-explorer. The second runs the commands of `FIGURES`, whose pictures are those of `gallery.md`, and writes that part of
-the page anew; figures of evidence that the atlas lacks stay as they are.
+explorer. The second runs the commands of `MAPS` and `FIGURES`, whose pictures are those of `gallery.md`, and writes
+that part of the page anew; figures of evidence that the atlas lacks stay as they are.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ FIGURES = (
     ("comparison", "Two models", "compare demo-atlas other-atlas -o {} --width page"),
 )  # fmt: skip
 """Name, title and command of each figure; `{}` is its file."""
+
+MAPS = {"demo-map": "figure demo-atlas -o {}", "gemma-map": "figure other-atlas -o {}"}
+"""The command of each map, which the README shows too, by the name of its picture."""
 
 NEEDS = {"reading": "attention", "validation": "validation", "ablation": "ablation", "composition": "composition"}
 """The evidence that a figure shows."""
@@ -101,13 +104,19 @@ def make_figures(docs: Path, folder: Path, other: Path | None = None) -> list[st
 
     atlas, drawn, parts = headatlas.load_atlas(folder), [], [START]
     places = {"demo-atlas": str(folder), "other-atlas": str(other)}
-    for name, title, command in FIGURES:
-        picture = docs / "images" / f"figure-{name}.png"
-        possible = name not in NEEDS or atlas.evidence(NEEDS[name]) is not None
-        if possible and (other is not None or "other-atlas" not in command):
+
+    def draw(name: str, picture: Path, command: str) -> None:
+        if other is not None or "other-atlas" not in command:
             words = [places.get(word, word) for word in command.format(picture).split()]
             app(words, standalone_mode=False)
             drawn.append(name)
+
+    for name, command in MAPS.items():
+        draw(name, docs / "images" / f"{name}.png", command)
+    for name, title, command in FIGURES:
+        picture = docs / "images" / f"figure-{name}.png"
+        if name not in NEEDS or atlas.evidence(NEEDS[name]) is not None:
+            draw(name, picture, command)
         if picture.is_file():
             shown = command.format(f"{name}.pdf")
             parts.append(f"### {title}\n\n```text\nheadatlas {shown}\n```\n\n![{title}](images/{picture.name})")
