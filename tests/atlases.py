@@ -308,13 +308,17 @@ def make_composition(atlas: Atlas, edges: Sequence[tuple] | None = None) -> Atla
         "p_value",
         "q_value",
     )
+    # Without edges, too, the columns have their types, as in a table that was measured.
+    places = dict.fromkeys((*names[1:5], "edge", "draw"), "int64") | {"about": "str", "kind": "str"}
     table = pd.DataFrame([(*each[:7], 0.0, each[7], each[7]) for each in edges], columns=list(names))
+    table = table.astype({name: places.get(name, "float64") for name in table})
     changes = [f"{what}{end}" for what in ("share_change", "copying_change") for end in ("", "_low", "_high")]
     paths = pd.DataFrame(
         [(*each[1:6], number, draw, 0.5, *(6 * [-0.25 / (1 + draw)])) for number, each in enumerate(edges)
          for draw in range(3)],
         columns=["sender_layer", "sender_head", "layer", "head", "kind", "edge", "draw", "share", *changes],
     )  # fmt: skip
+    paths = paths.astype({name: places.get(name, "float64") for name in paths})
     return atlas.with_evidence(
         {
             "composition": (pd.DataFrame(heads, columns=list(columns)), COMPOSITION),

@@ -28,11 +28,12 @@ from headatlas.explorer import write_page
 from headatlas.figures import draw_map
 from headatlas.figures.saving import render
 from headatlas.measuring.survey import _csv
-from headatlas.reports import build_report, to_markdown
 from headatlas.reports.card import write_card
 from headatlas.reports.export import export
+from headatlas.reports.markdown import to_markdown
 from headatlas.reports.model_card import write_model_card
 from headatlas.reports.removal_code import CODE_FORMATS, removal_code
+from headatlas.reports.report import build_report
 from headatlas.sharing.answers import Answers
 from headatlas.sharing.data_card import write_data_card
 from needs import find_browser, need_package

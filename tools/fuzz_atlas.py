@@ -36,10 +36,11 @@ from headatlas.analysis.coverage import sum_coverage
 from headatlas.atlas import MANIFEST, Atlas, load_atlas
 from headatlas.errors import HeadatlasError
 from headatlas.explorer.payload import build_payload
-from headatlas.reports import build_report, to_markdown
 from headatlas.reports.card import write_card
 from headatlas.reports.export import FORMATS, export
+from headatlas.reports.markdown import to_markdown
 from headatlas.reports.model_card import write_model_card
+from headatlas.reports.report import build_report
 
 SECONDS, MEGABYTES = 1.0, 500
 

@@ -52,7 +52,7 @@ def sentences(atlas: Atlas) -> dict[str, tuple[int, int, str]]:
 def write(atlas: Atlas, sheet: Path, seed: int) -> None:
     salient = atlas.evidence("salient")
     assert salient is not None
-    pairs = {place: shown(operations_of(rows)) for place, rows in salient.groupby(["layer", "head"])}
+    pairs = {place: shown(operations_of(rows.to_dict("records"))) for place, rows in salient.groupby(["layer", "head"])}
     items = sorted(sentences(atlas).items())
     random.Random(seed).shuffle(items)
     with sheet.open("w", newline="", encoding="utf-8") as file:
@@ -69,7 +69,7 @@ def changes(atlas: Atlas, sheet: Path, seed: int, marks: Path, key_file: Path) -
     """
     salient = atlas.evidence("salient")
     assert salient is not None
-    pairs = {place: shown(operations_of(rows)) for place, rows in salient.groupby(["layer", "head"])}
+    pairs = {place: shown(operations_of(rows.to_dict("records"))) for place, rows in salient.groupby(["layer", "head"])}
     marked = {row["id"]: row["sentence"] for row in csv.DictReader(marks.open(newline="", encoding="utf-8"))}
     items = []
     for name, (layer, head, text) in sorted(sentences(atlas).items()):

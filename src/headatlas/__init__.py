@@ -50,7 +50,7 @@ _HOME = {
     "validate_atlas": "headatlas.measuring.validate",
     "write_card": "headatlas.reports.card",
     "write_model_card": "headatlas.reports.model_card",
-    "write_report": "headatlas.reports",
+    "write_report": "headatlas.reports.report",
 }
 
 __all__ = [
@@ -114,9 +114,9 @@ if TYPE_CHECKING:
     from headatlas.measuring.survey import survey_models
     from headatlas.measuring.validate import validate_atlas
     from headatlas.relations import Relation, builtin_relations, load_relations
-    from headatlas.reports import write_report
     from headatlas.reports.card import write_card
     from headatlas.reports.model_card import write_model_card
+    from headatlas.reports.report import write_report
     from headatlas.sharing.publish import publish_atlas
     from headatlas.sharing.pull import pull_atlas
 

@@ -8,13 +8,14 @@ from typer.testing import CliRunner
 
 from atlases import make_atlas
 from headatlas import classify
-from headatlas.analysis import analyse, count_classified
+from headatlas.analysis.beyond_chance import count_classified
+from headatlas.analysis.findings import analyse
 from headatlas.atlas import load_atlas
 from headatlas.cli import app
 from headatlas.errors import AtlasError, SettingsError
 from headatlas.figures import draw_map, draw_sensitivity, render
 from headatlas.measuring.output import write_results
-from headatlas.reports import write_report
+from headatlas.reports.report import write_report
 
 
 def with_hits(atlas):

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from atlases import PAIRS, make_atlas, with_manifest
-from headatlas.analysis import analyse
+from headatlas.analysis.findings import analyse
 from headatlas.atlas import COPYING_VARIABLES, head_name
-from headatlas.reports import write_report
+from headatlas.reports.report import write_report
 from headatlas.settings import MIN_UNCOPIED
 
 

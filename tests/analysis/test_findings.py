@@ -10,11 +10,12 @@ import pytest
 from scipy.stats import fisher_exact
 
 from atlases import make_atlas, with_model
-from headatlas.analysis import analyse, best_boundary, holm, overlap_in_layers
 from headatlas.analysis.arrangements import find_arrangements
-from headatlas.analysis.boundaries import find_boundaries
+from headatlas.analysis.boundaries import best_boundary, find_boundaries
 from headatlas.analysis.exceptional import far
-from headatlas.analysis.meetings import find_meetings
+from headatlas.analysis.findings import analyse
+from headatlas.analysis.meetings import find_meetings, overlap_in_layers
+from headatlas.analysis.significance import holm
 from headatlas.atlas import Atlas, build_dataset
 from headatlas.errors import AtlasError, SettingsError
 from headatlas.measuring.import_scores import import_scores

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from atlases import make_atlas, with_model
-from headatlas.analysis import analyse
+from headatlas.analysis.findings import analyse
 from headatlas.analysis.group_similarity import find_group_similarity
-from headatlas.reports import write_report
+from headatlas.reports.report import write_report
 
 
 def scores(n_layers, n_heads, seed=0):

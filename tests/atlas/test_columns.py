@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from atlases import replace_table
-from headatlas.atlas import Atlas, load_atlas
+from headatlas.atlas import COPYING_VARIABLES, Atlas, load_atlas, records
 from headatlas.atlas.columns import Columns, Counts, Texts, columns_of_frame
+from headatlas.atlas.evidence import EVIDENCE
 from headatlas.errors import AtlasError
 
 SIDES = ("score", "suppression")
@@ -81,6 +82,10 @@ def test_a_frame_there_and_back():
     pd.testing.assert_frame_equal(columns.frame(), frame)
     assert len(columns) == 3 and list(columns) == list(frame) and "other" not in columns
     assert columns.known("count").tolist() == columns.known("share").tolist() == [True, False, True]
+    assert columns.rows() == records(frame)
+    surrogate = columns_of_frame(pd.DataFrame({"text": ["\udcff", "x"]}, dtype=object))
+    assert surrogate.rows() == [{"text": "\udcff"}, {"text": "x"}]
+    assert Columns({}).rows() == columns.take(np.zeros(3, dtype=bool)).rows() == []
     pd.testing.assert_frame_equal(columns.take(np.array([2, 0])).frame(), frame.iloc[[2, 0]].reset_index(drop=True))
     assert len(Columns({})) == 0 and len(Columns({"count": Counts(np.arange(2), np.zeros(2, bool))})) == 2
 
@@ -111,10 +116,59 @@ def test_rows_are_those_of_the_frame(folder, side, rule):
     assert rows or (side, rule) == ("suppression", "calibrated")
 
 
-@pytest.mark.parametrize("arguments", [["--json"], [], ["--side", "suppression", "--min-score", "0"]])
-def test_the_list_of_heads_starts_without_pandas_and_xarray(folder, arguments):
+@pytest.mark.parametrize("name", EVIDENCE)
+def test_the_rows_of_each_table_of_evidence_are_those_of_its_frame(folder, name):
+    atlas, again = load_atlas(folder), load_atlas(folder)
+    columns, frame = atlas.evidence_columns(name), again.evidence(name)
+    assert columns.rows() == records(frame) and len(columns)
+    if "layer" in columns:
+        own = frame[(frame["layer"] == 1) & (frame["head"] == 2)]
+        assert columns.of_head(1, 2).rows() == records(own)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_statistics_are_what_labelled_arrays_hold(folder, side):
+    atlas = load_atlas(folder)
+    (low, high), (uncopied_low, uncopied_high) = atlas.interval(side), atlas.uncopied_interval(side)
+    expected = {
+        "low": low,
+        "high": high,
+        "chance": atlas.chance(side),
+        "chance_exact": atlas.chance_exact(side),
+        "p": atlas.p_values(side),
+        "q": atlas.q_values(side),
+        "uncopied": atlas.uncopied(side),
+        "uncopied_hits": atlas.data[COPYING_VARIABLES[side][0]],
+        "uncopied_pairs": atlas.uncopied_pairs.broadcast_like(atlas.scores),
+        "uncopied_low": uncopied_low,
+        "uncopied_high": uncopied_high,
+        "uncopied_chance": atlas.uncopied_chance(side),
+        "uncopied_q": atlas.uncopied_q_values(side),
+    }
+    found = atlas.statistics(side)
+    assert set(found) == {*expected, "copying"} and found["copying"].tolist() == atlas.by_copying(side=side).tolist()
+    for name, values in expected.items():
+        assert np.array_equal(found[name], values.values, equal_nan=True), name
+        assert values.dims == atlas.scores.dims, name
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["heads", "--json"],
+        ["heads"],
+        ["heads", "--side", "suppression", "--min-score", "0"],
+        ["heads", "--reads", "sink"],
+        ["head", "l1h2"],
+        ["head", "L1H2", "--json"],
+        ["head", "L1H2", "--markdown"],
+    ],
+    ids=" ".join,
+)
+def test_heads_and_cards_start_without_pandas_and_xarray(folder, arguments):
+    command, *others = arguments
     code = f"""
-import sys; sys.argv = {["headatlas", "heads", str(folder), "--rule", "plain", *arguments]!r}
+import sys; sys.argv = {["headatlas", command, str(folder), "--rule", "plain", *others]!r}
 from headatlas.cli import main
 try: main()
 except SystemExit as end: assert not end.code

@@ -24,8 +24,8 @@ from headatlas.explorer.packing import NOTHING
 from headatlas.explorer.payload import build_payload
 from headatlas.figures import PALETTES
 from headatlas.measuring.import_scores import import_scores
-from headatlas.reports import build_report
 from headatlas.reports.blocks import Code, CodeBlock, Picture, Strong, Title, bullets, heading, paragraph, table
+from headatlas.reports.report import build_report
 from headatlas.settings import MAX_Q, MIN_EXCESS, MIN_UNCOPIED
 
 N_LAYERS, N_HEADS = 7, 3

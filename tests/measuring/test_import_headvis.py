@@ -16,8 +16,8 @@ from headatlas.atlas.headvis import METRICS
 from headatlas.cli import app
 from headatlas.errors import AtlasError
 from headatlas.measuring.import_headvis import import_headvis
-from headatlas.reports import write_report
 from headatlas.reports.headvis import head_metrics, metrics_json, write_tree
+from headatlas.reports.report import write_report
 
 N_LAYERS, N_HEADS = 3, 2
 RUN = {

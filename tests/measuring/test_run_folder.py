@@ -11,7 +11,8 @@ from headatlas.errors import AtlasError
 from headatlas.explorer import build_page
 from headatlas.measuring.output import OUTPUTS, add_evidence, write_results
 from headatlas.measuring.run_folder import RunFolder, RunParts, remove_parts
-from headatlas.reports import build_report, to_markdown
+from headatlas.reports.markdown import to_markdown
+from headatlas.reports.report import build_report
 
 IDENTITY = {"measure": "weights", "model": "m", "relations": "r", "settings": {"k": 10}}
 

@@ -2,8 +2,8 @@
 
 from atlases import make_atlas, make_composition
 from headatlas.analysis.card import head_card
-from headatlas.reports import write_report
 from headatlas.reports.card import write_card
+from headatlas.reports.report import write_report
 
 
 def section(atlas):

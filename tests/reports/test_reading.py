@@ -7,7 +7,7 @@ from headatlas.analysis.categories import classify
 from headatlas.analysis.sentences import Sentences
 from headatlas.atlas import SIDES
 from headatlas.atlas.evidence import RemovedTogether
-from headatlas.reports import write_report
+from headatlas.reports.report import write_report
 
 SHARES = {
     "induction": {(2, 3): 0.83, (3, 4): 0.31},

@@ -20,7 +20,7 @@ from headatlas.atlas.manifest import (
     ToolFacts,
 )
 from headatlas.measuring.import_scores import import_scores
-from headatlas.reports import write_report
+from headatlas.reports.report import write_report
 
 PYTHIA = Path(__file__).parents[3] / "shared" / "reference" / "pythia-6.9b-scores.csv"
 HEADINGS = ["In short", "Heads per category", "How far it could be chance",
@@ -218,7 +218,7 @@ def test_forced_meetings_are_reported():
     ],
 )  # fmt: skip
 def test_no_direction_that_the_tests_do_not_support(observed, expected, p, expected_in_layers, p_in_layers, sentence):
-    from headatlas.analysis import Meeting
+    from headatlas.analysis.meetings import Meeting
     from headatlas.reports.findings import _meeting
 
     found = _meeting(Meeting(("a", "b"), observed, expected, p, p, expected_in_layers, p_in_layers, p_in_layers))

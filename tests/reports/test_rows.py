@@ -1,7 +1,7 @@
 """The rows of short tables."""
 
 from atlases import make_atlas
-from headatlas.reports import category_rows, strongest_rows
+from headatlas.reports.rows import category_rows, strongest_rows
 
 
 def test_rows_for_the_terminal():

@@ -6,7 +6,7 @@ import pandas as pd
 
 from atlases import VALIDATION, make_atlas, make_evidence
 from headatlas.atlas.evidence import Ablation, AblationFacts, Against, Control, Correlation, RemovedBy, Status
-from headatlas.reports import write_report
+from headatlas.reports.report import write_report
 
 
 def test_nothing_is_said_of_what_was_not_measured():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from headatlas.analysis.categories import Classification, classify
@@ -14,12 +16,11 @@ from headatlas.analysis.descriptions.describing import operations_of
 from headatlas.analysis.reading import BEHAVIOURS, find_reading
 from headatlas.analysis.reading_words import words_of
 from headatlas.analysis.sentences import Sentences
-from headatlas.atlas import COPYING_VARIABLES, HITS_VARIABLES, SIDES, Atlas, head_name, records
+from headatlas.atlas import HITS_SIDES, HITS_VARIABLES, SIDES, Atlas, head_name
 from headatlas.errors import AtlasError, SettingsError
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
 
 MOST_EXAMPLES = 6
 
@@ -211,112 +212,113 @@ class Card:
         atlas, place = self.atlas, (self.layer, self.head)
         found = []
         for at, name in enumerate(atlas.relations):
-            known: dict[str, Any] = {"relation": name, "category": str(atlas.data["category"].values[at])}
-            for what in ("k", "pairs"):
-                known[what] = int(atlas.data[what].values[at]) or None
+            known: dict[str, Any] = {"relation": name, "category": atlas.grid.categories[at]}
+            known |= {"k": int(atlas.grid.k[at]) or None, "pairs": int(atlas.grid.pairs[at]) or None}
             known["implements"] = bool(self._classification.implements[(at, *place)])
             for side, counts in HITS_VARIABLES.items():
-                known[side] = _number(atlas.data.get(side), at, *place)
-                count = _number(atlas.data.get(counts), at, *place)
+                known[side] = _number(atlas.grid.arrays.get(side), at, *place)
+                count = _number(atlas.grid.arrays.get(counts), at, *place)
                 known[counts] = None if count is None else int(count)
                 known |= {f"{side}_{what}": value for what, value in self._statistics(side, at).items()}
-            known["examples"] = self._examples(name, known["pairs"])
+            known["examples"] = self._examples(name)
             found.append(known)
         return sorted(found, key=lambda each: (-each["score"], each["relation"]))
 
     def _statistics(self, side: str, at: int) -> dict[str, Any]:
-        if side not in self.atlas.data:
+        if side not in self.atlas.grid:
             return dict.fromkeys(("interval", "chance", "chance_exact", "p", "q", *UNCOPIED))
-        place = (at, self.layer, self.head)
         arrays = self._of_all[side]
-        interval = arrays["interval"]
-        exact = _number(arrays["chance_exact"], *place)
-        return {
-            "interval": None if interval is None else [_number(end, *place) for end in interval],
-            "chance": _number(arrays["chance"], *place),
-            "chance_exact": None if exact is None else bool(exact),
-            "p": _number(arrays["p"], *place),
-            "q": _number(arrays["q"], *place),
-            **self._uncopied(side, at),
-        }
 
-    def _uncopied(self, side: str, at: int) -> dict[str, Any]:
-        """UNCOPIED by name; None if copying was not measured, and the shares if copying misses too few pairs."""
-        arrays, place = self._of_all[side], (at, self.layer, self.head)
-        pairs = self.atlas.uncopied_pairs
-        if pairs is None:
-            return dict.fromkeys(UNCOPIED)
-        interval = [_number(end, *place) for end in arrays["uncopied_interval"]]
-        return {
-            "copying": str(arrays["copying"][place]),
-            "uncopied": _number(arrays["uncopied"], *place),
-            "uncopied_hits": int(self.atlas.data[COPYING_VARIABLES[side][0]].values[place]),
-            "uncopied_pairs": int(pairs.values[at, self.layer]),
-            "uncopied_interval": None if interval[0] is None else interval,
-            "uncopied_chance": _number(arrays["uncopied_chance"], *place),
-            "uncopied_q": _number(arrays["uncopied_q"], *place),
+        def number(name: str) -> float | None:
+            return _number(arrays[name], at, self.layer, self.head)
+
+        def interval(name: str) -> list[float | None] | None:
+            ends = [number(f"{name}low"), number(f"{name}high")]
+            return None if ends[0] is None else ends
+
+        exact = number("chance_exact")
+        found = {
+            "interval": interval(""),
+            "chance": number("chance"),
+            "chance_exact": None if exact is None else bool(exact),
+            "p": number("p"),
+            "q": number("q"),
+        }
+        copying, hits, pairs = arrays["copying"], number("uncopied_hits"), number("uncopied_pairs")
+        if copying is None or hits is None or pairs is None:
+            return found | dict.fromkeys(UNCOPIED)
+        # The shares are None if copying misses too few pairs.
+        return found | {
+            "copying": str(copying[at, self.layer, self.head]),
+            "uncopied": number("uncopied"),
+            "uncopied_hits": int(hits),
+            "uncopied_pairs": int(pairs),
+            "uncopied_interval": interval("uncopied_"),
+            "uncopied_chance": number("uncopied_chance"),
+            "uncopied_q": number("uncopied_q"),
         }
 
     @cached_property
-    def _of_all(self) -> dict[str, dict[str, Any]]:
+    def _of_all(self) -> dict[str, dict[str, np.ndarray | None]]:
         """Statistics of all heads, because q-values depend on all of them."""
-        atlas = self.atlas
-        return {
-            side: {
-                "interval": atlas.interval(side),
-                "chance": atlas.chance(side),
-                "chance_exact": atlas.chance_exact(side),
-                "p": atlas.p_values(side),
-                "q": atlas.q_values(side),
-                "copying": atlas.by_copying(None, side),
-                "uncopied": atlas.uncopied(side),
-                "uncopied_interval": atlas.uncopied_interval(side),
-                "uncopied_chance": atlas.uncopied_chance(side),
-                "uncopied_q": atlas.uncopied_q_values(side),
-            }
-            for side in SIDES
-            if side in atlas.data
-        }
+        return {side: self.atlas.statistics(side) for side in SIDES if side in self.atlas.grid}
 
-    def _examples(self, relation: str, pairs: int | None) -> dict[str, Any] | None:
+    def _examples(self, relation: str) -> dict[str, Any] | None:
         """Pairs that the head promotes, that it suppresses, and that other heads promote but this one does not.
 
         An atlas stores hits only, so pairs that no head hits are not among the missed ones.
         """
-        hits = self._hits_of(relation)
-        if hits is None:
+        if self.atlas.hits_columns is None:
             return None
-        own = (hits["layer"] == self.layer) & (hits["head"] == self.head)
-        of_side = {side: _pairs(hits.loc[own & (hits["side"] == side)]) for side in ("promoted", "suppressed")}
-        hit = set(of_side["promoted"])
-        missed = [pair for pair in _pairs(hits) if pair not in hit]
-        lists = {"hit": of_side["promoted"], "missed": missed, "suppressed": of_side["suppressed"]}
-        return {name: [list(pair) for pair in each[:MOST_EXAMPLES]] for name, each in lists.items()}
-
-    def _hits_of(self, relation: str) -> pd.DataFrame | None:
-        return None if self.atlas.pair_hits is None else self._hits_by_relation.get(relation, _no_hits(self.atlas))
+        own = {side: self._own_pairs.get((relation, side), []) for side in HITS_SIDES.values()}
+        hit = set(own["promoted"])
+        missed = (pair for pair in self._pairs.get(relation, ()) if pair not in hit)
+        lists = {"hit": own["promoted"], "missed": missed, "suppressed": own["suppressed"]}
+        return {name: [list(pair) for pair in islice(each, MOST_EXAMPLES)] for name, each in lists.items()}
 
     @cached_property
-    def _hits_by_relation(self) -> dict[str, pd.DataFrame]:
-        assert self.atlas.pair_hits is not None
-        return {str(name): hits for name, hits in self.atlas.pair_hits.groupby("relation", sort=False)}
+    def _own_pairs(self) -> dict[tuple[str, str], list[tuple[str, str]]]:
+        """The pairs that the head hits, by relation and side."""
+        assert self.atlas.hits_columns is not None
+        found: dict[tuple[str, str], dict[tuple[str, str], None]] = {}
+        for row in self.atlas.hits_columns.of_head(self.layer, self.head).rows():
+            found.setdefault((row["relation"], row["side"]), {})[row["source"], row["target"]] = None
+        return {place: list(pairs) for place, pairs in found.items()}
+
+    @cached_property
+    def _pairs(self) -> dict[str, list[tuple[str, str]]]:
+        """The pairs of each relation that any head hits."""
+        import numpy as np
+
+        hits = self.atlas.hits_columns
+        assert hits is not None
+        place = np.zeros(len(hits), dtype=np.int64)
+        for name in ("relation", "source", "target"):
+            numbers, texts = hits.texts(name).factorised
+            place = place * len(texts) + numbers
+        first = np.sort(np.unique(place, return_index=True)[1])
+        found: dict[str, list[tuple[str, str]]] = {}
+        for row in hits.take(first).rows():
+            found.setdefault(row["relation"], []).append((row["source"], row["target"]))
+        return found
 
     @cached_property
     def salient(self) -> list[dict[str, Any]] | None:
-        table = self.atlas.evidence("salient")
-        if table is None:
+        rows = self._rows("salient")
+        if rows is None:
             return None
-        own = self._own(table)
-        strength = own.groupby("rank")["amplification"].first().tolist()
+        strength: dict[int, float] = {}
+        for row in rows:
+            strength.setdefault(row["rank"], row["amplification"])
         return [
             {
                 "token_id": each.token_id,
                 "token": each.token,
-                "amplification": amplification,
+                "amplification": strength[rank],
                 "promoted": [word for _, word in each.promoted],
                 "suppressed": [word for _, word in each.suppressed],
             }
-            for each, amplification in zip(operations_of(own), strength, strict=True)
+            for rank, each in zip(sorted(strength), operations_of(rows), strict=True)
         ]
 
     @cached_property
@@ -341,11 +343,11 @@ class Card:
     @cached_property
     def ablation(self) -> list[dict[str, Any]] | None:
         """The effects of removing the heads of each relation that this head implements, which are removed together."""
-        table = self.atlas.evidence("ablation")
+        table = self.atlas.evidence_columns("ablation")
         if table is None:
             return None
         implemented = {each["relation"] for each in self.relations if each["implements"]}
-        return records(table.loc[table["relation"].isin(list(implemented))])
+        return table.take(table.texts("relation").among(implemented)).rows()
 
     @cached_property
     def removal(self) -> dict[str, Any] | None:
@@ -386,16 +388,13 @@ class Card:
         classification = self._classification
         return tuple(name for name in classification.categories if classification.of(name)[layer, head])
 
-    def _own(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The head's own rows of a table of evidence."""
-        return table.loc[(table["layer"] == self.layer) & (table["head"] == self.head)]
-
     def _rows(self, evidence: str) -> list[dict[str, Any]] | None:
-        table = self.atlas.evidence(evidence)
+        """The head's own rows of a table of evidence."""
+        table = self.atlas.evidence_columns(evidence)
         if table is None:
             return None
-        own = self._own(table)
-        return records(own.drop(columns=["layer", "head"]))
+        rows = table.of_head(self.layer, self.head).rows()
+        return [{name: value for name, value in row.items() if name not in ("layer", "head")} for row in rows]
 
 
 def head_card(atlas: Atlas, name: str, rule: str | None = None) -> Card:
@@ -413,19 +412,6 @@ def head_card(atlas: Atlas, name: str, rule: str | None = None) -> Card:
     return Card(atlas, *parse_head(atlas, name), rule)
 
 
-def _number(array: Any, *place: int) -> float | None:
-    import math
-
-    if array is None:
-        return None
-    value = float(array.values[place])
+def _number(array: np.ndarray | None, *place: int) -> float | None:
+    value = math.nan if array is None else float(array[place])
     return None if math.isnan(value) else value
-
-
-def _pairs(hits: pd.DataFrame) -> list[tuple[str, str]]:
-    return list(dict.fromkeys(zip(hits["source"], hits["target"], strict=True)))
-
-
-def _no_hits(atlas: Atlas) -> pd.DataFrame:
-    assert atlas.pair_hits is not None
-    return atlas.pair_hits.iloc[:0]

@@ -96,8 +96,8 @@ def _classify(atlas: Atlas, threshold: str, side: str, rule: str) -> Classificat
     implements = atlas.above(threshold, side)
     if rule == "calibrated":
         implements = implements & atlas.beyond_chance(side) & atlas.beyond_copying(threshold, side)
-    of_relation = atlas.data["category"].values
-    categories = sorted({str(name) for name in of_relation}, key=category_order)
+    of_relation = np.array(atlas.grid.categories, dtype=object)
+    categories = sorted(set(atlas.grid.categories), key=category_order)
     known = sorted({item.category for item in atlas.manifest.relations.items}, key=category_order)
     has = np.stack([implements[of_relation == name].any(0) for name in categories]) if categories else implements[:0]
     for array in (has, implements):

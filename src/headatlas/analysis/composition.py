@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from headatlas.atlas import Atlas
+    from headatlas.atlas.columns import Columns
 
 KINDS = ("key", "query", "value")
 """What of a later head reads what an earlier one has written."""
@@ -188,20 +190,19 @@ def find_composition(atlas: Atlas) -> Composition | None:
     """The composition of the heads of an atlas; None if it was not measured."""
     import numpy as np
 
-    heads: Any = atlas.evidence("composition")
-    table: Any = atlas.evidence("edges")
+    heads, table = atlas.evidence_columns("composition"), atlas.evidence_columns("edges")
     facts = atlas.manifest.evidence.edges
     if heads is None or table is None or facts is None or not len(heads):
         return None
     columns = {name: name for name in ("previous", "share", "chance", "measured")} | {"q": "q_value"}
     arrays = {name: np.full((atlas.n_layers, atlas.n_heads), np.nan) for name in columns}
     for name, column in columns.items():
-        arrays[name][heads["layer"], heads["head"]] = heads[column]
-    edges = named_edges(table, LEAST_STRENGTH | dict(facts.least_strength), atlas.evidence("paths"))
+        arrays[name][heads.numbers("layer"), heads.numbers("head")] = heads.numbers(column)
+    edges = named_edges(table, LEAST_STRENGTH | dict(facts.least_strength), atlas.evidence_columns("paths"))
     return Composition(**arrays, edges=edges, n_edges=len(table))
 
 
-def named_edges(table: Any, least_strength: Mapping[str, float], paths: Any = None) -> tuple[Edge, ...]:
+def named_edges(table: Columns, least_strength: Mapping[str, float], paths: Columns | None = None) -> tuple[Edge, ...]:
     """The edges of the table `edges` that are strong enough and beyond random pairs, the strongest of each kind first.
 
     Args:
@@ -209,43 +210,58 @@ def named_edges(table: Any, least_strength: Mapping[str, float], paths: Any = No
         paths: the table `paths`, if edges were removed.
     """
     edges, removed = [], {} if paths is None else _removed(paths)
+    strength, q_values = table.numbers("strength"), table.numbers("q_value")
     for kind in KINDS:
-        rows = table[(table["kind"] == kind) & (table["q_value"] < MAX_Q)]
-        rows = rows[rows["strength"] > least_strength[kind]].sort_values("strength", ascending=False)
+        chosen = table.texts("kind").equal(kind) & (q_values < MAX_Q) & (strength > least_strength[kind])
+        rows = table.take(chosen).rows()
         edges += [
             Edge(
-                sender=(int(row.sender_layer), int(row.sender_head)),
-                receiver=(int(row.layer), int(row.head)),
+                sender=(row["sender_layer"], row["sender_head"]),
+                receiver=(row["layer"], row["head"]),
                 kind=kind,
-                about=str(row.about),
-                strength=float(row.strength),
-                chance=float(row.chance),
-                q=float(row.q_value),
-                removed=removed.get((row.sender_layer, row.sender_head, row.layer, row.head, kind)),
+                about=row["about"],
+                strength=row["strength"],
+                chance=row["chance"],
+                q=row["q_value"],
+                removed=removed.get(_edge_of(row)),
             )
-            for row in rows.itertuples()
+            for row in sorted(rows, key=lambda row: -row["strength"])
         ]
     return tuple(edges)
 
 
-def _removed(paths: Any) -> dict[tuple[Any, ...], Removed]:
+def _edge_of(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("sender_layer", "sender_head", "layer", "head", "kind"))
+
+
+def _removed(paths: Columns) -> dict[tuple[Any, ...], Removed]:
     """What the removal of edges does, by sender, later head and kind."""
+    own: dict[int, dict[str, Any]] = {}
+    others: dict[int, list[dict[str, Any]]] = {}
+    for row in paths.rows():
+        row |= {name: float("nan") for name, value in row.items() if value is None}
+        if row["draw"] == 0:
+            own.setdefault(row["edge"], row)
+        else:
+            others.setdefault(row["edge"], []).append(row)
     found: dict[tuple[Any, ...], Removed] = {}
-    for _, each in paths.groupby("edge"):
-        own, others = each[each["draw"] == 0], each[each["draw"] > 0]
-        if own.empty:
-            continue
-        row = own.iloc[0]
+    for edge, row in sorted(own.items()):
         largest = {
-            name: float(others[f"{name}_change"].abs().max()) if len(others) else None for name in ("share", "copying")
+            name: _largest(each[f"{name}_change"] for each in others[edge]) if edge in others else None
+            for name in ("share", "copying")
         }
-        found[tuple(row[["sender_layer", "sender_head", "layer", "head", "kind"]])] = Removed(
-            share=float(row["share"]),
-            share_change=float(row["share_change"]),
-            share_low=float(row["share_change_low"]),
-            share_high=float(row["share_change_high"]),
+        found[_edge_of(row)] = Removed(
+            share=row["share"],
+            share_change=row["share_change"],
+            share_low=row["share_change_low"],
+            share_high=row["share_change_high"],
             random_share=largest["share"],
-            copying_change=float(row["copying_change"]),
+            copying_change=row["copying_change"],
             random_copying=largest["copying"],
         )
     return found
+
+
+def _largest(changes: Iterable[float]) -> float:
+    """The largest change without sign; NaN if none is known."""
+    return max((abs(each) for each in changes if not math.isnan(each)), default=math.nan)

@@ -13,9 +13,9 @@ from headatlas.settings import MAX_Q, MIN_EXCESS
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
 
     from headatlas.atlas import Atlas
+    from headatlas.atlas.columns import Columns
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def find_reading(atlas: Atlas, limits: Mapping[str, float] | None = None) -> Rea
     """
     import numpy as np
 
-    table: Any = atlas.evidence("attention")
+    table = atlas.evidence_columns("attention")
     facts = atlas.manifest.evidence.attention
     if table is None or facts is None:
         return None
@@ -191,29 +191,34 @@ def find_reading(atlas: Atlas, limits: Mapping[str, float] | None = None) -> Rea
     arrays = {name: np.full((len(BEHAVIOURS), atlas.n_layers, atlas.n_heads), np.nan) for name in columns}
     measured = np.zeros((atlas.n_layers, atlas.n_heads), dtype=bool)
     for number, behaviour in enumerate(BEHAVIOURS):
-        rows = table[(table["input"] == behaviour.input) & (table["behaviour"] == behaviour.name)]
-        layers, heads = rows["layer"].to_numpy(), rows["head"].to_numpy()
+        rows = _rows_of(table, behaviour)
+        layers, heads = rows.numbers("layer"), rows.numbers("head")
         measured[layers, heads] = True
         for name, array in arrays.items():
-            array[number, layers, heads] = rows[name]
+            array[number, layers, heads] = rows.numbers(name)
     if not measured.any():
         return None
     return Reading(*arrays.values(), limits=LIMITS | dict(facts.limits) | dict(limits or {}), measured=measured)
 
 
-def reading_heads(atlas: Atlas, name: str) -> pd.DataFrame:
+def _rows_of(table: Columns, behaviour: Behaviour) -> Columns:
+    """The rows of a behaviour in the table `attention`."""
+    return table.take(table.texts("input").equal(behaviour.input) & table.texts("behaviour").equal(behaviour.name))
+
+
+def reading_heads(atlas: Atlas, name: str) -> list[dict[str, Any]]:
     """The heads with a behaviour, the strongest first: name, layer, head, behaviour, share, low, high, chance, q.
+
+    A row per head in JSON types.
 
     Raises:
         AtlasError: the attention of the heads was not measured.
         SettingsError: there is no such behaviour.
     """
-    reading = measured_reading(atlas)
-    found, name = list(reading.places(name)), find_name("reads", name, reading.names)
-    behaviour = find_behaviour(name)
-    table: Any = atlas.evidence("attention")
-    rows = table[(table["input"] == behaviour.input) & (table["behaviour"] == name)]
-    names = [head_name(*place) for place in zip(rows["layer"], rows["head"], strict=True)]
-    rows = rows.assign(name=names).set_index("name").loc[found].reset_index()
-    rows = rows.rename(columns={"value": "share", "q_value": "q"})
-    return rows[["name", "layer", "head", "behaviour", "share", "low", "high", "chance", "q"]]
+    found, behaviour = measured_reading(atlas).places(name), find_behaviour(name)
+    table = atlas.evidence_columns("attention")
+    assert table is not None
+    rows = {head_name(row["layer"], row["head"]): row for row in _rows_of(table, behaviour).rows()}
+    columns = {"share": "value", "q": "q_value"}
+    shown = ("layer", "head", "behaviour", "share", "low", "high", "chance", "q")
+    return [{"name": each} | {name: rows[each][columns.get(name, name)] for name in shown} for each in found]

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from headatlas.atlas import Atlas
 
 LEAST_SCORE = math.log(2)
@@ -92,15 +90,12 @@ def _word(row: dict[str, Any]) -> dict[str, Any]:
 
 def words_of(atlas: Atlas, layer: int, head: int) -> HeadWords | None:
     """The words that a head looks for; None if that was not measured."""
-    from headatlas.atlas import records
-
-    table: Any = atlas.evidence("reading_words")
-    attention: Any = atlas.evidence("attention")
+    table, attention = atlas.evidence_columns("reading_words"), atlas.evidence_columns("attention")
     if table is None or attention is None:
         return None
-    own = attention[(attention["layer"] == layer) & (attention["head"] == head)]
-    of_keys, of_pairs = (_agreement(own[own["behaviour"] == behaviour]) for behaviour in KINDS.values())
-    rows = records(table[(table["layer"] == layer) & (table["head"] == head)])
+    own = attention.of_head(layer, head).rows()
+    of_keys, of_pairs = (_agreement(own, behaviour) for behaviour in KINDS.values())
+    rows = table.of_head(layer, head).rows()
     pairs: dict[int, tuple[str, list[dict[str, Any]]]] = {}
     for row in rows:
         if row["kind"] == "pair":
@@ -108,13 +103,9 @@ def words_of(atlas: Atlas, layer: int, head: int) -> HeadWords | None:
     return HeadWords([row for row in rows if row["kind"] == "any"], list(pairs.values()), of_keys, of_pairs)
 
 
-def _agreement(rows: pd.DataFrame) -> Agreement:
-    if rows.empty:
-        return Agreement(None, None, None, None)
-    row: Any = rows.iloc[0]
-    return Agreement(
-        *(None if math.isnan(row[name]) else float(row[name]) for name in ("value", "low", "high", "chance"))
-    )
+def _agreement(rows: list[dict[str, Any]], behaviour: str) -> Agreement:
+    row = next((row for row in rows if row["behaviour"] == behaviour), {})
+    return Agreement(*(row.get(name) for name in ("value", "low", "high", "chance")))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headatlas.atlas import head_name
 
@@ -73,23 +73,22 @@ class Removal:
 def find_removal(atlas: Atlas) -> Removal | None:
     """What in-context copying loses without heads of an atlas; None if that was not measured."""
     facts = atlas.manifest.evidence.removal
-    table: Any = atlas.evidence("removal")
+    table = atlas.evidence_columns("removal")
     if facts is None or table is None:
         return None
-    controls = [0.0, *map(float, table.loc[table["kind"] == "control", "probability_fall"])]
+    is_named = table.texts("kind").equal("named")
+    values = [table.numbers(f"probability_{name}") for name in ("fall", "low", "high")]
+    controls = [0.0, *values[0][table.texts("kind").equal("control")].tolist()]
     smallest, largest = min(controls), max(controls)
+    columns = (table.numbers("layer"), table.numbers("head"), *values, is_named)
     falls = {
-        (int(row["layer"]), int(row["head"])): Fall(
-            row["probability_fall"],
-            row["probability_low"],
-            row["probability_high"],
-            named=row["kind"] == "named",
-            is_clear=row["kind"] == "named"
-            and (
-                (row["probability_low"] > 0 and row["probability_fall"] > largest)
-                or (row["probability_high"] < 0 and row["probability_fall"] < smallest)
-            ),
+        (layer, head): Fall(
+            fall,
+            low,
+            high,
+            named=named,
+            is_clear=named and ((low > 0 and fall > largest) or (high < 0 and fall < smallest)),
         )
-        for row in table.to_dict("records")
+        for layer, head, fall, low, high, named in zip(*(each.tolist() for each in columns), strict=True)
     }
     return Removal(facts, falls, largest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headatlas.analysis.categories import Classification, classify
 from headatlas.analysis.descriptions.description import NOTHING_WRITTEN, RESPONDS, UNCLEAR
@@ -35,21 +35,18 @@ class Sentences:
     def __init__(self, atlas: Atlas, classification: Classification | None = None) -> None:
         self.reading, self.removal = find_reading(atlas), find_removal(atlas)
         found = classify(atlas) if classification is None else classification
-        self._implements, self._share = found.implements, atlas.share("score").values
+        self._implements, self._share = found.implements, atlas.grid["score"]
         self._suppresses = self._suppression = None
         if atlas.has_suppression:
             self._suppresses = classify(atlas, found.threshold, "suppression", found.rule).implements
-            self._suppression = atlas.share("suppression").values
+            self._suppression = atlas.grid["suppression"]
         self._relations, self._copies = atlas.relations, atlas.is_copying
         self._has_heads = atlas.has_heads
         self._descriptions: dict[tuple[int, int], tuple[str, str]] | None = None
-        table: Any = atlas.evidence("descriptions")
+        table = atlas.evidence_columns("descriptions")
         if table is not None:
-            places = zip(table["layer"], table["head"], strict=True)
-            described = zip(table["rule"], table["description"], strict=True)
             self._descriptions = {
-                (int(layer), int(head)): (str(rule), str(text))
-                for (layer, head), (rule, text) in zip(places, described, strict=True)
+                (row["layer"], row["head"]): (row["rule"], row["description"]) for row in table.rows()
             }
 
     def of(self, layer: int, head: int) -> str | None:

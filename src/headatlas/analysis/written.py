@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headatlas.analysis.descriptions.description import UNCLEAR
-from headatlas.atlas import Atlas, records
+from headatlas.atlas import Atlas
 from headatlas.atlas.statistics import wilson_interval
 from headatlas.errors import AtlasError
 from headatlas.printable import printable
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from headatlas.atlas.columns import Columns
 
 OPTIONS = 5
 CHANCE = 1 / OPTIONS
@@ -82,11 +82,11 @@ def read_written(atlas: Atlas) -> dict[Place, Written] | None:
     Raises:
         AtlasError: the table holds something else.
     """
-    table = atlas.evidence("written")
+    table = atlas.evidence_columns("written")
     return None if table is None else _checked(table, atlas)
 
 
-def _checked(table: pd.DataFrame, atlas: Atlas) -> dict[Place, Written]:
+def _checked(table: Columns, atlas: Atlas) -> dict[Place, Written]:
     def refuse(what: str) -> AtlasError:
         return AtlasError(
             f"{atlas.folder or atlas.name}: written.parquet: expected {what}. Run `headatlas describe --overwrite`."
@@ -95,7 +95,7 @@ def _checked(table: pd.DataFrame, atlas: Atlas) -> dict[Place, Written]:
     if missing := [name for name in COLUMNS if name not in table]:
         raise refuse(f"the column {missing[0]!r}, found none")
     found: dict[Place, Written] = {}
-    for row in records(table.loc[:, list(COLUMNS)]):
+    for row in table.rows():
         numbers = [row[name] for name in COLUMNS if name not in ("sentence", "kind", "rules_sentence")]
         if not all(isinstance(each, int) and 0 <= each < 2**31 for each in numbers):
             raise refuse("whole numbers of at least 0, found others")

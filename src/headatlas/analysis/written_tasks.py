@@ -21,7 +21,7 @@ from headatlas.analysis.descriptions.description import UNCLEAR, Operation
 from headatlas.analysis.reading import find_reading
 from headatlas.analysis.sentences import Sentences
 from headatlas.analysis.written import KINDS, MOST_QUESTIONS, MOST_SENTENCE, OPTIONS, Place
-from headatlas.atlas import Atlas, records
+from headatlas.atlas import Atlas
 from headatlas.errors import AtlasError
 from headatlas.printable import printable
 from headatlas.settings import parse_threshold
@@ -254,8 +254,8 @@ class Tasks:
 
     @cached_property
     def _descriptions(self) -> dict[Place, str]:
-        table = self.atlas.evidence("descriptions")
-        rows = [] if table is None else records(table)
+        table = self.atlas.evidence_columns("descriptions")
+        rows = [] if table is None else table.rows()
         return {
             (row["layer"], row["head"]): str(row["description"])[:MOST_SENTENCE]
             for row in rows
@@ -320,11 +320,11 @@ class Tasks:
 
     @cached_property
     def _operations(self) -> dict[Place, list[Operation]]:
-        table = self.atlas.evidence("salient")
-        if table is None:
-            return {}
-        heads: Any = table.groupby(["layer", "head"], sort=True)
-        return {(int(layer), int(head)): operations_of(rows) for (layer, head), rows in heads}
+        table = self.atlas.evidence_columns("salient")
+        rows: dict[Place, list[dict[str, Any]]] = {}
+        for row in [] if table is None else table.rows():
+            rows.setdefault((row["layer"], row["head"]), []).append(row)
+        return {place: operations_of(of_head) for place, of_head in sorted(rows.items())}
 
 
 def word(text: object, most: int = MOST_TOKEN) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,14 +19,19 @@ class Texts:
 
     Args:
         codes: the place of each row's text: Int[ndarray, "row"].
-        dictionary: the texts; one can be there twice, or in no row.
+        dictionary: the texts; one can be there twice, or in no row. A list can hold texts that Arrow cannot: those of a
+            frame may have lone surrogates.
     """
 
     codes: np.ndarray
-    dictionary: pa.Array
+    dictionary: pa.Array | list[str]
 
     def __getitem__(self, row: int) -> str:
-        return self.dictionary[int(self.codes[row])].as_py()
+        return self._text(int(self.codes[row]))
+
+    def _text(self, place: int) -> str:
+        text = self.dictionary[place]
+        return text if isinstance(text, str) else text.as_py()
 
     @cached_property
     def factorised(self) -> tuple[np.ndarray, list[str]]:
@@ -37,13 +42,19 @@ class Texts:
         numbers: dict[str, int] = {}
         of_place = np.empty(len(used), dtype=np.int64)
         for at in first.argsort():
-            of_place[at] = numbers.setdefault(self.dictionary[int(used[at])].as_py(), len(numbers))
+            of_place[at] = numbers.setdefault(self._text(int(used[at])), len(numbers))
         return of_place[places], list(numbers)
 
     def equal(self, text: str) -> np.ndarray:
         """The rows with this text: Bool[ndarray, "row"]."""
-        numbers, texts = self.factorised
-        return numbers == (texts.index(text) if text in texts else -1)
+        return self.among((text,))
+
+    def among(self, texts: Collection[str]) -> np.ndarray:
+        """The rows with one of these texts: Bool[ndarray, "row"]."""
+        import numpy as np
+
+        numbers, known = self.factorised
+        return np.array([text in texts for text in known], dtype=bool)[numbers]
 
     def to_list(self) -> list[str]:
         numbers, texts = self.factorised
@@ -122,6 +133,22 @@ class Columns:
                 taken[name] = column[rows]
         return Columns(taken)
 
+    def of_head(self, layer: int, head: int) -> Columns:
+        """The rows of one head, by the columns `layer` and `head`."""
+        return self.take((self.numbers("layer") == layer) & (self.numbers("head") == head))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Each row in JSON types, None where a value is unknown, as `records` of its frame; needs no pandas."""
+        lists = []
+        for name, column in self._columns.items():
+            if isinstance(column, Texts):
+                lists.append(column.to_list())
+                continue
+            values = column.values if isinstance(column, Counts) else column
+            known = zip(values.tolist(), self.known(name).tolist(), strict=True)
+            lists.append([value if is_known else None for value, is_known in known])
+        return [dict(zip(self._columns, row, strict=True)) for row in zip(*lists, strict=True)]
+
     def frame(self) -> pd.DataFrame:
         """The table for pandas: counts are `Int64`, in which one can be missing."""
         import pandas as pd
@@ -142,7 +169,6 @@ class Columns:
 def columns_of_frame(frame: pd.DataFrame) -> Columns:
     """A frame as plain arrays; missing numbers of any kind become NaN or missing counts."""
     import pandas as pd
-    import pyarrow as pa
 
     made: dict[str, Texts | Counts | np.ndarray] = {}
     for name in frame:
@@ -153,5 +179,5 @@ def columns_of_frame(frame: pd.DataFrame) -> Columns:
             made[str(name)] = column.to_numpy()
         else:
             codes, texts = pd.factorize(column, use_na_sentinel=False)
-            made[str(name)] = Texts(codes, pa.array([str(text) for text in texts], pa.string()))
+            made[str(name)] = Texts(codes, [str(text) for text in texts])
     return Columns(made)

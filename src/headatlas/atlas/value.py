@@ -76,6 +76,12 @@ class Atlas:
         given = self.__dict__["data"]
         return given if isinstance(given, Grid) else grid_of_dataset(given)
 
+    @cached_property
+    def hits_columns(self) -> Columns | None:
+        """`pair_hits` as plain arrays, which need no pandas."""
+        given = self.__dict__["pair_hits"]
+        return given if given is None or isinstance(given, Columns) else columns_of_frame(given)
+
     # What it is
 
     @property
@@ -306,11 +312,16 @@ class Atlas:
 
     def uncopied_interval(self, side: str = "score") -> tuple[xr.DataArray, xr.DataArray] | None:
         """Wilson's 95 % interval of `uncopied`, (low, high)."""
-        share = self.uncopied(side)
-        if share is None:
+        low, high = (self._labelled(end) for end in self._uncopied_interval(side) or (None, None))
+        return None if low is None or high is None else (low, high)
+
+    def _uncopied_interval(self, side: str) -> tuple[np.ndarray, np.ndarray] | None:
+        import numpy as np
+
+        share, pairs = self._uncopied(side), self._uncopied_pairs()
+        if share is None or pairs is None:
             return None
-        low, high = wilson_interval(share, self.uncopied_pairs)
-        return low.transpose(*share.dims), high.transpose(*share.dims)
+        return wilson_interval(share, np.maximum(pairs, 1)[:, :, None])
 
     def uncopied_chance(self, side: str = "score") -> xr.DataArray | None:
         """Expected `uncopied` if the targets of these pairs were paired anew; NaN if not known exactly."""
@@ -382,6 +393,41 @@ class Atlas:
         if not self.counts_known:
             return None
         return wilson_interval(self._share(side), self.grid.pairs[:, None, None])
+
+    def statistics(self, side: str = "score", threshold: str | float | None = None) -> dict[str, np.ndarray | None]:
+        """What is known about each share, as plain arrays (relation, layer, head); None where it was not measured.
+
+        By the names `low`, `high` (as `interval`), `chance`, `chance_exact`, `p`, `q`; and among the pairs that copying
+        misses: `uncopied`, `uncopied_hits`, `uncopied_pairs`, `uncopied_low`, `uncopied_high`, `uncopied_chance`,
+        `uncopied_q`, and `copying` (as `by_copying`).
+
+        Args:
+            threshold: of `copying`; default: the atlas's own.
+        """
+        import numpy as np
+
+        check_side(side)
+        of, pairs = self.grid.arrays.get, self._uncopied_pairs()
+        low, high = self._interval(side) or (None, None)
+        uncopied_low, uncopied_high = self._uncopied_interval(side) or (None, None)
+        chance, exact, p_values = (of(name) for name in CHANCE_VARIABLES[side])
+        uncopied_hits, uncopied_chance, _ = (of(name) for name in COPYING_VARIABLES[side])
+        return {
+            "low": low,
+            "high": high,
+            "chance": chance,
+            "chance_exact": exact,
+            "p": p_values,
+            "q": self._all_q_values(side),
+            "uncopied": self._uncopied(side),
+            "uncopied_hits": uncopied_hits,
+            "uncopied_pairs": None if pairs is None else np.broadcast_to(pairs[:, :, None], self.grid.shape),
+            "uncopied_low": uncopied_low,
+            "uncopied_high": uncopied_high,
+            "uncopied_chance": uncopied_chance,
+            "uncopied_q": self._all_uncopied_q_values(side),
+            "copying": self.by_copying(threshold, side),
+        }
 
     # Evidence from other measurements
 
@@ -520,20 +566,11 @@ class Atlas:
         order = np.lexsort((by_name, at[2], at[1], -pairs[at[0]], -self._share(side)[at]))
         at = tuple(places[order].T)
         of_relation, layer, head = at
-        low, high = self._interval(side) or (None, None)
         known_pairs = np.array([n or None for n in pairs.tolist()], dtype=object)
-        parts = {
-            "score": self._share(side),
-            "hits": grid.arrays.get(HITS_VARIABLES[side]),
-            "pairs": np.broadcast_to(known_pairs[:, None, None], grid.shape),
-            "chance": grid.arrays.get(CHANCE_VARIABLES[side][0]),
-            "q": self._all_q_values(side),
-            "low": low,
-            "high": high,
-            "uncopied": self._uncopied(side),
-            "uncopied_q": self._all_uncopied_q_values(side),
-            "copying": self.by_copying(min_score, side),
-        }
+        known = self.statistics(side, min_score)
+        parts = {"score": self._share(side), "hits": grid.arrays.get(HITS_VARIABLES[side])}
+        parts["pairs"] = np.broadcast_to(known_pairs[:, None, None], grid.shape)
+        parts |= {name: known[name] for name in ("chance", "q", "low", "high", "uncopied", "uncopied_q", "copying")}
         nothing = np.full(len(layer), None)
         return {
             "name": np.array([head_name(*place) for place in zip(layer.tolist(), head.tolist(), strict=True)], object),

@@ -250,7 +250,7 @@ def _show_strongest(heads: list[StrongHead], colours: dict[str, str], marks: dic
 
 def _show_table(atlas: Atlas, colours: dict[str, str]) -> None:
     from headatlas.cli.screen import show_table
-    from headatlas.reports import category_rows, strongest_rows
+    from headatlas.reports.rows import category_rows, strongest_rows
 
     names = tuple(dict.fromkeys(item.category for item in atlas.manifest.relations.items))
     title = f"{atlas.name}: {atlas.n_layers} layers x {atlas.n_heads} heads ({atlas.measure}, {atlas.label})"

@@ -53,8 +53,8 @@ def report_command(
     """Describe in words and numbers what the map shows: rendered in a terminal, Markdown in a pipe or a file."""
     from headatlas.atlas import load_atlas
     from headatlas.errors import SettingsError
-    from headatlas.reports import build_report, write_report
     from headatlas.reports.model_card import write_model_card
+    from headatlas.reports.report import build_report, write_report
 
     if model_card:
         if side is not Side.score:
@@ -182,11 +182,10 @@ def _list_readers(atlas: Atlas, reads: str, as_json: bool) -> None:
     """The heads that look at something, the strongest first."""
     from headatlas.analysis.reading import find_behaviour, reading_heads
     from headatlas.analysis.sentences import Sentences
-    from headatlas.atlas import records
     from headatlas.printable import printable
     from headatlas.reports.text import agree, count
 
-    found, sentences = records(reading_heads(atlas, reads)), Sentences(atlas)
+    found, sentences = reading_heads(atlas, reads), Sentences(atlas)
     if as_json:
         print_json([row | {"sentence": sentences.of(row["layer"], row["head"])} for row in found])
         return

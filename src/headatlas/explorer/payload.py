@@ -18,7 +18,8 @@ from headatlas.errors import AtlasError
 from headatlas.explorer import message
 from headatlas.explorer.packing import NOTHING, Arrays, Words
 from headatlas.printable import printable
-from headatlas.reports import blocks, build_report
+from headatlas.reports import blocks
+from headatlas.reports.report import build_report
 from headatlas.settings import MAX_Q, MIN_EXCESS, MIN_UNCOPIED, parse_threshold
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from headatlas._version import __version__
 from headatlas.analysis.composition import KINDS, LEAST_SHARE, LEAST_STRENGTH, named_edges
 from headatlas.analysis.reading import LIMITS
+from headatlas.atlas.columns import columns_of_frame
 from headatlas.atlas.evidence import CompositionFacts, EdgesFacts, PathsFacts
 from headatlas.atlas.statistics import benjamini_hochberg
 from headatlas.errors import SettingsError
@@ -415,7 +416,8 @@ def _remove(run: _Run, edges: pd.DataFrame) -> tuple[pd.DataFrame, PathsFacts]:
     import numpy as np
     import pandas as pd
 
-    named = [HeadPath(each.sender, each.receiver, each.kind) for each in named_edges(edges, LEAST_STRENGTH)]
+    found = named_edges(columns_of_frame(edges), LEAST_STRENGTH)
+    named = [HeadPath(each.sender, each.receiver, each.kind) for each in found]
     chosen = [path for kind in KINDS for path in [each for each in named if each.kind == kind][:REMOVED]]
     draws = [[path, *_random_paths(path, {*named}, run.n_heads)] for path in chosen]
     whole = _without(run, [], [])

@@ -24,13 +24,14 @@ def atlas_for_head(source: str | Path, name: str, progress: Progress | None = No
     """
     from headatlas.analysis.card import parse_place, refuse_bad_name
     from headatlas.atlas import load_atlas
-    from headatlas.measuring.map import map_session
-    from headatlas.measuring.output import add_evidence
-    from headatlas.measuring.salient import is_salient_wanted, measure_evidence
 
     refuse_bad_name(name)
     if is_atlas_folder(source):
         return load_atlas(Path(source))
+    from headatlas.measuring.map import map_session
+    from headatlas.measuring.output import add_evidence
+    from headatlas.measuring.salient import is_salient_wanted, measure_evidence
+
     session = Session(source, progress=progress)
     heads = session.heads
     # Before any weights are read.

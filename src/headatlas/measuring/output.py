@@ -83,7 +83,8 @@ def add_evidence(atlas: Atlas, tables: Evidence) -> Atlas:
 def _tell(atlas: Atlas, folder: Path, files: Collection[str]) -> None:
     """Write some of report and page, from one report; it shows the pictures that are in the folder."""
     from headatlas.explorer import write_page
-    from headatlas.reports import build_report, to_markdown
+    from headatlas.reports.markdown import to_markdown
+    from headatlas.reports.report import build_report
 
     def drawn(stem: str, wanted: bool = True) -> str | None:
         name = f"{stem}.png"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headatlas.analysis import Findings
+from headatlas.analysis.findings import Findings
 from headatlas.atlas import Atlas, head_name
 from headatlas.reports.blocks import Block, Code, Inline, heading, join, line, paragraph, table
 from headatlas.reports.text import agree, count, percent

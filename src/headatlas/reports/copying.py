@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from headatlas.analysis import Findings
 from headatlas.analysis.copying import CopyingControl, CopyingLevel
+from headatlas.analysis.findings import Findings
 from headatlas.atlas import head_name
 from headatlas.reports.blocks import Block, Code, Inline, heading, line, paragraph, table
 from headatlas.reports.text import agree, count, listed, listed_pieces, percent

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headatlas.analysis import DRAWS, Arrangement, Boundary, Findings, Meeting, Span
+from headatlas.analysis.arrangements import Arrangement
+from headatlas.analysis.boundaries import Boundary
 from headatlas.analysis.categories import Classification, classify
+from headatlas.analysis.findings import Findings
 from headatlas.analysis.group_similarity import GroupSimilarity
+from headatlas.analysis.meetings import Meeting
+from headatlas.analysis.significance import DRAWS
+from headatlas.analysis.spans import Span
 from headatlas.atlas import Atlas, head_name
 from headatlas.reports.blocks import (
     Block,

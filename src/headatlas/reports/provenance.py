@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from headatlas._version import __version__
-from headatlas.analysis import DRAWS, Findings
 from headatlas.analysis.assumed_input import input_cosines, input_warning
+from headatlas.analysis.findings import Findings
+from headatlas.analysis.significance import DRAWS
 from headatlas.atlas import Atlas
 from headatlas.reports.blocks import Block, Code, CodeBlock, Inline, Strong, heading, join, line, paragraph, table
 from headatlas.reports.text import agree, count, listed, listed_pieces

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headatlas.analysis import analyse
+from headatlas.analysis.findings import analyse
 from headatlas.analysis.functions import find_functions
 from headatlas.atlas import Atlas
 from headatlas.reports import beyond_chance as chance

@@ -13,7 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from headatlas.atlas import Atlas, load_atlas, records
+from headatlas.atlas import Atlas, load_atlas
 from headatlas.errors import AtlasError, SettingsError
 from headatlas.printable import printable
 from headatlas.sharing.local_paths import without_local_paths
@@ -88,10 +88,10 @@ class Answers:
         name, found = self.atlas(atlas)
         places = None if reads is None else measured_reading(found).places(reads)
         if reads is not None and relation is None and category is None and min_score is None:
-            rows = records(reading_heads(found, reads))
+            rows = reading_heads(found, reads)
         else:
-            table = found.heads(category, relation, min_score, side, rule)
-            rows = records(table if places is None else table.loc[table["name"].isin(list(places))])
+            rows = found.head_rows(category, relation, min_score, side, rule)
+            rows = rows if places is None else [row for row in rows if row["name"] in places]
         sentences = Sentences(found)
         shown = [row | {"sentence": sentences.of(row["layer"], row["head"])} for row in rows[:limit]]
         return _answer(name, {"rows": len(rows), "heads": shown})
@@ -175,7 +175,7 @@ class Answers:
 
     def report(self, name: str) -> str:
         """The report as Markdown."""
-        from headatlas.reports import write_report
+        from headatlas.reports.report import write_report
 
         text = write_report(self.atlases[name])
         return f"> {NOTICE}\n\n" + "\n".join(map(printable, text.split("\n")))

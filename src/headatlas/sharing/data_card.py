@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headatlas.analysis import analyse
+from headatlas.analysis.findings import analyse
 from headatlas.atlas import Atlas
 from headatlas.atlas.manifest import HITS, PAIRS, SCORES
 from headatlas.printable import printable

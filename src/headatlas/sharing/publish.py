@@ -120,7 +120,8 @@ def publish_atlas(
 def write_files(atlas: Atlas, folder: Path, name: str, licence: str) -> None:
     """Write the files of a data set; its manifest names no local paths."""
     from headatlas.figures import draw_map, draw_reading, draw_sensitivity, save_figure
-    from headatlas.reports import build_report, to_markdown
+    from headatlas.reports.markdown import to_markdown
+    from headatlas.reports.report import build_report
 
     for table in atlas.manifest.evidence.names:
         atlas.evidence(table)  # read here, from the folder of the atlas

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headatlas._version import __version__
 from headatlas.analysis.categories import classify
@@ -14,7 +14,7 @@ from headatlas.analysis.descriptions.usual import Usual
 from headatlas.atlas.evidence import DescriptionsFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
     from torch import Tensor
@@ -45,7 +45,8 @@ def describe_heads(
     """
     import pandas as pd
 
-    heads = {place: operations_of(table) for place, table in operations.groupby(["layer", "head"], sort=True)}
+    by_head = operations.groupby(["layer", "head"], sort=True)
+    heads = {place: operations_of(rows.to_dict("records")) for place, rows in by_head}
     usual = Usual.of(list(heads.values()), vocabulary)
     rows = []
     for layer in range(atlas.n_layers):
@@ -58,14 +59,13 @@ def describe_heads(
     return pd.DataFrame(rows, columns=list(COLUMNS)), facts
 
 
-def operations_of(table: pd.DataFrame) -> list[Operation]:
+def operations_of(rows: Iterable[Mapping[Any, Any]]) -> list[Operation]:
     """One head's rows of the table `salient` as operations, one per salient token, the most amplified first."""
-    ordered = table.sort_values(["rank", "side", "to_rank"])
     found: dict[int, tuple[int, str, dict[str, list[tuple[int, str]]]]] = {}
-    names = ("rank", "token_id", "token", "side", "to_id", "to_token")
-    for rank, token_id, token, side, to_id, to_token in zip(*(ordered[name] for name in names), strict=True):
-        sides = found.setdefault(int(rank), (int(token_id), str(token), {"promoted": [], "suppressed": []}))[2]
-        sides[str(side)].append((int(to_id), str(to_token)))
+    for row in sorted(rows, key=lambda row: (row["rank"], row["side"], row["to_rank"])):
+        empty: dict[str, list[tuple[int, str]]] = {"promoted": [], "suppressed": []}
+        sides = found.setdefault(row["rank"], (row["token_id"], row["token"], empty))[2]
+        sides[row["side"]].append((row["to_id"], row["to_token"]))
     return [
         Operation(token_id, token, tuple(sides["promoted"]), tuple(sides["suppressed"]))
         for token_id, token, sides in found.values()
