@@ -1,9 +1,10 @@
-"""An audit finds one word that one head was made to map elsewhere, and nothing in random noise of the same size."""
+"""An audit finds one word that is mapped elsewhere, by one head or by all, and nothing in random noise of its size."""
 
 import json
 import shutil
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from headatlas import audit_models, load_atlas
+from headatlas.analysis.audit import rank_words
 from headatlas.architectures import head_inputs
 from headatlas.cli import app
 from headatlas.errors import AtlasError, HeadatlasError, SettingsError
@@ -49,6 +51,14 @@ def redirected(folder):
     return tensors
 
 
+def renamed(folder):
+    """Weights with the embedding of OTHER in the place of WORD's."""
+    tensors = weights(folder)
+    rows = tensors["model.embed_tokens.weight"]
+    rows[1 + WORD] = rows[1 + OTHER]
+    return tensors
+
+
 def noisy(folder, size=0.02):
     """Weights with random numbers added, of a share of each tensor's norm."""
     tensors, generator = weights(folder), torch.Generator().manual_seed(3)
@@ -64,6 +74,7 @@ def place(tmp_path_factory):
     base = make_planted(place / "base", profile="alone")
     write_relation(place / "relation.json")
     variant(place, "edited", redirected(base))
+    variant(place, "renamed", renamed(base))
     variant(place, "noisy", noisy(base))
     return place
 
@@ -72,14 +83,22 @@ def audit(place, tuned, output=None, **options):
     return audit_models(place / "base", place / tuned, output, relations=place / "relation.json", **options)
 
 
-def test_the_redirected_word_is_the_first_and_the_only_one(place):
+def test_the_redirected_word_is_the_first(place):
     found = audit(place, "edited", seeds=2)
     first, second, *_ = found.words
     assert (first.word, first.head, first.raised_by) == (f" {WORDS[WORD]}", f"L{LAYER}H{HEAD}", f"L{LAYER}H{HEAD}")
     assert first.raised[0] == f" {WORDS[OTHER]}"
-    assert first.movement > 1 > second.movement and found.words_beyond == 1
+    # With 12 heads and 81 words, a change in one head is not beyond what other directions might do.
+    assert 1 > first.movement > 1.5 * second.movement
     assert found.changed == 1 and 0 < found.relative_change < 0.1
     assert found.words_compared == len(WORDS)
+
+
+def test_a_word_with_another_meaning_is_the_only_one_beyond_the_noise(place):
+    found = audit(place, "renamed", seeds=2)
+    first, second, *_ = found.words
+    assert first.word == f" {WORDS[WORD]}" and found.words_beyond == 1
+    assert first.movement > 1 > second.movement
 
 
 def test_nothing_is_found_in_noise_of_the_same_size(place):
@@ -87,6 +106,22 @@ def test_nothing_is_found_in_noise_of_the_same_size(place):
     assert found.words_beyond == 0 and all(each.movement < 1 for each in found.words)
     assert not any(each.gained_heads or each.lost_heads for each in (*found.heads.categories, *found.heads.relations))
     assert found.changed == found.parameters - 1  # a bias of zeros stays
+
+
+def test_noise_passes_its_limit_in_about_one_of_a_hundred_audits():
+    """Shifts of no model differ: log-normal movements of independent words."""
+    generator = np.random.default_rng(0)
+    found = [rank_words([generator.lognormal(size=(4, 2, 400))]) for _ in range(400)]
+    assert sum(each.n_beyond > 0 for each in found) < 20
+    most = np.array([each.movement[0] for each in found])
+    assert 0.4 < np.median(most) < 0.95  # not silent because nothing could be said
+
+
+def test_a_word_that_moves_further_than_the_noise_is_found():
+    moved = np.random.default_rng(1).lognormal(size=(4, 2, 400))
+    moved[0, 1, 7] *= 1e4
+    found = rank_words([moved])
+    assert (found.word[0], found.head[0], found.n_beyond) == (7, 1, 1)
 
 
 def test_a_lost_function_is_lost_beyond_the_noise(place):
@@ -106,17 +141,17 @@ def test_a_folder_keeps_what_is_finished(place, tmp_path, monkeypatch):
     output = tmp_path / "out"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("headatlas.measuring.audit.rank_words", lambda layers, _: interrupt(*layers))
-        audit(place, "edited", output, seeds=2)
+        audit(place, "renamed", output, seeds=2)
     assert {path.name for path in output.iterdir()} == {".audit", "base", "tuned", "noise-1", "noise-2"}
     with monkeypatch.context() as patch:
         for place_of_work in ("map._measure", "audit._Moving._layers"):
             patch.setattr(f"headatlas.measuring.{place_of_work}", interrupt)
-        found = audit(place, "edited", output, seeds=2)
+        found = audit(place, "renamed", output, seeds=2)
     assert json.loads((output / "audit.json").read_text("utf-8"))["words"][0]["word"] == found.words[0].word
     table: Any = pd.read_csv(output / "words.csv")
     assert (table.groupby(["layer", "head"]).size() == 5).all() and table["rank"].max() == 5
     beyond = table[table["beyond_noise"]][["layer", "head", "token"]].to_numpy().tolist()
-    assert beyond[0] == [LAYER, HEAD, f" {WORDS[WORD]}"]
+    assert beyond and {word for *_, word in beyond} == {f" {WORDS[WORD]}"}
     assert (output / "audit.png").read_bytes().startswith(b"\x89PNG")
     assert load_atlas(output / "noise-1").name == "base, noise 1"
     with pytest.raises(AtlasError, match="holds an atlas with another model"):
@@ -150,7 +185,7 @@ def test_an_adapter_is_audited_on_its_base(place):
 
 def test_the_screen_fits_80_columns(place, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    command = ["audit", str(place / "base"), str(place / "edited"), "--seeds", "2"]
+    command = ["audit", str(place / "base"), str(place / "renamed"), "--seeds", "2"]
     done = CliRunner().invoke(app, [*command, "--relations", str(place / "relation.json")])
     assert done.exit_code == 0, done.output
     assert max(map(len, done.stdout.splitlines())) <= 80

@@ -23,6 +23,12 @@ FLOOR = -1.0
 SHRINK = 0.4
 """How much of a word's expected noise is that of the head's typical word."""
 
+LEVEL = 0.01
+"""How often a random change would move any word beyond the noise."""
+
+TAIL = 100
+"""Words of each noise model, those that moved most, that tell how far the tail of the noise reaches."""
+
 
 @dataclass(frozen=True)
 class CategoryAudit:
@@ -187,12 +193,12 @@ class RankedWords:
     Args:
         word: positions of the words, most moved first: Int[ndarray, "n_words"].
         layer, head: where each has its largest shift, in the same order.
-        movement: of each, in the same order; above 1, more than any word of the noise: Float[ndarray, "n_words"].
+        movement: of each, in the same order, over the limit of the noise: Float[ndarray, "n_words"].
         writer_layer, writer_head: the head that moves the logits of each word most, by more than those of its typical
             word; in the same order.
         of_head: positions of the words with the largest shifts in each head, largest first: Int[ndarray, "layer head
             place"]; shifts: their shifts, the same shape.
-        limit: the largest shift in the noise.
+        limit: of shifts, that of the noise.
         factor: by how much the typical word of a head moves, over the noise: Float[ndarray, "layer head"]; NaN for
             heads that do not move.
         noise_factors: the smallest and the largest such factor in the noise.
@@ -223,7 +229,7 @@ class MovedWord:
     Args:
         word: its text; token_id: its token.
         head: where it moved most, compared with the head's other words.
-        movement: how far it moved; above 1, further than any word of the noise.
+        movement: how far it moved; above 1, further than noise moves any word in 99 of 100 cases.
         raised_by: the head that moves its logits most, by more than those of its typical word.
         raised: the words whose logits rose most there.
     """
@@ -281,8 +287,8 @@ def rank_words(layers: Iterable[np.ndarray], n_of_head: int = 5) -> RankedWords:
 
     In a head, a word's shift is `log(moved / noise) - median over words`, over the standard deviation of the same in
     the noise, where each model is compared with the others. A word's movement is the mean of its shifts over heads, or
-    its largest shift if that is more, each over the largest one of any word in the noise: above 1, it moved more than
-    any word does by noise.
+    its largest shift if that is more, each over its limit, which a random change passes with any word in LEVEL / 2 of
+    all cases. A few noise models do not show it; it follows from their tail, which is taken to be exponential.
 
     Args:
         layers: at least one; how far each word's logits moved, in the tuned model, then in at least 2 noise models:
@@ -305,7 +311,7 @@ def rank_words(layers: Iterable[np.ndarray], n_of_head: int = 5) -> RankedWords:
         found.append((of_head, np.take_along_axis(shifts[0], of_head, -1), typical, alive))
     of_head, shifts, typical, alive = (np.stack(each) for each in zip(*found, strict=True))
     means = total / max(1, n_alive)
-    limits = [max(float(each[1:].max(initial=0)), np.finfo(np.float64).tiny) for each in (means, largest)]
+    limits = [max(_limit(each[1:], LEVEL / 2), np.finfo(np.float64).tiny) for each in (means, largest)]
     movement = np.maximum(means[0] / limits[0], largest[0] / limits[1])
     order = np.lexsort((np.arange(len(movement)), -movement))
     of_noise = np.exp(typical[:, 1:].swapaxes(1, 2)[alive])
@@ -322,6 +328,26 @@ def rank_words(layers: Iterable[np.ndarray], n_of_head: int = 5) -> RankedWords:
         factor=np.where(alive, np.exp(typical[:, 0]), np.nan),
         noise_factors=(float(of_noise.min(initial=1)), float(of_noise.max(initial=1))),
     )
+
+
+def _limit(noise: np.ndarray, level: float) -> float:
+    """What the largest value of another noise model exceeds with a probability of `level`.
+
+    Exceedances over a high threshold are taken to be exponential, so that the largest of them has Gumbel's
+    distribution; never less than the largest value of the noise.
+
+    Args:
+        noise: Float64[ndarray, "n_noise n_words"].
+    """
+    import numpy as np
+
+    n = min(TAIL, noise.shape[1] // 10)
+    if n == 0:
+        return float(noise.max(initial=0))
+    top = -np.partition(-noise, n, axis=1)[:, : n + 1]
+    threshold = top.min(1, keepdims=True)
+    scale = float((top - threshold).sum() / (len(noise) * n))
+    return max(float(noise.max()), float(threshold.mean()) + scale * (np.log(n) - np.log(-np.log1p(-level))))
 
 
 def _shifts(moved: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -167,10 +167,9 @@ def _show_words(found: Audit) -> None:
     if rows:
         show_table("Words that moved most", ["word", "moved", "head", "by", "raised"], rows, (1,))
     print_note(
-        f"{found.words_beyond:,} of {found.words_compared:,} words moved beyond the noise; a random change would move one "
-        f"beyond it in one of {found.seeds + 1} audits. moved: 1 is the most of any word in the noise. head: where the word "
-        f"moved most, compared with the head's other words. raised: what rose most in the head (by) that moves its "
-        f"logits most."
+        f"{found.words_beyond:,} of {found.words_compared:,} words moved beyond the noise (moved above 1), as a random "
+        f"change does for any word in one of 100 audits. head: where the word moved most, compared with the head's "
+        f"other words. raised: what rose most in the head (by) that moves its logits most."
     )
 
 
