@@ -119,7 +119,7 @@ def _draw_words(axes: Axes, audit: Audit, colour: str, quiet: str, narrow: bool)
     axes.set_xlim(0, max([*moved, 1]) * 1.05)
     moved_beyond = f"{audit.words_beyond:,} of {audit.words_compared:,} words moved" + "\n" * narrow
     axes.set_title(f"{moved_beyond} beyond the noise", size=8 if narrow else 8.5, color=INK)
-    label = "dashed: limit of the noise" if narrow else "movement (dashed: noise moves any word so far in 1 % of cases)"
+    label = "dashed: limit of the noise" if narrow else "movement (dashed: the limit of the noise)"
     axes.set_xlabel(label, size=7 if narrow else 7.5, color=QUIET)
     style_plot(axes, grid="x")
     axes.set_axisbelow(True)
