@@ -168,8 +168,8 @@ def _show_words(found: Audit) -> None:
         show_table("Words that moved most", ["word", "moved", "head", "by", "raised"], rows, (1,))
     print_note(
         f"{found.words_beyond:,} of {found.words_compared:,} words moved beyond the noise (moved above 1), as a random "
-        f"change does for any word in one of 100 audits. head: where the word moved most, compared with the head's "
-        f"other words. raised: what rose most in the head (by) that moves its logits most."
+        f"change does for any word in about one of 100 audits. head: where the word moved most, compared with the "
+        f"head's other words. raised: what rose most in the head (by) that moves its logits most."
     )
 
 
