@@ -6,10 +6,9 @@ import { build } from "esbuild";
 
 const built = await build({
   stdin: {
-    contents:
-      ["classify", "data", "drawing", "exports", "inks", "panels", "proportions", "search", "state", "table"]
-        .map((name) => `export * from "./${name}";`)
-        .join(" "),
+    contents: ["classify", "data", "drawing", "exports", "inks", "panels", "proportions", "search", "state", "table"]
+      .map((name) => `export * from "./${name}";`)
+      .join(" "),
     resolveDir: fileURLToPath(new URL("../src", import.meta.url)),
     loader: "ts",
   },
