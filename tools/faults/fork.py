@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -120,9 +121,14 @@ class Notes:
         run_folder.RunParts.save, shutil.rmtree = noted_save, noted_remove
 
     def _append(self, line: str) -> None:
-        if not line.startswith("None "):
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(f"{line}\n")
+        if line.startswith("None "):
+            return
+        # A disk that is full for the command has room for its notes.
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limits[1], limits[1]))
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     def lost(self) -> list[str]:
         """Parts that were finished twice before the run's result was there."""
