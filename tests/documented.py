@@ -30,6 +30,9 @@ PAGES = [README, *sorted(DOCS.glob("*.md"))]
 DEMO = "headatlas map -o demo-atlas"
 """The command that most examples start from."""
 
+ATTENTION = "headatlas attention demo-atlas --seeds 2"
+"""The command of several pages that takes longest."""
+
 
 def blocks(text: str, language: str) -> list[str]:
     """The contents of the fenced blocks of a language."""
@@ -111,11 +114,11 @@ def save_adapter(folder: Path) -> None:
     (folder / "adapter_config.json").write_text(json.dumps(config), "utf-8")
 
 
-def copy_demo(whole: Place, place: Place) -> Path:
-    """The demo model's atlas of a place where its command has run, as if it had run here."""
+def copy_demo(whole: Place, place: Place, *lines: str) -> Path:
+    """The demo model's atlas of a place where these commands have run, as if they had run here."""
     demo = place.folder / "demo-atlas"
     shutil.copytree(whole.folder / "demo-atlas", demo)
-    place.done.add(DEMO)
+    place.done.update(lines)
     return demo
 
 

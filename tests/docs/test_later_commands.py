@@ -10,7 +10,7 @@ FIRST, SECOND = halves_of_commands()
 
 
 @pytest.fixture(scope="module")
-def mapped(place, demo):
+def mapped(place, demo_with_attention):
     for command in FIRST["headatlas map"]:
         place.run_once(command)
 

@@ -8,8 +8,8 @@ from documented import README, check_heads_of, commands
 pytestmark = pytest.mark.system
 
 
-def test_what_the_readme_tells_of_the_demo_model_is_so(demo):
-    atlas = headatlas.load_atlas(demo)
+def test_what_the_readme_tells_of_the_demo_model_is_so(demo_with_attention):
+    atlas = headatlas.load_atlas(demo_with_attention)
     readme = README.read_text("utf-8")
     found = headatlas.classify(atlas)
     assert f"{found.n_classified} of {found.n_heads} heads" in readme
@@ -26,6 +26,6 @@ def test_what_the_readme_tells_of_the_demo_model_is_so(demo):
     )
 
 
-def test_commands_run_as_printed(place, demo):
+def test_commands_run_as_printed(place, demo_with_attention):
     for command in commands(README.read_text("utf-8")):
         place.run_once(command)

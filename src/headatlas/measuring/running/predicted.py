@@ -140,19 +140,29 @@ def _fit(x: Tensor, y: Tensor) -> Tensor:
     """
     seen = [number for number in range(len(x)) if number % HELD_OUT]
     held_out = x[::HELD_OUT].flatten(0, 1), y[::HELD_OUT].flatten(0, 1)
+    products = _products(x[seen], y[seen])
 
     def error(penalty: float) -> float:
-        fitted = ridge(x[seen].flatten(0, 1), y[seen].flatten(0, 1), penalty)
-        return float((held_out[0] @ fitted - held_out[1]).square().mean())
+        return float((held_out[0] @ ridge(*products, penalty) - held_out[1]).square().mean())
 
-    return ridge(x.flatten(0, 1), y.flatten(0, 1), min(PENALTIES, key=error))
+    return ridge(*_products(x, y), min(PENALTIES, key=error))
 
 
-def ridge(x: Tensor, y: Tensor, penalty: float) -> Tensor:
-    """The linear map from rows of `x` to rows of `y` with the least squares, and a penalty on its size."""
+def _products(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """What a fit needs to know of all rows: `x.T @ x` and `x.T @ y`, in float64."""
+    x, y = x.flatten(0, 1).double(), y.flatten(0, 1).double()
+    return x.T @ x, x.T @ y
+
+
+def ridge(square: Tensor, product: Tensor, penalty: float) -> Tensor:
+    """The linear map from rows of `x` to rows of `y` with the least squares, and a penalty on its size.
+
+    Args:
+        square: `x.T @ x`, Float64[Tensor, "n_features n_features"].
+        product: `x.T @ y`, Float64[Tensor, "n_features n_outputs"].
+    """
     import torch
 
-    x, y = x.double(), y.double()
-    square = x.T @ x
-    square.diagonal().add_(penalty * square.diagonal().mean())
-    return torch.linalg.solve(square, x.T @ y).float()
+    penalized = square.clone()
+    penalized.diagonal().add_(penalty * square.diagonal().mean())
+    return torch.linalg.solve(penalized, product).float()
