@@ -1,6 +1,8 @@
 """Output folders: foreign ones are left alone, and two runs cannot share one."""
 
+import errno
 import os
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -26,6 +28,25 @@ def test_foreign_folders_are_refused(tmp_path):
         f"Choose another folder, or write into this one with --overwrite."
     )
     assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_a_map_goes_on_of_which_only_salient_operations_are_there(tmp_path):
+    with RunParts(tmp_path, ".salient", {}, "measuring salient operations") as parts:
+        parts.save_layer(0, {"x": np.arange(3)})
+    with RunFolder(tmp_path, IDENTITY):
+        pass
+    assert os.listdir(tmp_path) == [".salient"]
+
+
+def test_a_lock_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path, monkeypatch):
+    no_space = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr("filelock.FileLock.acquire", Mock(side_effect=no_space))
+    with (
+        pytest.raises(AtlasError, match=r"cannot be written \(No space left on device\)\. Make room"),
+        RunParts(tmp_path, ".parts", {}, "measuring"),
+    ):
+        pass
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_file_in_the_way(tmp_path):

@@ -1,6 +1,10 @@
 """SalientTables of whole models against the plain formula; restart, memory and what is left out change nothing."""
 
+import errno
+import os
 import shutil
+import tempfile
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -117,7 +121,7 @@ def test_input_vectors_in_a_file_and_a_restart_change_nothing(folder, tmp_path, 
     assert seen == [0, 1, 2, 2]
     for name, table in before.items():
         assert table.equals(atlas.evidence(name))
-    assert not (tmp_path / "atlas" / salient.PARTS).exists()
+    assert not (tmp_path / "atlas" / salient.SALIENT).exists()
 
 
 def test_a_model_that_moved_is_asked_for_and_the_demo_model_is_found(folder, tmp_path, monkeypatch):
@@ -164,6 +168,23 @@ def test_heads_that_are_the_same_or_opposite_are_told_so():
     assert found[2, 0, 0].other_layer == 0 and found[2, 0, 0].other_head == 0
     cosine = first @ other / np.linalg.norm(first) / np.linalg.norm(other)
     assert found[2, 1, 0].similarity == pytest.approx(abs(cosine), abs=1e-5)
+
+
+def test_a_full_disk_is_said_in_a_sentence(folder, tmp_path, monkeypatch):
+    atlas = map_tiny(folder, tmp_path)
+    no_space = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(salient, "IN_MEMORY", 0)
+    if hasattr(os, "posix_fallocate"):  # a mapped file without room would end the process
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "posix_fallocate", Mock(side_effect=no_space))
+            with pytest.raises(AtlasError, match=r"0\.0 GiB of input vectors cannot be written \(No space left"):
+                measure_salient(atlas)
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "TemporaryDirectory", Mock(side_effect=no_space))
+        with pytest.raises(AtlasError, match=r"\.salient: cannot be written \(No space left on device\)\. .* again\.$"):
+            measure_salient(atlas)
+    assert not (tmp_path / "atlas" / ".salient").exists()
+    assert measure_salient(atlas).evidence("salient") is not None
 
 
 def test_projected_outputs_are_alike_within_the_stated_error(folder, tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ class Full:
         make, flush, steps = os.open, os.fsync, ("replace", "rename", "mkdir")
 
         def made(path: Any, flags: int, *args: Any, **options: Any) -> int:
-            if not flags & os.O_CREAT:
+            if not flags & os.O_CREAT or os.path.lexists(path):
                 return make(path, flags, *args, **options)
             self.step(path)
             file = make(path, flags, *args, **options)

@@ -31,15 +31,8 @@ from headatlas.measuring.output import Evidence, add_evidence
 from headatlas.measuring.own_maps import note_model
 from headatlas.measuring.prefix import Examination, Prefix, choose_prefix, ordinary_prefixes
 from headatlas.measuring.progress import Progress, Stage
-from headatlas.measuring.run_folder import RunFolder, remove_parts
-from headatlas.measuring.salient import (
-    PARTS,
-    SalientLayers,
-    Wanted,
-    is_salient_wanted,
-    measure_evidence,
-    open_salient,
-)
+from headatlas.measuring.run_folder import SALIENT, RunFolder, remove_parts
+from headatlas.measuring.salient import SalientLayers, Wanted, is_salient_wanted, measure_evidence, open_salient
 from headatlas.measuring.session import Session
 from headatlas.relations import (
     EncodedRelation,
@@ -236,7 +229,7 @@ def _map(
             note_model(atlas, folder.folder, session.source, session.checkpoint.source)
             if atlas.evidence("salient") is None and is_salient_wanted(heads, salient):
                 atlas = add_evidence(atlas, _salient(atlas, session, engine, folder.folder))
-            remove_parts(folder.folder, PARTS)
+            remove_parts(folder.folder, SALIENT)
             return atlas
         examination = None if wanted.prefix is None else Examination(heads, wanted.prefix, wanted.self_check, folder)
         salient = is_salient_wanted(heads, salient)
@@ -263,7 +256,7 @@ def _map(
         note_model(atlas, None if folder is None else folder.folder, session.source, session.checkpoint.source)
         if folder is not None:
             folder.finish(atlas)
-            remove_parts(folder.folder, PARTS)
+            remove_parts(folder.folder, SALIENT)
     return atlas
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from headatlas.atlas import Atlas
 
 UNFINISHED = ".unfinished"
+
+SALIENT = ".salient"
+"""Of salient operations, which a map can have measured before any score."""
+
 RUN = "run.json"
 LOCK = "lock"
 CONTINUE = "Finished parts are safe; make room and run the same command again."
@@ -67,6 +72,8 @@ class RunParts:
                     self.__exit__()
                     raise
             except OSError as error:
+                with suppress(OSError):
+                    self.path.rmdir()  # if it is empty
                 raise AtlasError(
                     f"{self.path}: cannot be written ({error.strerror or error}). Make room, or let this user write "
                     f"there, and run the same command again."
@@ -111,9 +118,7 @@ class RunParts:
         try:
             write_atomically(self._file(part), write)
         except OSError as error:
-            raise AtlasError(
-                f"{self.folder}: {part} cannot be written ({error.strerror or error}). {CONTINUE}"
-            ) from error
+            raise cannot_be_written(f"{self.folder}: {part}", error) from error
 
     def names(self, beginning: str) -> list[str]:
         """The saved parts whose names begin so."""
@@ -171,6 +176,11 @@ class RunParts:
             return json.loads(read_regular(self.path / RUN, inside=self.path))
         except (OSError, ValueError):
             return None
+
+
+def cannot_be_written(what: str, error: OSError) -> AtlasError:
+    """The error that says so of a file or folder of a run."""
+    return AtlasError(f"{what} cannot be written ({error.strerror or error}). {CONTINUE}")
 
 
 def remove_parts(folder: Path, name: str) -> None:
@@ -249,7 +259,7 @@ class RunFolder(RunParts):
             there = sorted(entry.name for entry in self.folder.iterdir()) if self.folder.exists() else []
         except OSError as error:
             raise AtlasError(f"{self.folder}: cannot be read ({error.strerror}). Choose another folder.") from error
-        ours = MANIFEST in there or UNFINISHED in there
+        ours = not {MANIFEST, UNFINISHED, SALIENT}.isdisjoint(there)
         if there and not ours and not self.overwrite:
             raise AtlasError(
                 f"{self.folder}: expected an empty folder or an atlas, found {there[0]!r}. "

@@ -7,6 +7,7 @@ rules in `headatlas.analysis.descriptions`. Finished layers are kept in `ATLAS/.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -21,7 +22,7 @@ from headatlas.errors import SettingsError
 from headatlas.measuring import speed
 from headatlas.measuring.output import Evidence, add_evidence
 from headatlas.measuring.progress import Progress, Stage
-from headatlas.measuring.run_folder import RunParts, remove_parts
+from headatlas.measuring.run_folder import SALIENT, RunParts, cannot_be_written, remove_parts
 from headatlas.measuring.salient_tables import salient_table, similar_table
 from headatlas.measuring.session import Session
 
@@ -48,7 +49,6 @@ SMALL = 2e12
 OVERHEAD = 1.8
 """Time of salient operations over that of their products, as measured on the demo model."""
 
-PARTS = ".salient"
 IN_MEMORY = 2**30
 """Bytes of input vectors that are kept in memory; more lie in a file that is read a block at a time."""
 
@@ -122,7 +122,7 @@ def measure_salient(
         atlas, measure_evidence(atlas, Session.of_atlas(atlas, model, adapter, progress), wanted, device, threads)
     )
     if atlas.folder is not None:
-        remove_parts(atlas.folder, PARTS)
+        remove_parts(atlas.folder, SALIENT)
     return atlas
 
 
@@ -256,8 +256,11 @@ def open_salient(
     with ExitStack() as stack:
         stack.enter_context(use_threads(threads))
         run = {"atlas": identity, "wanted": asdict(wanted), "format": 1}
-        parts = stack.enter_context(RunParts(folder, PARTS, run, "measuring salient operations"))
-        room = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=parts.path)))
+        parts = stack.enter_context(RunParts(folder, SALIENT, run, "measuring salient operations"))
+        try:
+            room = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=parts.path)))
+        except OSError as error:
+            raise cannot_be_written(f"{parts.path or tempfile.gettempdir()}:", error) from error
         yield SalientLayers(_Work(model, vocabulary, wanted, settings, device, room), parts)
 
 
@@ -294,6 +297,18 @@ class SalientLayers:
         if progress is not None:
             progress(Stage.SALIENT, n_layers, n_layers)
         return done
+
+
+def _reserve(path: Path, n_bytes: int) -> None:
+    """Make a file of so many bytes, with room for all: where a mapped file has none, the system ends the process."""
+    try:
+        with path.open("wb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, n_bytes)
+            else:
+                file.truncate(n_bytes)
+    except OSError as error:
+        raise cannot_be_written(f"{path.parent}: {n_bytes / 2**30:.1f} GiB of input vectors", error) from error
 
 
 def _looked_at(vocabulary: Vocabulary, junk: bool, alone: bool) -> list[int]:
@@ -352,8 +367,9 @@ class _Work:
                 x = torch.empty(shape)
             else:
                 # A file of this process alone: what is not at work can leave memory.
-                file = np.memmap(self.room / f"inputs-{int(later)}", dtype=np.float32, mode="w+", shape=shape)
-                x = torch.from_numpy(file)
+                path = self.room / f"inputs-{int(later)}"
+                _reserve(path, 4 * shape[0] * shape[1])
+                x = torch.from_numpy(np.memmap(path, dtype=np.float32, mode="r+", shape=shape))
             for start in range(0, len(self.ids), BLOCK):
                 rows = self.model.W_E(self.ids[start : start + BLOCK])
                 x[start : start + BLOCK, : self.model.d_model] = self.model.first_mlp(rows) if later else rows
