@@ -303,7 +303,8 @@ def test_mutated_checkpoints_are_read_or_refused(reader, tmp_path):
     seeds = make_seeds()
     for content in seeds:
         read(content)  # each seed is sound
-    assert [found for content in tool.mutations(seeds, 300, 0) if (found := tool.problem(read, content))] == []
+    mutated = tool.mutations(seeds, 300, 0, tool.JSON.get(reader))
+    assert [found for content in mutated if (found := tool.problem(read, content))] == []
 
 
 def test_mutated_atlases_are_read_or_refused(tmp_path):

@@ -28,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from changed_json import VALUES, change_json
 from headatlas.analysis.card import head_card
 from headatlas.analysis.categories import classify
 from headatlas.analysis.compare import compare_atlases
@@ -46,13 +47,6 @@ SECONDS, MEGABYTES = 1.0, 500
 
 READERS = 1
 """Readers of each mutation that opens, chosen by chance; all are tried over many mutations."""
-
-VALUES: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 2, 7, 10**9, 2**31, 2**53, 2**63, -(2**63), 10**30, 0.5, -0.0, 1.5, 1e300, -1e300,
-    float("nan"), float("inf"), "", "a", "0.15", "1e-999999999", "1" * 5000, "\x1b[31m", "<script>", "\u202e", "\ud800",
-    "L0H0", "L99H99", "../../x", "/dev/zero", "https://localhost/x", [], [None], [[]], {}, {"a": None}, [0, 0], ["a"],
-)  # fmt: skip
-"""What a value of the manifest or of a table is replaced by."""
 
 
 def readers(seed: Atlas) -> dict[str, Callable[[Atlas], object]]:
@@ -133,7 +127,7 @@ class Fuzzer:
         manifest, contents, changed = copy.deepcopy(self.manifest), dict(self.contents), []
         for _ in range(1 if chance.random() < 0.8 else 2):
             if chance.random() < 0.45:
-                changed.append(change_manifest(manifest, chance))
+                changed.append(f"manifest {change_json(manifest, chance)}")
             else:
                 name = chance.choice(sorted(self.tables))
                 done, contents[name] = change_table(self.tables[name], contents[name], chance)
@@ -145,35 +139,6 @@ class Fuzzer:
                 files[name]["sha256"] = hashlib.sha256(content).hexdigest()
         (self.work / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=True), "utf-8")
         return "; ".join(changed)
-
-
-def change_manifest(content: Any, chance: random.Random) -> str:
-    """Change one value somewhere in the manifest."""
-    inner, path = content, []
-    while True:
-        keys = list(inner) if isinstance(inner, dict) else list(range(len(inner)))
-        key = chance.choice(keys)
-        path.append(str(key))
-        value = inner[key]
-        if not isinstance(value, dict | list) or not value or chance.random() < 0.1:
-            break
-        inner = value
-    where = ".".join(path)
-    act = chance.choice(["replace", "replace", "replace", "near", "remove", "add", "copy"])
-    if act == "near" and isinstance(value, int | float) and not isinstance(value, bool):
-        inner[key] = value + chance.choice([-1, 1, 2, 10**6, 0.5])
-        return f"manifest {where} becomes {inner[key]}"
-    if act == "remove":
-        del inner[key]
-        return f"manifest {where} removed"
-    if act == "add" and isinstance(inner, dict):
-        inner["further"] = chance.choice(VALUES)
-        return f"manifest {where}: a further key"
-    if act == "copy" and isinstance(inner, list):
-        inner.append(copy.deepcopy(value))
-        return f"manifest {where} twice"
-    inner[key] = chance.choice(VALUES)
-    return f"manifest {where} becomes {str(inner[key])[:40]!r}"
 
 
 def change_table(table: pa.Table, content: bytes, chance: random.Random) -> tuple[str, bytes]:

@@ -4,7 +4,8 @@
     python tools/fuzz_checkpoints.py READER --atheris [OPTIONS OF LIBFUZZER]     guided by coverage; needs atheris
 
 READER is gguf, safetensors, pickle, adapter or manifest. Each mutation must be read, or refused by a `HeadatlasError`
-of one line, in SECONDS of processor time. Prints what is not, and exits with 1. The seeds are made here.
+of one line, in SECONDS of processor time. Prints what is not, and exits with 1. The seeds are made here. Half of the
+mutations of what is written in JSON, and of a safetensors header, change a value of it; the others change bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ import time
 import traceback
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+from changed_json import change_json
 
 SECONDS = 2.0
 MAGIC = (
@@ -43,6 +47,33 @@ MAGIC = (
 """What mutations write: edges of numbers, and marks of JSON and of pickles."""
 
 Read = Callable[[bytes], object]
+
+
+@dataclass(frozen=True)
+class Json:
+    """Where the JSON of a file lies: all of it, or a header behind its length.
+
+    Args:
+        behind_length: as in safetensors files, which go on with data.
+    """
+
+    behind_length: bool = False
+
+    def changed(self, content: bytes, chance: random.Random) -> bytes | None:
+        """A file with up to three other values; None if it holds no JSON that can be changed."""
+        start, end = 0, len(content)
+        if self.behind_length:
+            start, end = 8, 8 + int.from_bytes(content[:8], "little")
+        try:
+            found = json.loads(content[start:end])
+        except (ValueError, RecursionError):
+            return None
+        for _ in range(chance.randint(1, 3)):
+            if not isinstance(found, dict | list) or not found:
+                return None
+            change_json(found, chance)
+        text = json.dumps(found).encode()
+        return struct.pack("<Q", len(text)) + text + content[end:] if self.behind_length else text
 
 
 def gguf_seeds() -> list[bytes]:
@@ -149,11 +180,22 @@ def readers(folder: Path) -> dict[str, tuple[Callable[[], list[bytes]], Read]]:
     }
 
 
-def mutations(seeds: list[bytes], n: int, seed: int) -> Iterator[bytes]:
-    """Seeds with up to five changes each: bytes set, inserted, removed, doubled, and numbers of eight bytes."""
+JSON = {"safetensors": Json(behind_length=True), "adapter": Json(), "manifest": Json()}
+"""Readers of files with JSON."""
+
+
+def mutations(seeds: list[bytes], n: int, seed: int, within: Json | None = None) -> Iterator[bytes]:
+    """Seeds with up to five changes each: bytes set, inserted, removed, doubled, and numbers of eight bytes.
+
+    Args:
+        within: where the JSON is of which half of the mutations change values.
+    """
     chance = random.Random(seed)
     for _ in range(n):
         content = bytearray(chance.choice(seeds))
+        if within is not None and chance.random() < 0.5 and (changed := within.changed(bytes(content), chance)):
+            yield changed
+            continue
         for _ in range(chance.randint(1, 5)):
             at = chance.randrange(len(content) + 1)
             new = chance.choice(MAGIC) if chance.random() < 0.6 else chance.randbytes(chance.randint(1, 8))
@@ -207,7 +249,7 @@ def main(arguments: list[str]) -> int:
         if guiding:
             return guided(name, read, seeds, rest[1:], Path(work))
         failures = 0
-        for content in mutations(seeds, int(rest[0]), int(rest[1]) if len(rest) > 1 else 0):
+        for content in mutations(seeds, int(rest[0]), int(rest[1]) if len(rest) > 1 else 0, JSON.get(name)):
             if found := problem(read, content):
                 failures += 1
                 print(f"{name}: {found}: {content[:200]!r}")
@@ -234,7 +276,13 @@ def guided(name: str, read: Read, seeds: list[bytes], options: list[str], work: 
         if found := problem(read, content):
             raise AssertionError(f"{name}: {found}: {content[:200]!r}")
 
-    atheris.Setup([sys.argv[0], *options, str(corpus)], check)
+    def mutate(content: bytes, longest: int, seed: int) -> bytes:
+        chance = random.Random(seed)
+        changed = JSON[name].changed(content, chance) if chance.random() < 0.5 else None
+        return atheris.Mutate(content, longest) if changed is None or len(changed) > longest else changed
+
+    own = {"custom_mutator": mutate} if name in JSON else {}
+    atheris.Setup([sys.argv[0], *options, str(corpus)], check, **own)
     atheris.Fuzz()
     return 0
 
