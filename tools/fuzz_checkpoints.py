@@ -136,6 +136,7 @@ def readers(folder: Path) -> dict[str, tuple[Callable[[], list[bytes]], Read]]:
     from headatlas.atlas import Manifest
     from headatlas.checkpoints.adapter import _Config
     from headatlas.checkpoints.gguf.header import read_header
+    from headatlas.checkpoints.safetensors.header import LENGTH_BYTES, Damaged, header_length, parse_header
     from headatlas.checkpoints.safetensors.local import SafetensorsFile
     from headatlas.checkpoints.torch_bin.files import TorchFile
     from headatlas.errors import CheckpointError
@@ -149,8 +150,22 @@ def readers(folder: Path) -> dict[str, tuple[Callable[[], list[bytes]], Read]]:
         return [header.strings(key) for key in header.strings_at]
 
     def safetensors(content: bytes) -> object:
-        file = SafetensorsFile(written("m.safetensors", content))
-        return [(file.shape(name), file.n_bytes(name)) for name in file.names()]
+        """What local files are read with; then the parser of remote ones, which may refuse what the library allows."""
+        found, refusal = {}, None
+        try:
+            file = SafetensorsFile(written("m.safetensors", content))
+            found = {name: (file.dtype(name), file.shape(name), file.n_bytes(name)) for name in file.names()}
+        except CheckpointError as error:
+            refusal = error
+        try:
+            header = content[LENGTH_BYTES : LENGTH_BYTES + header_length(content[:LENGTH_BYTES], len(content))]
+            remote = parse_header(header, len(content))
+        except Damaged as error:
+            raise CheckpointError(str(error)) from error
+        if refusal is not None:
+            raise refusal
+        assert found == {name: (each.dtype, each.shape, each.stop - each.start) for name, each in remote.items()}
+        return found
 
     def pickled(content: bytes) -> object:
         packed = io.BytesIO()
