@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import contextlib
 import csv
 import html.parser
@@ -21,12 +22,15 @@ from typer.testing import CliRunner
 
 import atlases as made
 from headatlas.analysis.card import head_card
+from headatlas.analysis.written import clean_sentence
 from headatlas.atlas import Atlas, load_atlas, save_atlas
 from headatlas.cli import app
-from headatlas.errors import HeadatlasError
+from headatlas.errors import EndpointError, HeadatlasError
 from headatlas.explorer import write_page
+from headatlas.explorer.payload import build_payload
 from headatlas.figures import draw_map
 from headatlas.figures.saving import render
+from headatlas.measuring.endpoint import ChatEndpoint
 from headatlas.measuring.survey import _csv
 from headatlas.reports.card import write_card
 from headatlas.reports.export import export
@@ -226,6 +230,18 @@ def test_agents(hostile):
     check_markdown(report)
 
 
+@pytest.mark.parametrize("name", TEXTS)
+def test_answers_of_an_endpoint(name):
+    """Such as the sentences of a language model, which the atlas keeps as evidence."""
+    if (sentence := clean_sentence(f"<think>{TEXTS[name]}</think>{TEXTS[name]}")) is not None:
+        check_terminal(sentence, "")
+    chat = ChatEndpoint("https://localhost/v1", "model")
+    for status in (200, 404):
+        with pytest.raises(EndpointError) as refused:
+            chat._read(status, TEXTS[name].encode())
+        check_terminal(str(refused.value), "")
+
+
 def test_what_the_atlas_s_reader_refuses_is_said_safely(hostile, tmp_path):
     folder = save_atlas(hostile, tmp_path / "atlas")
     with contextlib.suppress(HeadatlasError):
@@ -236,6 +252,27 @@ def test_what_the_atlas_s_reader_refuses_is_said_safely(hostile, tmp_path):
     with pytest.raises(HeadatlasError) as refused:
         load_atlas(folder)
     check_terminal(str(refused.value))
+
+
+WIDGET = """<!doctype html><meta charset=utf-8><style>{css}</style><div id=here></div><script type=module>
+const widget = (await import("data:text/javascript;base64,{code}")).default;
+const payload = Uint8Array.from(atob("{payload}"), (each) => each.charCodeAt(0));
+const values = {{ payload: new DataView(payload.buffer), view: {{ head: "L1H1" }} }};
+const model = {{ get: (name) => values[name], set() {{}}, save_changes() {{}}, on() {{}}, off() {{}} }};
+await widget.render({{ model, el: document.getElementById("here") }});
+</script>"""
+"""What a notebook does with a widget."""
+
+
+def write_widget(path, atlas):
+    need_package("anywidget", "notebook")
+    from headatlas.explorer.widget import STATIC
+
+    code = base64.b64encode((STATIC / "widget.js").read_bytes()).decode()
+    payload = base64.b64encode(build_payload([atlas])).decode()
+    css = (STATIC / "explorer.css").read_text("utf-8")
+    path.write_text(WIDGET.format(css=css, code=code, payload=payload), "utf-8")
+    return path
 
 
 @pytest.mark.system
@@ -264,7 +301,9 @@ def test_a_real_browser_sends_nothing_and_runs_nothing(tmp_path):
     # The first page shows that the browser does ask, and that a script would be seen.
     (tmp_path / "bad.html").write_text("<!doctype html>" + texts[0] + texts[1], "utf-8")
     pages = [tmp_path / "bad.html"]
-    pages += [write_page(tmp_path / f"{at}.html", make(text, (text, f"{text} again"))) for at, text in enumerate(texts)]
+    for at, text in enumerate(texts):
+        atlas = make(text, (text, f"{text} again"))
+        pages += [write_page(tmp_path / f"{at}.html", atlas), write_widget(tmp_path / f"widget{at}.html", atlas)]
     try:
         for number, page in enumerate(pages):
             del asked[:]
