@@ -19,7 +19,7 @@ import torch
 from headatlas.measuring.map import MapOptions, map_session
 from headatlas.measuring.session import Session
 from headatlas.relations import Relation, builtin_relations, encode_relations
-from headatlas.scoring import target_ranks
+from headatlas.scoring import TargetRanks
 from headatlas.settings import MIN_PAIRS, MIN_UNCOPIED, Settings
 
 KS = (1, 3, 5, 10, 15, 25, 50, 100)
@@ -77,11 +77,11 @@ def pair_anew(pairs: list[tuple[str, str]], known: set[tuple[str, str]], chance:
 def ranks_of_copying(session: Session, relations: list[Relation]) -> dict[tuple[str, int, int], int]:
     """By relation, source and target: the best rank, from 0, that copying gives the target."""
     heads = session.heads
-    W_U, found = heads.W_U(), {}
+    target_ranks, found = TargetRanks(heads.W_U()), {}
     for each in encode_relations(relations, session.tokenizer, heads.d_vocab, Settings()):
         ids, targets = torch.tensor(each.source_ids), torch.tensor(each.target_ids)
-        own = (heads.W_E(ids).double(), heads.outputs_like_rows(W_U[ids]).double())
-        best = torch.stack([target_ranks(x, W_U, targets) for x in own]).min(0).values - 1
+        own = (heads.W_E(ids).double(), heads.outputs_like_rows(target_ranks.W_U[ids]).double())
+        best = torch.stack([target_ranks.of(x, targets) for x in own]).min(0).values - 1
         found |= {
             (each.name, *key): rank for *key, rank in zip(each.source_ids, each.target_ids, best.tolist(), strict=True)
         }

@@ -7,10 +7,10 @@ from headatlas.scoring import (
     MISS,
     HeadOverflowError,
     RankSearch,
+    TargetRanks,
     extreme_logits,
     hit_by_vectors,
     most_amplified,
-    target_ranks,
 )
 from headatlas.scoring.rounding import Reach, certain_margin, error_lengths, head_underflow
 from headatlas.scoring.scaling import NOTHING, Scaled, power_above, power_of_outputs, shifted
@@ -137,7 +137,7 @@ def test_ranks_are_those_of_a_count_in_float64(name):
     source, target, _ = questions(logits)
     outputs = x.double() @ W_V[0].double() @ W_O[0].double()
     expected = (logits[0, source] >= logits[0, source].gather(1, target[:, None])).sum(1)
-    assert torch.equal(target_ranks(outputs[source], W_U, target), expected)
+    assert torch.equal(TargetRanks(W_U).of(outputs[source], target), expected)
 
 
 @pytest.mark.parametrize("name", ["tiny everywhere", "denormal W_U", "huge logits", "tokens of all sizes"])

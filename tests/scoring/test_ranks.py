@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from headatlas.scoring import ranks, target_ranks
+from headatlas.scoring import TargetRanks, ranks
 
 N, D_MODEL, D_VOCAB = 31, 23, 397
 
@@ -27,21 +27,21 @@ def plain(outputs, W_U, targets):
 def test_ranks_are_those_of_the_plain_count(arrays, monkeypatch, at_once):
     monkeypatch.setattr(ranks, "LOGITS_AT_ONCE", at_once)
     outputs, W_U, targets = arrays
-    assert torch.equal(target_ranks(1e30 * outputs, W_U, targets), plain(*arrays))
+    assert torch.equal(TargetRanks(W_U).of(1e30 * outputs, targets), plain(*arrays))
 
 
 def test_ties_count_against_the_target(arrays):
     outputs, W_U, targets = arrays
     W_U[100:140] = W_U[100]
     targets[:] = 117
-    found = target_ranks(outputs, W_U, targets)
+    found = TargetRanks(W_U).of(outputs, targets)
     assert torch.equal(found, plain(outputs, W_U, targets))
     assert found.min() >= 40
-    assert target_ranks(torch.zeros(1, D_MODEL, dtype=torch.float64), W_U, targets[:1]).tolist() == [D_VOCAB]
+    assert TargetRanks(W_U).of(torch.zeros(1, D_MODEL, dtype=torch.float64), targets[:1]).tolist() == [D_VOCAB]
 
 
 def test_float64_decides_close_calls(arrays):
     outputs, W_U, targets = arrays
     W_U[200:260] = W_U[100] * (1 + 1e-7 * torch.arange(-30, 30))[:, None]
     targets[:] = 230
-    assert torch.equal(target_ranks(outputs, W_U, targets), plain(outputs, W_U, targets))
+    assert torch.equal(TargetRanks(W_U).of(outputs, targets), plain(outputs, W_U, targets))

@@ -224,10 +224,10 @@ def _rank(
     import torch
 
     from headatlas.architectures import word_inputs
-    from headatlas.scoring import target_ranks
+    from headatlas.scoring import TargetRanks
 
     inputs = word_inputs(model, sources, settings.prefix)
-    W_U, targets = model.W_U(), torch.tensor(target_ids)
+    target_ranks, targets = TargetRanks(model.W_U()), torch.tensor(target_ids).repeat(model.n_heads)
     rows = []
     for layer, x in inputs:
         if progress is not None:
@@ -235,7 +235,7 @@ def _rank(
         W_V, W_O = model.values_and_outputs(layer)
         values = [x.double() @ W_V[kv_head].double() for kv_head in model.kv_head_of(layer)]
         outputs = torch.cat([v @ W_O[head].double() for head, v in enumerate(values)])
-        ranks = target_ranks(outputs, W_U, targets.repeat(model.n_heads)).view(model.n_heads, -1)
+        ranks = target_ranks.of(outputs, targets).view(model.n_heads, -1)
         for head, of_pairs in enumerate(ranks.tolist()):
             hits = sum(rank <= settings.k for rank in of_pairs)
             rows.append((head_name(layer, head), layer, head, hits, _median(of_pairs), tuple(of_pairs)))
