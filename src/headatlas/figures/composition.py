@@ -68,7 +68,8 @@ def draw_composition(
                 _line(axes, edge, shown[kind][0].strength, label if not number else "")
         named = NAMED if not narrow else int(NAMED * look.width / 9)
         _heads(axes, found, [edge for edges in shown.values() for edge in edges], named, look.tick - 1)
-        axes.set_xlim(-0.8 if not narrow else -0.06 * atlas.n_layers - 0.8, atlas.n_layers - 0.2)
+        name = 0.06 * atlas.n_layers  # of a head of the last layer, and, in narrow pictures, of the first
+        axes.set_xlim(-0.8 if not narrow else -0.8 - name, atlas.n_layers - 0.2 + name)
         axes.set_ylim(atlas.n_heads - 0.4, -0.6)
         axes.set_xlabel("layer", size=look.label, color=INK)
         axes.set_ylabel("head", size=look.label, color=INK)
@@ -76,8 +77,8 @@ def draw_composition(
             spine.set(linewidth=0.5, color=FRAME)
         axes.tick_params(labelsize=look.tick, width=0.5, length=2.5, color=FRAME, labelcolor=INK)
         for axis, count in ((axes.xaxis, atlas.n_layers), (axes.yaxis, atlas.n_heads)):
-            axis.set_major_locator(MaxNLocator(integer=True))
-            axis.set_major_formatter(lambda value, _, n=count: f"{value:.0f}" if 0 <= value < n else "")
+            ticks = MaxNLocator(axis.get_tick_space(), integer=True, steps=[1, 2, 3, 5, 10])
+            axis.set_ticks([value for value in ticks.tick_values(0, count - 1) if 0 <= value < count])
         if caption:
             axes.set_title("Which heads feed which", loc="left", fontsize=look.title, color=INK)
             lines = Ruler(72).wrap(parts, look.tick - 0.5, look.width * 0.97)
