@@ -2,7 +2,14 @@
 
 import pytest
 
-from headatlas.errors import SettingsError, find_name
+from headatlas.errors import LONGEST, AtlasError, SettingsError, find_name
+
+
+def test_a_message_is_one_printable_line_of_limited_length():
+    """Whatever names and values of files it repeats."""
+    assert str(AtlasError("a\x1b[31m\nb\u202e")) == "a\\x1b[31m\\nb\\u202e"
+    long = str(AtlasError(f"begin {'x' * 10_000_000} end"))
+    assert long.startswith("begin xx") and long.endswith("xx end") and len(long) == LONGEST + len(" ... ")
 
 
 def test_case_does_not_matter_unless_names_differ_in_nothing_else():

@@ -11,7 +11,7 @@ import headatlas
 ROOT = Path(headatlas.__file__).parent
 
 ROOMS = (
-    ("_version", "errors", "printable", "atomic", "regular_files", "bounded_json", "settings"),
+    ("_version", "errors", "printable", "atomic", "regular_files", "bounded_json", "bounded_toml", "settings"),
     ("checkpoints",),
     ("architectures",),
     ("relations",),

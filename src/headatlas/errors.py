@@ -19,6 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from headatlas.printable import printable
+
+LONGEST = 3_000
+"""Characters of a message."""
+
 FEW = 8
 """Names that a message lists; of more it gives the nearest."""
 
@@ -54,7 +59,16 @@ def find_name(what: str, value: str, known: Sequence[str]) -> str:
 
 
 class HeadatlasError(Exception):
-    """Base of all errors that headatlas raises on purpose."""
+    """Base of all errors that headatlas raises on purpose.
+
+    Names and values of files are part of messages, so control characters are shown by their escapes, and what is too
+    long for a sentence is cut in its middle.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        if len(message) > LONGEST:
+            message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
+        super().__init__(printable(message))
 
 
 class CheckpointError(HeadatlasError):

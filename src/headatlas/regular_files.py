@@ -13,6 +13,11 @@ NOT_REGULAR = "it is no file, but a device, a pipe, a socket or a folder"
 LINK_OUT = "it is a link that leads out of its folder"
 
 
+def at_home(path: str | Path) -> Path:
+    """A path whose `~` is the user's folder; that of an unknown user stays, where pathlib would raise an error."""
+    return Path(os.path.expanduser(path))
+
+
 def open_regular(path: Path, inside: Path | None = None) -> BinaryIO:
     """Open a file to read its bytes.
 

@@ -20,6 +20,9 @@ from headatlas.architectures.open import open_checkpoint
 from headatlas.checkpoints.gguf.header import read_header
 from headatlas.checkpoints.torch_bin.files import TorchFile
 from headatlas.errors import HeadatlasError
+from headatlas.measuring.running.contexts import load_templates
+from headatlas.measuring.running.questions import load_prompts
+from headatlas.measuring.survey_list import read_model_list
 from models import make_model, save_model
 
 SECONDS, MEGABYTES = 2.0, 200
@@ -349,6 +352,51 @@ def test_relations(original, tmp_path, name):
     (tmp_path / name).write_text(make(), "utf-8")
     found = refusal(lambda: headatlas.load_relations(tmp_path / name))
     assert found.startswith(f"{tmp_path / name}: ") and what in found
+
+
+ONE_MODEL = "\n[[model]]\nname = 'a'\nsource = 'b'\n"
+TOML = {
+    "deep lists": (lambda: "k = " + "[" * 100_000, "too many values inside each other"),
+    "lists in lists": (
+        lambda: f"relations = {'[' * 200}{']' * 200}{ONE_MODEL}",
+        "more than 50 values inside each other",
+    ),
+    "a key of many parts": (lambda: ".".join("a" * 200_000) + " = 1", "keys of too many parts"),
+    "a table of many parts": (
+        lambda: "[" + ".".join("a" * 3_000) + "]\n" + "b = 1\n" * 9_000,
+        "keys of too many parts",
+    ),
+    "a decimal number": (lambda: "k = " + "9" * 5_000 + ONE_MODEL, "a number of thousands of digits"),
+    "a hexadecimal number": (lambda: "k = 0x" + "f" * 5_000 + ONE_MODEL, "a whole number of more than 64 bits"),
+    "a long text": (lambda: "prefix = '" + "a" * 50_000_000 + "'" + ONE_MODEL, "more than 1,048,576 bytes"),
+    "many tables": (lambda: "".join(f"[t{i}]\n" for i in range(120_000)), "more than 1,048,576 bytes"),
+}
+
+
+@pytest.mark.parametrize("read", [read_model_list, load_prompts, load_templates])
+@pytest.mark.parametrize("case", TOML)
+def test_toml(original, tmp_path, case, read):
+    make, what = TOML[case]
+    (tmp_path / "a.toml").write_text(make(), "utf-8")
+    found = refusal(lambda: read(tmp_path / "a.toml"))
+    assert found.startswith(f"{tmp_path / 'a.toml'}: expected a") and what in found
+
+
+SCORES = "relation,category,layer,head,score\n"
+WIDE = {
+    "names": ("," * 300_000 + "\n1", "at most 100 columns, found 300,001"),
+    "a line": (f"{SCORES} \n" + "," * 300_000, "at most 100 columns, found 300,001"),
+    "names of several lines": ('"a\n",' * 200_000 + "b\n1", "at most 100 columns, found 200,001"),
+    "a place more": (f"{SCORES}a,K,0,0,0.1,5\n", "expected 5 columns in each line, found 6"),
+    "behind empty lines": ("\n" * 1_100_000 + SCORES, "in the first 1,048,576 bytes, found none"),
+}
+
+
+@pytest.mark.parametrize("case", WIDE)
+def test_tables_of_scores(original, tmp_path, case):
+    content, what = WIDE[case]
+    (tmp_path / "a.csv").write_text(content, "utf-8")
+    assert what in refusal(lambda: headatlas.import_scores(tmp_path / "a.csv", "weights"))
 
 
 def test_the_log_of_a_long_training_is_no_tokenizer(folder):

@@ -57,8 +57,17 @@ def test_scores_without_suppression(tmp_path):
             "line 2: expected a whole number from 0 to 99,999 in 'head', found '99999999999'.",
         ),
         (["r,D,0,0,1", *ROWS[1:]], None, "expected one category per relation, found several for 'r'."),
-        ([",C,0,0,1", *ROWS[1:]], None, "line 2: expected printable text in 'relation', found <NA>."),
-        (["r\x1b[1m,C,0,0,1", *ROWS[1:]], None, "line 2: expected printable text in 'relation', found 'r\\x1b[1m'."),
+        ([",C,0,0,1", *ROWS[1:]], None, "line 2: expected up to 100 printable characters in 'relation', found <NA>."),
+        (
+            ["r\x1b[1m,C,0,0,1", *ROWS[1:]],
+            None,
+            "line 2: expected up to 100 printable characters in 'relation', found 'r\\x1b[1m'.",
+        ),
+        (
+            [f"r,{'c' * 101},0,0,1", *ROWS[1:]],
+            None,
+            f"line 2: expected up to 100 printable characters in 'category', found '{'c' * 101}'.",
+        ),
         (
             ROWS[:3],
             None,

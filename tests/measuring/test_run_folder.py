@@ -1,7 +1,10 @@
 """Output folders: foreign ones are left alone, and two runs cannot share one."""
 
 import errno
+import io
 import os
+import struct
+import zipfile
 from unittest.mock import Mock
 
 import numpy as np
@@ -11,6 +14,7 @@ from atlases import ATTENTION, make_atlas, make_attention, make_evidence
 from headatlas.atlas import EVIDENCE, load_atlas, save_atlas
 from headatlas.errors import AtlasError
 from headatlas.explorer import build_page
+from headatlas.measuring.kept_residuals import KeptResiduals
 from headatlas.measuring.output import OUTPUTS, add_evidence, write_results
 from headatlas.measuring.run_folder import RunFolder, RunParts, remove_parts
 from headatlas.reports.markdown import to_markdown
@@ -142,6 +146,85 @@ def test_parts_of_the_same_run_are_kept_and_those_of_another_dropped(tmp_path):
     with parts({"seed": 1}) as other:
         assert other.load("a") is None
     assert os.listdir(tmp_path) == []
+
+
+def array(shape, descr="<f8", data=b"", version=b"\1\0"):
+    """A file of numpy's format, whatever it holds."""
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}}}".encode()
+    header += b" " * (53 - len(header) % 64 + 64) + b"\n"
+    return b"\x93NUMPY" + version + struct.pack("<H", len(header)) + header + data
+
+
+def packed(compression=zipfile.ZIP_STORED, **files):
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", compression) as archive:
+        for name, content in files.items():
+            archive.writestr(f"{name}.npy", content)
+    return target.getvalue()
+
+
+DAMAGED = {
+    "more numbers than memory": lambda: packed(x=array((10**11,))),
+    "more than any memory": lambda: packed(x=array((10**30,))),
+    "compressed": lambda: packed(zipfile.ZIP_DEFLATED, x=array((10**8,), "|u1", bytes(10**8))),
+    "texts of no length": lambda: packed(x=array((10**12,), "<U0")),
+    "objects": lambda: packed(x=array((1,), "|O", b"c" * 8)),
+    "another version": lambda: packed(x=array((1,), data=bytes(8), version=b"\2\0")),
+    "one array, large": lambda: array((10**11,)),
+    "one array": lambda: array((1,), data=bytes(8)),
+    "encrypted": lambda: packed(x=array((1,), data=bytes(8))).replace(b"\x14\0\0\0", b"\x14\0\1\0"),
+    "an unknown compression": lambda: packed(x=array((1,), data=bytes(8))).replace(
+        b"\x14\0\0\0\0\0", b"\x14\0\0\0\x63\0"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_part_that_numpy_did_not_write_is_measured_again(tmp_path, case):
+    with RunParts(tmp_path, ".parts", {}, "testing") as parts:
+        parts.save("a", {"x": np.arange(3.0)})
+        parts.save("b", {"text": np.array(""), "x": np.asfortranarray(np.arange(6).reshape(2, 3)), "none": np.empty(0)})
+    (tmp_path / ".parts" / "a.npz").write_bytes(DAMAGED[case]())
+    with RunParts(tmp_path, ".parts", {}, "testing") as parts:
+        assert parts.load("a") is None
+        b = parts.load("b")
+        assert b["text"] == "" and b["x"].tolist() == [[0, 1, 2], [3, 4, 5]] and not len(b["none"])
+
+
+@pytest.mark.parametrize("noted", ["[" * 100_000, "9" * 5_000, "[" + "[]," * 2_000_000 + "0]", '"a"'])
+def test_parts_of_a_run_that_is_not_noted_are_dropped(tmp_path, noted):
+    with RunParts(tmp_path, ".parts", {}, "testing") as parts:
+        parts.save("a", {"x": np.arange(3)})
+    (tmp_path / ".parts" / "run.json").write_text(noted, "utf-8")
+    with RunParts(tmp_path, ".parts", {}, "testing") as parts:
+        assert parts.load("a") is None
+
+
+def test_settings_of_another_run_that_are_none(tmp_path):
+    with RunFolder(tmp_path, IDENTITY) as folder:
+        folder.save_layer(0, {"x": np.arange(3)})
+    (tmp_path / ".unfinished" / "run.json").write_text('{"model": "m", "relations": "r", "settings": 3}', "utf-8")
+    with pytest.raises(AtlasError, match="an unfinished run with k=None where this run has 10"):
+        RunFolder(tmp_path, IDENTITY).__enter__()
+
+
+def test_parts_that_do_not_fit_their_run_are_one_sentence(tmp_path):
+    """They may be anybody's; a fault without such parts is a fault of headatlas."""
+    with pytest.raises(KeyError), RunParts(tmp_path, ".parts", {}, "testing") as parts:
+        parts.save("a", {"x": np.arange(3)})
+        parts.load("a")["y"]
+    with pytest.raises(AtlasError) as caught, RunParts(tmp_path, ".parts", {}, "testing") as parts:
+        parts.load("a")["y"]
+    assert str(caught.value) == (
+        f"{tmp_path}/.parts: expected finished parts of this run, found some that do not fit it (KeyError). Remove "
+        f"this folder, and run the same command again."
+    )
+    with RunParts(tmp_path, ".parts", {}, "testing") as parts:
+        parts.save("residuals-x", {"ids": np.arange(3)})
+        parts.save("residuals-0001", {"x": np.arange(3)})
+        kept = KeptResiduals(parts, np.arange(3))
+        assert kept.load(2) is None
+        kept.drop_before(2)
 
 
 def test_without_a_folder_nothing_is_kept():

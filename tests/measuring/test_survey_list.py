@@ -142,6 +142,13 @@ def test_what_cannot_be_meant_is_refused(write, text, message):
     assert str(caught.value) == f"{path}{message}"
 
 
+def test_paths_that_no_system_has_are_names_of_nothing(write, tmp_path):
+    long = "x" * 5_000
+    text = f'relations = "~nobody-of-this-name/r.json"\n[[model]]\nname = "a"\nsource = "{long}"\n'
+    (model,) = read_model_list(write(text))
+    assert model.options == {"model": long, "relations": [tmp_path / "~nobody-of-this-name/r.json"]}
+
+
 def test_what_is_no_list_is_refused(tmp_path, write):
     with pytest.raises(SettingsError) as caught:
         read_model_list(tmp_path / "none.toml")

@@ -10,6 +10,7 @@ from headatlas.checkpoints.checkpoint import Checkpoint
 from headatlas.checkpoints.families import Families
 from headatlas.checkpoints.remote.names import is_remote, name_on_the_hub
 from headatlas.errors import CheckpointError
+from headatlas.regular_files import at_home
 
 DEMO = "demo"
 """The source of the demo model, which is found in its installed package."""
@@ -34,7 +35,7 @@ def open_checkpoint(source: str | Path, adapter: str | Path | None, families: Fa
         return checkpoint
     from headatlas.checkpoints.adapter import AdaptedCheckpoint
 
-    return AdaptedCheckpoint(checkpoint, Path(adapter).expanduser(), families)
+    return AdaptedCheckpoint(checkpoint, at_home(adapter), families)
 
 
 def _open(source: str | Path, families: Families) -> Checkpoint:
@@ -42,10 +43,10 @@ def _open(source: str | Path, families: Families) -> Checkpoint:
         return _open_file(demo_model(), families, DEMO)
     if is_remote(source):
         return _open_remote(str(source), families)
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path = at_home(source)
+    if os.path.isdir(path):  # which takes any name, as those below do
         return _open_folder(path, families)
-    if path.is_file() or looks_like_a_path(source):
+    if os.path.isfile(path) or looks_like_a_path(source):
         return _open_file(path, families)
     return _open_remote(str(source), families)
 
@@ -105,7 +106,7 @@ def _open_folder(folder: Path, families: Families) -> Checkpoint:
 
 
 def _open_file(path: Path, families: Families, source: str | None = None) -> Checkpoint:
-    if not path.exists():
+    if not os.path.exists(path):
         raise CheckpointError(f"{path}: expected a model's folder or a .gguf file, found nothing there.")
     if path.suffix != ".gguf":
         raise CheckpointError(f"{path}: expected a model's folder or a .gguf file, found another file.")

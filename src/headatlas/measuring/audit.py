@@ -260,19 +260,25 @@ class _Moving:
             stack.enter_context(use_threads(self.engine.threads))
             parts = stack.enter_context(RunParts(folder, PARTS, run, "comparing the words of these models"))
             with_heads = [layer for layer in range(base.n_layers) if base.has_heads(layer)]
-            missing = [layer for layer in with_heads if parts.load_layer(layer) is None]
+            shape = (len(self.models) - 1, base.n_heads, len(self.ids))
+
+            def load(layer: int) -> np.ndarray | None:
+                kept = (parts.load_layer(layer) or {}).get("moved")
+                return kept if kept is not None and (kept.shape, kept.dtype) == (shape, np.float32) else None
+
+            missing = [layer for layer in with_heads if load(layer) is None]
             measured = stack.enter_context(closing(self._layers(missing))) if missing else None
             for layer in range(base.n_layers):
-                kept = parts.load_layer(layer)
-                if kept is not None:
-                    moved = kept["moved"]
+                moved = load(layer)
+                if moved is not None:
+                    pass
                 elif measured is not None and layer in missing:
                     at, of_layer = next(measured)
                     assert at == layer, f"the words of layer {at} instead of {layer}"
                     moved = of_layer.cpu().numpy().astype(np.float32)
                     parts.save_layer(layer, {"moved": moved})
                 else:
-                    moved = np.zeros((len(self.models) - 1, base.n_heads, len(self.ids)), np.float32)
+                    moved = np.zeros(shape, np.float32)
                 if progress is not None:
                     progress(Stage.WORDS, layer + 1, base.n_layers)
                 yield moved

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from headatlas._version import __version__
 from headatlas.atlas.evidence import HeadVisFacts
 from headatlas.atlas.headvis import METRICS, SHARES
+from headatlas.bounded_json import TooLarge, parse_bounded
 from headatlas.errors import AtlasError
 from headatlas.measuring.output import add_evidence
 from headatlas.printable import printable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SCATTER, CONFIG = "scatter_data.json", "config.json"
 
-MOST_BYTES = 200_000_000
+MOST_BYTES, MOST_VALUES = 200_000_000, 1_000_000
 MOST_LETTERS = 200
 """Of a name that is kept."""
 
@@ -89,11 +89,13 @@ def _read(file: Path) -> tuple[Any, str]:
         if (size := file.stat().st_size) > MOST_BYTES:
             raise AtlasError(f"{file}: expected at most {MOST_BYTES:,} bytes, found {size:,}.")
         data = read_regular(file)
-        return json.loads(data.decode("utf-8")), hashlib.sha256(data).hexdigest()
+        return parse_bounded(data, MOST_VALUES), hashlib.sha256(data).hexdigest()
     except FileNotFoundError as error:
         raise AtlasError(f"{file}: expected metrics of HeadVis, found nothing there.") from error
     except OSError as error:
         raise AtlasError(f"{file}: cannot be read ({error.strerror or error}).") from error
+    except TooLarge as error:
+        raise AtlasError(f"{file}: expected {error}. Is this a file of HeadVis?") from error
     except (ValueError, RecursionError) as error:
         raise AtlasError(f"{file}: expected JSON, found something else ({printable(error)}).") from error
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
-from io import BytesIO
+from io import BytesIO, StringIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,11 @@ from headatlas.regular_files import read_regular
 from headatlas.settings import parse_threshold
 
 COLUMNS = ("relation", "category", "layer", "head", "score")
+
+MOST_BYTES, MOST_COLUMNS = 500_000_000, 100
+MOST_LETTERS = 100
+HEAD_BYTES = 2**20
+"""Of a table, in which its first line of numbers has to be."""
 
 
 def import_scores(
@@ -56,7 +63,8 @@ def import_scores(
     parse_threshold(threshold)
     table: Any
     try:
-        content = read_regular(path)
+        content = read_regular(path, MOST_BYTES)
+        _check_width(content)
         table = pd.read_csv(
             BytesIO(content),
             encoding="utf-8-sig",
@@ -66,7 +74,7 @@ def import_scores(
         )
     except FileNotFoundError as error:
         raise AtlasError(f"{path}: expected a CSV file of scores, found nothing there.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise AtlasError(f"{path}: cannot be read as a CSV table ({str(error).strip()}).") from error
     if missing := [column for column in COLUMNS if column not in table]:
         raise AtlasError(f"{path}: expected the columns {', '.join(COLUMNS)}, found no {missing[0]!r}.")
@@ -86,12 +94,13 @@ def import_scores(
         _check(path, table, column, pd.to_numeric(table[column], errors="coerce"), "a share from 0 to 1", whole=False)
     for column in ("relation", "category"):
         bad = table[column].isna() | ~table[column].fillna("").str.strip().map(
-            lambda text: bool(text) and text.isprintable()
+            lambda text: 0 < len(text) <= MOST_LETTERS and text.isprintable()
         )
         if bad.any():
             raise AtlasError(
                 f"{path}: line {int(bad.idxmax()) + 2}: "
-                f"expected printable text in {column!r}, found {table[column][bad.idxmax()]!r}."
+                f"expected up to {MOST_LETTERS} printable characters in {column!r}, found "
+                f"{table[column][bad.idxmax()]!r}."
             )
     if int((categories := table.groupby("relation")["category"].nunique()).max()) > 1:
         raise AtlasError(f"{path}: expected one category per relation, found several for {categories.idxmax()!r}.")
@@ -105,6 +114,21 @@ def import_scores(
             if not folder.finished:
                 folder.finish(atlas)
     return atlas
+
+
+def _check_width(content: bytes) -> None:
+    """Refuse a table that is too large, or with so many columns that pandas would not end, with `ValueError`."""
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"expected at most {MOST_BYTES:,} bytes, found more")
+    head = StringIO(content[:HEAD_BYTES].decode("utf-8-sig", "ignore"), newline="")
+    rows = list(islice((row for row in csv.reader(head) if len(row) > 1 or "".join(row).strip()), 2))
+    widths = [len(row) for row in rows]
+    if max(widths, default=0) > MOST_COLUMNS:
+        raise ValueError(f"expected at most {MOST_COLUMNS} columns, found {max(widths):,}")
+    if len(rows) == 2 and widths[1] > widths[0]:
+        raise ValueError(f"expected {widths[0]} columns in each line, found {widths[1]} in the first below their names")
+    if len(rows) < 2 and len(content) > HEAD_BYTES:
+        raise ValueError(f"expected names of columns and a row in the first {HEAD_BYTES:,} bytes, found none")
 
 
 def _check(path, table, column, values, expected, whole) -> None:

@@ -38,7 +38,7 @@ class KeptResiduals:
         for kept in sorted((each for each in self._kept() if each <= layer), reverse=True):
             assert self.parts is not None
             arrays = self.parts.load(_name(kept))
-            if arrays is not None and np.array_equal(arrays.pop(IDS), self.ids):
+            if arrays is not None and np.array_equal(arrays.pop(IDS, None), self.ids):
                 return kept, {name: torch.from_numpy(array) for name, array in arrays.items()}
         return None
 
@@ -56,7 +56,8 @@ class KeptResiduals:
             self.parts.drop(_name(kept))
 
     def _kept(self) -> list[int]:
-        return [] if self.parts is None else [int(part.removeprefix(PART)) for part in self.parts.names(PART)]
+        found = [] if self.parts is None else [part.removeprefix(PART) for part in self.parts.names(PART)]
+        return [int(number) for number in found if number.isdecimal()]
 
 
 def _name(layer: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 import time
 from collections.abc import Generator, Iterator
@@ -34,6 +35,7 @@ from headatlas.measuring.progress import Progress, Stage
 from headatlas.measuring.run_folder import SALIENT, RunFolder, remove_parts
 from headatlas.measuring.salient import SalientLayers, Wanted, is_salient_wanted, measure_evidence, open_salient
 from headatlas.measuring.session import Session
+from headatlas.regular_files import at_home
 from headatlas.relations import (
     EncodedRelation,
     RelationsLike,
@@ -359,8 +361,8 @@ def _task(session: Session, wanted: _Wanted) -> Task:
     import numpy as np
 
     def absolute(path: str | Path) -> str:
-        there = Path(path).expanduser()
-        return str(there.absolute()) if there.exists() else str(path)
+        there = at_home(path)
+        return str(there.absolute()) if os.path.exists(there) else str(path)
 
     from headatlas.checkpoints.open import DEMO
 

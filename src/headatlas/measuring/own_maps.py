@@ -19,7 +19,7 @@ from headatlas.checkpoints.remote.cache import cache_folder
 from headatlas.checkpoints.remote.names import is_remote
 from headatlas.errors import AtlasError
 from headatlas.printable import printable
-from headatlas.regular_files import read_regular
+from headatlas.regular_files import at_home, read_regular
 
 if TYPE_CHECKING:
     from headatlas.atlas import Atlas
@@ -41,8 +41,8 @@ def note_model(atlas: Atlas, folder: str | Path | None, named: str | Path, sourc
         source: the model as the manifest names it.
     """
     if named != DEMO:
-        here = Path(named).expanduser()
-        source = str(here.absolute()) if not is_remote(named) and here.exists() else source
+        here = at_home(named)
+        source = str(here.absolute()) if not is_remote(named) and os.path.exists(here) else source
     else:
         source = DEMO
     run = _run(atlas)
@@ -67,7 +67,7 @@ def model_of(atlas: Atlas) -> str:
     where, known = atlas.folder or atlas.name, atlas.manifest.model.source
     own = _own_model(atlas)
     if own is not None:
-        if own == DEMO or is_remote(own) or not looks_like_a_path(own) or Path(own).exists():
+        if own == DEMO or is_remote(own) or not looks_like_a_path(own) or os.path.exists(own):
             return own
         raise AtlasError(f"{where}: its model was at {own}, where nothing is now. Say where it is with --model.")
     if known == DEMO or DEMO_FILE in (PurePosixPath(known).name, PureWindowsPath(known).name):

@@ -7,15 +7,18 @@ atlas only when the last file, its manifest, is written.
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import shutil
 import zipfile
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from headatlas.atlas import MANIFEST, load_manifest
 from headatlas.atomic import make_folder, refuse_link, sweep, write_atomically
+from headatlas.bounded_json import parse_bounded
 from headatlas.errors import AtlasError
 from headatlas.measuring.output import OUTPUTS, evidence_pictures, write_results
 from headatlas.regular_files import open_regular, read_regular
@@ -32,6 +35,15 @@ SALIENT = ".salient"
 
 RUN = "run.json"
 LOCK = "lock"
+MOST_BYTES, MOST_VALUES = 64 << 20, 1_000_000
+"""Of what a run notes about itself."""
+
+MOST_HEADER = 2**14
+"""Bytes in front of an array's numbers."""
+
+UNFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, RecursionError)
+"""What code raises that is given other arrays than it has saved."""
+
 CONTINUE = "Finished parts are safe; make room and run the same command again."
 
 
@@ -57,6 +69,10 @@ class RunParts:
         self.folder, self.identity, self.doing = folder, identity, doing
         self.path = None if folder is None else folder / name
         self._lock = None if self.path is None else FileLock(self.path / LOCK, blocking=False)
+        self._made: set[str] = set()
+        """Parts that were saved here."""
+        self._goes_on = False
+        """Whether parts of an earlier run were loaded, which can be anybody's."""
 
     def __enter__(self) -> RunParts:
         if self.path is not None:
@@ -80,25 +96,33 @@ class RunParts:
                 ) from error
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None = None, error: BaseException | None = None, _: object = None
+    ) -> None:
         if self._lock is not None:
             # Before the lock is released: what is removed later can be the next run's.
             if self._is_done():
                 self.remove()
             self._lock.release()
+        if self._goes_on and isinstance(error, UNFIT):
+            raise AtlasError(
+                f"{self.path}: expected finished parts of this run, found some that do not fit it "
+                f"({type(error).__name__}). Remove this folder, and run the same command again."
+            ) from error
 
     def load(self, part: str) -> dict[str, np.ndarray] | None:
         """A part's arrays as they were saved, or None; a damaged part is measured again."""
-        import numpy as np
-
         if self.path is None:
             return None
         try:
-            # Opened here: of a damaged file, np.load leaves its own open.
-            with open_regular(self._file(part), self.path) as file, np.load(file, allow_pickle=False) as arrays:
-                return dict(arrays)
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+            with open_regular(self._file(part), self.path) as file:
+                found = _read_arrays(file)
+        except MemoryError:
+            raise
+        except Exception:  # what zipfile and numpy raise for damaged files has many types
             return None
+        self._goes_on |= part not in self._made
+        return found
 
     def save(self, part: str, arrays: dict[str, np.ndarray]) -> None:
         """Write a part's arrays safely to disk.
@@ -110,6 +134,7 @@ class RunParts:
 
         if self.path is None:
             return
+        self._made.add(part)
 
         def write(path: Path) -> None:
             with path.open("wb") as file:
@@ -173,9 +198,38 @@ class RunParts:
     def _known_run(self) -> Any:
         assert self.path is not None
         try:
-            return json.loads(read_regular(self.path / RUN, inside=self.path))
-        except (OSError, ValueError):
+            content = read_regular(self.path / RUN, MOST_BYTES, self.path)
+            return parse_bounded(content, MOST_VALUES) if len(content) <= MOST_BYTES else None
+        except (OSError, ValueError, RecursionError):
             return None
+
+
+def _read_arrays(file: BinaryIO) -> dict[str, np.ndarray]:
+    """The arrays of a file as `np.savez` writes it, which take as much memory as the file; others are refused.
+
+    Raises:
+        Exception: of many types.
+    """
+    import numpy as np
+
+    arrays = {}
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        left = file.seek(0, io.SEEK_END)
+        for entry in entries:
+            left -= entry.file_size
+            if entry.compress_type != zipfile.ZIP_STORED or left < 0:
+                raise ValueError("more bytes than the file has")
+            with archive.open(entry) as member:
+                header = io.BytesIO(member.read(MOST_HEADER))
+                version = np.lib.format.read_magic(header)
+                shape, _, dtype = np.lib.format.read_array_header_1_0(header)
+                n_bytes = math.prod(shape) * dtype.itemsize
+                if version != (1, 0) or not dtype.itemsize or n_bytes != entry.file_size - header.tell():
+                    raise ValueError("an array of another size")
+                member.seek(0)
+                arrays[entry.filename.removesuffix(".npy")] = np.lib.format.read_array(member, allow_pickle=False)
+    return arrays
 
 
 def cannot_be_written(what: str, error: OSError) -> AtlasError:
@@ -299,9 +353,11 @@ def _difference(found: Any, wanted: dict[str, Any]) -> str:
         )
     if found.get("relations") != wanted["relations"]:
         return "other relations"
+    settings = found.get("settings")
+    settings = settings if isinstance(settings, dict) else {}
     pairs = [
-        f"{name}={found.get('settings', {}).get(name)} where this run has {value}"
+        f"{name}={settings.get(name)} where this run has {value}"
         for name, value in wanted["settings"].items()
-        if found.get("settings", {}).get(name) != value
+        if settings.get(name) != value
     ]
     return ", ".join(pairs) or "other settings"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from headatlas.bounded_toml import read_toml
 from headatlas.errors import SettingsError
-from headatlas.regular_files import read_regular_text
+from headatlas.regular_files import at_home
 from headatlas.settings import LARGE_VOCABULARY, Settings
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@=-]{0,99}(?<!\.)")
@@ -90,10 +91,10 @@ def read_model_list(path: str | Path) -> list[ListedModel]:
     path = Path(path)
     try:
         # A threshold is a decimal, not the binary number next to it.
-        content = tomllib.loads(read_regular_text(path), parse_float=str)
+        content = read_toml(path, parse_float=str)
     except OSError as error:
         raise SettingsError(f"{path}: expected a list of models (TOML), cannot be read ({error.strerror}).") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise SettingsError(f"{path}: expected a list of models (TOML), found another file: {error}.") from error
     entries = content.pop("model", None)
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
@@ -188,9 +189,9 @@ def _expect(value: Any, kind: str, where: str, folder: Path) -> Any:
     if kind == PATHS:
         paths: list[Any] = value if isinstance(value, list) else [value]
         if paths and all(isinstance(path, str) and path for path in paths):
-            return [folder / Path(path).expanduser() for path in paths]
+            return [folder / at_home(path) for path in paths]
     elif kind == PATH and isinstance(value, str) and value:
-        return folder / Path(value).expanduser()
+        return folder / at_home(value)
     elif (
         (kind == WHOLE and is_whole and value > 0)
         or (kind == COUNT and is_whole and value >= 0)
@@ -209,8 +210,8 @@ def _source(source: str, folder: Path) -> str | Path:
 
     if source == DEMO:
         return DEMO
-    path = folder / Path(source).expanduser()
-    if is_remote(source) or (not path.exists() and not looks_like_a_path(source)):
+    path = folder / at_home(source)
+    if is_remote(source) or (not os.path.exists(path) and not looks_like_a_path(source)):
         # A folder of this name where the command was started is not what the list means.
-        return f"hf://{source}" if Path(source).exists() else source
+        return f"hf://{source}" if os.path.exists(source) else source
     return path

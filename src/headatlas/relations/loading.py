@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from headatlas.bounded_json import STRUCTURE, TooLarge, check_size
 from headatlas.errors import RelationError
-from headatlas.regular_files import read_regular_text
+from headatlas.regular_files import at_home, read_regular_text
 from headatlas.relations.relation import CATEGORIES, OTHER, Relation
 
 BUILTIN_VERSION = "1"
@@ -47,14 +48,14 @@ def load_relations(paths: str | Path | Iterable[str | Path]) -> list[Relation]:
     """
     relations = []
     for path in [paths] if isinstance(paths, str | Path) else list(paths):
-        path = Path(path).expanduser()
-        if path.is_dir():
+        path = at_home(path)
+        if os.path.isdir(path):
             files = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES)
             if not files:
                 raise RelationError(
                     f"{path}: expected relation files ({', '.join(SUFFIXES)}) in this folder, found none."
                 )
-        elif path.is_file():
+        elif os.path.isfile(path):
             files = [path]
         else:
             raise RelationError(f"{path}: expected a relation file or a folder of them, found nothing there.")

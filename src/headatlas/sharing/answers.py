@@ -6,6 +6,7 @@ text comes from vocabularies and files that others wrote: it is marked as data, 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -220,7 +221,7 @@ def _is_here(source: str) -> bool:
     from headatlas.checkpoints.open import DEMO, looks_like_a_path
     from headatlas.checkpoints.remote.names import is_remote
 
-    return not is_remote(source) and (source == DEMO or looks_like_a_path(source) or Path(source).exists())
+    return not is_remote(source) and (source == DEMO or looks_like_a_path(source) or os.path.exists(source))
 
 
 def _categories(atlas: Atlas) -> list[str]:

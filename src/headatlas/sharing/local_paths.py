@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -58,7 +59,7 @@ def shared_source(source: str) -> str:
         return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
     if is_remote(source) and not ADDRESS.match(source):
         return source
-    if not (looks_like_a_path(source) or ABSOLUTE.fullmatch(source) or "\\" in source or Path(source).exists()):
+    if not (looks_like_a_path(source) or ABSOLUTE.fullmatch(source) or "\\" in source or os.path.exists(source)):
         return source
     name = _name(source)
     return DEMO if name == DEMO_FILE or source == DEMO else f"./{name}"

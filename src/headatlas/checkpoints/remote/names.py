@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -23,7 +24,7 @@ def is_remote(source: object) -> bool:
         return False
     if ADDRESS.match(source):
         return True
-    return HUB_ONLY.fullmatch(source) is not None and not Path(source).parent.exists()
+    return HUB_ONLY.fullmatch(source) is not None and not os.path.exists(Path(source).parent)
 
 
 def name_on_the_hub(source: str) -> str | None:

@@ -6,15 +6,14 @@ Knows words and tokens, no model.
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas.evidence import GroupFacts
+from headatlas.bounded_toml import read_toml
 from headatlas.errors import SettingsError
-from headatlas.regular_files import read_regular_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -58,10 +57,10 @@ class Contexts:
 def load_toml(path: str | Path) -> dict[str, Any]:
     """A TOML file; raises `SettingsError` where it is none."""
     try:
-        return tomllib.loads(read_regular_text(Path(path)))
+        return read_toml(Path(path))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise SettingsError(f"{path}: expected a TOML file, found something else ({error}).") from error
 
 
