@@ -3,10 +3,12 @@
 import errno
 import os
 import stat
+from unittest.mock import Mock
 
 import pytest
 
-from headatlas.atomic import ABANDONED, make_folder, sweep, write_atomically
+from headatlas.atomic import ABANDONED, make_folder, sweep, temporary_folder, write_atomically
+from headatlas.errors import AtlasError
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -21,6 +23,18 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
         write_atomically(path, fail)
     assert [each.name for each in tmp_path.iterdir()] == ["a.txt"]
     assert path.read_text("utf-8") == "old"
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_temporary_folder_that_does_not_fit_is_said(tmp_path, monkeypatch, inside):
+    with temporary_folder(tmp_path if inside else None) as folder:
+        assert folder.is_dir()
+    assert not folder.exists()
+    monkeypatch.setattr(os, "mkdir", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(AtlasError) as said, temporary_folder(tmp_path if inside else None):
+        pass
+    where = tmp_path if inside else "temporary files"
+    assert str(said.value).startswith(f"{where}: cannot be written (No space left on device). Make room")
 
 
 def test_two_writers_do_not_mix(tmp_path):

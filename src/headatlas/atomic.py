@@ -8,9 +8,13 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from headatlas.errors import AtlasError
 
 ABANDONED = 24 * 3600
 """Age in seconds at which the unfinished file of a killed process is removed."""
@@ -47,6 +51,27 @@ def write_atomically(path: Path, write: Callable[[Path], object], mode: int = 0o
         flush_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder(inside: Path | None = None) -> Iterator[Path]:
+    """A folder of this process alone, which is removed in the end.
+
+    Args:
+        inside: a folder; default: the system's folder for temporary files.
+
+    Raises:
+        AtlasError: it cannot be made.
+    """
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="headatlas-", dir=inside))
+        except OSError as error:
+            raise AtlasError(
+                f"{inside or 'temporary files'}: cannot be written ({error.strerror or error}). Make room, and run the "
+                f"same command again."
+            ) from error
+        yield Path(folder)
 
 
 def partial_path(path: Path) -> Path:

@@ -19,8 +19,8 @@ from planted import PAIRS, WORDS, write_relation
 
 N_LAYERS = 40
 MOMENTS = ("layer-0023.npz", "figure.png", "atlas.json")
-"""A run is killed as soon as it has written one of these, so that the clock plays no part; tests/test_faults.py kills at
-random moments."""
+"""A run is killed as soon as it has written one of these, so that the clock plays no part; tests/test_faults.py kills
+at random moments."""
 
 N_KILLS = int(os.environ.get("HEADATLAS_KILLS", str(len(MOMENTS))))
 """More of them by hand, after layers at random: `HEADATLAS_KILLS=50 pytest -m system tests/measuring/test_kill.py`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
@@ -23,6 +22,7 @@ from headatlas.atlas import (
     load_atlas,
 )
 from headatlas.atlas.manifest import RelationsFacts, RunFacts
+from headatlas.atomic import temporary_folder
 from headatlas.engines import Engine, LayerResult, LocalEngine, Task
 from headatlas.errors import RelationError, SettingsError
 from headatlas.measuring.assumed_input import compare_input
@@ -237,7 +237,7 @@ def _map(
         salient = is_salient_wanted(heads, salient)
         parts = None if folder is None else folder.folder
         if salient and parts is None:
-            parts = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            parts = stack.enter_context(temporary_folder())
         with ExitStack() as together:
             layers = None
             if salient and wanted.prefix is not None:

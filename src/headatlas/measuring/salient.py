@@ -8,7 +8,6 @@ rules in `headatlas.analysis.descriptions`. Finished layers are kept in `ATLAS/.
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from headatlas._version import __version__
 from headatlas.atlas.evidence import SalientFacts, SimilarFacts
+from headatlas.atomic import temporary_folder
 from headatlas.errors import SettingsError
 from headatlas.measuring import speed
 from headatlas.measuring.output import Evidence, add_evidence
@@ -257,10 +257,7 @@ def open_salient(
         stack.enter_context(use_threads(threads))
         run = {"atlas": identity, "wanted": asdict(wanted), "format": 1}
         parts = stack.enter_context(RunParts(folder, SALIENT, run, "measuring salient operations"))
-        try:
-            room = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=parts.path)))
-        except OSError as error:
-            raise cannot_be_written(f"{parts.path or tempfile.gettempdir()}:", error) from error
+        room = stack.enter_context(temporary_folder(parts.path))
         yield SalientLayers(_Work(model, vocabulary, wanted, settings, device, room), parts)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headatlas.atlas import MANIFEST, Atlas, Manifest, save_atlas
 from headatlas.atlas.manifest import TABLES
+from headatlas.atomic import temporary_folder
 from headatlas.checkpoints.remote.names import dataset_name, dataset_page
 from headatlas.errors import AtlasError, SettingsError
 from headatlas.sharing.data_card import default_licence, write_data_card
@@ -101,8 +101,7 @@ def publish_atlas(
         hub = _with_token(name)
         # Before the pictures are drawn: what can be refused is refused at once.
         before = _look(hub, name, manifest, private, overwrite)
-    with tempfile.TemporaryDirectory(prefix="headatlas-") as temporary:
-        folder = Path(temporary)
+    with temporary_folder() as folder:
         write_files(replace(atlas, manifest=manifest), folder, name, licence)
         files = {file: (folder / file).stat().st_size for file in sorted(PUBLISHED) if (folder / file).is_file()}
         there = set() if before is None else {each.rfilename for each in before.siblings or []}
@@ -176,7 +175,7 @@ def _look(hub: HfApi, name: str, manifest: Manifest, private: bool | None, overw
             raise AtlasError(f"{name}: expected an atlas or nothing there, found other files. Choose another name.")
         if overwrite:
             return info
-        with tempfile.TemporaryDirectory(prefix="headatlas-") as folder:
+        with temporary_folder() as folder:
             path = hub.hf_hub_download(name, MANIFEST, repo_type="dataset", revision=info.sha, local_dir=folder)
             try:
                 same = Manifest.from_json(Path(path).read_text("utf-8"), MANIFEST).identity == manifest.identity
