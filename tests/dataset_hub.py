@@ -44,6 +44,8 @@ class DataSets(Handler):
     objects: dict[str, bytes]
     sizes: dict[str, int]
     """What the listing claims of some files instead of their sizes."""
+    lies: dict[str, object]
+    """End of a path -> what is answered there: bytes, or what is written as JSON."""
 
     def do_POST(self):
         self.body = self.rfile.read(int(self.headers["Content-Length"] or 0))
@@ -58,6 +60,9 @@ class DataSets(Handler):
         self.do_POST()
 
     def reply(self, content: object, status: int = 200, **headers: str):
+        content = next((lie for end, lie in self.lies.items() if self.path.split("?")[0].endswith(end)), content)
+        if isinstance(content, bytes):
+            return self.send(status, content, {"Content-Type": "application/json"} | headers)
         self.send(status, json.dumps(content).encode(), {"Content-Type": "application/json"} | headers)
 
     def missing(self, what: str = "Repo"):
@@ -167,7 +172,7 @@ def serve_data_sets(folder: Path, monkeypatch):
     """The imitation, which this process takes for the hub; yields (served, the handler's class with the data sets)."""
     from huggingface_hub import constants
 
-    kind = type("DataSets", (DataSets,), {"repositories": {}, "objects": {}, "sizes": {}})
+    kind = type("DataSets", (DataSets,), {"repositories": {}, "objects": {}, "sizes": {}, "lies": {}})
     with serve(folder, kind) as served:
         template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, served.url)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)

@@ -312,6 +312,20 @@ def test_regular_expressions_that_never_end(folder, pattern):
     assert "tokenizer.json: expected steps that end, found the regular expression" in found
 
 
+def test_special_tokens_that_are_none(folder):
+    """The library finds out only when somebody asks for them."""
+    (folder / "special_tokens_map.json").write_text('{"unk_token": {"a": {"b": []}}}', "utf-8")
+    assert "expected a tokenizer" in refusal(open_checkpoint(folder).load_tokenizer)
+
+
+def test_what_transformers_logs_about_a_config_is_printable(folder, caplog):
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config["rope_parameters"] = {"rope_type": "\x1b[31m", "rope_theta": 10_000.0}
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    refusal(lambda: open_model(open_checkpoint(folder)))
+    assert "'\\x1b[31m'" in caplog.text and "\x1b" not in caplog.text
+
+
 PUBLISHED = [
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)",

@@ -12,6 +12,7 @@ from atlases import make_atlas, make_attention, make_evidence, with_manifest, wi
 from dataset_hub import TOKEN, Repository, serve_data_sets
 from headatlas.atlas import Manifest, load_atlas, save_atlas
 from headatlas.errors import AtlasError, SettingsError
+from headatlas.sharing import publish
 from headatlas.sharing.data_card import ROWS, default_licence
 from headatlas.sharing.publish import PUBLISHED, TABLES, publish_atlas
 
@@ -165,6 +166,31 @@ def test_refused_by_the_hub(hub):
         publish_atlas(make_atlas(**SIZES), "org/tiny", licence="forbidden")
     publish_atlas(make_atlas(**SIZES), "org/tiny")
     assert "atlas.json" in hub.repositories["org/tiny"].files
+
+
+LIES = {
+    "/datasets/org/tiny": [3, {}, {"id": 3, "sha": [], "siblings": [[]]}],
+    "/repos/create": [None, {}, {"url": 3}, {"url": "a"}],
+    "/preupload/main": [None, {"files": [{"path": "README.md"}]}],
+    "/objects/batch": [3, {"objects": [3]}, {"transfer": [], "objects": []}],
+    "/commit/main": [[], {}, {"commitUrl": 3, "commitOid": "a"}, b"\xff"],
+    "/validate-yaml": [[], {"errors": 3, "warnings": None}, {"warnings": "a"}],
+}
+
+
+@pytest.mark.parametrize("end", LIES)
+def test_answers_of_other_types(hub, monkeypatch, end):
+    monkeypatch.setattr(publish, "write_files", write_little)
+    for lie in LIES[end]:
+        hub.lies, hub.repositories = {end: lie}, {} if end == "/repos/create" else {"org/tiny": Repository()}
+        with pytest.raises(AtlasError, match="org/tiny: ") as caught:
+            publish_atlas(make_atlas(**SIZES), "org/tiny")
+        assert "\n" not in str(caught.value)
+
+
+def write_little(atlas, folder, name, licence):
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n", "utf-8")
+    (folder / "scores.parquet").write_bytes(b"PAR1")
 
 
 def test_without_a_network(hub, monkeypatch):

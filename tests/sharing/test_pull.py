@@ -157,6 +157,26 @@ def test_sizes_are_bounded_before_a_download(hub, refused, monkeypatch):
     assert not [each for each in hub.served.asked if "/resolve/" in each.path]
 
 
+LISTING = {"id": "org/tiny", "sha": "0" * 40, "siblings": [{"rfilename": "atlas.json", "size": 2}]}
+NO_ANSWER = "org/tiny: expected an answer of the hub as its library knows them, found another one"
+LISTINGS = [
+    *((lie, NO_ANSWER) for lie in ([], "a", b"", b"{", b"\xff", {}, LISTING | {"siblings": [3]})),
+    (LISTING | {"siblings": [{"size": 2}]}, NO_ANSWER),
+    (LISTING | {"siblings": None}, "expected an atlas"),
+    *((LISTING | {"sha": lie}, "expected an atlas") for lie in (None, 3, [[]], "../../x", "main")),
+    *(
+        (LISTING | {"siblings": [{"rfilename": "atlas.json", "size": lie}]}, "at most 32,000,000 bytes, found")
+        for lie in ("2", True, -1, 10**30, [2])
+    ),
+]
+
+
+@pytest.mark.parametrize("lie", LISTINGS, ids=str)
+def test_listings_that_are_none(hub, refused, lie):
+    hub.lies["/revision/main"] = hub.lies["/datasets/org/tiny"] = lie[0]
+    refused(lie[1])
+
+
 def test_other_bytes_than_listed(hub, refused):
     hub.sizes["scores.parquet"] = 17
     refused("org/tiny: scores.parquet: expected 17 bytes, found another file")

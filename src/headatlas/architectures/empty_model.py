@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+from headatlas.checkpoints.transformers_log import escape_log
 from headatlas.errors import ArchitectureError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def build_empty_model(checkpoint: Checkpoint) -> tuple[PretrainedConfig, PreTrai
     import torch
     from transformers import AutoModel, AutoModelForCausalLM
 
+    escape_log()
     source, whole_config = checkpoint.source, checkpoint.config
     try:
         config = copy.deepcopy(whole_config.get_text_config(decoder=True))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from headatlas.bounded_json import TooLarge, parse_bounded, read_bounded
 from headatlas.checkpoints.tokenizer_file import check_tokenizer
+from headatlas.checkpoints.transformers_log import escape_log
 from headatlas.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ MOST_BYTES, MOST_VALUES = 4 << 20, 200_000
 
 SAMPLES = (" a word", "Ａ\u0301 ﬁ 1½", "")
 """Texts that a tokenizer must be able to encode: some fail only when they are used."""
+
+ASKED = ("all_special_ids", "unk_token_id", "added_tokens_decoder")
+"""What else is asked of it: a wrong special token is found only then."""
 
 QUANTISED = "Use the checkpoint that it was quantised from, or a GGUF file"
 
@@ -70,6 +74,7 @@ def load_config(folder: Path) -> PretrainedConfig:
     """The model's config as transformers reads it; code from the folder is never run."""
     from transformers import AutoConfig
 
+    escape_log()
     path = folder / "config.json"
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
@@ -86,10 +91,13 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer as transformers reads it; code from the folder is never run."""
     from transformers import AutoTokenizer
 
+    escape_log()
     check_tokenizer(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
         tokenizer(list(SAMPLES))
+        for name in ASKED:
+            getattr(tokenizer, name)
         return tokenizer
     except BaseException as error:  # a panic in Rust is no `Exception`
         if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):

@@ -11,6 +11,9 @@ from headatlas.errors import AtlasError
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+UNEXPECTED = (LookupError, TypeError, ValueError, AttributeError, NameError)
+"""What the library raises where an answer lacks a key, has a value of another type, or is no JSON."""
+
 LOG_IN = "Log in with `hf auth login`, or set HF_TOKEN"
 
 
@@ -77,6 +80,11 @@ def readable_errors(name: str, revision: str | None = None, writes: bool = False
     except transport as error:
         raise AtlasError(
             f"{name}: the hub cannot be reached ({type(error).__name__}). Run the same again with a connection."
+        ) from error
+    except UNEXPECTED as error:
+        raise AtlasError(
+            f"{name}: expected an answer of the hub as its library knows them, found another one "
+            f"({type(error).__name__}). Run the same again later."
         ) from error
 
 

@@ -205,20 +205,24 @@ def _commit(
             hub.create_repo(name, repo_type="dataset", private=private)
     try:
         with readable_errors(name, writes=True):
-            done = hub.create_commit(
-                name,
-                [
-                    *(CommitOperationAdd(file, folder / file) for file in files),
-                    *(CommitOperationDelete(file) for file in removed),
-                ],
-                commit_message="Atlas by headatlas",
-                repo_type="dataset",
-                # Nobody else's change is overwritten.
-                parent_commit=None if before is None else before.sha,
-            )
-    except (AtlasError, ValueError) as error:  # ValueError: the hub's answer to a card that it cannot read
-        if not isinstance(error, AtlasError):
-            error = AtlasError(f"{name}: the hub does not accept it ({one_line(error)}).")
+            try:
+                done = hub.create_commit(
+                    name,
+                    [
+                        *(CommitOperationAdd(file, folder / file) for file in files),
+                        *(CommitOperationDelete(file) for file in removed),
+                    ],
+                    commit_message="Atlas by headatlas",
+                    repo_type="dataset",
+                    # Nobody else's change is overwritten.
+                    parent_commit=None if before is None else before.sha,
+                )
+            except ValueError as error:
+                if type(error) is not ValueError:
+                    raise
+                # The hub's answer to a card that it cannot read.
+                raise AtlasError(f"{name}: the hub does not accept it ({one_line(error)}).") from error
+    except AtlasError as error:
         empty = " The data set is new and still empty; the same command fills it." if before is None else ""
         raise AtlasError(f"{error}{empty}") from error
     return str(done.commit_url)

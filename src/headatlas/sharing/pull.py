@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 WANTED = (MANIFEST, *TABLES)
 """What is read of a published atlas; its report, pictures and pages are not."""
 
+COMMIT = re.compile("[0-9a-f]{40}")
+
 MOST_IN_ALL = 2**31
 """Bytes of all files, before anything is downloaded."""
 
@@ -82,13 +84,13 @@ def _list_files(hub: HfApi, name: str, revision: str | None) -> tuple[str, dict[
     with readable_errors(name, revision):
         info = hub.dataset_info(name, revision=revision, files_metadata=True)
     sizes = {each.rfilename: each.size for each in info.siblings or [] if each.rfilename in WANTED}
-    if MANIFEST not in sizes or not info.sha:
+    if MANIFEST not in sizes or not isinstance(info.sha, str) or not COMMIT.fullmatch(info.sha):
         raise AtlasError(f"{name}: expected an atlas (a data set with {MANIFEST}), found none.")
     known: dict[str, int] = {}
     for file, size in sizes.items():
         most = MOST_BYTES if file == MANIFEST else MOST_OF_A_TABLE
-        if size is None or size > most:
-            found = "an unknown number" if size is None else f"{size:,}"
+        if type(size) is not int or not 0 <= size <= most:
+            found = f"{size:,}" if type(size) is int else "an unknown number"
             raise AtlasError(f"{name}: {file}: expected at most {most:,} bytes, found {found}; nothing was downloaded.")
         known[file] = size
     if (total := sum(known.values())) > MOST_IN_ALL:

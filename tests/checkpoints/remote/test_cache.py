@@ -82,6 +82,18 @@ CHANGED = (
 )
 
 
+@pytest.mark.parametrize(
+    "noted", ["[" * 100_000, "[3, 3]", '["a", "b"]', '["a", 1e999]', "{}", '["a"' + ",1" * 9_999 + "]"]
+)
+def test_notes_of_versions_that_are_none(server, tensors, noted):
+    same(store_of(server).read("E"), tensors["E"])
+    (note,) = range_cache.cache_folder().glob("versions/*.json")
+    before = note.read_text("utf-8")
+    note.write_text(noted, "utf-8")
+    same(store_of(server).read("E"), tensors["E"])
+    assert note.read_text("utf-8") == before
+
+
 @pytest.mark.parametrize("what", ["tag", "length", "shorter"])
 def test_a_file_that_changes_during_a_run(server, tensors, what):
     store = store_of(server)

@@ -24,16 +24,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from headatlas.atomic import write_atomically
+from headatlas.bounded_json import parse_bounded, read_bounded
 from headatlas.checkpoints.remote.file import Broken, Offline, RemoteFile, Version, fingerprint
 from headatlas.checkpoints.remote.retrying import Unreachable, next_pause, offline, patiently
 from headatlas.checkpoints.tensor_store import BytesProgress
 from headatlas.errors import CheckpointError
+from headatlas.regular_files import open_regular
 
 N_TRANSFERS = 8
 """Transfers at the same time."""
 
 PIECE = 16 * 2**20
 """Most bytes of one request and one file: a killed run loses at most this much of each transfer."""
+
+MOST_BYTES, MOST_VALUES = 2**16, 1_000
+"""Of what is noted about a version."""
 
 LEAST = 2**16
 """A try that brings fewer bytes than this counts as one that brought nothing, so that a transfer ends."""
@@ -171,7 +176,7 @@ class CachedFile:
     def _copy(self, first: int, last: int, at: int, into: memoryview) -> bool:
         path = self._folder / f"{first}-{last}"
         try:
-            with path.open("rb") as content:
+            with open_regular(path) as content:
                 if (first, last) not in self._verified:
                     if not _sound(content, last - first):
                         path.unlink(missing_ok=True)
@@ -346,7 +351,7 @@ def _sweep(left: Iterable[Path]) -> None:
 
 def _read_version(record: Path) -> Version | None:
     try:
-        tag, length = json.loads(record.read_text("utf-8"))
-    except (OSError, ValueError, TypeError):
+        tag, length = parse_bounded(read_bounded(record, MOST_BYTES), MOST_VALUES)
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     return Version(tag, length) if isinstance(tag, str) and type(length) is int and length >= 0 else None

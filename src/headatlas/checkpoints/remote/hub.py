@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from headatlas.bounded_json import parse_bounded, read_bounded
 from headatlas.checkpoints.remote.cache import cache_folder, disk, keep
 from headatlas.checkpoints.remote.file import fingerprint
 from headatlas.checkpoints.remote.http import HttpFile
@@ -22,6 +23,9 @@ PATTERNS = ["*.json", "*.model", "*.txt"]
 
 NOT_READ = ["*/*", "consolidated*"]
 """Other formats in folders of their own, and copies of the weights under other names."""
+
+MOST_BYTES, MOST_FILES = 16 << 20, 200_000
+"""Of the list of a commit's files."""
 
 NAME = re.compile(r"(?P<name>[^/@]+(?:/[^/@]+)?)(?:@(?P<revision>[^:]+?))?(?:/(?P<file>(?:[^/]+/)*[^/]+\.gguf))?")
 
@@ -114,10 +118,10 @@ def _list_files(name: str, folder: Path) -> list[str]:
 
     record = cache_folder() / "listings" / f"{fingerprint(f'{constants.ENDPOINT}/{name}@{folder.name}')}.json"
     try:
-        files = json.loads(record.read_text("utf-8"))
+        files = parse_bounded(read_bounded(record, MOST_BYTES), MOST_FILES)
         if isinstance(files, list) and all(isinstance(file, str) for file in files):
             return files
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         pass
     here = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     try:
@@ -188,4 +192,9 @@ def _readable_errors(source: str) -> Iterator[None]:
             ) from error
         raise CheckpointError(
             f"{source}: fetching from the hub failed ({type(error).__name__}). Run the same again."
+        ) from error
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{source}: expected an answer of the hub as its library knows them, found another one "
+            f"({type(error).__name__}). Run the same again later."
         ) from error

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from headatlas.bounded_json import parse_bounded, read_bounded
 from headatlas.checkpoints.remote.cache import cache_folder, disk, keep
 from headatlas.checkpoints.remote.file import Missing, Refused, RemoteFile, fingerprint
 from headatlas.checkpoints.remote.retrying import Unreachable, patiently
@@ -30,6 +31,9 @@ OPTIONAL = (
 
 LIMIT = 64 * 2**20
 """Largest number of bytes of a small file; the largest vocabularies have 35 MB."""
+
+MOST_BYTES, MOST_VALUES = 2**16, 1_000
+"""Of what is noted about one."""
 
 N_AT_ONCE = 3
 """Transfers at the same time, each of which holds its file in memory."""
@@ -82,10 +86,10 @@ def _fetch(folder: Path, name: str, file: RemoteFile) -> None:
 def _recall(path: Path, record: Path) -> tuple[str | None, bool]:
     """The tag of the undamaged local file, and whether the server is known to have none."""
     try:
-        known = json.loads(record.read_text("utf-8"))
+        known = parse_bounded(read_bounded(record, MOST_BYTES), MOST_VALUES)
         if known.get("absent"):
             return None, True
-        sound = hashlib.sha256(path.read_bytes()).hexdigest() == known["sha256"]
-        return known["tag"] if sound else None, False
-    except (OSError, ValueError, KeyError, AttributeError):
+        sound = hashlib.sha256(read_bounded(path, LIMIT)).hexdigest() == known["sha256"]
+        return known["tag"] if sound and isinstance(known["tag"], str) else None, False
+    except (OSError, ValueError, KeyError, AttributeError, RecursionError):
         return None, False
