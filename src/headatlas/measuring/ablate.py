@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -389,5 +390,6 @@ def _keep(atlas: Atlas, found: Ablation, points: list[Point]) -> Atlas:
             if found.status is Status.TESTED:
                 save_figure(draw_ablation(atlas, name), path)
             else:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # the picture of an earlier run, which is no longer so
+                    path.unlink()
     return atlas

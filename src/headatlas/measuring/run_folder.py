@@ -38,6 +38,9 @@ LOCK = "lock"
 MOST_BYTES, MOST_VALUES = 64 << 20, 1_000_000
 """Of what a run notes about itself."""
 
+KINDS = "biufU"
+"""Of the arrays of parts: truth values, numbers and texts."""
+
 MOST_HEADER = 2**14
 """Bytes in front of an array's numbers."""
 
@@ -151,7 +154,8 @@ class RunParts:
 
     def drop(self, part: str) -> None:
         """Remove a part that is no longer needed."""
-        self._file(part).unlink(missing_ok=True)
+        with suppress(OSError):
+            self._file(part).unlink()
 
     def load_layer(self, layer: int) -> dict[str, np.ndarray] | None:
         """The part of a layer, as `load`."""
@@ -225,8 +229,10 @@ def _read_arrays(file: BinaryIO) -> dict[str, np.ndarray]:
                 version = np.lib.format.read_magic(header)
                 shape, _, dtype = np.lib.format.read_array_header_1_0(header)
                 n_bytes = math.prod(shape) * dtype.itemsize
-                if version != (1, 0) or not dtype.itemsize or n_bytes != entry.file_size - header.tell():
+                if version != (1, 0) or n_bytes != entry.file_size - header.tell():
                     raise ValueError("an array of another size")
+                if dtype.kind not in KINDS or not dtype.itemsize:
+                    raise ValueError("an array of another type")
                 member.seek(0)
                 arrays[entry.filename.removesuffix(".npy")] = np.lib.format.read_array(member, allow_pickle=False)
     return arrays
