@@ -1,4 +1,4 @@
-"""Commands that write are killed, and the power fails while they write; more faults by hand: tools/faults."""
+"""Commands that write are killed, meet a full disk, lose power and so on; more of each by hand: tools/faults."""
 
 import re
 import subprocess
@@ -17,8 +17,8 @@ pytestmark = [
 @pytest.mark.parametrize(
     ("faults", "commands", "options"),
     [
-        ("kill", "map ablate pull", "--moments 5"),
-        ("power", "ablate", ""),
+        ("kill,full", "map ablate pull", "--moments 5 --every 40"),
+        ("power,watch,read-only,moved,clock,two", "ablate", "--moments 2"),
     ],
     ids=["kill", "power"],
 )
@@ -30,5 +30,5 @@ def test_nothing_is_lost(faults, commands, options):
     assert [(fault, name) for fault, name, *_ in rows] == [
         (fault, name) for name in commands.split() for fault in faults.split(",")
     ]
-    for _, _, n, lost, wrong in rows:
+    for *_, n, lost, wrong in rows:
         assert int(n) > 0 and (lost, wrong) == ("0", "0")
