@@ -307,6 +307,13 @@ def test_mutated_checkpoints_are_read_or_refused(reader, tmp_path):
     assert [found for content in mutated if (found := tool.problem(read, content))] == []
 
 
+@pytest.mark.parametrize("reader", ["relations", "pairs", "models", "prompts", "templates", "scores", "headvis", "part",
+                                    "version", "answer"])  # fmt: skip
+def test_mutated_inputs_are_read_or_refused(reader, tmp_path):
+    """A short run of the fuzzer; docs/promises.md has what a long one found."""
+    assert load_tool("fuzz_inputs").failures(reader, 100, 0, tmp_path) == []
+
+
 def test_mutated_atlases_are_read_or_refused(tmp_path):
     """A short run of the fuzzer; CONTRIBUTING.md has the command for a long one."""
     from atlases import with_pairs

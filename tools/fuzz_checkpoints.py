@@ -4,8 +4,8 @@
     python tools/fuzz_checkpoints.py READER --atheris [OPTIONS OF LIBFUZZER]     guided by coverage; needs atheris
 
 READER is gguf, safetensors, pickle, adapter or manifest. Each mutation must be read, or refused by a `HeadatlasError`
-of one line, in SECONDS of processor time. Prints what is not, and exits with 1. The seeds are made here. Half of the
-mutations of what is written in JSON, and of a safetensors header, change a value of it; the others change bytes.
+of one printable line, in SECONDS of processor time. Prints what is not, and exits with 1. The seeds are made here. Half
+of the mutations of what is written in JSON, and of a safetensors header, change a value of it; the others change bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import tempfile
 import time
 import traceback
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -199,11 +199,14 @@ JSON = {"safetensors": Json(behind_length=True), "adapter": Json(), "manifest": 
 """Readers of files with JSON."""
 
 
-def mutations(seeds: list[bytes], n: int, seed: int, within: Json | None = None) -> Iterator[bytes]:
+def mutations(
+    seeds: list[bytes], n: int, seed: int, within: Json | None = None, magic: Sequence[bytes] = MAGIC
+) -> Iterator[bytes]:
     """Seeds with up to five changes each: bytes set, inserted, removed, doubled, and numbers of eight bytes.
 
     Args:
         within: where the JSON is of which half of the mutations change values.
+        magic: what is written.
     """
     chance = random.Random(seed)
     for _ in range(n):
@@ -213,7 +216,7 @@ def mutations(seeds: list[bytes], n: int, seed: int, within: Json | None = None)
             continue
         for _ in range(chance.randint(1, 5)):
             at = chance.randrange(len(content) + 1)
-            new = chance.choice(MAGIC) if chance.random() < 0.6 else chance.randbytes(chance.randint(1, 8))
+            new = chance.choice(magic) if chance.random() < 0.6 else chance.randbytes(chance.randint(1, 8))
             match chance.randrange(5):
                 case 0:
                     content[at : at + len(new)] = new
@@ -238,8 +241,8 @@ def problem(read: Read, content: bytes) -> str | None:
     try:
         read(content)
     except HeadatlasError as error:
-        if "\n" in str(error):
-            return f"a message of several lines: {error!r}"
+        if not str(error).isprintable():
+            return f"a message that is no printable line: {error!r}"
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise

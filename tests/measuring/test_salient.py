@@ -7,6 +7,7 @@ import tempfile
 from unittest.mock import Mock
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -122,6 +123,36 @@ def test_input_vectors_in_a_file_and_a_restart_change_nothing(folder, tmp_path, 
     for name, table in before.items():
         assert table.equals(atlas.evidence(name))
     assert not (tmp_path / "atlas" / salient.SALIENT).exists()
+
+
+@pytest.mark.parametrize("changed", [{"promoted": np.zeros((1, 6, 7, 3), int)}, {"token": np.full((6, 7), 101)},
+                                     {"outputs": None}, {"amplification": np.zeros((6, 7), int)},
+                                     {"further": np.zeros(2)}])  # fmt: skip
+def test_kept_layers_that_do_not_fit_are_measured_again(folder, tmp_path, monkeypatch, changed):
+    atlas = map_tiny(folder, tmp_path)
+    whole = measure_salient(atlas, folder, tokens=TOKENS, mapped=MAPPED).evidence("salient")
+    made = salient._Work.layer
+
+    def layer(self, layer, x=None):
+        arrays = made(self, layer, x)
+        if layer == 1:
+            arrays = {name: each for name, each in (arrays | changed).items() if each is not None}
+        return arrays
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(salient._Work, "layer", layer)
+        patch.setattr(salient, "salient_table", stop)
+        measure_salient(atlas, folder, tokens=TOKENS, mapped=MAPPED)
+    assert (tmp_path / "atlas" / ".salient" / "layer-0001.npz").exists()
+    again = []
+    monkeypatch.setattr(salient._Work, "layer", lambda self, at, x=None: again.append(at) or made(self, at, x))
+    pd.testing.assert_frame_equal(
+        measure_salient(atlas, folder, tokens=TOKENS, mapped=MAPPED).evidence("salient"), whole
+    )
+    assert again == [1]
 
 
 def test_a_model_that_moved_is_asked_for_and_the_demo_model_is_found(folder, tmp_path, monkeypatch):

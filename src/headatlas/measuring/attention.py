@@ -26,7 +26,13 @@ from headatlas.measuring.run_folder import RunParts
 from headatlas.measuring.running.attention import most_tokens, watch_attention
 from headatlas.measuring.running.model import RunningModel, batches, running_packages
 from headatlas.measuring.running.passages import kinds_of, load_text, repeated_tokens, text_pieces
-from headatlas.measuring.running.predicted import SAMPLE_TOKENS, PredictedInputs, predict_inputs, write_samples
+from headatlas.measuring.running.predicted import (
+    SAMPLE_TOKENS,
+    PredictedInputs,
+    kept_samples,
+    predict_inputs,
+    write_samples,
+)
 from headatlas.measuring.running.scores_check import check_scores
 from headatlas.measuring.running.word_scores import distances_for
 from headatlas.measuring.session import Session, relations_of
@@ -150,7 +156,7 @@ def measure_attention(
         nonlocal known
         if known is None:
             tokens = torch.cat([pieces[:, 1:].flatten(), torch.tensor(words)])
-            inputs = predict_inputs(run(), prefix, tokens, _samples(run, parts, prefix, most))
+            inputs = predict_inputs(run(), prefix, tokens, _samples(run, parts, prefix, most, heads.d_vocab))
             known = inputs, WordScores(run(), prefix, inputs, words, pieces[:, 1:], most)
             if parts.load("words") is None:
                 parts.save("words", vars(known[1].named))
@@ -175,7 +181,7 @@ def measure_attention(
         if progress is not None:
             progress(Stage.PROMPTS, total, total)
         layers = [layer for layer in range(heads.n_layers) if heads.has_heads(layer)]
-        samples = _samples(run, parts, prefix, most)
+        samples = _samples(run, parts, prefix, most, heads.d_vocab)
         facts = AttentionFacts(
             prefix=prefix,
             seeds=seeds,
@@ -259,15 +265,13 @@ def _matches(kind: str, ids: Tensor, kinds: Any) -> dict[str, Tensor]:
     return find_text_matches(ids, kinds.words[ids], kinds.delimiters[ids])
 
 
-def _samples(run: Callable[[], RunningModel], parts: RunParts, prefix: int, most: int | None) -> Tensor:
+def _samples(run: Callable[[], RunningModel], parts: RunParts, prefix: int, most: int | None, d_vocab: int) -> Tensor:
     """Texts of the model itself: Int[Tensor, "n_samples n_tokens"]."""
-    import torch
-
     kept = parts.load("samples")
     if kept is None:
         kept = {"ids": write_samples(run(), prefix, min(SAMPLE_TOKENS, most or SAMPLE_TOKENS)).numpy()}
         parts.save("samples", kept)
-    return torch.from_numpy(kept["ids"])
+    return kept_samples(kept["ids"], d_vocab)
 
 
 def _measure(

@@ -33,7 +33,13 @@ from headatlas.measuring.running.passages import repeated_tokens
 from headatlas.measuring.running.paths import Path as HeadPath
 from headatlas.measuring.running.paths import run_without
 from headatlas.measuring.running.places import at_places, find_places
-from headatlas.measuring.running.predicted import SAMPLE_TOKENS, PredictedInputs, predict_inputs, write_samples
+from headatlas.measuring.running.predicted import (
+    SAMPLE_TOKENS,
+    PredictedInputs,
+    kept_samples,
+    predict_inputs,
+    write_samples,
+)
 from headatlas.measuring.running.writes import Writes, watch_norms
 from headatlas.measuring.session import Session
 from headatlas.scoring.behaviours import find_matches, mean_interval, measure_rows
@@ -172,13 +178,12 @@ class _Run:
     @cached_property
     def samples(self) -> Tensor:
         """Texts of the model itself: Int[Tensor, "n_samples n_tokens"]."""
-        import torch
 
         def write() -> Arrays:
             most = min(SAMPLE_TOKENS, most_tokens(self.session.heads) or SAMPLE_TOKENS)
             return {"ids": write_samples(self.running, self.prefix, most).numpy()}
 
-        return torch.from_numpy(self.kept("samples", write)["ids"])
+        return kept_samples(self.kept("samples", write)["ids"], self.session.heads.d_vocab)
 
     @cached_property
     def _predicted(self) -> tuple[PredictedInputs, dict[int, Tensor]]:

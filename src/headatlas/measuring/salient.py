@@ -279,7 +279,7 @@ class SalientLayers:
             x: what its heads read for `ids`, if that is known.
         """
         arrays = self._parts.load_layer(layer)
-        if arrays is None:
+        if arrays is None or not self.work.fits(layer, arrays):
             arrays = self.work.layer(layer, x)
             self._parts.save_layer(layer, arrays)
         return arrays
@@ -394,6 +394,24 @@ class _Work:
         if self._W_U is None:
             self._W_U = self.model.W_U().to(self.device)
         return self._W_U
+
+    def fits(self, layer: int, arrays: dict[str, np.ndarray]) -> bool:
+        """Whether kept arrays, which can be anybody's, are of the shapes and types that `layer` makes."""
+        import numpy as np
+
+        n_heads, n_tokens = self.model.n_heads, min(self.wanted.tokens, len(self.ids))
+        shapes = {"token": (n_heads, n_tokens), "amplification": (n_heads, n_tokens)}
+        shapes |= dict.fromkeys(("promoted", "suppressed"), (n_heads, n_tokens, self.n_mapped))
+        shapes["outputs"] = (n_heads, len(self.probes) * self.width)
+        if not self.model.has_heads(layer):
+            shapes = {}
+        kinds = dict.fromkeys(shapes, "i") | {"amplification": "f", "outputs": "f"}
+        if {name: each.shape for name, each in arrays.items()} != shapes:
+            return False
+        ids = [each for name, each in arrays.items() if kinds[name] == "i"]
+        return all(each.dtype.kind == kinds[name] for name, each in arrays.items()) and all(
+            bool(np.all((each >= 0) & (each < self.model.d_vocab))) for each in ids
+        )
 
     def layer(self, layer: int, x: Tensor | None = None) -> dict[str, np.ndarray]:
         """A layer's arrays, by head: `token`, `amplification`, `promoted`, `suppressed`, and `outputs` for probes.

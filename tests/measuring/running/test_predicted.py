@@ -75,3 +75,19 @@ def test_samples_that_were_not_fitted_choose_the_penalty(noise, penalty, monkeyp
     x = torch.randn(8, 7, 23, generator=numbers)
     y = x @ torch.randn(23, 5, generator=numbers) + noise * torch.randn(8, 7, 5, generator=numbers)
     assert torch.equal(predicted._fit(x, y), predicted.ridge(x.flatten(0, 1), y.flatten(0, 1), penalty))
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        np.zeros((2, 2), int),
+        np.zeros((32, 2, 2), int),
+        np.zeros((32, 3)),
+        np.full((32, 3), 101),
+        -np.ones((32, 3), int),
+    ],
+)
+def test_kept_samples_that_are_none(ids):
+    with pytest.raises(ValueError, match="samples: expected token ids"):
+        predicted.kept_samples(ids, 101)
+    assert predicted.kept_samples(np.full((32, 3), 100), 101).tolist() == [[100] * 3] * 32

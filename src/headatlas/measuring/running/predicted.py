@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from headatlas.measuring.running.model import TOKENS_AT_ONCE, RunningModel
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 SAMPLES, SAMPLE_TOKENS = 32, 128
@@ -130,6 +131,16 @@ def write_samples(running: RunningModel, prefix: int, n_tokens: int = SAMPLE_TOK
         if ids.shape[1] == n_tokens:
             return ids
         logits = running.last_logits(ids) if past is None else running.last_logits(drawn, past)
+
+
+def kept_samples(ids: np.ndarray, d_vocab: int) -> Tensor:
+    """Texts as `write_samples` returned them; raises `ValueError` where a kept part holds something else."""
+    import torch
+
+    whole = ids.ndim == 2 and len(ids) == SAMPLES and ids.dtype.kind == "i"
+    if not whole or not ((ids >= 0) & (ids < d_vocab)).all():
+        raise ValueError("samples: expected token ids of the model's own texts, found others")
+    return torch.from_numpy(ids)
 
 
 def _fit(x: Tensor, y: Tensor) -> Tensor:
