@@ -65,7 +65,7 @@ def test_the_fit_is_that_of_a_plain_ridge_regression():
     x, y = numbers.normal(size=(29, 5)), numbers.normal(size=(29, 3))
     square = x.T @ x
     expected = np.linalg.solve(square + 0.1 * np.trace(square) / 5 * np.eye(5), x.T @ y)
-    found = predicted.ridge(torch.from_numpy(x).float(), torch.from_numpy(y).float(), 0.1)
+    found = predicted.ridge(torch.from_numpy(square), torch.from_numpy(x.T @ y), 0.1)
     assert np.allclose(found.numpy(), expected, atol=1e-5)
 
 
@@ -74,7 +74,8 @@ def test_samples_that_were_not_fitted_choose_the_penalty(noise, penalty, monkeyp
     numbers = torch.Generator().manual_seed(0)
     x = torch.randn(8, 7, 23, generator=numbers)
     y = x @ torch.randn(23, 5, generator=numbers) + noise * torch.randn(8, 7, 5, generator=numbers)
-    assert torch.equal(predicted._fit(x, y), predicted.ridge(x.flatten(0, 1), y.flatten(0, 1), penalty))
+    rows, outputs = x.flatten(0, 1).double(), y.flatten(0, 1).double()
+    assert torch.equal(predicted._fit(x, y), predicted.ridge(rows.T @ rows, rows.T @ outputs, penalty))
 
 
 @pytest.mark.parametrize(
