@@ -218,8 +218,8 @@ def test_parts_that_do_not_fit_their_run_are_one_sentence(tmp_path):
     with pytest.raises(AtlasError) as caught, RunParts(tmp_path, ".parts", {}, "testing") as parts:
         parts.load("a")["y"]
     assert str(caught.value) == (
-        f"{tmp_path}/.parts: expected finished parts of this run, found some that do not fit it (KeyError). Remove "
-        f"this folder, and run the same command again."
+        f"{tmp_path}/.parts: expected finished parts of this run, and failed with those that are there (KeyError; "
+        f"--debug shows where). Remove this folder, and the same command starts anew."
     )
     with RunParts(tmp_path, ".parts", {}, "testing") as parts:
         parts.save("residuals-x", {"ids": np.arange(3)})

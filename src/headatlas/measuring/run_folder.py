@@ -45,7 +45,7 @@ MOST_HEADER = 2**14
 """Bytes in front of an array's numbers."""
 
 UNFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError, RecursionError)
-"""What code raises that is given other arrays than it has saved."""
+"""What code raises that is given other arrays than it has saved; or has a fault of its own."""
 
 CONTINUE = "Finished parts are safe; make room and run the same command again."
 
@@ -109,8 +109,8 @@ class RunParts:
             self._lock.release()
         if self._goes_on and isinstance(error, UNFIT):
             raise AtlasError(
-                f"{self.path}: expected finished parts of this run, found some that do not fit it "
-                f"({type(error).__name__}). Remove this folder, and run the same command again."
+                f"{self.path}: expected finished parts of this run, and failed with those that are there "
+                f"({type(error).__name__}; --debug shows where). Remove this folder, and the same command starts anew."
             ) from error
 
     def load(self, part: str) -> dict[str, np.ndarray] | None:
