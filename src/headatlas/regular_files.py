@@ -7,7 +7,6 @@ import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 NOT_REGULAR = "it is no file, but a device, a pipe, a socket or a folder"
 LINK_OUT = "it is a link that leads out of its folder"
@@ -18,7 +17,7 @@ def at_home(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))
 
 
-def open_regular(path: Path, inside: Path | None = None) -> BinaryIO:
+def open_regular(path: Path, inside: Path | None = None) -> io.BufferedReader:
     """Open a file to read its bytes.
 
     Args:

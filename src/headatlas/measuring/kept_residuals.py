@@ -37,8 +37,9 @@ class KeptResiduals:
 
         for kept in sorted((each for each in self._kept() if each <= layer), reverse=True):
             assert self.parts is not None
-            arrays = self.parts.load(_name(kept))
-            if arrays is not None and np.array_equal(arrays.pop(IDS, None), self.ids):
+            arrays = self.parts.load(_name(kept)) or {}
+            ids = arrays.pop(IDS, None)
+            if ids is not None and np.array_equal(ids, self.ids):
                 return kept, {name: torch.from_numpy(array) for name, array in arrays.items()}
         return None
 
