@@ -51,6 +51,17 @@ def snapshot(cache):
     return cache / "hub" / "models--org--tiny" / "snapshots" / SHA
 
 
+@pytest.mark.parametrize("answer", [b"[]", b'{"id": 3, "sha": {}, "siblings": 7}', b"{", b"[" * 5_000])
+def test_an_answer_of_other_types_is_one_sentence(tmp_path, answer):
+    class Lying(Hub):
+        def describe(self):
+            self.send(200, answer, {"Content-Type": "application/json"})
+
+    with serve(save_model(make_model("llama"), tmp_path / "served"), Lying) as hub:
+        refused = ask("org/tiny", hub, tmp_path / "cache")
+    assert refused.startswith("org/tiny: expected an answer of the hub as its library knows them, found another one (")
+
+
 def test_only_what_is_read_is_fetched_and_only_once(hub, tmp_path):
     expected = read_locally(hub.folder)
     cache = tmp_path / "cache"
