@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import headatlas
+from atlases import make_atlas
 from headatlas.architectures import open_model
 from headatlas.architectures.open import open_checkpoint
 from headatlas.checkpoints.gguf.header import read_header
@@ -411,6 +412,12 @@ def test_tables_of_scores(original, tmp_path, case):
     content, what = WIDE[case]
     (tmp_path / "a.csv").write_text(content, "utf-8")
     assert what in refusal(lambda: headatlas.import_scores(tmp_path / "a.csv", "weights"))
+
+
+def test_empty_lists_in_the_place_of_metrics(original, tmp_path):
+    (tmp_path / "a.json").write_text("[" + "[]," * 5_000_000 + "[]]", "utf-8")
+    found = refusal(lambda: headatlas.import_headvis(make_atlas(), tmp_path / "a.json"))
+    assert "expected at most 1,000,000 values, found about 10,000,002" in found
 
 
 def test_the_log_of_a_long_training_is_no_tokenizer(folder):
