@@ -165,7 +165,7 @@ LISTINGS = [
     (LISTING | {"siblings": None}, "expected an atlas"),
     *((LISTING | {"sha": lie}, "expected an atlas") for lie in (None, 3, [[]], "../../x", "main")),
     *(
-        (LISTING | {"siblings": [{"rfilename": "atlas.json", "size": lie}]}, "at most 32,000,000 bytes, found")
+        (LISTING | {"siblings": [{"rfilename": "atlas.json", "size": lie}]}, "at most 268,435,456 bytes, found")
         for lie in ("2", True, -1, 10**30, [2])
     ),
 ]
