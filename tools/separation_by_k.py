@@ -77,10 +77,11 @@ def pair_anew(pairs: list[tuple[str, str]], known: set[tuple[str, str]], chance:
 def ranks_of_copying(session: Session, relations: list[Relation]) -> dict[tuple[str, int, int], int]:
     """By relation, source and target: the best rank, from 0, that copying gives the target."""
     heads = session.heads
-    target_ranks, found = TargetRanks(heads.W_U()), {}
+    W_U, found = heads.W_U(), {}
+    target_ranks = TargetRanks(W_U)
     for each in encode_relations(relations, session.tokenizer, heads.d_vocab, Settings()):
         ids, targets = torch.tensor(each.source_ids), torch.tensor(each.target_ids)
-        own = (heads.W_E(ids).double(), heads.outputs_like_rows(target_ranks.W_U[ids]).double())
+        own = (heads.W_E(ids).double(), heads.outputs_like_rows(W_U[ids]).double())
         best = torch.stack([target_ranks.of(x, targets) for x in own]).min(0).values - 1
         found |= {
             (each.name, *key): rank for *key, rank in zip(each.source_ids, each.target_ids, best.tolist(), strict=True)

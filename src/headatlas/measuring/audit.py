@@ -270,18 +270,14 @@ class _Moving:
             measured = stack.enter_context(closing(self._layers(missing))) if missing else None
             for layer in range(base.n_layers):
                 moved = load(layer)
-                if moved is not None:
-                    pass
-                elif measured is not None and layer in missing:
+                if moved is None and measured is not None and layer in missing:
                     at, of_layer = next(measured)
                     assert at == layer, f"the words of layer {at} instead of {layer}"
                     moved = of_layer.cpu().numpy().astype(np.float32)
                     parts.save_layer(layer, {"moved": moved})
-                else:
-                    moved = np.zeros(shape, np.float32)
                 if progress is not None:
                     progress(Stage.WORDS, layer + 1, base.n_layers)
-                yield moved
+                yield np.zeros(shape, np.float32) if moved is None else moved
 
     def _products(self) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Of the unembeddings, for `movement` from the base to each other model; most share theirs."""

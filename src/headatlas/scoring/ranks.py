@@ -28,12 +28,12 @@ class TargetRanks:
         from headatlas.scoring.rounding import longest_row, vector_underflow
         from headatlas.scoring.scaling import not_tiny, power_above, power_of_outputs
 
-        self.W_U = not_tiny(W_U)
-        of_U = int(power_above(self.W_U))
+        self._W_U = not_tiny(W_U)
+        of_U = int(power_above(self._W_U))
         self._scale = 2.0 ** power_of_outputs(of_U)
         # Outputs have this length: no logit is larger than that of the longest row of W_U.
-        largest = self._scale * float(longest_row(self.W_U))
-        self._margin = ROUNDING * largest + vector_underflow(self.W_U.shape[1], 0, of_U)
+        largest = self._scale * float(longest_row(self._W_U))
+        self._margin = ROUNDING * largest + vector_underflow(self._W_U.shape[1], 0, of_U)
 
     def of(self, outputs: Tensor, target_ids: Tensor) -> Tensor:
         """One more than the number of other tokens whose logit is at least the target's.
@@ -49,7 +49,7 @@ class TargetRanks:
         """
         import torch
 
-        W_U, scale, margin = self.W_U, self._scale, self._margin
+        W_U, scale, margin = self._W_U, self._scale, self._margin
         outputs = outputs / outputs.norm(dim=-1, keepdim=True).clamp_min(1e-300)
         ranks = []
         at_once = max(1, LOGITS_AT_ONCE // len(W_U))
