@@ -11,8 +11,7 @@ pytestmark = pytest.mark.system
 
 
 def test_what_the_readme_tells_of_gemma_is_so():
-    # tests/measuring/test_real_models.py compares its hits with a plain loop.
-    atlas = headatlas.map_heads(find_gemma(), salient=False, self_check=False)
+    atlas = headatlas.map_heads(find_gemma(), salient=False)
     readme = " ".join(README.read_text("utf-8").split())
     found, strict = headatlas.classify(atlas), headatlas.classify(atlas, rule="calibrated")
     assert f"{found.n_classified} of {found.n_heads} heads implement a relation" in readme
